@@ -1,0 +1,162 @@
+package compile
+
+import (
+	"fmt"
+
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// The fixed structure of the firewall: one table, fixed chains, shared sets
+// and maps. A network, a sandbox or a published port adds elements, never a
+// chain, set or rule, so a packet meets the same few look-ups however many
+// there are.
+//
+// The story of a packet from a client to a published port:
+//
+//	prerouting  its destination is an address of the host: publish looks
+//	            protocol and port up in a map and rewrites the destination
+//	forward     ingress, by the bridge it leaves through: to_nat lets a
+//	            rewritten packet pass only while its port is in open*
+//	postrouting a client on the container's own network is masqueraded, so
+//	            that the answer comes back this way; any other keeps its address
+//
+// and of one that a container sends:
+//
+//	forward     inside: the same network; else egress judges the bridge it
+//	            came from and ingress the bridge it goes to, both
+//	postrouting what leaves its own network gets the host's address
+//
+// Where the kernel cannot rewrite (::1 and link-local clients, an address
+// family the container does not have) proxy redirects to the daemon's proxy.
+var table = kstate.Table{Family: "inet", Name: "sealane"}
+
+// The sets and maps. Names end in the address family where they hold addresses.
+var (
+	setBridges = set("bridges", "ifname", "")                     // every network's bridge
+	setInside  = set("inside", "ifname . ifname", "")             // bridge . bridge whose ports may talk
+	mapEgress  = set("egress", "ifname", "verdict")               // what may leave a network
+	mapIngress = set("ingress", "ifname", "verdict")              // what may enter a network
+	setHome    = perFamily("home", "ADDR . ifname", "", interval) // prefix . bridge
+	setMasq    = perFamily("masq", "ADDR", "", interval)          // sources that get the host's address
+	mapPorts   = perFamily("ports", "inet_proto . inet_service", "ADDR . inet_service")
+	mapPortsAt = perFamily("ports_at", "ADDR . inet_proto . inet_service", "ADDR . inet_service")
+	mapRanges  = perFamily("ranges", "inet_proto . inet_service", "ADDR", interval) // same ports inside and out
+	setOpen    = perFamily("open", "ADDR . inet_proto . inet_service", "")          // container ports that are published
+	setOpens   = perFamily("open_ranges", "ADDR . inet_proto . inet_service", "", interval)
+	setProxy   = perFamily("proxy", "inet_proto . inet_service", "")
+	setProxies = perFamily("proxy_ranges", "inet_proto . inet_service", "", interval)
+	setProxyAt = perFamily("proxy_at", "ADDR . inet_proto . inet_service", "")
+)
+
+// families holds a set for IPv4 and its twin for IPv6.
+type families struct{ v4, v6 *kstate.NftSet }
+
+// of returns the set of an address family.
+func (f families) of(is6 bool) *kstate.NftSet {
+	if is6 {
+		return f.v6
+	}
+	return f.v4
+}
+
+func set(name, key, data string) *kstate.NftSet {
+	return &kstate.NftSet{Table: table, Name: name, Type: key, Data: data}
+}
+
+func interval(s *kstate.NftSet) { s.Interval = true }
+
+func perFamily(name, key, data string, mods ...func(*kstate.NftSet)) families {
+	one := func(digit, addr string) *kstate.NftSet {
+		s := set(name+digit, replaceAddr(key, addr), replaceAddr(data, addr))
+		for _, mod := range mods {
+			mod(s)
+		}
+		return s
+	}
+	return families{one("4", "ipv4_addr"), one("6", "ipv6_addr")}
+}
+
+// Chains that verdict maps jump to.
+const (
+	verdictDrop  = "drop"
+	verdictToNAT = "jump to_nat"
+)
+
+// firewall returns the table with its sets and chains. proxyPort is where the
+// daemon's proxy listens, 0 if there is none.
+func firewall(proxyPort uint16) kstate.Set {
+	s := kstate.Set{}
+	must(s.Add(table, *setBridges, *setInside, *mapEgress, *mapIngress))
+	for _, f := range []families{setHome, setMasq, mapPorts, mapPortsAt, mapRanges, setOpen, setOpens, setProxy, setProxies, setProxyAt} {
+		must(s.Add(*f.v4, *f.v6))
+	}
+	base := func(name, typ, hook string, priority int, rules ...string) {
+		must(s.Add(kstate.Chain{Table: table, Name: name, Type: typ, Hook: hook, Priority: priority, Rules: rules}))
+	}
+	chain := func(name string, rules ...string) { must(s.Add(kstate.Chain{Table: table, Name: name, Rules: rules})) }
+
+	// 127.0.0.0/8 is routable over our bridges for the sake of published
+	// ports on it; nothing may come back in that way.
+	base("guard", "filter", "prerouting", -300,
+		"iifname @bridges ip saddr 127.0.0.0/8 drop",
+		"iifname @bridges ip daddr 127.0.0.0/8 drop")
+	base("forward", "filter", "forward", 0,
+		"iifname . oifname @inside accept",
+		"iifname vmap @egress",
+		"oifname vmap @ingress")
+	chain("to_nat",
+		"ct state related accept",
+		"ct direction original ct status dnat goto published",
+		"ct state established accept",
+		"drop")
+	chain("published",
+		"ip daddr . meta l4proto . th dport @open4 accept",
+		"ip daddr . meta l4proto . th dport @open_ranges4 accept",
+		"ip6 daddr . meta l4proto . th dport @open6 accept",
+		"ip6 daddr . meta l4proto . th dport @open_ranges6 accept",
+		"drop")
+
+	base("prerouting", "nat", "prerouting", -100,
+		"ip daddr 127.0.0.0/8 return",
+		"fib daddr type local goto publish")
+	base("output", "nat", "output", -100,
+		"fib daddr type local goto publish")
+	chain("publish",
+		"ip6 daddr ::1 goto proxy",
+		"ip6 saddr fe80::/10 goto proxy",
+		"dnat ip addr . port to ip daddr . meta l4proto . th dport map @ports_at4",
+		"dnat ip addr . port to meta l4proto . th dport map @ports4",
+		"dnat ip to meta l4proto . th dport map @ranges4",
+		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport map @ports_at6",
+		"dnat ip6 addr . port to meta l4proto . th dport map @ports6",
+		"dnat ip6 to meta l4proto . th dport map @ranges6",
+		"goto proxy")
+	chain("proxy", proxyRules(proxyPort)...)
+	base("postrouting", "nat", "postrouting", 100,
+		"oifname @bridges ip saddr 127.0.0.0/8 masquerade",
+		"ct status dnat ip saddr . oifname @home4 masquerade",
+		"ct status dnat ip6 saddr . oifname @home6 masquerade",
+		"ip saddr . oifname @home4 return",
+		"ip6 saddr . oifname @home6 return",
+		"ip saddr @masq4 masquerade",
+		"ip6 saddr @masq6 masquerade")
+	return s
+}
+
+// proxyRules redirects what only the daemon's proxy can serve.
+func proxyRules(port uint16) []string {
+	if port == 0 {
+		return nil
+	}
+	var rules []string
+	for _, f := range []struct{ proto, addr, digit string }{{"ipv4", "ip", "4"}, {"ipv6", "ip6", "6"}} {
+		for _, match := range []string{
+			f.addr + " daddr . meta l4proto . th dport @proxy_at" + f.digit,
+			"meta nfproto " + f.proto + " meta l4proto . th dport @proxy" + f.digit,
+			"meta nfproto " + f.proto + " meta l4proto . th dport @proxy_ranges" + f.digit,
+		} {
+			rules = append(rules, fmt.Sprintf("%s redirect to :%d", match, port))
+		}
+	}
+	return rules
+}

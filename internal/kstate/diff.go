@@ -1,0 +1,131 @@
+package kstate
+
+import "slices"
+
+// Op is one step between two states: Old is nil for an addition, New is nil
+// for a removal, both are there for a change in place.
+type Op struct{ Old, New Object }
+
+// String is the op as one line: "+ …", "- …" or "~ …" with the new text.
+func (o Op) String() string {
+	switch {
+	case o.Old == nil:
+		return "+ " + o.New.String()
+	case o.New == nil:
+		return "- " + o.Old.String()
+	}
+	return "~ " + o.New.String()
+}
+
+// Object returns the object the op is about, in its newest state.
+func (o Op) Object() Object {
+	if o.New != nil {
+		return o.New
+	}
+	return o.Old
+}
+
+// Diff returns the ops that lead from have to want: removals first, from the
+// top of the rank table down, then changes and additions from its bottom up.
+// An object that cannot be changed in place is removed and made again, and so
+// is what stood on it. What goes away with the object it stands on gets no op
+// of its own. Foreign objects are never removed nor changed.
+//
+// An nftables table whose sets or chains cannot stay is replaced as a whole:
+// rules hold sets in place, so no order of single steps would work, and one
+// transaction has no gap.
+func Diff(have, want Set) []Op {
+	gone := vanishing(have, want)
+	var del, add []Op
+	for k, h := range have {
+		if Foreign(h) {
+			continue
+		}
+		if _, ok := want[k]; (!ok || gone[k]) && !standsOn(h, gone) {
+			del = append(del, Op{Old: h})
+		}
+	}
+	for k, w := range want {
+		h, ok := have[k]
+		switch {
+		case !ok || gone[k] || standsOn(h, gone):
+			add = append(add, Op{New: w})
+		case h.String() == w.String():
+		case Foreign(h):
+			add = append(add, Op{New: w}) // Apply says what is in the way
+		default:
+			add = append(add, Op{Old: h, New: w})
+		}
+	}
+	slices.SortFunc(del, func(a, b Op) int { return compare(b.Old, a.Old) })
+	slices.SortFunc(add, func(a, b Op) int { return compare(a.New, b.New) })
+	return append(del, add...)
+}
+
+// vanishing returns the keys of objects that will be removed or remade, with
+// the far ends of veths and the links and sets that go with them.
+func vanishing(have, want Set) map[Key]bool {
+	gone := map[Key]bool{}
+	for k, h := range have {
+		if Foreign(h) {
+			continue
+		}
+		w, ok := want[k]
+		if ok && !remake(h, w) {
+			continue
+		}
+		mark(gone, k, h)
+		if k.Kind == KindSet || k.Kind == KindChain {
+			gone[h.On()[0]] = true
+		}
+	}
+	if len(gone) == 0 {
+		return gone
+	}
+	// A namespace takes links with it and they take addresses; a table takes
+	// sets with it and they take elements: two levels, one more round.
+	for k, h := range have {
+		if (k.Kind == KindLink || k.Kind == KindSet) && standsOn(h, gone) {
+			mark(gone, k, h)
+		}
+	}
+	return gone
+}
+
+func mark(gone map[Key]bool, k Key, o Object) {
+	gone[k] = true
+	if l, ok := o.(Link); ok && l.Type == TypeVeth {
+		gone[l.PeerKey()] = true
+	}
+}
+
+func standsOn(o Object, gone map[Key]bool) bool {
+	if len(gone) == 0 {
+		return false
+	}
+	for _, k := range o.On() {
+		if gone[k] {
+			return true
+		}
+	}
+	return false
+}
+
+// remake reports whether have cannot become want in place.
+func remake(have, want Object) bool {
+	switch h := have.(type) {
+	case Link:
+		w := want.(Link)
+		return h.Type != w.Type || h.Peer.NS != w.Peer.NS || h.Peer.Name != w.Peer.Name
+	case NftSet:
+		return h != want.(NftSet)
+	case Chain:
+		w := want.(Chain)
+		return h.Type != w.Type || h.Hook != w.Hook || h.Priority != w.Priority
+	case Elem:
+		return h.Value != want.(Elem).Value
+	case Route:
+		return h.Via != want.(Route).Via || h.Dev != want.(Route).Dev
+	}
+	return false
+}

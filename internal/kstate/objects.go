@@ -1,0 +1,277 @@
+package kstate
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// NS names a network namespace. The zero value is the daemon's own (the host).
+// A namespace we made is known by its path alone; one that was given to us also
+// by its inode, so that a reused path is noticed.
+type NS struct {
+	Path  string
+	Inode uint64
+}
+
+// IsHost reports whether n is the daemon's own namespace.
+func (n NS) IsHost() bool { return n.Path == "" }
+
+// String returns "path" or "path#inode", and "" for the host.
+func (n NS) String() string {
+	if n.Inode == 0 {
+		return n.Path
+	}
+	return n.Path + "#" + strconv.FormatUint(n.Inode, 10)
+}
+
+// in prefixes a line with its namespace as `ip -n` does.
+func (n NS) in(line string) string {
+	if n.IsHost() {
+		return line
+	}
+	return "netns " + n.String() + " " + line
+}
+
+// NetNS is a network namespace held by a bind mount at NS.Path.
+type NetNS struct {
+	NS NS
+	// Sysctls are "key=value" settings written when the namespace is made.
+	// They are not observed afterwards: inside, its owner is free.
+	Sysctls []string
+	// Other marks a namespace that was given to us: looked at, never removed.
+	Other bool
+}
+
+func (o NetNS) foreign() bool { return o.Other }
+
+// Key is the namespace's path and inode.
+func (o NetNS) Key() Key { return Key{KindNetNS, o.NS.String()} }
+
+// On is empty: a namespace stands on nothing.
+func (o NetNS) On() []Key { return nil }
+
+// String is "netns PATH".
+func (o NetNS) String() string { return "netns " + o.NS.String() }
+
+// LinkType is the rtnetlink kind of a device, as in `ip link add type …`.
+type LinkType string
+
+// The device types this system makes or cares about.
+const (
+	TypeBridge   LinkType = "bridge"
+	TypeVeth     LinkType = "veth"
+	TypeLoopback LinkType = "loopback"
+)
+
+// Link is a network device. A veth is one object: Peer is its other end, born
+// in its namespace under its final name.
+type Link struct {
+	NS   NS
+	Name string // at most 15 bytes
+	Type LinkType
+	MTU  int    // bytes; 0 leaves the kernel's choice
+	MAC  string // "02:42:0a:00:00:02"; "" leaves the kernel's choice
+	Up   bool
+
+	Master   string // the bridge this device is a port of
+	Isolated bool   // bridge port: may not talk to other isolated ports (IFLA_BRPORT_ISOLATED)
+	Hairpin  bool   // bridge port: frames may leave by the port they came in by
+
+	// Localnet allows 127.0.0.0/8 to be routed over this device
+	// (net.ipv4.conf.DEV.route_localnet): published ports on 127.0.0.1 need it.
+	Localnet bool
+
+	Peer Peer // veth only
+
+	Alias string // for humans, not compared
+	Other bool   // seen, not ours
+	Index int    // observed only: the kernel's number, not compared
+}
+
+// Peer is the far end of a veth.
+type Peer struct {
+	NS   NS
+	Name string
+	MAC  string
+}
+
+func (o Link) foreign() bool { return o.Other }
+
+// Key is the device's namespace and name.
+func (o Link) Key() Key { return linkKey(o.NS, o.Name) }
+
+func linkKey(ns NS, name string) Key { return Key{KindLink, ns.String() + " " + name} }
+
+// PeerKey is the key under which objects on the far end of a veth find it.
+func (o Link) PeerKey() Key { return linkKey(o.Peer.NS, o.Peer.Name) }
+
+// On is the far end's namespace, for a veth, and the namespace itself.
+func (o Link) On() []Key {
+	var on []Key
+	if !o.NS.IsHost() {
+		on = append(on, NetNS{NS: o.NS}.Key())
+	}
+	if o.Type == TypeVeth && !o.Peer.NS.IsHost() {
+		on = append(on, NetNS{NS: o.Peer.NS}.Key())
+	}
+	return on
+}
+
+// String is close to `ip link add`: "link NAME type T mtu N … up".
+func (o Link) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "link %s type %s", o.Name, o.Type)
+	if o.MTU != 0 {
+		fmt.Fprintf(&b, " mtu %d", o.MTU)
+	}
+	if o.MAC != "" {
+		b.WriteString(" address " + o.MAC)
+	}
+	if o.Master != "" {
+		b.WriteString(" master " + o.Master)
+	}
+	for _, f := range []struct {
+		on   bool
+		word string
+	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.Localnet, " localnet"}, {o.Up, " up"}} {
+		if f.on {
+			b.WriteString(f.word)
+		}
+	}
+	if o.Type == TypeVeth {
+		fmt.Fprintf(&b, " peer %s", o.Peer.Name)
+		if o.Peer.MAC != "" {
+			b.WriteString(" address " + o.Peer.MAC)
+		}
+		b.WriteString(" netns " + o.Peer.NS.String())
+	}
+	return o.NS.in(b.String())
+}
+
+// Sysctl is a host-wide setting under /proc/sys, dotted ("net.ipv4.ip_forward").
+// What it was before is kept in the journal and put back on removal.
+type Sysctl struct {
+	Name  string
+	Value string
+}
+
+// Key is the setting's name.
+func (o Sysctl) Key() Key { return Key{KindSysctl, o.Name} }
+
+// On is empty.
+func (o Sysctl) On() []Key { return nil }
+
+// String is "sysctl NAME=VALUE".
+func (o Sysctl) String() string { return "sysctl " + o.Name + "=" + o.Value }
+
+// Addr is an address with its on-link prefix, on a device. IPv6 addresses are
+// made without duplicate address detection.
+type Addr struct {
+	NS     NS
+	Dev    string
+	Prefix netip.Prefix // host bits kept: 10.0.0.2/24
+	Other  bool
+}
+
+func (o Addr) foreign() bool { return o.Other }
+
+// Key is the device and the whole prefix.
+func (o Addr) Key() Key { return Key{KindAddr, o.NS.String() + " " + o.Dev + " " + o.Prefix.String()} }
+
+// On is the device.
+func (o Addr) On() []Key { return []Key{linkKey(o.NS, o.Dev)} }
+
+// String is "addr PREFIX dev DEV".
+func (o Addr) String() string { return o.NS.in("addr " + o.Prefix.String() + " dev " + o.Dev) }
+
+// Route is a route in the main table.
+type Route struct {
+	NS    NS
+	Dst   netip.Prefix // 0.0.0.0/0 or ::/0 is the default route
+	Via   netip.Addr   // zero: on-link
+	Dev   string
+	Other bool
+}
+
+func (o Route) foreign() bool { return o.Other }
+
+// Key is the destination, and the device for routes that are not ours: a host
+// may have several to one destination.
+func (o Route) Key() Key {
+	id := o.NS.String() + " " + o.Dst.String()
+	if o.Other {
+		id += " other " + o.Via.String() + " " + o.Dev
+	}
+	return Key{KindRoute, id}
+}
+
+// On is the device.
+func (o Route) On() []Key { return []Key{linkKey(o.NS, o.Dev)} }
+
+// String is "route DST via A dev DEV".
+func (o Route) String() string {
+	dst := o.Dst.String()
+	if o.Dst.Bits() == 0 {
+		dst = "default"
+		if o.Dst.Addr().Is6() {
+			dst = "default6"
+		}
+	}
+	via := ""
+	if o.Via.IsValid() {
+		via = " via " + o.Via.String()
+	}
+	return o.NS.in("route " + dst + via + " dev " + o.Dev)
+}
+
+// Hold keeps host ports First..Last of a protocol from being bound by any
+// other program, as if a socket of ours held each of them.
+type Hold struct {
+	Proto       string     // "tcp" or "udp"
+	Addr        netip.Addr // zero: on every address, IPv4 and IPv6
+	First, Last uint16
+}
+
+// Key is everything in it.
+func (o Hold) Key() Key { return Key{KindHold, o.String()} }
+
+// On is empty.
+func (o Hold) On() []Key { return nil }
+
+// String is "hold tcp ADDR:FIRST-LAST", with * for every address.
+func (o Hold) String() string {
+	host := "*"
+	if o.Addr.IsValid() {
+		host = o.Addr.String()
+		if o.Addr.Is6() {
+			host = "[" + host + "]"
+		}
+	}
+	s := "hold " + o.Proto + " " + host + ":" + strconv.Itoa(int(o.First))
+	if o.Last != o.First {
+		s += "-" + strconv.Itoa(int(o.Last))
+	}
+	return s
+}
+
+// File is a small text file under our run directory, written in place (it is
+// bind-mounted into sandboxes, so its inode must stay).
+type File struct {
+	Path    string
+	Content string
+}
+
+// Key is the path.
+func (o File) Key() Key { return Key{KindFile, o.Path} }
+
+// On is empty.
+func (o File) On() []Key { return nil }
+
+// String is the path, size and a digest of the content.
+func (o File) String() string {
+	sum := sha256.Sum256([]byte(o.Content))
+	return fmt.Sprintf("file %s %d bytes %x", o.Path, len(o.Content), sum[:6])
+}

@@ -1,0 +1,69 @@
+package model
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+)
+
+// ID names an object for ever: twelve lower-case hex digits, as Docker's short
+// IDs. Device names are made from it, and twelve digits fit beside a prefix in
+// the 15 bytes the kernel allows.
+type ID string
+
+// IDLen is the length of an ID in characters.
+const IDLen = 12
+
+// Reserved network names exist from the start and cannot be made or removed.
+const (
+	NetworkBridge = "bridge" // the default network, an ordinary bridge network
+	NetworkHost   = "host"   // the host's own namespace
+	NetworkNone   = "none"   // only lo
+)
+
+// Builtin reports whether name is one of the networks that always exist.
+func Builtin(name string) bool {
+	return slices.Contains([]string{NetworkBridge, NetworkHost, NetworkNone}, name)
+}
+
+// nameRE is Docker's rule for names of containers and networks.
+var nameRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+// CheckName reports why name cannot name a network or sandbox.
+func CheckName(name string) error {
+	if !nameRE.MatchString(name) {
+		return fmt.Errorf("name %q: want letters, digits, '_', '.' or '-', starting with a letter or digit, at most 128", name)
+	}
+	return nil
+}
+
+// MaxIfName is the longest device name in bytes (IFNAMSIZ-1, linux/if.h).
+const MaxIfName = 15
+
+// CheckIfName reports why name cannot name a network device
+// (dev_valid_name in the kernel's net/core/dev.c).
+func CheckIfName(name string) error {
+	switch {
+	case name == "" || name == "." || name == "..":
+		return fmt.Errorf("interface name %q: empty or a path", name)
+	case len(name) > MaxIfName:
+		return fmt.Errorf("interface name %q: %d bytes, at most %d", name, len(name), MaxIfName)
+	}
+	for _, c := range []byte(name) {
+		if c <= ' ' || c >= 0x7f || c == '/' || c == ':' || c == '%' {
+			return fmt.Errorf("interface name %q: character %q is not allowed", name, c)
+		}
+	}
+	return nil
+}
+
+// hostRE is a DNS name: labels of letters, digits and inner hyphens (RFC 1123).
+var hostRE = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*$`)
+
+// CheckHostname reports why name cannot be a host name or alias.
+func CheckHostname(name string) error {
+	if len(name) > 253 || !hostRE.MatchString(name) {
+		return fmt.Errorf("host name %q: want DNS labels of letters, digits and '-', at most 63 each", name)
+	}
+	return nil
+}

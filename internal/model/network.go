@@ -1,0 +1,155 @@
+package model
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Network is a network as its user wants it.
+type Network struct {
+	ID       ID                `json:"id"`
+	Name     string            `json:"name"`
+	Driver   string            `json:"driver"` // "bridge"
+	Subnets  []Subnet          `json:"subnets"`
+	Internal bool              `json:"internal"` // no way out, no way in
+	Options  Options           `json:"options"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Created  time.Time         `json:"created"`
+}
+
+// Subnet is one pool of a network's addresses. Dual stack is two subnets.
+type Subnet struct {
+	Prefix  netip.Prefix          `json:"prefix"`         // masked
+	Gateway netip.Addr            `json:"gateway"`        // on the bridge; the default route
+	Range   netip.Prefix          `json:"range,omitzero"` // automatic addresses come from here
+	Aux     map[string]netip.Addr `json:"aux,omitempty"`  // addresses that others use
+}
+
+// Ref names the network in errors.
+func (n *Network) Ref() string { return "network " + n.Name }
+
+// Device returns the name of the network's bridge: the option, or one made of
+// the ID.
+func (n *Network) Device() string {
+	if n.Options.Device != "" {
+		return n.Options.Device
+	}
+	return "slb" + string(n.ID)
+}
+
+// Subnet returns the subnet of addr's family, or false.
+func (n *Network) Subnet(is6 bool) (Subnet, bool) {
+	for _, s := range n.Subnets {
+		if s.Prefix.Addr().Is6() == is6 {
+			return s, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// Validate reports the first thing that makes n impossible on any host.
+func (n *Network) Validate() error {
+	bad := func(format string, args ...any) *Error { return Errorf(Invalid, n.Ref(), "create", format, args...) }
+	if err := CheckName(n.Name); err != nil {
+		return bad("%w", err)
+	}
+	if len(n.Subnets) == 0 {
+		return bad("no subnet: both address families are off")
+	}
+	seen := map[bool]bool{}
+	for _, s := range n.Subnets {
+		if err := s.Validate(); err != nil {
+			return bad("%w", err)
+		}
+		is6 := s.Prefix.Addr().Is6()
+		if seen[is6] {
+			return bad("subnet %s: a %s network takes one subnet of each address family", s.Prefix, n.Driver)
+		}
+		seen[is6] = true
+	}
+	if err := n.Options.Validate(); err != nil {
+		return bad("%w", err)
+	}
+	if m := n.Options.MTU; m != 0 && m < 1280 && seen[true] {
+		return bad("mtu %d: IPv6 needs at least 1280 (RFC 8200)", m)
+	}
+	return nil
+}
+
+// Validate reports the first thing that makes s impossible.
+func (s Subnet) Validate() error {
+	p := s.Prefix
+	switch {
+	case !p.IsValid():
+		return fmt.Errorf("subnet: missing")
+	case p != p.Masked():
+		return fmt.Errorf("subnet %s: host bits are set, should be %s", p, p.Masked())
+	case p.Addr().Is4In6():
+		return fmt.Errorf("subnet %s: write an IPv4 subnet as IPv4", p)
+	case p.Addr().IsMulticast(), p.Addr().IsLoopback(), p.Bits() == 0:
+		return fmt.Errorf("subnet %s: not a subnet for hosts", p)
+	case p.Addr().Is6() && p.Addr().IsLinkLocalUnicast():
+		return fmt.Errorf("subnet %s: link-local addresses are the same on every network", p)
+	case p.Addr().BitLen()-p.Bits() < 1:
+		return fmt.Errorf("subnet %s: no room for a gateway and a container", p)
+	}
+	if s.Gateway.IsValid() {
+		if err := s.usable(s.Gateway); err != nil {
+			return fmt.Errorf("gateway %w", err)
+		}
+	}
+	if r := s.Range; r.IsValid() {
+		if r != r.Masked() {
+			return fmt.Errorf("ip-range %s: host bits are set, should be %s", r, r.Masked())
+		}
+		if r.Bits() < p.Bits() || !p.Contains(r.Addr()) {
+			return fmt.Errorf("ip-range %s: not inside subnet %s", r, p)
+		}
+	}
+	used := map[netip.Addr]string{s.Gateway: "the gateway"}
+	for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
+		a := s.Aux[name]
+		if err := s.usable(a); err != nil {
+			return fmt.Errorf("aux-address %s=%w", name, err)
+		}
+		if by, ok := used[a]; ok {
+			return fmt.Errorf("aux-address %s=%s: is %s already", name, a, by)
+		}
+		used[a] = "aux-address " + name
+	}
+	return nil
+}
+
+// usable reports why a cannot be a host's address in s. The cause starts with
+// the address.
+func (s Subnet) usable(a netip.Addr) error {
+	switch {
+	case !s.Prefix.Contains(a):
+		return fmt.Errorf("%s: outside subnet %s", a, s.Prefix)
+	case s.Reserved(a):
+		return fmt.Errorf("%s: is the network or broadcast address of %s", a, s.Prefix)
+	}
+	return nil
+}
+
+// Reserved reports whether a may not be given to a host: the network address
+// and the IPv4 broadcast address, neither in a /31 (RFC 3021) or /127 (RFC 6164).
+func (s Subnet) Reserved(a netip.Addr) bool {
+	if s.Prefix.Addr().BitLen()-s.Prefix.Bits() <= 1 {
+		return false
+	}
+	return a == s.Prefix.Addr() || a.Is4() && a == Last(s.Prefix)
+}
+
+// Last returns the highest address of p.
+func Last(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}

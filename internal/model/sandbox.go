@@ -1,0 +1,125 @@
+package model
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Mode says whose network namespace a sandbox lives in.
+type Mode string
+
+// The modes.
+const (
+	ModeOwn    Mode = "own"    // a namespace we made for it
+	ModeHost   Mode = "host"   // the host's
+	ModeShared Mode = "shared" // another sandbox's (container:REF)
+	ModeOther  Mode = "other"  // one that somebody else made (netns:PATH, pid:N)
+)
+
+// Sandbox is a network namespace that endpoints live in, and the command that
+// runs there if we started one.
+type Sandbox struct {
+	ID    ID     `json:"id"`
+	Name  string `json:"name"`
+	Mode  Mode   `json:"mode"`
+	NetNS string `json:"netns"`           // path; empty for the host's
+	Inode uint64 `json:"inode,omitempty"` // ModeOther: which namespace the path meant
+	Donor ID     `json:"donor,omitempty"` // ModeShared: whose namespace
+
+	Hostname string            `json:"hostname,omitempty"`
+	Domain   string            `json:"domain,omitempty"`
+	DNS      DNS               `json:"dns,omitzero"`
+	Hosts    []HostEntry       `json:"hosts,omitempty"` // --add-host
+	Sysctls  map[string]string `json:"sysctls,omitempty"`
+	Expose   []PortMapping     `json:"expose,omitempty"` // what -P would publish
+
+	Endpoints []Endpoint    `json:"endpoints"`
+	Ports     []PortMapping `json:"ports"` // published, all allocated
+
+	Command    []string  `json:"command,omitempty"`
+	AutoRemove bool      `json:"autoRemove,omitempty"` // goes when its command ends
+	Process    *Process  `json:"process,omitempty"`    // the command while it runs
+	Exit       *Exit     `json:"exit,omitempty"`       // how it ended
+	Created    time.Time `json:"created"`
+}
+
+// Endpoint is one interface of a sandbox on one network.
+type Endpoint struct {
+	ID       ID             `json:"id"`
+	Network  ID             `json:"network"`
+	IfName   string         `json:"ifname"`
+	MAC      string         `json:"mac"`
+	Addrs    []netip.Prefix `json:"addrs"` // with the subnet's length: 10.0.0.2/24
+	Aliases  []string       `json:"aliases,omitempty"`
+	Priority int            `json:"gwPriority,omitempty"` // the highest gives the default route
+}
+
+// DNS is what goes into a sandbox's resolv.conf instead of the host's.
+type DNS struct {
+	Servers []netip.Addr `json:"servers,omitempty"`
+	Search  []string     `json:"search,omitempty"`
+	Options []string     `json:"options,omitempty"`
+}
+
+// HostEntry is one extra line of /etc/hosts.
+type HostEntry struct {
+	Name string     `json:"name"`
+	Addr netip.Addr `json:"addr"`
+}
+
+// Process is a running command. Start is field 22 of /proc/PID/stat, so that a
+// reused PID is noticed.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+// Exit is how a command ended.
+type Exit struct {
+	Code   int       `json:"code"`             // 128+signal when killed by one
+	Signal string    `json:"signal,omitempty"` // "killed"
+	Lost   bool      `json:"lost,omitempty"`   // nobody saw it end, as after a reboot
+	At     time.Time `json:"at"`
+}
+
+// Ref names the sandbox in errors.
+func (s *Sandbox) Ref() string { return "sandbox " + s.Name }
+
+// Device returns the name of the host's end of an endpoint's veth.
+func (e *Endpoint) Device() string { return "slv" + string(e.ID) }
+
+// Addr returns the endpoint's address of a family, or false.
+func (e *Endpoint) Addr(is6 bool) (netip.Prefix, bool) {
+	for _, p := range e.Addrs {
+		if p.Addr().Is6() == is6 {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// Endpoint returns the sandbox's endpoint on a network, or nil.
+func (s *Sandbox) Endpoint(network ID) *Endpoint {
+	for i := range s.Endpoints {
+		if s.Endpoints[i].Network == network {
+			return &s.Endpoints[i]
+		}
+	}
+	return nil
+}
+
+// Clone returns a deep copy, so that the stored one is never changed.
+func (s *Sandbox) Clone() *Sandbox {
+	c := *s
+	c.Endpoints = append([]Endpoint(nil), s.Endpoints...)
+	c.Ports = append([]PortMapping(nil), s.Ports...)
+	if s.Process != nil {
+		p := *s.Process
+		c.Process = &p
+	}
+	if s.Exit != nil {
+		e := *s.Exit
+		c.Exit = &e
+	}
+	return &c
+}
