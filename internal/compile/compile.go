@@ -1,0 +1,178 @@
+// Package compile turns intent into desired kernel state. It is pure: the same
+// intent and facts give the same set, on any machine.
+//
+// The state is the union of fragments: one for the host, one per network, one
+// per sandbox. No object is in two fragments, so the difference between a
+// fragment before and after a change is the whole effect of the change. That
+// is what makes the engine's short pass the same code as its long one.
+package compile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sealane/sealane/internal/driver"
+	"github.com/sealane/sealane/internal/driver/bridge"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Facts are what is known about the host.
+type Facts = driver.Facts
+
+// Intent is everything wanted on this host, by ID. Compile only reads it.
+type Intent struct {
+	Networks  map[model.ID]*model.Network
+	Sandboxes map[model.ID]*model.Sandbox
+}
+
+// drivers are the drivers by name.
+func drivers(name string) (driver.Driver, error) {
+	if name == "bridge" {
+		return bridge.Driver{}, nil
+	}
+	return nil, fmt.Errorf("driver %q: not known", name)
+}
+
+// Drivers lists the names of the drivers there are.
+func Drivers() []string { return []string{"bridge"} }
+
+// All returns the whole desired state.
+func All(in Intent, f Facts) (kstate.Set, error) {
+	all, err := Host(in, f)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range in.Networks {
+		s, err := Network(n, f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", n.Ref(), err)
+		}
+		if err := all.Merge(s); err != nil {
+			return nil, err
+		}
+	}
+	for _, sb := range in.Sandboxes {
+		s, err := Sandbox(sb, in.Networks, f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", sb.Ref(), err)
+		}
+		if err := all.Merge(s); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// Host returns the fragment that all networks share: the firewall's structure
+// and forwarding. Without networks there is nothing.
+func Host(in Intent, f Facts) (kstate.Set, error) {
+	if len(in.Networks) == 0 {
+		return kstate.Set{}, nil
+	}
+	s := firewall(f.ProxyPort)
+	has := map[bool]bool{}
+	for _, n := range in.Networks {
+		for _, sub := range n.Subnets {
+			has[sub.Prefix.Addr().Is6()] = true
+		}
+	}
+	if has[false] {
+		must(s.Add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: "1"}))
+	}
+	if has[true] {
+		must(s.Add(kstate.Sysctl{Name: "net.ipv6.conf.all.forwarding", Value: "1"}))
+		for _, dev := range f.AcceptRA {
+			// Forwarding makes the kernel ignore router advertisements
+			// unless this is 2 (Documentation/networking/ip-sysctl.rst).
+			must(s.Add(kstate.Sysctl{Name: "net.ipv6.conf." + dev + ".accept_ra", Value: "2"}))
+		}
+	}
+	return s, nil
+}
+
+// Network returns a network's fragment: its devices and its place in the
+// firewall.
+func Network(n *model.Network, f Facts) (kstate.Set, error) {
+	d, err := drivers(n.Driver)
+	if err != nil {
+		return nil, err
+	}
+	s, err := d.Network(n, f)
+	if err != nil {
+		return nil, err
+	}
+	dev := n.Device()
+	add := func(set *kstate.NftSet, key, value string) error {
+		return s.Add(kstate.Elem{Set: set, At: key, Value: value})
+	}
+	must(add(setBridges, dev, ""))
+	if !n.Options.NoICC {
+		must(add(setInside, dev+" . "+dev, ""))
+	}
+	if n.Internal {
+		must(add(mapEgress, dev, verdictDrop))
+		must(add(mapIngress, dev, verdictDrop))
+		return s, nil
+	}
+	must(add(mapIngress, dev, verdictToNAT))
+	for _, sub := range n.Subnets {
+		is6 := sub.Prefix.Addr().Is6()
+		must(add(setHome.of(is6), sub.Prefix.String()+" . "+dev, ""))
+		if !n.Options.NoMasq {
+			must(add(setMasq.of(is6), sub.Prefix.String(), ""))
+		}
+	}
+	return s, nil
+}
+
+// Sandbox returns a sandbox's fragment: its namespace if it is ours, its
+// endpoints, default routes, published ports and files. A sandbox that ended
+// or is lost has none.
+func Sandbox(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) (kstate.Set, error) {
+	s := kstate.Set{}
+	if sb.Exit != nil || f.Lost[sb.ID] {
+		return s, nil
+	}
+	ns := NS(sb)
+	if sb.Mode == model.ModeOwn {
+		must(s.Add(kstate.NetNS{NS: ns, Sysctls: sandboxSysctls(sb)}))
+		must(s.Add(files(sb, f)...))
+	}
+	for i := range sb.Endpoints {
+		e := &sb.Endpoints[i]
+		n := nets[e.Network]
+		if n == nil {
+			return nil, fmt.Errorf("endpoint %s: network %s does not exist", e.ID, e.Network)
+		}
+		d, err := drivers(n.Driver)
+		if err != nil {
+			return nil, err
+		}
+		part, err := d.Endpoint(n, e, ns, f)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Merge(part); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.Add(defaultRoutes(sb, nets, ns)...); err != nil {
+		return nil, err
+	}
+	return s, s.Add(ports(sb, nets)...)
+}
+
+// NS returns the namespace a sandbox's endpoints live in.
+func NS(sb *model.Sandbox) kstate.NS { return kstate.NS{Path: sb.NetNS, Inode: sb.Inode} }
+
+// replaceAddr puts an address type in the place of ADDR.
+func replaceAddr(s, addr string) string { return strings.ReplaceAll(s, "ADDR", addr) }
+
+// must stops at a contradiction in this package's own fixed parts, which the
+// tests would have found.
+func must(err error) {
+	if err != nil {
+		panic("compile: " + err.Error())
+	}
+}

@@ -1,0 +1,141 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// ports returns the holds and the map elements of a sandbox's published ports.
+func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object {
+	var p publisher
+	for _, is6 := range []bool{false, true} {
+		if e := Gateway(sb, nets, is6); e != nil {
+			a, _ := e.Addr(is6)
+			p.target[index(is6)] = a.Addr()
+		}
+	}
+	for _, m := range sb.Ports {
+		hold := kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()}
+		if everywhere(m.HostIP) {
+			hold.Addr = netip.Addr{}
+		}
+		p.objs = append(p.objs, hold)
+		for _, is6 := range []bool{false, true} {
+			if !m.HostIP.IsValid() || m.HostIP.Is6() == is6 {
+				p.publish(m, is6)
+			}
+		}
+	}
+	p.openPorts()
+	return p.objs
+}
+
+// publisher gathers the objects of one sandbox's published ports.
+type publisher struct {
+	target [2]netip.Addr // of the container, by index
+	open   []span
+	objs   []kstate.Object
+}
+
+// span is container ports that are published, in one address family.
+type span struct {
+	is6         bool
+	proto       string
+	first, last uint16
+}
+
+func index(is6 bool) int {
+	if is6 {
+		return 1
+	}
+	return 0
+}
+
+// everywhere reports whether a host address stands for all of its family.
+func everywhere(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
+
+func (p *publisher) elem(set *kstate.NftSet, value, format string, args ...any) {
+	p.objs = append(p.objs, kstate.Elem{Set: set, At: fmt.Sprintf(format, args...), Value: value})
+}
+
+// publish makes a mapping reachable at the host's addresses of one family.
+func (p *publisher) publish(m model.PortMapping, is6 bool) {
+	to := p.target[index(is6)]
+	if !to.IsValid() && !p.target[index(!is6)].IsValid() {
+		return // no network that leads outside
+	}
+	if to.IsValid() {
+		p.rewrite(m, to)
+		p.open = append(p.open, span{is6, m.Proto, m.Port, m.Port + m.Count - 1})
+	}
+	if !to.IsValid() || is6 && needsProxy(m.HostIP) {
+		p.proxy(m, is6)
+	}
+}
+
+// needsProxy reports whether some clients of an IPv6 host address cannot be
+// rewritten: the kernel sends nothing from ::1 out of another device, and a
+// link-local client is unknown behind a router.
+func needsProxy(a netip.Addr) bool {
+	return everywhere(a) || a.IsLoopback() || a.IsLinkLocalUnicast()
+}
+
+// rewrite adds the elements that change a packet's destination to the container.
+func (p *publisher) rewrite(m model.PortMapping, to netip.Addr) {
+	is6 := to.Is6()
+	if everywhere(m.HostIP) && m.Count > 1 && m.HostPort == m.Port {
+		p.elem(mapRanges.of(is6), to.String(), "%s . %d-%d", m.Proto, m.HostPort, m.HostLast())
+		return
+	}
+	for i := range m.Count {
+		value := fmt.Sprintf("%s . %d", to, m.Port+i)
+		if everywhere(m.HostIP) {
+			p.elem(mapPorts.of(is6), value, "%s . %d", m.Proto, m.HostPort+i)
+		} else {
+			p.elem(mapPortsAt.of(is6), value, "%s . %s . %d", m.HostIP, m.Proto, m.HostPort+i)
+		}
+	}
+}
+
+// proxy adds the elements that send clients to the daemon's proxy.
+func (p *publisher) proxy(m model.PortMapping, is6 bool) {
+	switch {
+	case !everywhere(m.HostIP):
+		for i := range m.Count {
+			p.elem(setProxyAt.of(is6), "", "%s . %s . %d", m.HostIP, m.Proto, m.HostPort+i)
+		}
+	case m.Count > 1:
+		p.elem(setProxies.of(is6), "", "%s . %d-%d", m.Proto, m.HostPort, m.HostLast())
+	default:
+		p.elem(setProxy.of(is6), "", "%s . %d", m.Proto, m.HostPort)
+	}
+}
+
+// openPorts lets rewritten packets pass to the container's published ports.
+// Spans that touch are joined: the kernel refuses overlapping intervals.
+func (p *publisher) openPorts() {
+	slices.SortFunc(p.open, func(a, b span) int {
+		return cmp.Or(cmp.Compare(index(a.is6), index(b.is6)), cmp.Compare(a.proto, b.proto), cmp.Compare(a.first, b.first))
+	})
+	for i := 0; i < len(p.open); {
+		s := p.open[i]
+		for i++; i < len(p.open) && joins(s, p.open[i]); i++ {
+			s.last = max(s.last, p.open[i].last)
+		}
+		to := p.target[index(s.is6)]
+		if s.first == s.last {
+			p.elem(setOpen.of(s.is6), "", "%s . %s . %d", to, s.proto, s.first)
+		} else {
+			p.elem(setOpens.of(s.is6), "", "%s . %s . %d-%d", to, s.proto, s.first, s.last)
+		}
+	}
+}
+
+func joins(a, b span) bool {
+	return a.is6 == b.is6 && a.proto == b.proto && int(b.first) <= int(a.last)+1
+}

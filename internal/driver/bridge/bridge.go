@@ -1,0 +1,79 @@
+// Package bridge is the driver of bridge networks: a Linux bridge per network
+// and a veth pair per endpoint, as Docker's default driver.
+//
+//	 host                                     sandbox
+//	┌───────────────────────────────┐        ┌──────────────────┐
+//	│ bridge slb<network>           │        │                  │
+//	│   10.0.0.1/24  fe80::1/64     │        │  10.0.0.2/24     │
+//	│     │                         │        │                  │
+//	│   slv<endpoint> ──────────────┼──veth──┼─ eth0            │
+//	└───────────────────────────────┘        └──────────────────┘
+//
+// The veth's far end is born in the sandbox under its final name. IPv6
+// addresses are set by us on both sides, link-local ones too, so that a port
+// comes up without autoconfiguration or duplicate address detection.
+package bridge
+
+import (
+	"net/netip"
+
+	"github.com/sealane/sealane/internal/driver"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Driver compiles bridge networks.
+type Driver struct{}
+
+// linkLocal is the bridge's own link-local address, the same on every bridge as
+// in Docker.
+var linkLocal = netip.MustParsePrefix("fe80::1/64")
+
+// Network returns the bridge with the gateway addresses. An adopted bridge is
+// not made, only given the addresses it lacks.
+func (Driver) Network(n *model.Network, _ driver.Facts) (kstate.Set, error) {
+	s := kstate.Set{}
+	_, has4 := n.Subnet(false)
+	_, has6 := n.Subnet(true)
+	dev := n.Device()
+	if n.Options.Adopted {
+		if has4 && !n.Internal {
+			return s, s.Add(append(gateways(n, dev), kstate.Sysctl{Name: "net.ipv4.conf." + dev + ".route_localnet", Value: "1"})...)
+		}
+		return s, s.Add(gateways(n, dev)...)
+	}
+	objs := append(gateways(n, dev), kstate.Link{
+		Name: dev, Type: kstate.TypeBridge, MTU: n.Options.MTU, MAC: model.MACForID(model.MACBridge, n.ID),
+		Up: true, Localnet: has4 && !n.Internal, Alias: "sealane " + n.Name,
+	})
+	if has6 {
+		objs = append(objs, kstate.Addr{Dev: dev, Prefix: linkLocal})
+	}
+	return s, s.Add(objs...)
+}
+
+func gateways(n *model.Network, dev string) []kstate.Object {
+	var objs []kstate.Object
+	for _, sub := range n.Subnets {
+		objs = append(objs, kstate.Addr{Dev: dev, Prefix: netip.PrefixFrom(sub.Gateway, sub.Prefix.Bits())})
+	}
+	return objs
+}
+
+// Endpoint returns the veth and the addresses of its far end.
+func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driver.Facts) (kstate.Set, error) {
+	s := kstate.Set{}
+	objs := []kstate.Object{kstate.Link{
+		Name: e.Device(), Type: kstate.TypeVeth, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, e.ID),
+		Up: true, Master: n.Device(), Isolated: n.Options.NoICC, Hairpin: f.BridgeNetfilter,
+		Peer:  kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC},
+		Alias: "sealane " + n.Name,
+	}}
+	for _, p := range e.Addrs {
+		objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: p})
+		if p.Addr().Is6() {
+			objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: model.LinkLocal(e.MAC)})
+		}
+	}
+	return s, s.Add(objs...)
+}

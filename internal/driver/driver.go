@@ -1,0 +1,42 @@
+// Package driver says what a network driver is: a pure compiler from intent to
+// kernel state. A driver touches no kernel, no clock and no randomness; what
+// depends on the host comes in through Facts, by name.
+//
+// A driver makes devices and addresses. Firewall, published ports and default
+// routes are the same for all drivers and belong to package compile.
+package driver
+
+import (
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Driver is one kind of network. The keys of what Network returns for two
+// networks, and Endpoint for two endpoints, must never meet.
+type Driver interface {
+	// Network returns what a network needs on the host, without endpoints.
+	Network(*model.Network, Facts) (kstate.Set, error)
+	// Endpoint returns what one endpoint needs on the host and in the
+	// namespace ns of its sandbox.
+	Endpoint(*model.Network, *model.Endpoint, kstate.NS, Facts) (kstate.Set, error)
+}
+
+// Facts are what drivers and compile may know about the host.
+type Facts struct {
+	// RunDir is where files of sandboxes live, usually /run/sealane.
+	RunDir string
+	// BridgeNetfilter: bridged packets pass the IP firewall hooks
+	// (net.bridge.bridge-nf-call-iptables or -ip6tables is on). A container
+	// that calls itself by a published port then needs its bridge port to
+	// send frames back where they came from.
+	BridgeNetfilter bool
+	// ProxyPort is where the daemon's proxy listens; 0 without one.
+	ProxyPort uint16
+	// AcceptRA are the host's devices that take IPv6 router advertisements
+	// with accept_ra=1, which forwarding would turn off.
+	AcceptRA []string
+	// Resolv is the host's resolver configuration, without loopback servers.
+	Resolv model.DNS
+	// Lost are sandboxes whose namespace no longer exists.
+	Lost map[model.ID]bool
+}

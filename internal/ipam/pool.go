@@ -1,0 +1,160 @@
+// Package ipam gives out addresses, subnets and host ports. It is pure: it
+// remembers what is taken and decides what is next; time comes in as an
+// argument and the store keeps what must last.
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Quarantine is how long a freed address rests before it is handed out again,
+// unless nothing else is left: neighbours and clients may still remember its
+// last owner.
+const Quarantine = 30 * time.Second
+
+// ErrExhausted says that every address, subnet or port that could be given is
+// taken.
+var ErrExhausted = errors.New("none is free")
+
+// Pool hands out the addresses of one subnet: one after the other from the
+// last one given, so that a freed address comes back as late as possible.
+type Pool struct {
+	subnet model.Subnet
+	from   netip.Prefix // automatic addresses come from here
+	used   map[netip.Addr]string
+	freed  map[netip.Addr]time.Time
+	last   netip.Addr // the last address given automatically; invalid at first
+}
+
+// NewPool returns the pool of a subnet with its gateway and aux addresses taken.
+func NewPool(s model.Subnet) *Pool {
+	p := &Pool{subnet: s, from: s.Prefix, used: map[netip.Addr]string{}, freed: map[netip.Addr]time.Time{}}
+	if s.Range.IsValid() {
+		p.from = s.Range
+	}
+	if s.Gateway.IsValid() {
+		p.used[s.Gateway] = "the gateway"
+	}
+	for name, a := range s.Aux {
+		p.used[a] = "aux-address " + name
+	}
+	return p
+}
+
+// Claim takes one address for owner. It fails if the address is not one of the
+// subnet's hosts or is taken; the error names by whom.
+func (p *Pool) Claim(a netip.Addr, owner string) error {
+	switch {
+	case !p.subnet.Prefix.Contains(a):
+		return fmt.Errorf("address %s: outside subnet %s", a, p.subnet.Prefix)
+	case p.subnet.Reserved(a):
+		return fmt.Errorf("address %s: is the network or broadcast address of %s", a, p.subnet.Prefix)
+	}
+	if by, ok := p.used[a]; ok {
+		return fmt.Errorf("address %s: taken by %s", a, by)
+	}
+	p.used[a] = owner
+	delete(p.freed, a)
+	return nil
+}
+
+// Allocate takes the next free address for owner. Addresses freed less than
+// Quarantine before now are given only when nothing else is left, the longest
+// free first. It returns ErrExhausted when all are taken.
+func (p *Pool) Allocate(owner string, now time.Time) (netip.Addr, error) {
+	a, ok := p.next(now)
+	if !ok {
+		a, ok = p.oldestFreed()
+	}
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("addresses of %s: %w", p.from, ErrExhausted)
+	}
+	p.used[a] = owner
+	delete(p.freed, a)
+	p.last = a
+	return a, nil
+}
+
+// next walks once around the range from the last address given. A walk meets
+// at most as many unusable addresses as are taken, freed or reserved, so it is
+// short even in an IPv6 subnet.
+func (p *Pool) next(now time.Time) (netip.Addr, bool) {
+	a := p.from.Addr()
+	if p.last.IsValid() && p.from.Contains(p.last) {
+		a = p.step(p.last)
+	}
+	for range len(p.used) + len(p.freed) + 3 {
+		if p.free(a, now) {
+			return a, true
+		}
+		a = p.step(a)
+	}
+	return netip.Addr{}, false
+}
+
+// step returns the address after a, at the end of the range its first.
+func (p *Pool) step(a netip.Addr) netip.Addr {
+	if n := a.Next(); n.IsValid() && p.from.Contains(n) {
+		return n
+	}
+	return p.from.Addr()
+}
+
+func (p *Pool) free(a netip.Addr, now time.Time) bool {
+	if _, taken := p.used[a]; taken || p.subnet.Reserved(a) {
+		return false
+	}
+	at, freed := p.freed[a]
+	return !freed || now.Sub(at) >= Quarantine
+}
+
+func (p *Pool) oldestFreed() (netip.Addr, bool) {
+	var best netip.Addr
+	for a, at := range p.freed {
+		if !p.from.Contains(a) {
+			continue
+		}
+		if !best.IsValid() || at.Before(p.freed[best]) || at.Equal(p.freed[best]) && a.Less(best) {
+			best = a
+		}
+	}
+	return best, best.IsValid()
+}
+
+// Release frees an address at a time. Freeing one that is not taken does
+// nothing.
+func (p *Pool) Release(a netip.Addr, now time.Time) {
+	if _, ok := p.used[a]; !ok {
+		return
+	}
+	delete(p.used, a)
+	p.freed[a] = now
+	for b, at := range p.freed { // forget the old ones while we are here
+		if now.Sub(at) >= Quarantine {
+			delete(p.freed, b)
+		}
+	}
+}
+
+// Undo takes back an Allocate or Claim that came to nothing: the address is
+// free at once.
+func (p *Pool) Undo(a netip.Addr) { delete(p.used, a) }
+
+// Last returns the cursor, for the store; invalid before the first Allocate.
+func (p *Pool) Last() netip.Addr { return p.last }
+
+// SetLast puts the cursor back after a restart. An address outside the range
+// is ignored.
+func (p *Pool) SetLast(a netip.Addr) {
+	if p.from.Contains(a) {
+		p.last = a
+	}
+}
+
+// Used returns how many addresses are taken, the gateway and aux ones included.
+func (p *Pool) Used() int { return len(p.used) }

@@ -1,0 +1,151 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// lastAddr is model.Last under a shorter name.
+func lastAddr(p netip.Prefix) netip.Addr { return model.Last(p) }
+
+// Ports are the host ports that are published, by protocol. A port can have
+// several owners, on different addresses of the host.
+type Ports struct {
+	claims map[string]*[1 << 16][]claim
+	next   uint16 // where the search for a free port goes on
+}
+
+// claim is one owner of one port.
+type claim struct {
+	ip    netip.Addr
+	owner string
+	to    uint16 // the container's port
+}
+
+// The range that free ports are taken from: the dynamic ports of RFC 6335,
+// section 6.
+const (
+	firstFree = 49152
+	lastFree  = 65535
+)
+
+// NewPorts returns a table without claims.
+func NewPorts() *Ports {
+	return &Ports{claims: map[string]*[1 << 16][]claim{}, next: firstFree}
+}
+
+// ConflictError is a host port that another owner has.
+type ConflictError struct {
+	Port  uint16
+	Proto string
+	Owner string
+}
+
+// Error names the port and its owner.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("port %d/%s: published by %s", e.Port, e.Proto, e.Owner)
+}
+
+func (p *Ports) table(proto string) *[1 << 16][]claim {
+	if p.claims[proto] == nil {
+		p.claims[proto] = new([1 << 16][]claim)
+	}
+	return p.claims[proto]
+}
+
+// conflict returns the first claim that meets host ports first.. of m.
+func (p *Ports) conflict(m model.PortMapping, first uint16) error {
+	t := p.table(m.Proto)
+	for i := range m.Count {
+		for _, c := range t[first+i] {
+			if c.ip == m.HostIP || !c.ip.IsValid() || !m.HostIP.IsValid() {
+				return &ConflictError{first + i, m.Proto, c.owner}
+			}
+		}
+	}
+	return nil
+}
+
+// Allocate claims the host ports of m for owner, choosing them where m leaves
+// that open: any free port when HostPort is 0, one of HostPort..HostEnd when
+// HostEnd is set. It returns the mapping with its ports decided, a
+// *ConflictError, or ErrExhausted. skip, if not nil, refuses ports that are in
+// use elsewhere.
+func (p *Ports) Allocate(m model.PortMapping, owner string, skip func(model.PortMapping) bool) (model.PortMapping, error) {
+	switch {
+	case m.HostEnd != 0:
+		first, last := m.HostPort, m.HostEnd
+		m.HostEnd = 0
+		return p.search(m, first, last, first, owner, skip)
+	case m.HostPort == 0:
+		out, err := p.search(m, firstFree, lastFree, p.next, owner, skip)
+		if err == nil {
+			p.next = firstFree + (out.HostLast()+1-firstFree)%(lastFree-firstFree+1)
+		}
+		return out, err
+	}
+	if err := p.conflict(m, m.HostPort); err != nil {
+		return m, err
+	}
+	p.put(m, owner)
+	return m, nil
+}
+
+// search claims the first free run of ports in first..last, beginning at from
+// and going round.
+func (p *Ports) search(m model.PortMapping, first, last, from uint16, owner string, skip func(model.PortMapping) bool) (model.PortMapping, error) {
+	size := int(last) - int(first) + 1
+	for i := range size {
+		at := int(first) + (int(from)-int(first)+i)%size
+		if at+int(m.Count)-1 > int(last) {
+			continue
+		}
+		m.HostPort = uint16(at)
+		if p.conflict(m, m.HostPort) == nil && (skip == nil || !skip(m)) {
+			p.put(m, owner)
+			return m, nil
+		}
+	}
+	return m, fmt.Errorf("host ports %d-%d/%s: %w", first, last, m.Proto, ErrExhausted)
+}
+
+func (p *Ports) put(m model.PortMapping, owner string) {
+	t := p.table(m.Proto)
+	for i := range m.Count {
+		t[m.HostPort+i] = append(t[m.HostPort+i], claim{m.HostIP, owner, m.Port + i})
+	}
+}
+
+// Release gives back what Allocate claimed.
+func (p *Ports) Release(m model.PortMapping) {
+	t := p.table(m.Proto)
+	for i := range m.Count {
+		port := m.HostPort + i
+		for j, c := range t[port] {
+			if c.ip == m.HostIP {
+				t[port] = append(t[port][:j:j], t[port][j+1:]...)
+				break
+			}
+		}
+	}
+}
+
+// Lookup returns who owns a port at a host address, and the container's port.
+// A claim on the address itself comes before one on every address.
+func (p *Ports) Lookup(proto string, at netip.AddrPort) (owner string, port uint16, ok bool) {
+	t := p.claims[proto]
+	if t == nil {
+		return "", 0, false
+	}
+	for _, c := range t[at.Port()] {
+		switch {
+		case c.ip == at.Addr():
+			return c.owner, c.to, true
+		case !c.ip.IsValid() || c.ip.IsUnspecified() && c.ip.Is6() == at.Addr().Is6():
+			owner, port, ok = c.owner, c.to, true
+		}
+	}
+	return owner, port, ok
+}

@@ -1,0 +1,68 @@
+package model
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+)
+
+// MACFor derives an endpoint's hardware address from its first address, so
+// that a reused address never meets a stale neighbour entry: 02:42 and the four
+// bytes of an IPv4 address, as Docker's overlays do, or 02:43 and a digest of
+// an IPv6 address. It is locally administered and unicast.
+func MACFor(a netip.Addr) string {
+	if a.Is4() {
+		b := a.As4()
+		return mac(0x02, 0x42, b[0], b[1], b[2], b[3])
+	}
+	h := fnv.New32a()
+	b16 := a.As16()
+	h.Write(b16[:])
+	s := h.Sum32()
+	return mac(0x02, 0x43, byte(s>>24), byte(s>>16), byte(s>>8), byte(s))
+}
+
+// MACForID derives the hardware address of a device of the host from an ID:
+// bridges and the host's ends of veths. kind keeps devices of one ID apart.
+func MACForID(kind byte, id ID) string {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	s := h.Sum64()
+	return mac(0x06|kind<<4, byte(s>>32), byte(s>>24), byte(s>>16), byte(s>>8), byte(s))
+}
+
+// The kinds of device for MACForID.
+const (
+	MACBridge byte = 1
+	MACVeth   byte = 2
+)
+
+func mac(b ...byte) string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
+}
+
+// CheckMAC reads a hardware address for an endpoint and returns it in
+// canonical form; a multicast or zero address is refused.
+func CheckMAC(s string) (string, error) {
+	var b [6]byte
+	var rest string
+	n, _ := fmt.Sscanf(s+" .", "%02x:%02x:%02x:%02x:%02x:%02x %s", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &rest)
+	switch {
+	case n != 7 || len(s) != 17:
+		return "", fmt.Errorf("mac-address %q: want six bytes as 02:42:0a:00:00:02", s)
+	case b[0]&1 != 0:
+		return "", fmt.Errorf("mac-address %q: is a multicast address", s)
+	case b == [6]byte{}:
+		return "", fmt.Errorf("mac-address %q: is zero", s)
+	}
+	return mac(b[:]...), nil
+}
+
+// LinkLocal derives the IPv6 link-local address of a device from its hardware
+// address (RFC 4291, appendix A), as the kernel would.
+func LinkLocal(macAddr string) netip.Prefix {
+	var b [6]byte
+	fmt.Sscanf(macAddr, "%02x:%02x:%02x:%02x:%02x:%02x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5])
+	a := [16]byte{0xfe, 0x80, 8: b[0] ^ 2, 9: b[1], 10: b[2], 11: 0xff, 12: 0xfe, 13: b[3], 14: b[4], 15: b[5]}
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
+}

@@ -1,0 +1,190 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/model"
+)
+
+var _ journal.Journal = (*Store)(nil)
+
+func mustOpen(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// full has every field set, so that a field that is not stored shows.
+func full() Change {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	n := &model.Network{ID: "aaaaaaaaaaaa", Name: "app", Driver: "bridge", Internal: true, Created: at,
+		Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1"),
+			Range: netip.MustParsePrefix("10.0.0.128/25"), Aux: map[string]netip.Addr{"r": netip.MustParseAddr("10.0.0.9")}}},
+		Options: model.Options{Device: "br0", MTU: 1400, NoICC: true, NoMasq: true, Adopted: true},
+		Labels:  map[string]string{"k": "v"}}
+	sb := &model.Sandbox{ID: "bbbbbbbbbbbb", Name: "web", Mode: model.ModeOther, NetNS: "/proc/1/ns/net", Inode: 7, Donor: "cccccccccccc",
+		Hostname: "web", Domain: "d", DNS: model.DNS{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Search: []string{"s"}, Options: []string{"o"}},
+		Hosts: []model.HostEntry{{Name: "h", Addr: netip.MustParseAddr("192.0.2.2")}}, Sysctls: map[string]string{"a": "b"},
+		Expose: []model.PortMapping{{Proto: "tcp", Port: 80, Count: 1}},
+		Endpoints: []model.Endpoint{{ID: "dddddddddddd", Network: n.ID, IfName: "eth0", MAC: "02:42:0a:00:00:02",
+			Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}, Aliases: []string{"w"}, Priority: 3}},
+		Ports:   []model.PortMapping{{Proto: "udp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 1, Port: 2, Count: 3, HostEnd: 4}},
+		Command: []string{"sleep"}, AutoRemove: true, Process: &model.Process{PID: 1, Start: 2},
+		Exit: &model.Exit{Code: 3, Signal: "x", Lost: true, At: at}, Created: at}
+	return Change{Networks: []*model.Network{n}, Sandboxes: []*model.Sandbox{sb}, Cursors: map[string]string{"p": "10.0.0.2"}, Meta: map[string]string{"ula": "fd00::/48"}}
+}
+
+func TestEveryFieldSurvivesReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := full()
+	if err := s.Commit(want); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	got, err := mustOpen(t, path).Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}
+	if d := cmp.Diff(want.Networks, got.Networks, opts); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(want.Sandboxes, got.Sandboxes, opts); d != "" {
+		t.Error(d)
+	}
+	if got.Cursors["p"] != "10.0.0.2" || got.Meta["ula"] != "fd00::/48" {
+		t.Errorf("cursors %v meta %v", got.Cursors, got.Meta)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	s := mustOpen(t, filepath.Join(t.TempDir(), "s.db"))
+	s.Commit(full())
+	if err := s.Commit(Change{DelNetwork: []model.ID{"aaaaaaaaaaaa"}, DelSandbox: []model.ID{"bbbbbbbbbbbb", "nothere00000"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := s.Load(); len(got.Networks)+len(got.Sandboxes) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+func TestJournalKeepsTheFirstValue(t *testing.T) {
+	s := mustOpen(t, filepath.Join(t.TempDir(), "s.db"))
+	s.Put("k", "before")
+	s.Put("k", "later")
+	if m, _ := s.Entries(); m["k"] != "before" {
+		t.Errorf("entries %v", m)
+	}
+	s.Erase("k")
+	if m, _ := s.Entries(); len(m) != 0 {
+		t.Errorf("after erase: %v", m)
+	}
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	mustOpen(t, path)
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "another daemon") {
+		t.Errorf("second open: %v", err)
+	}
+}
+
+// TestDamageIsRefusedAndKept flips bytes all over the file, empties and cuts
+// it: what comes back is a sound snapshot or a CorruptError that names the
+// file, and a refused file is left byte for byte.
+func TestDamageIsRefusedAndKept(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s.db")
+	s, _ := Open(path)
+	many := full()
+	for i := range 100 {
+		sb := *many.Sandboxes[0]
+		sb.ID = model.ID(fmt.Sprintf("%012x", i))
+		many.Sandboxes = append(many.Sandboxes, &sb)
+	}
+	s.Commit(many)
+	s.Close()
+	good, _ := os.ReadFile(path)
+	r := rand.New(rand.NewPCG(3, 4))
+	refused := 0
+	for i := range 150 {
+		bad := append([]byte(nil), good...)
+		switch {
+		case i == 0:
+			bad = nil
+		case i == 1:
+			bad = bad[:100]
+		case i == 2:
+			bad = bad[:len(bad)/2]
+		case i == 3:
+			bad = []byte(strings.Repeat("junk", 5000))
+		default:
+			at := r.IntN(len(bad) - 64)
+			for j := range 64 {
+				bad[at+j] = byte(r.Uint32())
+			}
+		}
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(path)
+		if err == nil {
+			var snap Snapshot
+			if snap, err = s.Load(); err == nil && fmt.Sprint(len(snap.Networks), len(snap.Sandboxes), snap.Meta["ula"]) != "1 101 fd00::/48" {
+				t.Errorf("damage %d: accepted with other contents", i)
+			}
+			s.Close()
+		}
+		if err == nil {
+			continue // it hit a page that is not in use
+		}
+		refused++
+		if _, ok := errors.AsType[*CorruptError](err); !ok || !strings.Contains(err.Error(), path) {
+			t.Errorf("damage %d: %v, want a CorruptError naming the file", i, err)
+		}
+		if now, _ := os.ReadFile(path); string(now) != string(bad) {
+			t.Errorf("damage %d: the refused file was changed", i)
+		}
+	}
+	if refused < 30 {
+		t.Errorf("only %d of 150 damages were noticed", refused)
+	}
+}
+
+func TestFullDiskLosesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s := mustOpen(t, path)
+	if err := s.Commit(full()); err != nil {
+		t.Fatal(err)
+	}
+	limitFileSize(t, path)
+	big := full()
+	big.Networks[0].Labels["k"] = strings.Repeat("x", 1<<22)
+	if err := s.Commit(big); err == nil || !strings.Contains(err.Error(), path) {
+		t.Fatalf("commit on a full disk: %v", err)
+	}
+	got, err := s.Load()
+	if err != nil || len(got.Networks) != 1 || got.Networks[0].Labels["k"] != "v" {
+		t.Errorf("after the refused commit: %v %v", got.Networks, err)
+	}
+}
