@@ -150,8 +150,8 @@ func TestDamageIsRefusedAndKept(t *testing.T) {
 		s, err := Open(path)
 		if err == nil {
 			var snap Snapshot
-			if snap, err = s.Load(); err == nil && fmt.Sprint(len(snap.Networks), len(snap.Sandboxes), snap.Meta["ula"]) != "1 101 fd00::/48" {
-				t.Errorf("damage %d: accepted with other contents", i)
+			if snap, err = s.Load(); err == nil && fmt.Sprintf("%d %d %s", len(snap.Networks), len(snap.Sandboxes), snap.Meta["ula"]) != "1 101 fd00::/48" {
+				t.Errorf("damage %d: accepted with %d networks, %d sandboxes, meta %v", i, len(snap.Networks), len(snap.Sandboxes), snap.Meta)
 			}
 			s.Close()
 		}
