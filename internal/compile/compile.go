@@ -128,10 +128,10 @@ func Network(n *model.Network, f Facts) (kstate.Set, error) {
 
 // Sandbox returns a sandbox's fragment: its namespace if it is ours, its
 // endpoints, default routes, published ports and files. A sandbox that ended
-// or is lost has none.
+// has none.
 func Sandbox(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) (kstate.Set, error) {
 	s := kstate.Set{}
-	if sb.Exit != nil || f.Lost[sb.ID] {
+	if sb.Exit != nil {
 		return s, nil
 	}
 	ns := NS(sb)

@@ -37,6 +37,4 @@ type Facts struct {
 	AcceptRA []string
 	// Resolv is the host's resolver configuration, without loopback servers.
 	Resolv model.DNS
-	// Lost are sandboxes whose namespace no longer exists.
-	Lost map[model.ID]bool
 }

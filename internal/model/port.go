@@ -56,6 +56,14 @@ func (m PortMapping) Overlaps(o PortMapping) bool {
 		(m.HostIP == o.HostIP || !m.HostIP.IsValid() || !o.HostIP.IsValid())
 }
 
+// Matches reports whether m, as a user writes it, means the published mapping
+// p: the same protocol and container ports, and the same host address and port
+// where m has them.
+func (m PortMapping) Matches(p PortMapping) bool {
+	return m.Proto == p.Proto && m.Port == p.Port && m.Count == p.Count &&
+		(!m.HostIP.IsValid() || m.HostIP == p.HostIP) && (m.HostPort == 0 || m.HostPort == p.HostPort)
+}
+
 // ParsePort reads Docker's short form of -p:
 //
 //	[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]

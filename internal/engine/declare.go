@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Declaration is what a file says should be there. What it does not mention
+// is left alone.
+type Declaration struct {
+	Networks  []NetworkSpec
+	Endpoints []EndpointDeclaration
+}
+
+// EndpointDeclaration is an endpoint of a sandbox that runs, or of a namespace
+// given as netns:PATH or pid:N.
+type EndpointDeclaration struct {
+	Sandbox string
+	EndpointSpec
+	Ports []model.PortMapping
+}
+
+// Apply makes what a declaration says and is not there yet, all or nothing,
+// and returns the ops that did it.
+func (e *Engine) Apply(ctx context.Context, decl Declaration) ([]kstate.Op, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d, ops, err := e.declare(ctx, decl)
+	if err != nil {
+		return nil, err
+	}
+	return ops, d.commit(ctx)
+}
+
+// Plan returns the ops that Apply would carry out, and changes nothing.
+func (e *Engine) Plan(ctx context.Context, decl Declaration) ([]kstate.Op, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d, ops, err := e.declare(ctx, decl)
+	if err != nil {
+		return nil, err
+	}
+	d.discard()
+	return ops, nil
+}
+
+// declare drafts a declaration and compiles its effect.
+func (e *Engine) declare(ctx context.Context, decl Declaration) (*draft, []kstate.Op, error) {
+	d := e.draft("apply", "")
+	err := d.declare(ctx, decl)
+	if err == nil {
+		before, after, cerr := d.compile()
+		if cerr == nil {
+			return d, kstate.Diff(before, after), nil
+		}
+		err = internal("apply", "compile", cerr)
+	}
+	d.discard()
+	return nil, nil, err
+}
+
+func (d *draft) declare(ctx context.Context, decl Declaration) error {
+	for _, spec := range decl.Networks {
+		d.ref, d.op = "network "+spec.Name, "apply"
+		if n := d.find(spec.Name); n != nil {
+			if err := d.same(n, spec); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := d.addNetwork(ctx, spec); err != nil {
+			return err
+		}
+	}
+	for _, ed := range decl.Endpoints {
+		d.ref, d.op = "endpoint of "+ed.Sandbox+" on "+ed.Network, "apply"
+		if err := d.declareEndpoint(ctx, ed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// same reports in what a network that is there differs from its declaration.
+func (d *draft) same(n *model.Network, spec NetworkSpec) error {
+	differs := func(what string, have, want any) error {
+		return d.errorf(model.Conflict, "is there with %s %v, not %v", what, have, want).WithHint("remove it first")
+	}
+	if spec.Driver != "" && spec.Driver != n.Driver {
+		return differs("driver", n.Driver, spec.Driver)
+	}
+	if spec.Internal != n.Internal {
+		return differs("internal", n.Internal, spec.Internal)
+	}
+	for _, s := range spec.Subnets {
+		have, ok := n.Subnet(s.Prefix.Addr().Is6())
+		if !ok || have.Prefix != s.Prefix {
+			return differs("subnet", have.Prefix, s.Prefix)
+		}
+		if s.Gateway.IsValid() && s.Gateway != have.Gateway {
+			return differs("gateway", have.Gateway, s.Gateway)
+		}
+		if s.Range.IsValid() && s.Range != have.Range {
+			return differs("ip-range", have.Range, s.Range)
+		}
+	}
+	want, err := model.ParseOptions(n.Driver, spec.Options)
+	if err != nil {
+		return d.errorf(model.Invalid, "%w", err)
+	}
+	for k, v := range want.Map() {
+		if have := n.Options.Map()[k]; have != v {
+			return differs("option "+k, have, v)
+		}
+	}
+	return nil
+}
+
+// declareEndpoint connects a sandbox unless it is connected as declared, and
+// publishes the ports that are not.
+func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration) error {
+	old, err := d.sandboxOrForeign(ctx, ed.Sandbox)
+	if err != nil {
+		return err
+	}
+	n, err := d.network(ed.Network)
+	if err != nil {
+		return err
+	}
+	sb := d.edit(old)
+	if err := d.connectable(sb); err != nil {
+		return err
+	}
+	if ep := sb.Endpoint(n.ID); ep == nil {
+		if err := d.addEndpoint(ctx, sb, ed.EndpointSpec); err != nil {
+			return err
+		}
+	} else if !as(ep, ed.EndpointSpec) {
+		return d.errorf(model.Conflict, "is connected otherwise: interface %s, addresses %v, mac-address %s", ep.IfName, ep.Addrs, ep.MAC).WithHint("disconnect it first")
+	}
+	var missing []model.PortMapping
+	for _, m := range ed.Ports {
+		if !slices.ContainsFunc(sb.Ports, func(p model.PortMapping) bool { return m.Matches(p) }) {
+			missing = append(missing, m)
+		}
+	}
+	return d.addPorts(sb, missing, nil)
+}
+
+// as reports whether an endpoint is as its declaration says.
+func as(ep *model.Endpoint, spec EndpointSpec) bool {
+	if spec.IfName != "" && spec.IfName != ep.IfName || spec.MAC != "" && spec.MAC != ep.MAC {
+		return false
+	}
+	return !slices.ContainsFunc(spec.Addrs, func(a netip.Addr) bool {
+		p, ok := ep.Addr(a.Is6())
+		return !ok || p.Addr() != a
+	})
+}

@@ -1,0 +1,265 @@
+// Package engine owns the intent of one host and keeps the kernel as intended.
+//
+// Every change is a draft: new states of networks and sandboxes with their
+// addresses and ports allocated. Committing it stores the intent and applies
+// the difference between the compiled fragments it touches, before and after.
+// A pass (sync.go) does the same for the whole host against what the kernel
+// really holds; it runs at start, on hints that something changed, and from
+// time to time. Nothing is undone step by step: to undo is to apply the
+// intent that was there before.
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/ipam"
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/store"
+)
+
+// Store keeps intent. *store.Store is one.
+type Store interface {
+	Load() (store.Snapshot, error)
+	Commit(store.Change) error
+}
+
+// Processes looks after the commands that run in sandboxes.
+type Processes interface {
+	// Alive reports whether the process still runs.
+	Alive(model.Process) bool
+	// Wait returns when the process has ended or ctx is done.
+	Wait(context.Context, model.Process) error
+	// Kill ends the process with SIGKILL, and every other process in the
+	// network namespace at path unless path is empty.
+	Kill(p *model.Process, netns string) error
+}
+
+// Config is what an Engine works with. All fields are needed.
+type Config struct {
+	Kernel    kernel.Kernel
+	Store     Store
+	Processes Processes
+	Host      func() Host // read anew in each pass
+	RunDir    string
+	ProxyPort uint16 // 0 without a proxy
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Host is what is known about the host besides what Observe returns.
+type Host struct {
+	BridgeNetfilter bool
+	AcceptRA        []string
+	Resolv          model.DNS
+}
+
+// Engine is the engine of one host. Its methods may be called concurrently;
+// changes happen one after the other, as the kernel would make them anyway.
+type Engine struct {
+	cfg  Config
+	kick chan string // asks the loop for a pass, with the reason
+
+	work sync.Mutex // held by the one who changes the kernel or intent; taken before mu
+
+	mu        sync.RWMutex // protects the following, which only the holder of work changes
+	intent    compile.Intent
+	networkID map[string]model.ID // by name
+	sandboxID map[string]model.ID // by name
+	endpoints map[model.ID]int    // endpoints per network
+	facts     compile.Facts
+	problems  map[string]problem // by object reference
+	repairs   fight
+
+	// The following belong to the holder of work.
+	pools map[poolKey]*ipam.Pool
+	ports *ipam.Ports
+	meta  map[string]string
+
+	portsMu sync.RWMutex // protects ports against Target, which cannot wait for work
+
+	background sync.WaitGroup
+	stop       context.CancelFunc
+	ctx        context.Context // ends with Close
+}
+
+type poolKey struct {
+	network model.ID
+	is6     bool
+}
+
+// New returns an engine that has not started.
+func New(cfg Config) *Engine {
+	ctx, stop := context.WithCancel(context.Background())
+	return &Engine{
+		cfg: cfg, kick: make(chan string, 1), ctx: ctx, stop: stop,
+		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
+		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{},
+		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
+	}
+}
+
+// Start loads intent, brings the kernel in line with it, makes the default
+// network if there is none, and starts the loop. It returns after the first
+// pass; an error of the store is final, one of the kernel is left to the loop.
+func (e *Engine) Start(ctx context.Context) error {
+	snap, err := e.cfg.Store.Load()
+	if err != nil {
+		return err
+	}
+	if err := e.load(snap); err != nil {
+		return err
+	}
+	e.endStale()
+	if _, err := e.Sync(ctx, "start"); err != nil {
+		e.cfg.Log.Error("first pass", "err", err)
+	}
+	if err := e.ensureDefault(ctx); err != nil {
+		e.cfg.Log.Error("default network", "err", err)
+	}
+	hints, err := e.cfg.Kernel.Watch(e.ctx)
+	if err != nil {
+		return fmt.Errorf("watch the kernel: %w", err)
+	}
+	e.background.Go(func() { e.loop(hints) })
+	return nil
+}
+
+// Close stops the loop. Every data path stays.
+func (e *Engine) Close() {
+	e.stop()
+	e.background.Wait()
+}
+
+// load fills the engine from a snapshot.
+func (e *Engine) load(snap store.Snapshot) error {
+	e.meta = snap.Meta
+	for _, n := range snap.Networks {
+		e.intent.Networks[n.ID] = n
+		e.networkID[n.Name] = n.ID
+		e.openPools(n)
+		for _, is6 := range []bool{false, true} {
+			if a, err := netip.ParseAddr(snap.Cursors[cursorKey(n.ID, is6)]); err == nil && e.pools[poolKey{n.ID, is6}] != nil {
+				e.pools[poolKey{n.ID, is6}].SetLast(a)
+			}
+		}
+	}
+	for _, sb := range snap.Sandboxes {
+		e.intent.Sandboxes[sb.ID] = sb
+		e.sandboxID[sb.Name] = sb.ID
+		if err := e.account(nil, sb, false); err != nil {
+			return fmt.Errorf("store: %s: %w", sb.Ref(), err)
+		}
+		for _, ep := range sb.Endpoints {
+			e.endpoints[ep.Network]++
+		}
+	}
+	return nil
+}
+
+func cursorKey(id model.ID, is6 bool) string {
+	if is6 {
+		return string(id) + "/6"
+	}
+	return string(id) + "/4"
+}
+
+// newID returns a fresh ID.
+func newID() model.ID {
+	b := make([]byte, model.IDLen/2)
+	rand.Read(b) // never fails
+	return model.ID(hex.EncodeToString(b))
+}
+
+// Facts that compile gets in the next pass or commit.
+func (e *Engine) readFacts() compile.Facts {
+	h := e.cfg.Host()
+	return compile.Facts{
+		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
+		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv,
+	}
+}
+
+// snapshot returns copies of the intent's maps, safe to read without a lock:
+// the values in them are never changed.
+func (e *Engine) snapshot() compile.Intent {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return compile.Intent{Networks: maps.Clone(e.intent.Networks), Sandboxes: maps.Clone(e.intent.Sandboxes)}
+}
+
+// Target implements the proxy's question: which container does a port at a
+// host address belong to. It answers from live intent.
+func (e *Engine) Target(proto string, dst netip.AddrPort) (netip.AddrPort, bool) {
+	e.portsMu.RLock()
+	owner, port, ok := e.ports.Lookup(proto, dst)
+	e.portsMu.RUnlock()
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	sb := e.intent.Sandboxes[e.sandboxID[owner]]
+	if sb == nil || sb.Exit != nil {
+		return netip.AddrPort{}, false
+	}
+	for _, is6 := range []bool{dst.Addr().Is6(), !dst.Addr().Is6()} {
+		if ep := compile.Gateway(sb, e.intent.Networks, is6); ep != nil {
+			a, _ := ep.Addr(is6)
+			return netip.AddrPortFrom(a.Addr(), port), true
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
+// internal wraps an error that is not the caller's fault.
+func internal(ref, op string, err error) error {
+	if _, ok := errors.AsType[*model.Error](err); ok {
+		return err
+	}
+	return &model.Error{Kind: model.Internal, Ref: ref, Op: op, Err: err}
+}
+
+// heldError is a host port that another program holds. The cause says it all.
+type heldError struct {
+	hold  kstate.Hold
+	cause error
+}
+
+func (e *heldError) Error() string { return e.cause.Error() }
+func (e *heldError) Unwrap() error { return e.cause }
+
+// explain turns errors of the kernel into the words of the domain.
+func explain(ref, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	first := err
+	if opErr, ok := errors.AsType[*kernel.OpError](err); ok {
+		first = opErr
+		if hold, ok := opErr.Op.Object().(kstate.Hold); ok {
+			first = &heldError{hold, opErr.Err}
+		}
+	}
+	kind := model.Internal
+	switch {
+	case errors.Is(first, kernel.ErrInUse):
+		kind = model.Conflict
+	case errors.Is(first, kernel.ErrNoNamespace):
+		kind = model.Gone
+	case errors.Is(first, kernel.ErrUnsupported):
+		kind = model.Unsupported
+	}
+	return &model.Error{Kind: kind, Ref: ref, Op: op, Err: first}
+}

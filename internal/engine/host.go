@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// hostView is what others have on this host: devices, addresses, routes. New
+// networks stay clear of it.
+type hostView struct {
+	links  map[string]kstate.Link
+	addrs  []kstate.Addr
+	routes []kstate.Route
+}
+
+// defaultMTU is Ethernet's.
+const defaultMTU = 1500
+
+// host observes the host once per draft.
+func (d *draft) host(ctx context.Context) (*hostView, error) {
+	if d.view != nil {
+		return d.view, nil
+	}
+	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{})
+	if err != nil {
+		return nil, err
+	}
+	v := &hostView{links: map[string]kstate.Link{}}
+	for _, o := range have {
+		if !kstate.Foreign(o) {
+			continue
+		}
+		switch o := o.(type) {
+		case kstate.Link:
+			if o.NS.IsHost() {
+				v.links[o.Name] = o
+			}
+		case kstate.Addr:
+			v.addrs = append(v.addrs, o)
+		case kstate.Route:
+			v.routes = append(v.routes, o)
+		}
+	}
+	d.view = v
+	return v, nil
+}
+
+// mtu returns the MTU of the device with the IPv4 default route, else of the
+// one with the IPv6 default route, else Ethernet's.
+func (v *hostView) mtu() int {
+	for _, is6 := range []bool{false, true} {
+		for _, r := range v.routes {
+			if r.Dst.Bits() == 0 && r.Dst.Addr().Is6() == is6 && v.links[r.Dev].MTU >= 1280 {
+				return v.links[r.Dev].MTU
+			}
+		}
+	}
+	return defaultMTU
+}
+
+// address returns the first address of a device in a family.
+func (v *hostView) address(dev string, is6 bool) (best netip.Prefix, ok bool) {
+	for _, a := range v.addrs {
+		if a.Dev != dev || a.Prefix.Addr().Is6() != is6 || a.Prefix.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		if !ok || a.Prefix.Addr().Less(best.Addr()) {
+			best, ok = a.Prefix, true
+		}
+	}
+	return best, ok
+}
+
+// prefixes lists all on-link prefixes and route destinations of the host.
+func (v *hostView) prefixes() []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range v.addrs {
+		out = append(out, a.Prefix.Masked())
+	}
+	for _, r := range v.routes {
+		if r.Dst.Bits() > 0 {
+			out = append(out, r.Dst)
+		}
+	}
+	return out
+}
+
+// conflict says what of the host's a given subnet would hide, or "". A network
+// may lie inside a routed prefix, as inside a VPN's 10.0.0.0/8, but not inside
+// or around one the host is connected to. dev is the network's own device.
+func (v *hostView) conflict(p netip.Prefix, dev string) string {
+	for _, a := range v.addrs {
+		if a.Dev != dev && a.Prefix.Masked().Overlaps(p) {
+			return fmt.Sprintf("overlaps %s on the host's device %s", a.Prefix, a.Dev)
+		}
+	}
+	for _, r := range v.routes {
+		if r.Dev != dev && r.Dst.Bits() > 0 && p.Bits() <= r.Dst.Bits() && p.Overlaps(r.Dst) {
+			return fmt.Sprintf("would hide the host's route to %s by device %s", r.Dst, r.Dev)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/sealane/sealane/internal/kernel"
+)
+
+// Timing of the loop.
+const (
+	settle   = 50 * time.Millisecond // hints come in bursts
+	interval = 30 * time.Second      // a pass without a hint, in case one was lost
+	retry    = time.Second           // after a pass that failed, doubled up to interval
+)
+
+// Kick asks for a pass soon.
+func (e *Engine) Kick(reason string) {
+	select {
+	case e.kick <- reason:
+	default: // one is coming
+	}
+}
+
+// loop runs passes until Close.
+func (e *Engine) loop(hints <-chan kernel.Hint) {
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	failures := 0
+	for {
+		reason := "regular"
+		select {
+		case <-e.ctx.Done():
+			return
+		case h, ok := <-hints:
+			if !ok {
+				return
+			}
+			reason = h.What
+		case reason = <-e.kick:
+		case <-timer.C:
+		}
+		if !e.rest(settle + e.repairs.delay(e.cfg.Now())) {
+			return
+		}
+		drain(hints, e.kick)
+		ops, err := e.Sync(e.ctx, reason)
+		if e.ctx.Err() != nil {
+			return
+		}
+		next := interval
+		if failures++; err == nil {
+			failures = 0
+		} else {
+			next = min(retry<<min(failures-1, 5), interval)
+			e.cfg.Log.Error("pass", "reason", reason, "err", err, "again", next)
+		}
+		if len(ops) > 0 {
+			e.fought()
+		}
+		timer.Reset(next)
+	}
+}
+
+// rest waits, and reports false when the engine closes meanwhile.
+func (e *Engine) rest(d time.Duration) bool {
+	select {
+	case <-e.ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// drain takes what came in while the loop rested: one pass serves it all.
+func drain(hints <-chan kernel.Hint, kick <-chan string) {
+	for {
+		select {
+		case _, ok := <-hints:
+			if !ok {
+				return
+			}
+		case <-kick:
+		default:
+			return
+		}
+	}
+}
+
+// fight notices that somebody keeps undoing our repairs.
+type fight struct {
+	times []time.Time // of recent repairs
+}
+
+// The rule: more than patience repairs within window are a fight; each further
+// one waits twice as long, up to truce.
+const (
+	window   = 20 * time.Second
+	patience = 5
+	truce    = 10 * time.Second
+)
+
+// add notes a repair.
+func (f *fight) add(now time.Time) {
+	f.times = append(f.recent(now), now)
+}
+
+func (f *fight) recent(now time.Time) []time.Time {
+	i := 0
+	for i < len(f.times) && now.Sub(f.times[i]) > window {
+		i++
+	}
+	return f.times[i:]
+}
+
+// delay returns how long to wait before the next repair.
+func (f *fight) delay(now time.Time) time.Duration {
+	n := len(f.recent(now)) - patience
+	if n <= 0 {
+		return 0
+	}
+	return min(settle<<min(n, 10), truce)
+}
+
+func (e *Engine) fought() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.repairs.add(e.cfg.Now())
+}

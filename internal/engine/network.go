@@ -1,0 +1,348 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/ipam"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// NetworkSpec is a network to be made. What is left out is chosen.
+type NetworkSpec struct {
+	Name     string
+	Driver   string // "" is bridge
+	Subnets  []model.Subnet
+	NoIPv4   bool // no automatic IPv4 subnet
+	IPv6     bool // an automatic IPv6 subnet if none is given
+	Internal bool
+	Options  map[string]string
+	Labels   map[string]string
+}
+
+// CreateNetwork makes a network and returns it.
+func (e *Engine) CreateNetwork(ctx context.Context, spec NetworkSpec) (*model.Network, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("network "+spec.Name, "create")
+	n, err := d.addNetwork(ctx, spec)
+	if err != nil {
+		d.discard()
+		return nil, err
+	}
+	return n, d.commit(ctx)
+}
+
+// addNetwork puts a new network into the draft.
+func (d *draft) addNetwork(ctx context.Context, spec NetworkSpec) (*model.Network, error) {
+	if spec.Driver == "" {
+		spec.Driver = "bridge"
+	}
+	if err := d.checkNewNetwork(spec); err != nil {
+		return nil, err
+	}
+	options, err := model.ParseOptions(spec.Driver, spec.Options)
+	if err != nil {
+		return nil, d.errorf(model.Invalid, "%w", err)
+	}
+	n := &model.Network{ID: newID(), Name: spec.Name, Driver: spec.Driver, Internal: spec.Internal,
+		Subnets: slices.Clone(spec.Subnets), Options: options, Labels: spec.Labels, Created: d.e.cfg.Now().UTC()}
+	view, err := d.host(ctx)
+	if err != nil {
+		return nil, internal(d.ref, d.op, err)
+	}
+	if err := d.settleDevice(n, view); err != nil {
+		return nil, err
+	}
+	if err := d.settleSubnets(n, spec, view); err != nil {
+		return nil, err
+	}
+	if err := n.Validate(); err != nil {
+		return nil, err
+	}
+	if err := d.checkOverlap(n, view); err != nil {
+		return nil, err
+	}
+	d.e.openPools(n)
+	d.networks[n.ID] = n
+	return n, nil
+}
+
+// checkNewNetwork refuses names that are taken and drivers that are not there.
+func (d *draft) checkNewNetwork(spec NetworkSpec) error {
+	if err := model.CheckName(spec.Name); err != nil {
+		return d.errorf(model.Invalid, "%w", err)
+	}
+	if model.Builtin(spec.Name) && spec.Name != model.NetworkBridge || spec.Name == model.NetworkBridge && d.find(spec.Name) != nil {
+		return d.errorf(model.Conflict, "the name is built in")
+	}
+	if n := d.find(spec.Name); n != nil {
+		return d.errorf(model.Conflict, "the name is taken").WithHint("by network %s, driver %s", n.ID, n.Driver)
+	}
+	if !slices.Contains(compile.Drivers(), spec.Driver) {
+		return d.errorf(model.Invalid, "driver %q: not known", spec.Driver).WithHint("there is %s", strings.Join(compile.Drivers(), ", "))
+	}
+	return nil
+}
+
+// settleDevice decides about the bridge: a new one, or one that exists.
+func (d *draft) settleDevice(n *model.Network, view *hostView) error {
+	dev := n.Device()
+	for _, o := range d.allNetworks() {
+		if o.Device() == dev {
+			return d.errorf(model.Conflict, "device %s: belongs to network %s", dev, o.Name)
+		}
+	}
+	l, exists := view.links[dev]
+	switch {
+	case !exists:
+	case l.Type != kstate.TypeBridge:
+		return d.errorf(model.Conflict, "device %s: exists and is a %s, not a bridge", dev, cmp.Or(string(l.Type), "plain device"))
+	default:
+		n.Options.Adopted = true
+	}
+	if n.Options.MTU == 0 {
+		n.Options.MTU = view.mtu()
+		if n.Options.Adopted {
+			n.Options.MTU = l.MTU
+		}
+	}
+	return nil
+}
+
+// settleSubnets completes the subnets: those of an adopted bridge, automatic
+// ones, and gateways.
+func (d *draft) settleSubnets(n *model.Network, spec NetworkSpec, view *hostView) error {
+	for _, is6 := range []bool{false, true} {
+		if _, given := n.Subnet(is6); given {
+			continue
+		}
+		if n.Options.Adopted {
+			if p, ok := view.address(n.Device(), is6); ok && (is6 || !spec.NoIPv4) {
+				n.Subnets = append(n.Subnets, model.Subnet{Prefix: p.Masked(), Gateway: p.Addr()})
+				continue
+			}
+		}
+		if is6 && !spec.IPv6 || !is6 && spec.NoIPv4 {
+			continue
+		}
+		p, err := ipam.NextSubnet(ipam.Sources(d.ula()), is6, d.taken(view))
+		if err != nil {
+			return d.errorf(model.Exhausted, "%w", err).WithHint("give one with --subnet")
+		}
+		n.Subnets = append(n.Subnets, model.Subnet{Prefix: p})
+	}
+	for i := range n.Subnets {
+		if s := &n.Subnets[i]; !s.Gateway.IsValid() && s.Validate() == nil {
+			if err := d.chooseGateway(n, s, view); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// chooseGateway takes an adopted bridge's address, or the first free one.
+func (d *draft) chooseGateway(n *model.Network, s *model.Subnet, view *hostView) error {
+	if n.Options.Adopted {
+		if p, ok := view.address(n.Device(), s.Prefix.Addr().Is6()); ok && s.Prefix.Contains(p.Addr()) {
+			s.Gateway = p.Addr()
+			return nil
+		}
+	}
+	all := *s
+	all.Range = netip.Prefix{}
+	a, err := ipam.NewPool(all).Allocate("", d.e.cfg.Now())
+	if err != nil {
+		return d.errorf(model.Exhausted, "gateway: %w", err)
+	}
+	s.Gateway = a
+	return nil
+}
+
+// checkOverlap refuses subnets that meet another network's or the host's own.
+func (d *draft) checkOverlap(n *model.Network, view *hostView) error {
+	for _, s := range n.Subnets {
+		for _, o := range d.allNetworks() {
+			for _, t := range o.Subnets {
+				if s.Prefix.Overlaps(t.Prefix) {
+					return d.errorf(model.Conflict, "subnet %s: overlaps %s of network %s", s.Prefix, t.Prefix, o.Name)
+				}
+			}
+		}
+		if what := view.conflict(s.Prefix, n.Device()); what != "" {
+			return d.errorf(model.Conflict, "subnet %s: %s", s.Prefix, what)
+		}
+	}
+	return nil
+}
+
+// taken lists the prefixes automatic subnets stay away from.
+func (d *draft) taken(view *hostView) []netip.Prefix {
+	out := view.prefixes()
+	for _, n := range d.allNetworks() {
+		for _, s := range n.Subnets {
+			out = append(out, s.Prefix)
+		}
+	}
+	for _, a := range d.e.facts.Resolv.Servers {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
+}
+
+// metaULA is where the host's own IPv6 prefix is kept.
+const metaULA = "ula"
+
+// ula returns the host's /48 of fd00::/8, chosen at random once (RFC 4193,
+// section 3.2).
+func (d *draft) ula() netip.Prefix {
+	text := cmp.Or(d.meta[metaULA], d.e.meta[metaULA])
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p
+	}
+	b := [16]byte{0: 0xfd}
+	rand.Read(b[1:6])
+	p := netip.PrefixFrom(netip.AddrFrom16(b), 48)
+	d.meta[metaULA] = p.String()
+	return p
+}
+
+// RemoveNetwork removes a network nobody is on.
+func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("network "+ref, "remove")
+	if model.Builtin(ref) {
+		return d.errorf(model.Denied, "is built in and stays")
+	}
+	n, err := d.network(ref)
+	if err != nil {
+		return err
+	}
+	if users := e.users(n.ID); len(users) > 0 {
+		return d.errorf(model.InUse, "still used by %s", strings.Join(users, ", ")).WithHint("disconnect them or remove them first")
+	}
+	d.networks[n.ID] = nil
+	return d.commit(ctx)
+}
+
+// PruneNetworks removes every network without endpoints, but not the built-in
+// ones, and returns the names of those that went.
+func (e *Engine) PruneNetworks(ctx context.Context) ([]string, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("networks", "prune")
+	var names []string
+	for id, n := range e.intent.Networks {
+		if e.endpoints[id] == 0 && !model.Builtin(n.Name) {
+			d.networks[id] = nil
+			names = append(names, n.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	slices.Sort(names)
+	return names, d.commit(ctx)
+}
+
+// users lists the sandboxes with an endpoint on a network, by name.
+func (e *Engine) users(id model.ID) []string {
+	if e.endpoints[id] == 0 {
+		return nil
+	}
+	var names []string
+	for _, sb := range e.intent.Sandboxes {
+		if sb.Endpoint(id) != nil {
+			names = append(names, sb.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ensureDefault makes the network `bridge` on device sealane0.
+func (e *Engine) ensureDefault(ctx context.Context) error {
+	if e.networkID[model.NetworkBridge] != "" {
+		return nil
+	}
+	_, err := e.CreateNetwork(ctx, NetworkSpec{Name: model.NetworkBridge, Options: map[string]string{"name": "sealane0"}})
+	return err
+}
+
+// find returns a network of the draft by name, or nil.
+func (d *draft) find(name string) *model.Network {
+	for id, n := range d.networks {
+		if n != nil && n.Name == name {
+			return d.networks[id]
+		}
+	}
+	if id, ok := d.e.networkID[name]; ok {
+		if n, touched := d.networks[id]; !touched || n != nil {
+			return d.e.intent.Networks[id]
+		}
+	}
+	return nil
+}
+
+// network resolves a reference: an ID, a name, or the beginning of one ID.
+func (d *draft) network(ref string) (*model.Network, error) {
+	if n := d.find(ref); n != nil {
+		return n, nil
+	}
+	if id, ok := prefixed(maps.Keys(d.allNetworks()), ref); ok {
+		return d.allNetworks()[id], nil
+	}
+	if ref == model.NetworkHost || ref == model.NetworkNone {
+		return nil, d.errorf(model.Invalid, "network %s: cannot be joined by a running sandbox", ref)
+	}
+	return nil, model.Errorf(model.NotFound, "network "+ref, d.op, "no such network").WithHint("sealane network ls shows those there are")
+}
+
+// prefixed returns the one ID that begins with ref, if exactly one does.
+func prefixed(ids func(func(model.ID) bool), ref string) (model.ID, bool) {
+	var found []model.ID
+	if len(ref) < 4 {
+		return "", false
+	}
+	for id := range ids {
+		if strings.HasPrefix(string(id), ref) {
+			found = append(found, id)
+		}
+	}
+	if len(found) != 1 {
+		return "", false
+	}
+	return found[0], true
+}
+
+// Networks returns all networks, by name.
+func (e *Engine) Networks() []*model.Network {
+	list := slices.Collect(maps.Values(e.snapshot().Networks))
+	slices.SortFunc(list, func(a, b *model.Network) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Network returns one network by name, ID or the beginning of an ID.
+func (e *Engine) Network(ref string) (*model.Network, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if id, ok := e.networkID[ref]; ok {
+		return e.intent.Networks[id], nil
+	}
+	if n := e.intent.Networks[model.ID(ref)]; n != nil {
+		return n, nil
+	}
+	if id, ok := prefixed(maps.Keys(e.intent.Networks), ref); ok {
+		return e.intent.Networks[id], nil
+	}
+	return nil, model.Errorf(model.NotFound, "network "+ref, "find", "no such network").WithHint("sealane network ls shows those there are")
+}

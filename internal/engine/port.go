@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/ipam"
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// skipPorts reports whether a host port was found in use by another program.
+type skipPorts func(model.PortMapping) bool
+
+// maxPortTries is how often a port that was chosen for the user may turn out
+// to be in use by another program.
+const maxPortTries = 64
+
+// retryPorts runs try again while it fails over a port that was ours to choose
+// and that another program holds, with that port left out. A port the user
+// asked for by number is not retried: try then fails the same way twice.
+func (e *Engine) retryPorts(try func(skipPorts) error) error {
+	busy := map[kstate.Hold]bool{}
+	skip := func(m model.PortMapping) bool {
+		for h := range busy {
+			if h.Proto == m.Proto && h.First <= m.HostLast() && m.HostPort <= h.Last {
+				return true
+			}
+		}
+		return false
+	}
+	for range maxPortTries {
+		err := try(skip)
+		held, ok := errors.AsType[*heldError](err)
+		if !ok || !errors.Is(err, kernel.ErrInUse) || busy[held.hold] {
+			return err
+		}
+		busy[held.hold] = true
+	}
+	return try(skip)
+}
+
+// addPorts allocates host ports for mappings and adds them to sb.
+func (d *draft) addPorts(sb *model.Sandbox, ports []model.PortMapping, skip skipPorts) error {
+	if len(ports) == 0 {
+		return nil
+	}
+	nets := d.allNetworks()
+	if compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil {
+		return d.errorf(model.Invalid, "ports cannot be published: sandbox %s is on no network that leads outside", sb.Name)
+	}
+	d.e.portsMu.Lock()
+	defer d.e.portsMu.Unlock()
+	for _, m := range ports {
+		got, err := d.e.ports.Allocate(m, sb.Name, skip)
+		if err != nil {
+			kind := model.Conflict
+			if errors.Is(err, ipam.ErrExhausted) {
+				kind = model.Exhausted
+			}
+			return d.errorf(kind, "%w", err)
+		}
+		sb.Ports = append(sb.Ports, got)
+	}
+	return nil
+}
+
+// Publish publishes ports of a running sandbox and returns them with the host
+// ports that were chosen.
+func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapping) ([]model.PortMapping, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	var got []model.PortMapping
+	err := e.retryPorts(func(skip skipPorts) error {
+		d := e.draft("sandbox "+ref, "publish")
+		old, err := d.existing(ref)
+		if err != nil {
+			return err
+		}
+		sb := d.edit(old)
+		if err = d.connectable(sb); err == nil {
+			err = d.addPorts(sb, ports, skip)
+		}
+		if err != nil {
+			d.discard()
+			return err
+		}
+		got = sb.Ports[len(old.Ports):]
+		return d.commit(ctx)
+	})
+	return got, err
+}
+
+// Unpublish takes published ports back. Each of ports must be one of the
+// sandbox's mappings: the same protocol and container ports, and the same host
+// address and port where they are given.
+func (e *Engine) Unpublish(ctx context.Context, ref string, ports []model.PortMapping) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("sandbox "+ref, "unpublish")
+	old, err := d.existing(ref)
+	if err != nil {
+		return err
+	}
+	sb := d.edit(old)
+	for _, m := range ports {
+		i := slices.IndexFunc(sb.Ports, func(p model.PortMapping) bool { return m.Matches(p) })
+		if i < 0 {
+			return d.errorf(model.NotFound, "port %s is not published", m)
+		}
+		sb.Ports = slices.Delete(sb.Ports, i, i+1)
+	}
+	return d.commit(ctx)
+}

@@ -1,0 +1,472 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// SandboxSpec is a sandbox to be made.
+type SandboxSpec struct {
+	Name       string // "" takes the ID
+	Mode       model.Mode
+	Donor      string // ModeShared: whose namespace
+	NetNS      string // ModeOther: path
+	Networks   []EndpointSpec
+	Ports      []model.PortMapping
+	PublishAll bool // publish Expose on free ports
+	Expose     []model.PortMapping
+	Hostname   string
+	Domain     string
+	DNS        model.DNS
+	Hosts      []model.HostEntry
+	Sysctls    map[string]string
+	Command    []string
+	AutoRemove bool
+	Process    *model.Process // who will run the command
+}
+
+// EndpointSpec is an endpoint to be made.
+type EndpointSpec struct {
+	Network  string // name or ID
+	Addrs    []netip.Addr
+	MAC      string
+	IfName   string
+	Aliases  []string
+	Priority int
+}
+
+// CreateSandbox makes a sandbox with its endpoints and ports, all or nothing.
+func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (*model.Sandbox, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	name := cmp.Or(spec.Name, "(new)")
+	var made *model.Sandbox
+	err := e.retryPorts(func(skip skipPorts) error {
+		d := e.draft("sandbox "+name, "create")
+		sb, err := d.addSandbox(ctx, spec, skip)
+		if err != nil {
+			d.discard()
+			return err
+		}
+		made = sb
+		return d.commit(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.watch(made)
+	return made, nil
+}
+
+// addSandbox puts a new sandbox into the draft.
+func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts) (*model.Sandbox, error) {
+	id := newID()
+	sb := &model.Sandbox{ID: id, Name: cmp.Or(spec.Name, string(id)), Mode: cmp.Or(spec.Mode, model.ModeOwn),
+		Domain: spec.Domain, DNS: spec.DNS, Hosts: spec.Hosts, Sysctls: spec.Sysctls, Expose: spec.Expose,
+		Endpoints: []model.Endpoint{}, Ports: []model.PortMapping{},
+		Command: spec.Command, AutoRemove: spec.AutoRemove, Process: spec.Process, Created: d.e.cfg.Now().UTC()}
+	if err := model.CheckName(sb.Name); err != nil {
+		return nil, d.errorf(model.Invalid, "%w", err)
+	}
+	if old := d.findSandbox(sb.Name); old != nil {
+		return nil, d.errorf(model.Conflict, "the name is taken by sandbox %s", old.ID)
+	}
+	if err := d.settleMode(ctx, sb, spec); err != nil {
+		return nil, err
+	}
+	if sb.Hostname = spec.Hostname; sb.Hostname == "" && sb.Mode == model.ModeOwn {
+		sb.Hostname = sb.Name
+		if model.CheckHostname(sb.Hostname) != nil || len(sb.Hostname) > 63 {
+			sb.Hostname = string(id)
+		}
+	}
+	if sb.Hostname != "" {
+		if err := model.CheckHostname(sb.Hostname); err != nil {
+			return nil, d.errorf(model.Invalid, "%w", err)
+		}
+	}
+	d.sandboxes[id] = sb
+	for _, es := range spec.Networks {
+		if err := d.addEndpoint(ctx, sb, es); err != nil {
+			return nil, err
+		}
+	}
+	ports := spec.Ports
+	if spec.PublishAll {
+		ports = append(slices.Clone(ports), spec.Expose...)
+	}
+	return sb, d.addPorts(sb, ports, skip)
+}
+
+// settleMode decides the namespace and refuses what a mode cannot have.
+func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxSpec) error {
+	if sb.Mode != model.ModeOwn && sb.Mode != model.ModeOther && (len(spec.Networks) > 0 || len(spec.Ports) > 0 || spec.PublishAll) {
+		return d.errorf(model.Invalid, "a sandbox in the %s's namespace has no networks and ports of its own",
+			map[model.Mode]string{model.ModeHost: "host", model.ModeShared: "other sandbox"}[sb.Mode])
+	}
+	if sb.Mode != model.ModeOwn && len(sb.Sysctls) > 0 {
+		return d.errorf(model.Invalid, "sysctls are for a namespace of its own")
+	}
+	switch sb.Mode {
+	case model.ModeOwn:
+		sb.NetNS = path.Join(d.e.cfg.RunDir, "netns", string(sb.ID))
+	case model.ModeHost:
+	case model.ModeShared:
+		donor, err := d.sandbox(spec.Donor)
+		if err != nil {
+			return err
+		}
+		if donor.Exit != nil {
+			return d.errorf(model.Gone, "sandbox %s: has ended", donor.Name)
+		}
+		sb.Donor, sb.NetNS, sb.Inode = donor.ID, donor.NetNS, donor.Inode
+		if donor.Mode == model.ModeShared {
+			sb.Donor = donor.Donor
+		}
+	case model.ModeOther:
+		return d.settleForeign(ctx, sb, spec.NetNS)
+	}
+	return nil
+}
+
+// settleForeign looks at a namespace that was given by path.
+func (d *draft) settleForeign(ctx context.Context, sb *model.Sandbox, netns string) error {
+	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{{Path: netns}}, Only: true})
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	for _, o := range have {
+		if ns, ok := o.(kstate.NetNS); ok && ns.NS.Path == netns {
+			sb.NetNS, sb.Inode = netns, ns.NS.Inode
+			return nil
+		}
+	}
+	return d.errorf(model.NotFound, "%s: not a network namespace", netns).
+		WithHint("want a path like /run/netns/NAME or /proc/PID/ns/net")
+}
+
+// addEndpoint puts a new endpoint of sb into the draft.
+func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec EndpointSpec) error {
+	n, err := d.network(spec.Network)
+	if err != nil {
+		return err
+	}
+	if sb.Endpoint(n.ID) != nil {
+		return d.errorf(model.Conflict, "network %s: is connected already", n.Name)
+	}
+	ep := model.Endpoint{ID: newID(), Network: n.ID, Aliases: spec.Aliases, Priority: spec.Priority}
+	if ep.IfName, err = d.ifName(ctx, sb, spec.IfName); err != nil {
+		return err
+	}
+	for _, a := range spec.Aliases {
+		if err := model.CheckHostname(a); err != nil {
+			return d.errorf(model.Invalid, "alias: %w", err)
+		}
+	}
+	if spec.MAC != "" {
+		if ep.MAC, err = model.CheckMAC(spec.MAC); err != nil {
+			return d.errorf(model.Invalid, "%w", err)
+		}
+	}
+	sb.Endpoints = append(sb.Endpoints, ep) // before addresses: discard looks here
+	return d.addAddresses(sb, &sb.Endpoints[len(sb.Endpoints)-1], n, spec.Addrs)
+}
+
+// addAddresses gives an endpoint one address of each of its network's subnets.
+func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Network, wanted []netip.Addr) error {
+	for _, a := range wanted {
+		if _, ok := n.Subnet(a.Is6()); !ok {
+			return d.errorf(model.Invalid, "address %s: network %s has no subnet of that family", a, n.Name)
+		}
+	}
+	for _, s := range n.Subnets {
+		key := poolKey{n.ID, s.Prefix.Addr().Is6()}
+		i := slices.IndexFunc(wanted, func(a netip.Addr) bool { return a.Is6() == key.is6 })
+		var a netip.Addr
+		var err error
+		kind := model.Conflict
+		if i >= 0 {
+			if a = wanted[i]; !s.Prefix.Contains(a) || s.Reserved(a) {
+				kind = model.Invalid
+			}
+			err = d.e.pools[key].Claim(a, "sandbox "+sb.Name)
+		} else {
+			kind = model.Exhausted
+			a, err = d.e.pools[key].Allocate("sandbox "+sb.Name, d.e.cfg.Now())
+			d.cursor(key)
+		}
+		if err != nil {
+			return d.errorf(kind, "network %s: %w", n.Name, err)
+		}
+		ep.Addrs = append(ep.Addrs, netip.PrefixFrom(a, s.Prefix.Bits()))
+	}
+	if ep.MAC == "" {
+		ep.MAC = model.MACFor(ep.Addrs[0].Addr())
+	}
+	return nil
+}
+
+// ifName decides an interface's name: the wanted one, or eth with the lowest
+// number that is free in the sandbox.
+func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, want string) (string, error) {
+	taken := map[string]bool{"lo": true}
+	for _, ep := range sb.Endpoints {
+		taken[ep.IfName] = true
+	}
+	if sb.Mode == model.ModeOther {
+		have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{compile.NS(sb)}, Only: true})
+		if err != nil {
+			return "", internal(d.ref, d.op, err)
+		}
+		for _, o := range have {
+			if l, ok := o.(kstate.Link); ok && l.NS == compile.NS(sb) {
+				taken[l.Name] = true
+			}
+		}
+	}
+	if want != "" {
+		if err := model.CheckIfName(want); err != nil {
+			return "", d.errorf(model.Invalid, "%w", err)
+		}
+		if taken[want] {
+			return "", d.errorf(model.Conflict, "interface %s: exists in the sandbox", want)
+		}
+		return want, nil
+	}
+	for i := 0; ; i++ {
+		if name := fmt.Sprintf("eth%d", i); !taken[name] {
+			return name, nil
+		}
+	}
+}
+
+// findSandbox returns a sandbox of the draft by name, or nil.
+func (d *draft) findSandbox(name string) *model.Sandbox {
+	for _, sb := range d.sandboxes {
+		if sb != nil && sb.Name == name {
+			return sb
+		}
+	}
+	if id, ok := d.e.sandboxID[name]; ok {
+		if sb, touched := d.sandboxes[id]; !touched || sb != nil {
+			return d.e.intent.Sandboxes[id]
+		}
+	}
+	return nil
+}
+
+// sandbox resolves a reference: a name, an ID, or the beginning of one ID.
+func (d *draft) sandbox(ref string) (*model.Sandbox, error) {
+	if sb := d.findSandbox(ref); sb != nil {
+		return sb, nil
+	}
+	all := d.allSandboxes()
+	if id, ok := prefixed(maps.Keys(all), ref); ok {
+		return all[id], nil
+	}
+	return nil, noSandbox(ref, d.op)
+}
+
+func noSandbox(ref, op string) error {
+	return model.Errorf(model.NotFound, "sandbox "+ref, op, "no such sandbox").WithHint("sealane ps -a shows those there are")
+}
+
+// sandboxOrForeign resolves a reference that may also be netns:PATH or pid:N:
+// the sandbox that stands for that namespace, made if there is none.
+func (d *draft) sandboxOrForeign(ctx context.Context, ref string) (*model.Sandbox, error) {
+	netns, err := foreignPath(ref)
+	if err != nil {
+		return nil, d.errorf(model.Invalid, "%w", err)
+	}
+	if netns == "" {
+		return d.sandbox(ref)
+	}
+	probe := &model.Sandbox{}
+	if err := d.settleForeign(ctx, probe, netns); err != nil {
+		return nil, err
+	}
+	for _, sb := range d.allSandboxes() {
+		if sb.Mode == model.ModeOther && sb.Exit == nil && sb.NetNS == netns && sb.Inode == probe.Inode {
+			return sb, nil
+		}
+	}
+	return d.addSandbox(ctx, SandboxSpec{Mode: model.ModeOther, NetNS: netns}, nil)
+}
+
+// foreignPath returns the namespace path that netns:PATH and pid:N stand for,
+// or "" for other references.
+func foreignPath(ref string) (string, error) {
+	if p, ok := strings.CutPrefix(ref, "netns:"); ok {
+		if !path.IsAbs(p) {
+			return "", fmt.Errorf("%s: want an absolute path", ref)
+		}
+		return path.Clean(p), nil
+	}
+	if n, ok := strings.CutPrefix(ref, "pid:"); ok {
+		if n == "" || strings.Trim(n, "0123456789") != "" {
+			return "", fmt.Errorf("%s: want a process number", ref)
+		}
+		return "/proc/" + n + "/ns/net", nil
+	}
+	return "", nil
+}
+
+// Connect puts a running sandbox on a network and returns its new endpoint.
+func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, ports []model.PortMapping) (*model.Sandbox, *model.Endpoint, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	var sb *model.Sandbox
+	err := e.retryPorts(func(skip skipPorts) error {
+		d := e.draft("network "+spec.Network, "connect "+ref)
+		old, err := d.sandboxOrForeign(ctx, ref)
+		if err == nil {
+			sb = d.edit(old)
+			err = d.connectable(sb)
+		}
+		if err == nil {
+			err = d.addEndpoint(ctx, sb, spec)
+		}
+		if err == nil {
+			err = d.addPorts(sb, ports, skip)
+		}
+		if err != nil {
+			d.discard()
+			return err
+		}
+		return d.commit(ctx)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return sb, &sb.Endpoints[len(sb.Endpoints)-1], nil
+}
+
+func (d *draft) connectable(sb *model.Sandbox) error {
+	switch {
+	case sb.Exit != nil:
+		return d.errorf(model.Gone, "sandbox %s: has ended", sb.Name)
+	case sb.Mode == model.ModeHost:
+		return d.errorf(model.Invalid, "sandbox %s: lives in the host's namespace", sb.Name)
+	case sb.Mode == model.ModeShared:
+		return d.errorf(model.Invalid, "sandbox %s: shares another's namespace", sb.Name).WithHint("connect that one")
+	}
+	return nil
+}
+
+// Disconnect takes a sandbox off a network. A sandbox that only stood for a
+// foreign namespace goes with its last endpoint.
+func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("network "+network, "disconnect "+ref)
+	sb, err := d.existing(ref)
+	if err != nil {
+		return err
+	}
+	n, err := d.network(network)
+	if err != nil {
+		return err
+	}
+	if sb.Endpoint(n.ID) == nil {
+		return d.errorf(model.NotFound, "sandbox %s is not on it", sb.Name)
+	}
+	c := d.edit(sb)
+	c.Endpoints = slices.DeleteFunc(c.Endpoints, func(ep model.Endpoint) bool { return ep.Network == n.ID })
+	if len(c.Endpoints) == 0 && c.Mode == model.ModeOther {
+		d.sandboxes[c.ID] = nil
+	}
+	return d.commit(ctx)
+}
+
+// existing resolves a reference to a sandbox that is there. A namespace that
+// vanished is still found by its path.
+func (d *draft) existing(ref string) (*model.Sandbox, error) {
+	netns, err := foreignPath(ref)
+	if err != nil {
+		return nil, d.errorf(model.Invalid, "%w", err)
+	}
+	if netns == "" {
+		return d.sandbox(ref)
+	}
+	for _, sb := range d.allSandboxes() {
+		if sb.Mode == model.ModeOther && sb.NetNS == netns {
+			return sb, nil
+		}
+	}
+	return nil, noSandbox(ref, d.op)
+}
+
+// RemoveSandbox removes a sandbox. One whose command still runs needs force,
+// which ends it.
+func (e *Engine) RemoveSandbox(ctx context.Context, ref string, force bool) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("sandbox "+ref, "remove")
+	sb, err := d.existing(ref)
+	if err != nil {
+		return err
+	}
+	if sb.Process != nil && sb.Exit == nil && e.cfg.Processes.Alive(*sb.Process) && !force {
+		return d.errorf(model.InUse, "its command is running").WithHint("rm -f ends it")
+	}
+	for _, o := range e.intent.Sandboxes {
+		if o.Donor == sb.ID && o.Exit == nil && !force {
+			return d.errorf(model.InUse, "sandbox %s shares its namespace", o.Name)
+		}
+	}
+	return e.remove(ctx, d, sb)
+}
+
+// remove ends what runs in a sandbox and commits its removal.
+func (e *Engine) remove(ctx context.Context, d *draft, sb *model.Sandbox) error {
+	if sb.Exit == nil {
+		netns := ""
+		if sb.Mode == model.ModeOwn {
+			netns = sb.NetNS
+		}
+		if err := e.cfg.Processes.Kill(sb.Process, netns); err != nil {
+			return internal(d.ref, d.op, err)
+		}
+	}
+	d.sandboxes[sb.ID] = nil
+	if err := d.commit(ctx); err != nil {
+		return err
+	}
+	return internalOrNil(d, e.forget(sb.ID))
+}
+
+func internalOrNil(d *draft, err error) error {
+	if err == nil {
+		return nil
+	}
+	return internal(d.ref, d.op, err)
+}
+
+// Sandboxes returns all sandboxes, oldest first.
+func (e *Engine) Sandboxes() []*model.Sandbox {
+	list := slices.Collect(maps.Values(e.snapshot().Sandboxes))
+	slices.SortFunc(list, func(a, b *model.Sandbox) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return list
+}
+
+// Sandbox returns one sandbox by name, ID, the beginning of an ID, or by the
+// namespace it stands for.
+func (e *Engine) Sandbox(ref string) (*model.Sandbox, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	d := &draft{e: e, op: "find", ref: "sandbox " + ref}
+	return d.existing(ref)
+}

@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Status is how an object fares. It is derived, never stored.
+type Status struct {
+	State   string    // see the constants
+	Message string    // why, when not as it should be
+	Since   time.Time // of the state
+}
+
+// States of networks and sandboxes.
+const (
+	StateReady    = "ready"    // a network that is as intended
+	StateRunning  = "running"  // a sandbox whose namespace is there
+	StateExited   = "exited"   // a sandbox whose command ended
+	StateLost     = "lost"     // a sandbox whose namespace vanished
+	StateDegraded = "degraded" // something of it could not be applied
+	StateConflict = "conflict" // somebody keeps undoing it
+)
+
+// problem is what the last pass could not apply for one object.
+type problem struct {
+	text  string
+	since time.Time
+}
+
+// note keeps the failures of a pass by the object they belong to.
+func (e *Engine) note(err error) {
+	failed := map[string]string{}
+	for _, op := range opErrors(err) {
+		for _, ref := range e.owners(op.Op.Object()) {
+			if failed[ref] == "" {
+				failed[ref] = op.Error()
+			}
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.problems
+	e.problems = map[string]problem{}
+	for ref, text := range failed {
+		since := e.cfg.Now().UTC()
+		if p, ok := old[ref]; ok {
+			since = p.since
+		}
+		e.problems[ref] = problem{text, since}
+	}
+}
+
+// opErrors lists the single failures in what Apply returned.
+func opErrors(err error) []*kernel.OpError {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []*kernel.OpError
+		for _, one := range many.Unwrap() {
+			out = append(out, opErrors(one)...)
+		}
+		return out
+	}
+	if op, ok := errors.AsType[*kernel.OpError](err); ok {
+		return []*kernel.OpError{op}
+	}
+	return nil
+}
+
+// owners finds the objects of intent whose fragment holds o. It is slow and
+// only used when something failed.
+func (e *Engine) owners(o kstate.Object) []string {
+	key := o.Key()
+	for _, n := range e.intent.Networks {
+		if s, err := compile.Network(n, e.facts); err == nil && s[key] != nil {
+			return []string{n.Ref()}
+		}
+	}
+	for _, sb := range e.intent.Sandboxes {
+		if s, err := compile.Sandbox(sb, e.intent.Networks, e.facts); err == nil && s[key] != nil {
+			return []string{sb.Ref()}
+		}
+	}
+	var all []string // the host's fragment: it serves every network
+	for _, n := range e.intent.Networks {
+		all = append(all, n.Ref())
+	}
+	return all
+}
+
+// NetworkStatus says how a network fares.
+func (e *Engine) NetworkStatus(n *model.Network) Status {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if p, ok := e.problems[n.Ref()]; ok {
+		return Status{StateDegraded, p.text, p.since}
+	}
+	if e.repairs.delay(e.cfg.Now()) > 0 {
+		return Status{StateConflict, "another program keeps changing what sealane sets up; see the log", e.repairs.times[0].UTC()}
+	}
+	return Status{StateReady, "", n.Created}
+}
+
+// SandboxStatus says how a sandbox fares.
+func (e *Engine) SandboxStatus(sb *model.Sandbox) Status {
+	if x := sb.Exit; x != nil {
+		switch {
+		case x.Lost && sb.Process == nil && len(sb.Command) == 0:
+			return Status{StateLost, "its network namespace is gone", x.At}
+		case x.Lost:
+			return Status{StateLost, "nobody saw it end", x.At}
+		case x.Signal != "":
+			return Status{StateExited, fmt.Sprintf("exit status %d, %s", x.Code, x.Signal), x.At}
+		}
+		return Status{StateExited, fmt.Sprintf("exit status %d", x.Code), x.At}
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if p, ok := e.problems[sb.Ref()]; ok {
+		return Status{StateDegraded, p.text, p.since}
+	}
+	return Status{StateRunning, "", sb.Created}
+}
