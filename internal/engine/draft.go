@@ -174,7 +174,11 @@ func (d *draft) commit(ctx context.Context) error {
 			d.e.cfg.Log.Warn("left to the next pass", "err", applied)
 			d.e.Kick("a removal was refused")
 		}
+		changed := d.movesPorts()
 		d.adopt()
+		if changed && d.e.cfg.PortsChanged != nil {
+			d.e.cfg.PortsChanged()
+		}
 		return nil
 	}
 	undone := d.e.cfg.Kernel.Apply(ctx, kstate.Diff(after, before))
@@ -191,6 +195,16 @@ func (d *draft) commit(ctx context.Context) error {
 		return explain(d.ref, d.op, applied)
 	}
 	return internal(d.ref, d.op, errStore)
+}
+
+// movesPorts reports whether a sandbox with published ports is touched.
+func (d *draft) movesPorts() bool {
+	for id := range d.sandboxes {
+		if old := d.e.intent.Sandboxes[id]; old != nil && len(old.Ports) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // onlyRemovals reports whether every failure in err is of a removal.

@@ -46,7 +46,7 @@ type Processes interface {
 	Kill(p *model.Process, netns string) error
 }
 
-// Config is what an Engine works with. All fields are needed.
+// Config is what an Engine works with. Fields are needed unless they say otherwise.
 type Config struct {
 	Kernel    kernel.Kernel
 	Store     Store
@@ -54,6 +54,9 @@ type Config struct {
 	Host      func() Host // read anew in each pass
 	RunDir    string
 	ProxyPort uint16 // 0 without a proxy
+	// PortsChanged, if not nil, is called after published ports or the
+	// addresses behind them changed: the proxy ends flows that lost theirs.
+	PortsChanged func()
 	Now       func() time.Time
 	Log       *slog.Logger
 }

@@ -1,6 +1,9 @@
 package kstate
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Op is one step between two states: Old is nil for an addition, New is nil
 // for a removal, both are there for a change in place.
@@ -32,25 +35,29 @@ func (o Op) Object() Object {
 // of its own. Foreign objects are never removed nor changed.
 //
 // An nftables table whose sets or chains cannot stay is replaced as a whole:
-// rules hold sets in place, so no order of single steps would work, and one
-// transaction has no gap.
+// rules hold sets in place, so no order of single steps would work. Its removal
+// comes right before its addition, so that both are one transaction without a
+// gap.
 func Diff(have, want Set) []Op {
 	gone := vanishing(have, want)
 	var del, add []Op
 	for k, h := range have {
-		if Foreign(h) {
-			continue
-		}
-		if _, ok := want[k]; (!ok || gone[k]) && !standsOn(h, gone) {
+		_, stays := want[k]
+		switch {
+		case Foreign(h), stays && !gone[k], standsOn(h, gone):
+		case stays && k.Kind == KindTable:
+			add = append(add, Op{Old: h})
+		default:
 			del = append(del, Op{Old: h})
 		}
 	}
 	for k, w := range want {
 		h, ok := have[k]
 		switch {
+		case !ok && twin(have, gone, w):
 		case !ok || gone[k] || standsOn(h, gone):
 			add = append(add, Op{New: w})
-		case h.String() == w.String():
+		case Satisfies(h, w):
 		case Foreign(h):
 			add = append(add, Op{New: w}) // Apply says what is in the way
 		default:
@@ -58,8 +65,42 @@ func Diff(have, want Set) []Op {
 		}
 	}
 	slices.SortFunc(del, func(a, b Op) int { return compare(b.Old, a.Old) })
-	slices.SortFunc(add, func(a, b Op) int { return compare(a.New, b.New) })
+	slices.SortFunc(add, func(a, b Op) int {
+		return cmp.Or(compare(a.Object(), b.Object()), removalFirst(a, b))
+	})
 	return append(del, add...)
+}
+
+// removalFirst orders the two ops of a table that is replaced.
+func removalFirst(a, b Op) int {
+	switch {
+	case a.New == nil && b.New != nil:
+		return -1
+	case a.New != nil && b.New == nil:
+		return 1
+	}
+	return 0
+}
+
+// Satisfies reports whether have is all that want asks for: the same text,
+// but for what a wanted link leaves to the kernel's choice.
+func Satisfies(have, want Object) bool {
+	h, ok := have.(Link)
+	w, isLink := want.(Link)
+	if ok && isLink {
+		w.MTU, w.MAC = cmp.Or(w.MTU, h.MTU), cmp.Or(w.MAC, h.MAC)
+		w.Peer.MAC = cmp.Or(w.Peer.MAC, h.Peer.MAC)
+		want = w
+	}
+	return have.String() == want.String()
+}
+
+// twin reports whether somebody else's route already is the wanted one; their
+// keys differ, see [Route.Key].
+func twin(have Set, gone map[Key]bool, want Object) bool {
+	r, ok := want.(Route)
+	r.Other = true
+	return ok && have[r.Key()] != nil && !standsOn(r, gone)
 }
 
 // vanishing returns the keys of objects that will be removed or remade, with
@@ -72,6 +113,7 @@ func vanishing(have, want Set) map[Key]bool {
 		}
 		w, ok := want[k]
 		if ok && !remake(h, w) {
+			goesDown(gone, h, w)
 			continue
 		}
 		mark(gone, k, h)
@@ -89,7 +131,35 @@ func vanishing(have, want Set) map[Key]bool {
 			mark(gone, k, h)
 		}
 	}
+	lastAddr(gone, have)
 	return gone
+}
+
+// goesDown marks what a device loses when it is set down.
+func goesDown(gone map[Key]bool, have, want Object) {
+	if h, ok := have.(Link); ok && h.Up && !want.(Link).Up {
+		gone[upKey(h.NS, h.Name)] = true
+	}
+}
+
+// lastAddr marks devices that will lose all of their IPv4 addresses, even if
+// they get others afterwards.
+func lastAddr(gone map[Key]bool, have Set) {
+	lost, kept := map[Key]bool{}, map[Key]bool{}
+	for k, h := range have {
+		if a, ok := h.(Addr); ok && a.Prefix.Addr().Is4() {
+			if gone[k] {
+				lost[ip4Key(a.NS, a.Dev)] = true
+			} else {
+				kept[ip4Key(a.NS, a.Dev)] = true
+			}
+		}
+	}
+	for k := range lost {
+		if !kept[k] {
+			gone[k] = true
+		}
+	}
 }
 
 func mark(gone map[Key]bool, k Key, o Object) {

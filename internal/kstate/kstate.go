@@ -123,8 +123,15 @@ func (s Set) String() string {
 
 // rank orders objects of one kind that stand on each other.
 func rank(o Object) int {
-	if l, ok := o.(Link); ok && l.Type != TypeBridge {
-		return 1 // ports after bridges
+	switch o := o.(type) {
+	case Link:
+		if o.Type != TypeBridge {
+			return 1 // ports after bridges
+		}
+	case Sysctl:
+		if strings.HasSuffix(o.Name, ".forwarding") {
+			return 1 // after accept_ra: turning forwarding on drops advertised routes
+		}
 	}
 	return 0
 }

@@ -105,6 +105,12 @@ func (o Link) Key() Key { return linkKey(o.NS, o.Name) }
 
 func linkKey(ns NS, name string) Key { return Key{KindLink, ns.String() + " " + name} }
 
+// upKey stands for a device's being up. No object has it.
+func upKey(ns NS, name string) Key { return Key{KindLink, ns.String() + " " + name + " up"} }
+
+// ip4Key stands for a device's having an IPv4 address. No object has it.
+func ip4Key(ns NS, dev string) Key { return Key{KindAddr, ns.String() + " " + dev + " ipv4"} }
+
 // PeerKey is the key under which objects on the far end of a veth find it.
 func (o Link) PeerKey() Key { return linkKey(o.Peer.NS, o.Peer.Name) }
 
@@ -181,8 +187,14 @@ func (o Addr) foreign() bool { return o.Other }
 // Key is the device and the whole prefix.
 func (o Addr) Key() Key { return Key{KindAddr, o.NS.String() + " " + o.Dev + " " + o.Prefix.String()} }
 
-// On is the device.
-func (o Addr) On() []Key { return []Key{linkKey(o.NS, o.Dev)} }
+// On is the device; an IPv6 address also stands on its being up.
+func (o Addr) On() []Key {
+	on := []Key{linkKey(o.NS, o.Dev)}
+	if o.Prefix.Addr().Is6() {
+		on = append(on, upKey(o.NS, o.Dev))
+	}
+	return on
+}
 
 // String is "addr PREFIX dev DEV".
 func (o Addr) String() string { return o.NS.in("addr " + o.Prefix.String() + " dev " + o.Dev) }
@@ -208,8 +220,16 @@ func (o Route) Key() Key {
 	return Key{KindRoute, id}
 }
 
-// On is the device.
-func (o Route) On() []Key { return []Key{linkKey(o.NS, o.Dev)} }
+// On is the device, its being up, and for IPv4 its having any address: the
+// kernel drops the routes of a device with the last one (fib_inetaddr_event in
+// net/ipv4/fib_frontend.c).
+func (o Route) On() []Key {
+	on := []Key{linkKey(o.NS, o.Dev), upKey(o.NS, o.Dev)}
+	if o.Dst.Addr().Is4() {
+		on = append(on, ip4Key(o.NS, o.Dev))
+	}
+	return on
+}
 
 // String is "route DST via A dev DEV".
 func (o Route) String() string {

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/feature"
+	"github.com/sealane/sealane/internal/kernel/facts"
+	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kernel/process"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// hostFacts returns the engine's source of facts about the host.
+func hostFacts(j journal.Journal, log *slog.Logger) func() engine.Host {
+	return func() engine.Host {
+		calls, err := feature.BridgeCalls()
+		if err != nil {
+			log.Warn("read br_netfilter's switches", "err", err)
+		}
+		return engine.Host{
+			BridgeNetfilter: slices.Contains(calls, "bridge-nf-call-iptables") || slices.Contains(calls, "bridge-nf-call-ip6tables"),
+			AcceptRA:        advertised(j),
+			Resolv:          compile.ParseResolv(facts.ResolvConf()),
+		}
+	}
+}
+
+// advertised lists the devices that live on router advertisements: those that
+// have a route from one, and those we changed for that reason, which may have
+// none for the moment.
+func advertised(j journal.Journal) []string {
+	devs := facts.RouterAdvertised()
+	entries, err := j.Entries()
+	if err != nil {
+		return devs
+	}
+	for key := range entries {
+		dev, ok := strings.CutPrefix(key, "sysctl/net.ipv6.conf.")
+		if dev, isRA := strings.CutSuffix(dev, ".accept_ra"); ok && isRA && !slices.Contains(devs, dev) {
+			devs = append(devs, dev)
+		}
+	}
+	slices.Sort(devs)
+	return devs
+}
+
+// processes is the engine's view of package process.
+type processes struct{}
+
+func (processes) Alive(p model.Process) bool { return process.Alive(p.PID, p.Start) }
+
+func (processes) Wait(ctx context.Context, p model.Process) error {
+	wait, err := process.Watch(p.PID, p.Start)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return wait(ctx)
+}
+
+func (processes) Kill(p *model.Process, netns string) error {
+	if p != nil {
+		if err := process.Kill(p.PID, p.Start, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	if netns == "" {
+		return nil
+	}
+	info, err := os.Stat(netns)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return process.KillAll(info.Sys().(*syscall.Stat_t).Ino)
+}

@@ -1,0 +1,164 @@
+// Command sealaned is the Sealane daemon: it keeps the networks of one host,
+// the namespace it is started in, as intended, and serves the API. This file
+// reads the settings; run.go connects the parts.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"gopkg.in/yaml.v3"
+)
+
+// version is set at build time.
+var version = "dev"
+
+// settings are the daemon's few settings. The yaml names are those of the
+// flags; a flag wins over the file.
+type settings struct {
+	StateDir  string `yaml:"state-dir"`
+	RunDir    string `yaml:"run-dir"`
+	Socket    string `yaml:"socket"`
+	NodeName  string `yaml:"node-name"`
+	LogLevel  string `yaml:"log-level"`
+	LogFormat string `yaml:"log-format"`
+	config    string
+	teardown  bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := command().ExecuteContext(ctx)
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "sealaned:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if _, usage := errors.AsType[*usageError](err); usage {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
+// usageError is a mistake on the command line or in the settings file.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+
+func command() *cobra.Command {
+	var s settings
+	c := &cobra.Command{
+		Use:           "sealaned",
+		Short:         "The Sealane daemon; usually started as `sealane daemon`",
+		Version:       version,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Errorf("unexpected argument %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := s.complete(c); err != nil {
+				return &usageError{err}
+			}
+			if os.Geteuid() != 0 {
+				return errors.New("needs root: it makes devices, namespaces and firewall rules")
+			}
+			if s.teardown {
+				return teardown(c.Context(), s)
+			}
+			return run(c.Context(), s)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&s.StateDir, "state-dir", "/var/lib/sealane", "where intent is kept")
+	f.StringVar(&s.RunDir, "run-dir", "/run/sealane", "where namespaces, sandboxes' files and the socket are")
+	f.StringVar(&s.Socket, "socket", "", "the API's socket (default RUN-DIR/sealane.sock)")
+	f.StringVar(&s.config, "config", "", "a YAML file with these settings by name")
+	f.StringVar(&s.NodeName, "node-name", "", "this host's name in the log (default its host name)")
+	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&s.LogFormat, "log-format", "text", "text or json")
+	f.BoolVar(&s.teardown, "teardown", false, "remove everything a stopped daemon left in the kernel, then exit")
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	c.CompletionOptions.DisableDefaultCmd = true
+	return c
+}
+
+// complete fills in the settings file and the defaults, and checks the result.
+func (s *settings) complete(c *cobra.Command) error {
+	if s.config != "" {
+		if err := s.readConfig(c); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []*string{&s.StateDir, &s.RunDir} {
+		if !filepath.IsAbs(*dir) {
+			return fmt.Errorf("%q: want an absolute path", *dir)
+		}
+		*dir = filepath.Clean(*dir)
+	}
+	if s.Socket == "" {
+		s.Socket = filepath.Join(s.RunDir, "sealane.sock")
+	}
+	if s.LogFormat != "text" && s.LogFormat != "json" {
+		return fmt.Errorf("log-format %q: want text or json", s.LogFormat)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		return fmt.Errorf("log-level %q: want debug, info, warn or error", s.LogLevel)
+	}
+	return nil
+}
+
+// readConfig reads the settings file; settings given as flags stay.
+func (s *settings) readConfig(c *cobra.Command) error {
+	f, err := os.Open(s.config)
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	defer f.Close()
+	file := *s
+	dec := yaml.NewDecoder(f)
+	dec.KnownFields(true)
+	if err := dec.Decode(&file); err != nil {
+		return fmt.Errorf("config %s: %w", s.config, err)
+	}
+	for _, name := range []struct {
+		flag string
+		to   *string
+		from string
+	}{
+		{"state-dir", &s.StateDir, file.StateDir}, {"run-dir", &s.RunDir, file.RunDir}, {"socket", &s.Socket, file.Socket},
+		{"node-name", &s.NodeName, file.NodeName}, {"log-level", &s.LogLevel, file.LogLevel}, {"log-format", &s.LogFormat, file.LogFormat},
+	} {
+		if !c.Flags().Changed(name.flag) {
+			*name.to = name.from
+		}
+	}
+	return nil
+}
+
+// logger returns the daemon's log, on stderr.
+func (s *settings) logger() *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(s.LogLevel)) // checked by complete
+	opts := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewTextHandler(os.Stderr, opts)
+	if s.LogFormat == "json" {
+		h = slog.NewJSONHandler(os.Stderr, opts)
+	}
+	log := slog.New(h)
+	if s.NodeName != "" {
+		log = log.With("node", s.NodeName)
+	}
+	return log
+}

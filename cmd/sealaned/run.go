@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/sealane/sealane/internal/api/server"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kernel/linux"
+	"github.com/sealane/sealane/internal/serve/proxy"
+	"github.com/sealane/sealane/internal/store"
+)
+
+// storeName is the store's file in the state directory.
+const storeName = "sealane.db"
+
+// run connects the parts and serves until ctx is done. Data paths stay.
+func run(ctx context.Context, s settings) error {
+	log := s.logger()
+	st, err := store.Open(filepath.Join(s.StateDir, storeName))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	kern, err := linux.Open(linux.Config{RunDir: s.RunDir, Journal: st})
+	if err != nil {
+		return err
+	}
+	defer kern.Close()
+
+	var targets lateResolver
+	px, err := proxy.Start(ctx, &targets, log)
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	defer px.Close()
+
+	eng := engine.New(engine.Config{
+		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log),
+		RunDir: s.RunDir, ProxyPort: px.Port(), PortsChanged: px.Recheck, Now: time.Now, Log: log,
+	})
+	targets.engine.Store(eng)
+	listener, err := listen(s)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := eng.Start(ctx); err != nil {
+		return err
+	}
+	defer eng.Close()
+	return serve(ctx, listener, server.New(eng, server.Info{Version: version, RunDir: s.RunDir}, log), log)
+}
+
+// serve answers the API until ctx is done, then lets running requests finish.
+func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }()
+	log.Info("ready", "socket", l.Addr().String())
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("tell systemd", "err", err)
+	}
+	select {
+	case err := <-failed:
+		return fmt.Errorf("api: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping; every data path stays")
+	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return srv.Shutdown(grace)
+}
+
+// lateResolver lets the proxy start before the engine that answers it: the
+// engine must know the proxy's port.
+type lateResolver struct{ engine atomic.Pointer[engine.Engine] }
+
+// Target asks the engine once there is one.
+func (r *lateResolver) Target(proto string, dst netip.AddrPort) (netip.AddrPort, bool) {
+	if e := r.engine.Load(); e != nil {
+		return e.Target(proto, dst)
+	}
+	return netip.AddrPort{}, false
+}
+
+// listen returns the API's socket: the one systemd passed, or a new one that
+// only root and the group sealane may use.
+func listen(s settings) (net.Listener, error) {
+	passed, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("socket activation: %w", err)
+	}
+	if len(passed) > 0 && passed[0] != nil {
+		return passed[0], nil
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
+		return nil, err
+	}
+	if c, err := net.Dial("unix", s.Socket); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("socket %s: another daemon answers there", s.Socket)
+	}
+	if err := os.Remove(s.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return listenPrivately(s.Socket)
+}
+
+// listenPrivately makes the socket under another name and moves it into place
+// when its owner and mode are right, so that nobody else gets in before.
+func listenPrivately(path string) (net.Listener, error) {
+	tmp := path + ".new"
+	os.Remove(tmp)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	gid := 0
+	if g, err := user.LookupGroup("sealane"); err == nil {
+		gid, _ = strconv.Atoi(g.Gid)
+	}
+	err = errors.Join(os.Chown(tmp, 0, gid), os.Chmod(tmp, 0o660), os.Rename(tmp, path))
+	if err != nil {
+		l.Close()
+		os.Remove(tmp)
+		return nil, err
+	}
+	return l, nil
+}

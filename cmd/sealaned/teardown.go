@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kernel/linux"
+	"github.com/sealane/sealane/internal/store"
+)
+
+// teardown removes what a stopped daemon left. The store stays: it says what
+// to make when a daemon starts again.
+func teardown(ctx context.Context, s settings) error {
+	log := s.logger()
+	st, err := store.Open(filepath.Join(s.StateDir, storeName))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	kern, err := linux.Open(linux.Config{RunDir: s.RunDir, Journal: st})
+	if err != nil {
+		return err
+	}
+	err = engine.Teardown(ctx, engine.Config{
+		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log),
+		RunDir: s.RunDir, Now: time.Now, Log: log,
+	})
+	err = errors.Join(err, kern.Remove(), kern.Close())
+	if rm := os.Remove(s.Socket); rm != nil && !errors.Is(rm, os.ErrNotExist) {
+		err = errors.Join(err, rm)
+	}
+	os.Remove(s.RunDir) // stays if others keep something there
+	if err == nil {
+		log.Info("removed; the networks are remembered", "store", filepath.Join(s.StateDir, storeName))
+	}
+	return err
+}

@@ -1,0 +1,146 @@
+// Package feature says what this kernel can do, in words for people: what is
+// missing, and what would bring it. It tries things; it never looks at version
+// numbers, which backports make lie.
+//
+// Callers try first and ask afterwards: when an operation fails, the feature
+// behind it may explain why. The answers have three forms, see Check.
+package feature
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/bpf"
+	"github.com/sealane/sealane/internal/kernel/probe"
+)
+
+// The features. Link types go by their names in ip(8).
+const (
+	Nftables        = "nftables"     // NAT chains in the inet family
+	Holds           = "holds"        // ports held by programs on the cgroup root
+	NSID            = "nsid"         // one socket that hears from all namespaces
+	IPv6            = "ipv6"         // IPv6 sockets
+	BridgeNetfilter = "br_netfilter" // bridged frames can pass the packet filter of IP
+	Veth            = "veth"
+	Bridge          = "bridge"
+	Macvlan         = "macvlan"
+	IPvlan          = "ipvlan"
+	VLAN            = "vlan"
+	VXLAN           = "vxlan"
+	WireGuard       = "wireguard"
+	Dummy           = "dummy"
+)
+
+// Feature is one thing a kernel can do or not.
+type Feature struct {
+	Name  string
+	Needs string // what brings it: a version, a configuration, a module
+	ask   func() error
+}
+
+// all lists the features in the order of All. It is a function because a
+// package has no variables that could change.
+func all() []Feature {
+	link := func(name, needs string) Feature {
+		return Feature{name, needs, func() error { return probe.Link(name) }}
+	}
+	return []Feature{
+		{Nftables, "Linux 5.2 with CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT (module nft_chain_nat)", probe.NftInetNAT},
+		{Holds, "Linux 5.14 with CONFIG_CGROUP_BPF, CONFIG_INET_UDP_DIAG and a mounted cgroup v2 hierarchy", bpf.Supported},
+		{NSID, "Linux 4.2", probe.AllNSID},
+		{IPv6, "CONFIG_IPV6 and no ipv6.disable=1 on the kernel's command line", probe.IPv6},
+		{BridgeNetfilter, "CONFIG_BRIDGE_NETFILTER (module br_netfilter)", probe.BridgeNetfilter},
+		link(Veth, "CONFIG_VETH (module veth)"),
+		link(Bridge, "CONFIG_BRIDGE (module bridge)"),
+		link(Macvlan, "CONFIG_MACVLAN (module macvlan)"),
+		link(IPvlan, "CONFIG_IPVLAN (module ipvlan)"),
+		link(VLAN, "CONFIG_VLAN_8021Q (module 8021q)"),
+		link(VXLAN, "CONFIG_VXLAN (module vxlan)"),
+		link(WireGuard, "Linux 5.6 with CONFIG_WIREGUARD (module wireguard)"),
+		link(Dummy, "CONFIG_DUMMY (module dummy)"),
+	}
+}
+
+// Missing is the sure answer no.
+type Missing struct {
+	Name  string
+	Needs string
+	Err   error // what the kernel said
+}
+
+// Error is "NAME: needs …: cause".
+func (e *Missing) Error() string {
+	return fmt.Sprintf("%s: needs %s: %v", e.Name, e.Needs, e.Err)
+}
+
+// Unwrap returns what the kernel said, which is a kernel.ErrUnsupported.
+func (e *Missing) Unwrap() error { return e.Err }
+
+// Answer is what is known of a feature: Err is as from Check.
+type Answer struct {
+	Feature
+	Err error
+}
+
+// Cache asks about features and remembers sure answers, for as long as the
+// process lives: a kernel does not change, although a module may be loaded
+// later, which a restart then finds. The zero value is ready, for several
+// goroutines.
+type Cache struct {
+	mu   sync.Mutex       // protects the following
+	sure map[string]error // nil or *Missing
+}
+
+// Check asks about one feature: nil when it is there, a *Missing when it is
+// surely not, and another error when that could not be found out or no feature
+// has the name.
+func (c *Cache) Check(name string) error {
+	for _, f := range all() {
+		if f.Name == name {
+			return c.check(f)
+		}
+	}
+	return fmt.Errorf("feature %q: no such feature", name)
+}
+
+// All asks about every feature.
+func (c *Cache) All() []Answer {
+	var out []Answer
+	for _, f := range all() {
+		out = append(out, Answer{f, c.check(f)})
+	}
+	return out
+}
+
+func (c *Cache) check(f Feature) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err, ok := c.sure[f.Name]; ok {
+		return err
+	}
+	err := f.ask()
+	switch {
+	case errors.Is(err, kernel.ErrUnsupported):
+		err = &Missing{f.Name, f.Needs, err}
+	case err != nil:
+		return fmt.Errorf("%s: cannot tell whether this kernel has it: %w", f.Name, err)
+	}
+	if c.sure == nil {
+		c.sure = map[string]error{}
+	}
+	c.sure[f.Name] = err
+	return err
+}
+
+// Check asks about one feature without remembering, see Cache.Check.
+func Check(name string) error { return new(Cache).Check(name) }
+
+// All asks about every feature without remembering.
+func All() []Answer { return new(Cache).All() }
+
+// BridgeCalls returns the switches of br_netfilter that are on in the calling
+// thread's namespace: frames between the ports of a bridge then pass the
+// host's packet filter for IP, and can be dropped by it.
+func BridgeCalls() ([]string, error) { return probe.BridgeCalls() }

@@ -1,0 +1,163 @@
+package fake
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// Foreign lets somebody else make or change objects that are not ours: links,
+// addresses, routes, namespaces, settings. What they stand on is not checked.
+func (k *Kernel) Foreign(objs ...kstate.Object) {
+	for _, o := range objs {
+		switch v := o.(type) {
+		case kstate.NetNS:
+			v.Other = true
+			o = v
+		case kstate.Link:
+			v.Other = true
+			o = v
+		case kstate.Route:
+			v.Other = true
+			o = v
+		}
+		k.Tamper(o)
+	}
+}
+
+// Tamper lets somebody else make or change objects as they are given, also
+// ours: a link set down, a chain with another rule. What they stand on is not
+// checked.
+func (k *Kernel) Tamper(objs ...kstate.Object) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := &k.world
+	for _, o := range objs {
+		inode := home(o).Inode
+		switch v := rename(o, pathOnly).(type) {
+		case kstate.NetNS:
+			v.NS.Inode = inode
+			w.namespace(v)
+		case kstate.Sysctl:
+			w.sysctls[v.Name] = v.Value
+		case kstate.Table, kstate.NftSet, kstate.Chain, kstate.Elem:
+			w.nft[v.Key()] = v
+		case kstate.Link:
+			w.tamperLink(v)
+		default:
+			w.set(v)
+		}
+		k.hint("+ %s", o)
+	}
+}
+
+func (w *world) tamperLink(l kstate.Link) {
+	have, ok := w.objs[l.Key()].(kstate.Link)
+	if l.Index = have.Index; !ok {
+		l.Index = w.next()
+	}
+	w.set(l)
+	if have.Up && !l.Up {
+		w.down(l)
+	}
+}
+
+// Remove lets somebody else take an object away with all that stands on it.
+// A setting goes back to its default.
+func (k *Kernel) Remove(keys ...kstate.Key) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, key := range keys {
+		switch {
+		case isNft(key.Kind):
+			ruleset{k.world.nft}.drop(key)
+		case key.Kind == kstate.KindSysctl:
+			delete(k.world.sysctls, key.ID)
+		default:
+			path, _, _ := strings.Cut(key.ID, "#") // the world knows no inodes in keys
+			if key.Kind == kstate.KindNetNS {
+				key.ID = path
+			}
+			k.world.drop(key)
+		}
+		k.hint("- %s", key.ID)
+	}
+}
+
+// Reboot leaves what survives one: nothing of the kernel's, no file (they are
+// under /run). The journal is on disk and stays.
+func (k *Kernel) Reboot() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.world = boot()
+	k.hint("reboot")
+}
+
+// Listen lets a program bind a port, until stop is called. It cannot bind one
+// that is held or bound.
+func (k *Kernel) Listen(proto string, at netip.AddrPort, program string) (stop func(), err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := socket{proto, at, program}
+	for _, o := range k.world.objs {
+		if h, ok := o.(kstate.Hold); ok && h.Proto == proto && meet(h.Addr, at.Addr()) && h.First <= at.Port() && at.Port() <= h.Last {
+			return nil, fmt.Errorf("%s: %w by %s", s, kernel.ErrInUse, h)
+		}
+	}
+	for _, have := range k.world.sockets {
+		if have.proto == proto && have.at.Port() == at.Port() && meet(have.at.Addr(), at.Addr()) {
+			return nil, fmt.Errorf("%s: %w by %s", s, kernel.ErrInUse, have.program)
+		}
+	}
+	k.world.sockets = append(k.world.sockets, s)
+	return func() { k.unlisten(s) }, nil
+}
+
+func (k *Kernel) unlisten(s socket) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.world.sockets = slices.DeleteFunc(k.world.sockets, func(x socket) bool { return x == s })
+}
+
+// Sysctl returns the value of a setting, "" if there is none of this name.
+func (k *Kernel) Sysctl(name string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v, _ := k.world.sysctl(name)
+	return v
+}
+
+// Dump returns the whole world, a line per object in rank order, with what is
+// not ours marked "# foreign". Settings at their default are left out.
+func (k *Kernel) Dump() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := kstate.Set{}
+	for _, part := range []kstate.Set{k.world.objs, k.world.nft} {
+		for key, o := range part {
+			all[key] = o
+		}
+	}
+	for name, v := range k.world.sysctls {
+		if def, _ := k.world.defaultValue(name); v != def {
+			o := kstate.Sysctl{Name: name, Value: v}
+			all[o.Key()] = o
+		}
+	}
+	var b strings.Builder
+	for _, o := range all.Sorted() {
+		fmt.Fprint(&b, o)
+		if kstate.Foreign(o) {
+			b.WriteString(" # foreign")
+		}
+		b.WriteByte('\n')
+	}
+	for _, s := range k.world.sockets {
+		fmt.Fprintln(&b, s)
+	}
+	return b.String()
+}

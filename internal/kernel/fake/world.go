@@ -1,0 +1,295 @@
+package fake
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// world is all state. Namespaces in its keys are known by path alone; their
+// inodes are kept apart.
+type world struct {
+	objs    kstate.Set                // all but nftables and settings
+	far     map[kstate.Key]kstate.Key // the far end of a veth → the veth
+	nft     kstate.Set
+	sysctls map[string]string // those not at their default
+	inodes  map[string]uint64 // of namespaces, by path
+	sockets []socket
+	serial  int // of links and namespaces
+}
+
+// socket is a port that another program has bound.
+type socket struct {
+	proto   string
+	at      netip.AddrPort
+	program string
+}
+
+func (s socket) String() string { return fmt.Sprintf("socket %s %s by %s", s.proto, s.at, s.program) }
+
+// boot returns the world after a boot: one namespace with a loopback device.
+func boot() world {
+	w := world{
+		objs: kstate.Set{}, far: map[kstate.Key]kstate.Key{}, nft: kstate.Set{},
+		sysctls: map[string]string{}, inodes: map[string]uint64{},
+	}
+	w.loopback(kstate.NS{})
+	return w
+}
+
+func (w *world) set(o kstate.Object) {
+	if l, ok := o.(kstate.Link); ok && l.Type == kstate.TypeVeth {
+		w.far[l.PeerKey()] = l.Key()
+	}
+	w.objs[o.Key()] = o
+}
+
+func (w *world) next() int { w.serial++; return w.serial }
+
+func (w *world) loopback(ns kstate.NS) {
+	w.set(kstate.Link{NS: ns, Name: "lo", Type: kstate.TypeLoopback, MTU: 65536, Up: true, Other: true, Index: w.next()})
+}
+
+// namespace makes one.
+func (w *world) namespace(o kstate.NetNS) {
+	w.inodes[o.NS.Path] = cmp.Or(o.NS.Inode, 4026530000+uint64(w.next()))
+	o.NS.Inode = 0
+	w.set(o)
+	w.loopback(o.NS)
+}
+
+// has reports whether ns is there, and is the one meant.
+func (w *world) has(ns kstate.NS) bool {
+	inode, ok := w.inodes[ns.Path]
+	return ns.IsHost() || ok && (ns.Inode == 0 || ns.Inode == inode)
+}
+
+// device finds a link by the name of either of its ends.
+func (w *world) device(ns kstate.NS, name string) (kstate.Link, bool) {
+	k := kstate.Link{NS: ns, Name: name}.Key()
+	if near, ok := w.far[k]; ok {
+		k = near
+	}
+	l, ok := w.objs[k].(kstate.Link)
+	return l, ok
+}
+
+// drop takes an object away with all that stands on it.
+func (w *world) drop(k kstate.Key) {
+	o, ok := w.objs[k]
+	if !ok {
+		return
+	}
+	delete(w.objs, k)
+	switch o := o.(type) {
+	case kstate.NetNS:
+		delete(w.inodes, o.NS.Path)
+	case kstate.Link:
+		w.release(o)
+	}
+	w.fall(k)
+	if a, ok := o.(kstate.Addr); ok && a.Prefix.Addr().Is4() && !w.hasIPv4(a.NS, a.Dev) {
+		w.fallRoutes(a.NS, a.Dev)
+	}
+}
+
+// fall drops what stands on k.
+func (w *world) fall(k kstate.Key) {
+	for key, o := range w.objs {
+		if key.Kind > k.Kind && slices.Contains(o.On(), k) {
+			w.drop(key)
+		}
+	}
+}
+
+// release undoes what a device was to others: its settings and the far end of a
+// veth go with it, the ports of a bridge are on their own.
+func (w *world) release(l kstate.Link) {
+	for name := range w.sysctls {
+		if _, ok := w.sysctl(name); !ok {
+			delete(w.sysctls, name)
+		}
+	}
+	switch l.Type {
+	case kstate.TypeVeth:
+		delete(w.far, l.PeerKey())
+		w.fall(l.PeerKey())
+	case kstate.TypeBridge:
+		for _, p := range w.ports(l) {
+			p.Master, p.Isolated, p.Hairpin = "", false, false
+			w.set(p)
+		}
+	}
+}
+
+// ports returns the links of a bridge.
+func (w *world) ports(bridge kstate.Link) []kstate.Link {
+	var out []kstate.Link
+	for _, o := range w.objs {
+		if l, ok := o.(kstate.Link); ok && l.NS == bridge.NS && l.Master == bridge.Name {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// down takes away what a device loses when it is set down: its routes and its
+// IPv6 addresses.
+func (w *world) down(l kstate.Link) {
+	for k, o := range w.objs {
+		switch o := o.(type) {
+		case kstate.Addr:
+			if o.NS == l.NS && o.Dev == l.Name && o.Prefix.Addr().Is6() {
+				w.drop(k)
+			}
+		case kstate.Route:
+			if o.NS == l.NS && o.Dev == l.Name {
+				w.drop(k)
+			}
+		}
+	}
+}
+
+func (w *world) hasIPv4(ns kstate.NS, dev string) bool {
+	for a := range w.addrs(ns, dev) {
+		if a.Addr().Is4() {
+			return true
+		}
+	}
+	return false
+}
+
+// fallRoutes drops the IPv4 routes of a device without IPv4 addresses.
+func (w *world) fallRoutes(ns kstate.NS, dev string) {
+	for k, o := range w.objs {
+		if r, ok := o.(kstate.Route); ok && r.NS == ns && r.Dev == dev && r.Dst.Addr().Is4() {
+			delete(w.objs, k)
+		}
+	}
+}
+
+// addrs returns the prefixes on a device.
+func (w *world) addrs(ns kstate.NS, dev string) map[netip.Prefix]bool {
+	out := map[netip.Prefix]bool{}
+	for _, o := range w.objs {
+		if a, ok := o.(kstate.Addr); ok && a.NS == ns && a.Dev == dev {
+			out[a.Prefix] = true
+		}
+	}
+	return out
+}
+
+// observe returns what scope shows, with namespaces named as in scope.
+func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Set {
+	names := map[string]kstate.NS{}
+	for _, ns := range scope.NS {
+		if !ns.IsHost() && w.has(ns) {
+			names[ns.Path] = ns
+		}
+	}
+	out := kstate.Set{}
+	for _, o := range w.objs {
+		if o, ok := seen(o, names, scope.Only); ok {
+			o = w.owned(rename(o, func(ns kstate.NS) kstate.NS { return w.name(ns, names) }), entries)
+			out[o.Key()] = o
+		}
+	}
+	if scope.Only {
+		return out
+	}
+	maps.Copy(out, w.nft)
+	for key := range entries {
+		if name, ok := strings.CutPrefix(key, "sysctl/"); ok {
+			if v, ok := w.sysctl(name); ok {
+				o := kstate.Sysctl{Name: name, Value: v}
+				out[o.Key()] = o
+			}
+		}
+	}
+	return out
+}
+
+// seen reports whether o is in a namespace that is looked at.
+func seen(o kstate.Object, names map[string]kstate.NS, only bool) (kstate.Object, bool) {
+	_, in := names[home(o).Path]
+	if n, ok := o.(kstate.NetNS); ok && !n.Other && !only {
+		return o, true
+	}
+	return o, in || home(o).IsHost() && !only
+}
+
+// name is how a namespace is called in an answer.
+func (w *world) name(ns kstate.NS, names map[string]kstate.NS) kstate.NS {
+	if as, ok := names[ns.Path]; ok {
+		return as
+	}
+	if n, ok := w.objs[kstate.NetNS{NS: ns}.Key()].(kstate.NetNS); ok && n.Other {
+		ns.Inode = w.inodes[ns.Path]
+	}
+	return ns
+}
+
+// owned says whether an address is ours: all are on our devices, and those in
+// the journal on others.
+func (w *world) owned(o kstate.Object, entries map[string]string) kstate.Object {
+	a, ok := o.(kstate.Addr)
+	if !ok {
+		return o
+	}
+	dev, _ := w.device(kstate.NS{Path: a.NS.Path}, a.Dev)
+	_, noted := entries[addrEntry(a)]
+	a.Other = dev.Other && !noted
+	return a
+}
+
+// addrEntry is the journal's key of an address on somebody else's device.
+func addrEntry(a kstate.Addr) string {
+	in := ""
+	if !a.NS.IsHost() {
+		in = a.NS.Path + " "
+	}
+	return "addr/" + in + a.Dev + "/" + a.Prefix.String()
+}
+
+// home is the namespace an object is in.
+func home(o kstate.Object) kstate.NS {
+	switch o := o.(type) {
+	case kstate.NetNS:
+		return o.NS
+	case kstate.Link:
+		return o.NS
+	case kstate.Addr:
+		return o.NS
+	case kstate.Route:
+		return o.NS
+	}
+	return kstate.NS{}
+}
+
+// rename returns o with its namespaces changed by f.
+func rename(o kstate.Object, f func(kstate.NS) kstate.NS) kstate.Object {
+	switch o := o.(type) {
+	case kstate.NetNS:
+		o.NS = f(o.NS)
+		return o
+	case kstate.Link:
+		o.NS, o.Peer.NS = f(o.NS), f(o.Peer.NS)
+		return o
+	case kstate.Addr:
+		o.NS = f(o.NS)
+		return o
+	case kstate.Route:
+		o.NS = f(o.NS)
+		return o
+	}
+	return o
+}
+
+// pathOnly is how the world knows a namespace.
+func pathOnly(ns kstate.NS) kstate.NS { return kstate.NS{Path: ns.Path} }

@@ -1,0 +1,124 @@
+package kerneltest
+
+import (
+	"math/rand/v2"
+	"path"
+
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+func sandboxName(i int) string { return "sandbox" + itoa(i) }
+
+// Random returns a small host that may be, with run as its run directory: a
+// few of everything, each of it in one of a few forms, so that two of them
+// differ in all ways there are.
+func Random(rng *rand.Rand, run string) kstate.Set {
+	r := dice{rng}
+	out := kstate.Set{}
+	add := func(objs ...kstate.Object) {
+		for _, o := range objs {
+			out[o.Key()] = o
+		}
+	}
+	var bridges []string
+	for i := range 2 {
+		if r.chance(70) {
+			add(r.bridge(i)...)
+			bridges = append(bridges, bridgeName(i))
+		}
+	}
+	for i := range 4 {
+		if r.chance(60) {
+			add(r.sandbox(kstate.NS{Path: path.Join(run, "netns", sandboxName(i))}, i, bridges)...)
+		}
+	}
+	if r.chance(80) {
+		add(r.firewall()...)
+	}
+	if r.chance(50) {
+		add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: itoa(r.IntN(2))})
+	}
+	if r.chance(50) {
+		add(kstate.File{Path: path.Join(run, "sandboxes/a/hosts"), Content: sandboxName(r.IntN(3))})
+	}
+	return out
+}
+
+// dice makes parts of a random host.
+type dice struct{ *rand.Rand }
+
+func (r dice) chance(percent int) bool { return r.IntN(100) < percent }
+
+func (r dice) of(choice ...string) string { return choice[r.IntN(len(choice))] }
+
+func bridgeName(i int) string { return "slbr" + itoa(i) }
+
+func (r dice) bridge(i int) []kstate.Object {
+	b := bridge(bridgeName(i), byte(i))
+	b.MTU, b.Localnet = 1500-100*r.IntN(2), r.chance(50)
+	out := []kstate.Object{b, addr(host, b.Name, r.of("192.0.2.1/24", "192.0.2.2/24", "192.0.2.1/25"))}
+	if r.chance(50) {
+		out = append(out, addr(host, b.Name, r.of("2001:db8::1/64", "2001:db8::1/96", "2001:db8::2/64")))
+	}
+	if r.chance(50) {
+		out = append(out, addr(host, b.Name, "192.0.2.3/24"))
+	}
+	if r.chance(30) {
+		out = append(out, route(host, "203.0.113."+itoa(i)+"/32", r.of("192.0.2.9", "192.0.2.10", ""), b.Name))
+	}
+	return out
+}
+
+// sandbox is a namespace with one device or none, under one of two names.
+func (r dice) sandbox(ns kstate.NS, i int, bridges []string) []kstate.Object {
+	out := []kstate.Object{kstate.NetNS{NS: ns}}
+	if r.chance(20) {
+		return out
+	}
+	v := veth("slv"+itoa(i), ns, r.of("eth0", "eth0", "eth1"), byte(i))
+	v.MTU = 1500 - 100*r.IntN(2)
+	if len(bridges) > 0 && r.chance(80) {
+		v.Master, v.Isolated, v.Hairpin = bridges[r.IntN(len(bridges))], r.chance(50), r.chance(50)
+	}
+	dev := v.Peer.Name
+	out = append(out, v, addr(ns, dev, r.of("192.0.2.8/24", "192.0.2.9/24", "192.0.2.8/25")))
+	if r.chance(70) {
+		out = append(out, route(ns, "0.0.0.0/0", r.of("192.0.2.1", "192.0.2.2"), dev))
+	}
+	if r.chance(60) {
+		out = append(out, addr(ns, dev, r.of("2001:db8::8/64", "2001:db8::9/64")))
+		if r.chance(60) {
+			out = append(out, route(ns, "::/0", "2001:db8::1", dev))
+		}
+	}
+	return out
+}
+
+// firewall is the fixed structure in one of a few versions, with some elements.
+func (r dice) firewall() []kstate.Object {
+	out := firewall()
+	if r.chance(40) {
+		out = append(out, chain("published", "ip daddr . meta l4proto . th dport @open4 accept", r.of("drop", "return")))
+	}
+	if r.chance(15) {
+		out = append(out, chain("more", "drop"))
+	}
+	if r.chance(15) {
+		out = append(out, kstate.NftSet{Table: table, Name: "more", Type: r.of("inet_service", "ifname")})
+	}
+	for _, p := range []string{"80", "81", "82"} {
+		if r.chance(50) {
+			out = append(out, elem(ports4, "tcp . "+p, r.of("192.0.2.8 . 80", "192.0.2.9 . 80")), elem(open4, "192.0.2.8 . tcp . "+p, ""))
+		}
+	}
+	if r.chance(50) {
+		out = append(out, elem(ingress, r.of("slbr0", "slbr1"), r.of("drop", "jump to_nat")))
+	}
+	if r.chance(50) {
+		out = append(out, elem(masq4, r.of("192.0.2.0/24", "192.0.2.0/25", "192.0.2.128/25"), ""))
+	}
+	if r.chance(50) {
+		out = append(out, elem(ranges4, "tcp . "+r.of("70-80", "75-85", "81-90"), "192.0.2.8"))
+	}
+	return out
+}

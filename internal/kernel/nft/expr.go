@@ -1,0 +1,310 @@
+package nft
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// compiler turns the statements of one rule into the kernel's expressions, the
+// same ones that nft makes. Two differences are on purpose: nft loads adjacent
+// header fields at once where it can, and nft 1.0.6 swaps the bytes of a
+// one-byte field, to no effect.
+type compiler struct {
+	family    byte
+	ethernet  bool
+	network   byte // NFPROTO_*, 0 when not known
+	transport int  // IP protocol, -1 when not known
+	out       []expr.Any
+	sets      []SetUse
+	chains    []string
+}
+
+// SetUse is a set that a rule looks something up in, and what it must be.
+type SetUse struct {
+	Name string
+	Type string // of the key; the set may be an interval set or not
+	Data string // of the value; "" for a set
+}
+
+func (r *rule) compile(family byte) (*compiler, error) {
+	c := &compiler{family: family, transport: -1}
+	for _, s := range r.stmts {
+		if err := s.add(c); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.out) > maxExprs {
+		return nil, fmt.Errorf("%d expressions, at most %d fit", len(c.out), maxExprs)
+	}
+	return c, nil
+}
+
+// maxExprs is NFT_RULE_MAXEXPRS, net/netfilter/nf_tables_api.c.
+const maxExprs = 128
+
+func (c *compiler) emit(e ...expr.Any) { c.out = append(c.out, e...) }
+
+// register returns the number of the register that begins with a 4 byte slot,
+// as nft numbers them: NFT_REG_1… hold 16 bytes, NFT_REG32_00… hold 4.
+func register(slot int) uint32 {
+	if slot%4 == 0 {
+		return uint32(unix.NFT_REG_1 + slot/4)
+	}
+	return uint32(unix.NFT_REG32_00 + slot)
+}
+
+// load reads a key into the first registers.
+func (c *compiler) load(key []*selector) error {
+	for _, s := range key {
+		if err := c.depend(s); err != nil {
+			return err
+		}
+	}
+	slot := 0
+	for _, s := range key {
+		c.emit(s.load(s, register(slot)))
+		slot += aligned(s.typ.width) / 4
+	}
+	return nil
+}
+
+// depend puts the matches in front that make s mean what it says.
+func (c *compiler) depend(s *selector) error {
+	if s.typ == typeNFProto && c.family == unix.NFPROTO_BRIDGE {
+		return fmt.Errorf("%s has no use in a bridge table", s.name)
+	}
+	known, err := c.tell(s.layer, s.value)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	if known {
+		return nil
+	}
+	key, value := expr.MetaKeyL4PROTO, []byte{s.value}
+	switch {
+	case s.layer == layerLink:
+		key, value = expr.MetaKeyIIFTYPE, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)
+	case s.layer == layerNetwork && c.family == unix.NFPROTO_BRIDGE:
+		key, value = expr.MetaKeyPROTOCOL, etherType(s.value)
+	case s.layer == layerNetwork:
+		key = expr.MetaKeyNFPROTO
+	}
+	c.emit(&expr.Meta{Key: key, Register: 1}, equal(value))
+	return nil
+}
+
+// tell notes a layer's protocol and reports whether it was known already.
+func (c *compiler) tell(l layer, value byte) (known bool, err error) {
+	switch l {
+	case layerLink:
+		known = c.ethernet || c.family == unix.NFPROTO_BRIDGE
+		c.ethernet = true
+	case layerNetwork:
+		known = c.network != 0
+		if known && c.network != value {
+			return true, fmt.Errorf("the rule matches another address family already")
+		}
+		c.network = value
+	case layerTransport:
+		known = c.transport >= 0
+		if known && c.transport != int(value) {
+			return true, fmt.Errorf("the rule matches another protocol already")
+		}
+		c.transport = int(value)
+	default:
+		known = true
+	}
+	return known, nil
+}
+
+func etherType(family byte) []byte {
+	if family == unix.NFPROTO_IPV6 {
+		return binary.BigEndian.AppendUint16(nil, unix.ETH_P_IPV6)
+	}
+	return binary.BigEndian.AppendUint16(nil, unix.ETH_P_IP)
+}
+
+func equal(value []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: value} }
+
+// use notes a set, once.
+func (c *compiler) use(name string, key []*selector, data string) {
+	names := make([]string, len(key))
+	for i, s := range key {
+		names[i] = s.typ.name
+	}
+	u := SetUse{name, strings.Join(names, " . "), data}
+	if !slices.Contains(c.sets, u) {
+		c.sets = append(c.sets, u)
+	}
+}
+
+func (m match) add(c *compiler) error {
+	if err := c.load(m.key); err != nil {
+		return err
+	}
+	if m.set != "" {
+		c.use(m.set, m.key, "")
+		c.emit(&expr.Lookup{SourceRegister: 1, SetName: m.set, Invert: m.not})
+		return nil
+	}
+	op, s := expr.CmpOpEq, m.key[0]
+	if m.not {
+		op = expr.CmpOpNeq
+	}
+	data := m.data[:m.typ.width]
+	switch {
+	case (m.typ == typeState || m.typ == typeStatus) && !m.not:
+		// One of the bits is enough.
+		c.emit(masked(data))
+		op, data = expr.CmpOpNeq, make([]byte, len(data))
+	case m.bits > 0 && m.bits%8 == 0:
+		data = data[:m.bits/8]
+		if p, ok := c.out[len(c.out)-1].(*expr.Payload); ok {
+			p.Len = uint32(len(data))
+		}
+	case m.bits >= 0:
+		last := make([]byte, len(data))
+		fillHost(last, m.bits)
+		for i := range last {
+			last[i] = ^last[i]
+		}
+		c.emit(masked(last))
+	}
+	c.emit(&expr.Cmp{Op: op, Register: 1, Data: data})
+	if s.tells != layerNone && !m.not {
+		if _, err := c.tell(s.tells, data[0]); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+func masked(mask []byte) expr.Any {
+	return &expr.Bitwise{
+		SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)),
+		Mask: bytes.Clone(mask), Xor: make([]byte, len(mask)),
+	}
+}
+
+func (l lookup) add(c *compiler) error {
+	if err := c.load(l.key); err != nil {
+		return err
+	}
+	c.use(l.set, l.key, typeVerdict)
+	c.emit(&expr.Lookup{SourceRegister: 1, SetName: l.set, IsDestRegSet: true})
+	return nil
+}
+
+// ask looks a key up in a map; the value replaces it in the first registers.
+func (c *compiler) ask(key []*selector, set, data string) error {
+	if err := c.load(key); err != nil {
+		return err
+	}
+	c.use(set, key, data)
+	c.emit(&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: set})
+	return nil
+}
+
+func (counter) add(c *compiler) error {
+	c.emit(&expr.Counter{})
+	return nil
+}
+
+func (v verdict) add(c *compiler) error {
+	if v.chain != "" && !slices.Contains(c.chains, v.chain) {
+		c.chains = append(c.chains, v.chain)
+	}
+	c.emit(&expr.Verdict{Kind: expr.VerdictKind(v.code), Chain: v.chain})
+	return nil
+}
+
+// Codes of "port unreachable", which is what reject means: RFC 792, RFC 4443,
+// and NFT_REJECT_ICMPX_PORT_UNREACH for both.
+const (
+	portUnreach4 = 3
+	portUnreach6 = 4
+	portUnreachX = 1
+)
+
+func (reject) add(c *compiler) error {
+	e := &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: portUnreachX}
+	switch c.network {
+	case unix.NFPROTO_IPV4:
+		e = &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: portUnreach4}
+	case unix.NFPROTO_IPV6:
+		e = &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: portUnreach6}
+	}
+	c.emit(e)
+	return nil
+}
+
+func (masquerade) add(c *compiler) error {
+	c.emit(&expr.Masq{})
+	return nil
+}
+
+func (r redirect) add(c *compiler) error {
+	if r.port == 0 {
+		c.emit(&expr.Redir{})
+		return nil
+	}
+	if c.transport < 0 {
+		// The kernel would take it, nft would not read its own listing.
+		return fmt.Errorf("redirect to a port: want a match of one protocol before it, as in meta l4proto tcp")
+	}
+	c.emit(&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, r.port)},
+		&expr.Redir{RegisterProtoMin: 1, Flags: expr.NF_NAT_RANGE_PROTO_SPECIFIED})
+	return nil
+}
+
+func (n nat) add(c *compiler) error {
+	e := &expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(n.family), RegAddrMin: 1}
+	if n.source {
+		e.Type = expr.NATTypeSourceNAT
+	}
+	if n.addr != nil {
+		c.emit(&expr.Immediate{Register: 1, Data: n.addr}, e)
+		return nil
+	}
+	typ := typeIPv4
+	if n.family == unix.NFPROTO_IPV6 {
+		typ = typeIPv6
+	}
+	data := typ.name
+	if n.port {
+		data += " . " + typeService.name
+		e.RegProtoMin = register(typ.width / 4)
+	}
+	if err := c.ask(n.key, n.set, data); err != nil {
+		return err
+	}
+	c.emit(e)
+	return nil
+}
+
+func (a assign) add(c *compiler) error {
+	switch {
+	case a.value != nil:
+		c.emit(&expr.Immediate{Register: 1, Data: a.value})
+	case a.from != nil:
+		c.emit(a.from.load(a.from, 1))
+	case a.mod != 0:
+		c.emit(&expr.Numgen{Register: 1, Modulus: a.mod, Type: unix.NFT_NG_RANDOM})
+	default:
+		if err := c.ask(a.key, a.set, typeMark.name); err != nil {
+			return err
+		}
+	}
+	if a.ct {
+		c.emit(&expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true})
+	} else {
+		c.emit(&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true})
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package nft
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sealane/sealane/internal/kstate"
+	"golang.org/x/sys/unix"
+)
+
+// ours is the name of our tables, whatever their family.
+const ours = "sealane"
+
+// Observe returns our tables with everything in them, in the texts that were
+// given to Apply. What others put there shows too, in texts that Apply would
+// refuse: a rule as "foreign rule handle 7", a set with properties that ours
+// do not have with those behind its type, a chain's policy behind its type.
+// Named counters, quotas and flow tables do not show.
+//
+// A table that somebody made dormant is left out, without what is in it: adding
+// it wakes it.
+func (c *Conn) Observe() ([]kstate.Object, error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if objs, err := c.settle(calmTries); err != errChanged {
+		return objs, err
+	}
+	// Our own changes must not keep us from ever finishing.
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.settle(heldTries)
+}
+
+// How often a snapshot is tried before our own writes are held up, and then.
+const (
+	calmTries = 3
+	heldTries = 10
+)
+
+// settle takes a snapshot that nothing disturbed, with growing pauses.
+func (c *Conn) settle(tries int) ([]kstate.Object, error) {
+	for try := range tries {
+		if objs, err := c.snapshot(); err != errChanged {
+			return objs, err
+		}
+		time.Sleep(time.Duration(try+1) * time.Millisecond)
+	}
+	return nil, errChanged
+}
+
+// snapshot reads everything between two looks at the generation, which each
+// transaction of the namespace changes.
+func (c *Conn) snapshot() ([]kstate.Object, error) {
+	before, err := c.generation()
+	if err != nil {
+		return nil, err
+	}
+	r := reader{conn: c}
+	if err := r.all(); err != nil {
+		return nil, err
+	}
+	after, err := c.generation()
+	if err == nil && after != before {
+		err = errChanged
+	}
+	return r.objs, err
+}
+
+func (c *Conn) generation() (uint32, error) {
+	gen := uint32(0)
+	c.ask.buf = c.ask.buf[:0]
+	c.ask.message(unix.NFT_MSG_GETGEN, unix.NLM_F_ACK, unix.AF_UNSPEC, 0)
+	c.ask.close()
+	err := c.read.dump(c.ask.buf, func(r reply) { gen = number(r.attrs().find(unix.NFTA_GEN_ID)) })
+	return gen, err
+}
+
+// reader gathers the objects of a snapshot. readMu is held.
+type reader struct {
+	conn   *Conn
+	objs   []kstate.Object
+	chains []kstate.Chain
+	sets   []*layout
+}
+
+// get dumps what matches: the attribute, when not 0, names the table.
+func (r *reader) get(typ int, table kstate.Table, attr int, got func(attrs)) error {
+	family, _ := familyNumber(table.Family)
+	e := &r.conn.ask
+	e.buf = e.buf[:0]
+	e.message(typ, unix.NLM_F_DUMP, family, 0)
+	if attr != 0 {
+		e.str(attr, table.Name)
+	}
+	e.close()
+	return r.conn.read.dump(e.buf, func(m reply) {
+		if family == unix.AF_UNSPEC || m.family() == family {
+			got(m.attrs())
+		}
+	})
+}
+
+func (r *reader) all() error {
+	for _, f := range families {
+		t := kstate.Table{Family: f.name, Name: ours}
+		there := false
+		err := r.get(unix.NFT_MSG_GETTABLE, t, 0, func(a attrs) {
+			awake := number(a.find(unix.NFTA_TABLE_FLAGS))&unix.NFT_TABLE_F_DORMANT == 0
+			there = there || awake && text(a.find(unix.NFTA_TABLE_NAME)) == ours
+		})
+		if err != nil {
+			return err
+		}
+		if !there {
+			continue
+		}
+		if err := r.table(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) table(t kstate.Table) error {
+	r.objs = append(r.objs, t)
+	r.chains, r.sets = nil, nil
+	steps := []struct {
+		typ, attr int
+		got       func(kstate.Table, attrs)
+	}{
+		{unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, r.set},
+		{unix.NFT_MSG_GETCHAIN, 0, r.chain},
+		{unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE, r.rule},
+	}
+	for _, s := range steps {
+		if err := r.get(s.typ, t, s.attr, func(a attrs) { s.got(t, a) }); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.chains {
+		r.objs = append(r.objs, c)
+	}
+	for _, l := range r.sets {
+		if err := r.elements(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) chain(t kstate.Table, a attrs) {
+	if text(a.find(unix.NFTA_CHAIN_TABLE)) != t.Name {
+		return
+	}
+	c := kstate.Chain{Table: t, Name: text(a.find(unix.NFTA_CHAIN_NAME))}
+	if hook := attrs(a.find(unix.NFTA_CHAIN_HOOK)); hook != nil {
+		n := number(hook.find(unix.NFTA_HOOK_HOOKNUM))
+		c.Hook = fmt.Sprintf("hook-%d", n)
+		if n < uint32(len(hooks)) {
+			c.Hook = hooks[n]
+		}
+		c.Priority = int(int32(number(hook.find(unix.NFTA_HOOK_PRIORITY))))
+		c.Type = text(a.find(unix.NFTA_CHAIN_TYPE))
+		if number(a.find(unix.NFTA_CHAIN_POLICY)) != codeAccept {
+			c.Type += " policy drop"
+		}
+	}
+	r.chains = append(r.chains, c)
+}
+
+func (r *reader) rule(t kstate.Table, a attrs) {
+	name := text(a.find(unix.NFTA_RULE_CHAIN))
+	rule, ok := decodeUserdata(a.find(unix.NFTA_RULE_USERDATA))
+	if !ok {
+		handle := a.find(unix.NFTA_RULE_HANDLE)
+		rule = fmt.Sprintf("foreign rule handle %d", number(handle[max(len(handle)-4, 0):]))
+	}
+	for i := range r.chains {
+		if c := &r.chains[i]; c.Name == name {
+			c.Rules = append(c.Rules, rule)
+		}
+	}
+}
+
+// set notes a set, and to read its elements if they can be ours.
+func (r *reader) set(t kstate.Table, a attrs) {
+	flags := number(a.find(unix.NFTA_SET_FLAGS))
+	if flags&unix.NFT_SET_ANONYMOUS != 0 {
+		return // part of a foreign rule, which shows
+	}
+	s := &kstate.NftSet{
+		Table: t, Name: text(a.find(unix.NFTA_SET_NAME)),
+		Type:     typeText(number(a.find(unix.NFTA_SET_KEY_TYPE))),
+		Interval: flags&unix.NFT_SET_INTERVAL != 0,
+	}
+	if flags&unix.NFT_SET_MAP != 0 {
+		s.Data = typeVerdict
+		if id := number(a.find(unix.NFTA_SET_DATA_TYPE)); id != unix.NFT_DATA_VERDICT {
+			s.Data = typeText(id)
+		}
+	}
+	l, err := newLayout(s)
+	if err == nil && l.flags() == flags && number(a.find(unix.NFTA_SET_KEY_LEN)) == uint32(width(l.key)) {
+		r.sets = append(r.sets, l)
+	} else {
+		s.Type = strings.TrimSpace(fmt.Sprintf("%s flags %#x", s.Type, flags))
+	}
+	r.objs = append(r.objs, *s)
+}

@@ -1,0 +1,344 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// rule is a rule taken apart. The language, a part of nft's:
+//
+//	rule      = { match | look-up | counter | assignment } [ end ] [ comment "text" ]
+//	match     = key [ "==" | "!=" ] ( value | "@" set )
+//	look-up   = key "vmap" "@" map
+//	key       = selector { "." selector }
+//	assignment = ( "meta" | "ct" ) "mark" "set" ( number | key "map" "@" map |
+//	            "meta mark" | "ct mark" | "numgen random mod" number )
+//	end       = verdict | "reject" | "masquerade" | "redirect" [ "to" ":" port ] |
+//	            ( "snat" | "dnat" ) ( "ip" | "ip6" ) [ "addr . port" ] "to"
+//	            ( address | key "map" "@" map )
+//
+// Words stand apart by spaces. A rule has something besides its comment.
+type rule struct {
+	stmts   []stmt
+	comment string
+}
+
+// stmt is one statement of a rule; add appends its expressions.
+type stmt interface{ add(*compiler) error }
+
+type (
+	// match compares a key with a value or looks it up in a set.
+	match struct {
+		key  []*selector
+		not  bool
+		set  string // "" for a value
+		typ  *datatype
+		data []byte
+		bits int // of data that count, -1 for all
+	}
+	// lookup asks a verdict map.
+	lookup struct {
+		key []*selector
+		set string
+	}
+	counter    struct{}
+	reject     struct{}
+	masquerade struct{}
+	redirect   struct{ port uint16 } // 0: the port stays
+	// nat rewrites an address, and the port with it when port is set.
+	nat struct {
+		source bool // of the packet, not its destination
+		family byte // NFPROTO_IPV4 or NFPROTO_IPV6
+		port   bool
+		addr   []byte // fixed, or
+		key    []*selector
+		set    string
+	}
+	// assign writes a mark.
+	assign struct {
+		ct    bool        // of the connection, not the packet
+		value []byte      // fixed, or
+		from  *selector   // another mark, or
+		mod   uint32      // a random number below this, or
+		key   []*selector // what a map says
+		set   string
+	}
+)
+
+// maxComment is nft's bound, NFTNL_UDATA_COMMENT_MAXLEN without the zero.
+const maxComment = 127
+
+func parseRule(text string) (*rule, error) {
+	tokens, err := tokenize(text)
+	if err != nil {
+		return nil, err
+	}
+	c, r := &cursor{tokens: tokens}, &rule{}
+	for !c.done() && !c.accept("comment") {
+		s, last, err := parseStmt(c)
+		if err != nil {
+			return nil, err
+		}
+		r.stmts = append(r.stmts, s)
+		if last && !c.done() && c.peek() != (token{text: "comment"}) {
+			return nil, fmt.Errorf("%s after the end of the rule", c.found())
+		}
+	}
+	if len(r.stmts) == 0 {
+		return nil, fmt.Errorf("no statement")
+	}
+	if c.at > 0 && tokens[c.at-1] == (token{text: "comment"}) {
+		return r, r.parseComment(c, text)
+	}
+	return r, nil
+}
+
+// parseComment takes the comment's text and checks that text is r's body, a
+// space and the comment: see userdata.
+func (r *rule) parseComment(c *cursor, text string) error {
+	t := c.next()
+	switch {
+	case !t.quoted || t.text == "":
+		return fmt.Errorf("comment: want its text in quotes")
+	case len(t.text) > maxComment:
+		return fmt.Errorf("comment: %d bytes, at most %d fit", len(t.text), maxComment)
+	case !c.done():
+		return fmt.Errorf("%s after the comment", c.found())
+	case !strings.HasSuffix(text, commentText(t.text)):
+		return fmt.Errorf("comment: want one space on each side of the word, none after the text")
+	}
+	r.comment = t.text
+	return nil
+}
+
+func commentText(s string) string { return ` comment "` + s + `"` }
+
+// parseStmt takes one statement; last says that a rule ends with it.
+func parseStmt(c *cursor) (s stmt, last bool, err error) {
+	switch {
+	case c.accept("counter"):
+		return counter{}, false, nil
+	case c.accept("reject"):
+		return reject{}, true, nil
+	case c.accept("masquerade"):
+		return masquerade{}, true, nil
+	case c.accept("redirect"):
+		s, err = parseRedirect(c)
+		return s, true, err
+	case c.accept("snat"):
+		s, err = parseNAT(c, true)
+		return s, true, err
+	case c.accept("dnat"):
+		s, err = parseNAT(c, false)
+		return s, true, err
+	case c.accept("meta", "mark", "set"):
+		s, err = parseAssign(c, false)
+		return s, false, err
+	case c.accept("ct", "mark", "set"):
+		s, err = parseAssign(c, true)
+		return s, false, err
+	}
+	for _, v := range verdicts {
+		if c.accept(v.word) {
+			s, err = takeVerdict(c, v.word, v.chain)
+			return s, true, err
+		}
+	}
+	s, err = parseMatch(c)
+	return s, false, err
+}
+
+func takeVerdict(c *cursor, word string, chain bool) (stmt, error) {
+	if chain {
+		word += " " + c.next().String()
+	}
+	return parseVerdict(word)
+}
+
+func parseKey(c *cursor) ([]*selector, error) {
+	var key []*selector
+	for {
+		s := takeSelector(c)
+		if s == nil {
+			return nil, fmt.Errorf("%s, want a selector", c.found())
+		}
+		key = append(key, s)
+		if !c.accept(".") {
+			return key, checkKey(key)
+		}
+	}
+}
+
+func checkKey(key []*selector) error {
+	for _, s := range key {
+		if len(key) > 1 && s.typ.id == 0 {
+			return fmt.Errorf("%s cannot be joined to others", s.name)
+		}
+	}
+	if n := width(types(key)); n > maxWidth {
+		return fmt.Errorf("key of %d bytes, at most %d fit", n, maxWidth)
+	}
+	return nil
+}
+
+func types(key []*selector) []*datatype {
+	out := make([]*datatype, len(key))
+	for i, s := range key {
+		out[i] = s.typ
+	}
+	return out
+}
+
+// takeSet takes "@name".
+func takeSet(c *cursor) (string, error) {
+	name, ok := strings.CutPrefix(c.peek().text, "@")
+	if !ok || c.peek().quoted {
+		return "", fmt.Errorf("%s, want the name of a set after @", c.found())
+	}
+	c.next()
+	return name, checkName(name)
+}
+
+func parseMatch(c *cursor) (stmt, error) {
+	key, err := parseKey(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.accept("vmap") {
+		set, err := takeSet(c)
+		return lookup{key, set}, err
+	}
+	m := match{key: key, bits: -1, not: c.accept("!=")}
+	if !m.not {
+		c.accept("==")
+	}
+	if strings.HasPrefix(c.peek().text, "@") {
+		if key[0].typ.id == 0 {
+			return nil, fmt.Errorf("%s cannot be looked up in a set", key[0].name)
+		}
+		m.set, err = takeSet(c)
+		return m, err
+	}
+	if len(key) > 1 {
+		return nil, fmt.Errorf("%s, want the name of a set after @", c.found())
+	}
+	return m, m.parseValue(c)
+}
+
+// parseValue takes the value that a single selector is compared with.
+func (m *match) parseValue(c *cursor) error {
+	s := m.key[0]
+	if c.done() {
+		return fmt.Errorf("the rule ends, want a value for %s", s.name)
+	}
+	t := c.next()
+	m.typ, m.data = s.typ, make([]byte, aligned(s.typ.width))
+	if err := m.setValue(t); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+func (m *match) setValue(t token) error {
+	word, dst := t.text, m.data[:m.typ.width]
+	switch {
+	case m.typ == typeIfname:
+		if strings.HasSuffix(word, "*") {
+			word = strings.TrimSuffix(word, "*")
+			m.bits = 8 * len(word)
+		}
+	case t.quoted:
+		return fmt.Errorf("value in quotes")
+	case m.typ == typeMark:
+		return typeAnyMark.parse(dst, word)
+	case m.typ.prefix && strings.Contains(word, "/"):
+		_, length, _ := strings.Cut(word, "/")
+		m.bits, _ = parseDecimal(length, 8*m.typ.width)
+		return m.typ.parsePrefix(dst, make([]byte, m.typ.width), word, strings.IndexByte(word, '/'))
+	case m.not && strings.Contains(word, ","):
+		return fmt.Errorf("!= with several values")
+	}
+	return m.typ.parse(dst, word)
+}
+
+func parseRedirect(c *cursor) (stmt, error) {
+	if !c.accept("to") {
+		return redirect{}, nil
+	}
+	port := strings.TrimPrefix(c.peek().text, ":")
+	if n, err := parseDecimal(port, 65535); err == nil && n > 0 && c.peek() == (token{text: ":" + port}) {
+		c.next()
+		return redirect{uint16(n)}, nil
+	}
+	return nil, fmt.Errorf("%s, want a port as in :80", c.found())
+}
+
+func parseNAT(c *cursor, source bool) (stmt, error) {
+	n, typ := nat{source: source, family: unix.NFPROTO_IPV4}, typeIPv4
+	switch {
+	case c.accept("ip6"):
+		n.family, typ = unix.NFPROTO_IPV6, typeIPv6
+	case !c.accept("ip"):
+		return nil, fmt.Errorf("%s, want ip or ip6", c.found())
+	}
+	n.port = c.accept("addr", ".", "port")
+	if err := c.expect("to"); err != nil {
+		return nil, err
+	}
+	if s := *c; n.port || takeSelector(&s) != nil {
+		var err error
+		n.key, n.set, err = parseMap(c)
+		return n, err
+	}
+	if c.done() || c.peek().quoted {
+		return nil, fmt.Errorf("%s, want an address", c.found())
+	}
+	n.addr = make([]byte, typ.width)
+	return n, typ.parse(n.addr, c.next().text)
+}
+
+// parseMap takes KEY map @NAME.
+func parseMap(c *cursor) ([]*selector, string, error) {
+	key, err := parseKey(c)
+	if err != nil {
+		return nil, "", err
+	}
+	if key[0].typ.id == 0 {
+		return nil, "", fmt.Errorf("%s cannot be looked up in a map", key[0].name)
+	}
+	if err := c.expect("map"); err != nil {
+		return nil, "", err
+	}
+	set, err := takeSet(c)
+	return key, set, err
+}
+
+func parseAssign(c *cursor, ct bool) (stmt, error) {
+	a := assign{ct: ct}
+	if c.accept("numgen", "random", "mod") {
+		n := make([]byte, 4)
+		if err := parseNumber(n, c.next().text); err != nil {
+			return nil, err
+		}
+		a.mod = binary.NativeEndian.Uint32(n)
+		if a.mod == 0 {
+			return nil, fmt.Errorf("numgen: modulus 0")
+		}
+		return a, nil
+	}
+	ahead := *c
+	switch s := takeSelector(&ahead); {
+	case s == nil:
+		a.value = make([]byte, 4)
+		return a, parseNumber(a.value, c.next().text)
+	case s.typ == typeMark && ahead.peek().text != "." && ahead.peek().text != "map":
+		*c, a.from = ahead, s
+		return a, nil
+	}
+	var err error
+	a.key, a.set, err = parseMap(c)
+	return a, err
+}

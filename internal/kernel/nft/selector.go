@@ -1,0 +1,105 @@
+package nft
+
+import (
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// selector is something of a packet that a rule can look at.
+type selector struct {
+	name  string
+	typ   *datatype
+	layer layer  // what must be known of the packet before it is read
+	value byte   // … the layer's value
+	tells layer  // the layer that an equal match makes known
+	key   uint32 // meta or ct key, or offset in the header
+	load  func(s *selector, reg uint32) expr.Any
+}
+
+// layer is a part of a packet whose protocol decides what a field means. Where
+// a rule has not established it, nft puts a match in front; so do we.
+type layer uint8
+
+const (
+	layerNone      layer = iota
+	layerLink            // value unused: ethernet
+	layerNetwork         // value is NFPROTO_IPV4 or NFPROTO_IPV6
+	layerTransport       // value is an IP protocol
+)
+
+// selectors in nft's words. Offsets are those of struct iphdr, ipv6hdr, tcphdr,
+// udphdr and ethhdr.
+var selectors = []selector{
+	{name: "iifname", typ: typeIfname, key: unix.NFT_META_IIFNAME, load: loadMeta},
+	{name: "oifname", typ: typeIfname, key: unix.NFT_META_OIFNAME, load: loadMeta},
+	{name: "meta iifname", typ: typeIfname, key: unix.NFT_META_IIFNAME, load: loadMeta},
+	{name: "meta oifname", typ: typeIfname, key: unix.NFT_META_OIFNAME, load: loadMeta},
+	{name: "meta mark", typ: typeMark, key: unix.NFT_META_MARK, load: loadMeta},
+	{name: "meta l4proto", typ: typeProto, tells: layerTransport, key: unix.NFT_META_L4PROTO, load: loadMeta},
+	{name: "meta nfproto", typ: typeNFProto, tells: layerNetwork, key: unix.NFT_META_NFPROTO, load: loadMeta},
+
+	{name: "ct state", typ: typeState, key: unix.NFT_CT_STATE, load: loadCt},
+	{name: "ct status", typ: typeStatus, key: unix.NFT_CT_STATUS, load: loadCt},
+	{name: "ct direction", typ: typeDirection, key: unix.NFT_CT_DIRECTION, load: loadCt},
+	{name: "ct mark", typ: typeMark, key: unix.NFT_CT_MARK, load: loadCt},
+
+	{name: "fib daddr type", typ: typeFibType, key: unix.NFTA_FIB_F_DADDR, load: loadFib},
+	{name: "fib saddr type", typ: typeFibType, key: unix.NFTA_FIB_F_SADDR, load: loadFib},
+
+	{name: "ether daddr", typ: typeEther, layer: layerLink, key: 0, load: loadLink},
+	{name: "ether saddr", typ: typeEther, layer: layerLink, key: 6, load: loadLink},
+
+	{name: "ip protocol", typ: typeProto, layer: layerNetwork, value: unix.NFPROTO_IPV4, tells: layerTransport, key: 9, load: loadNetwork},
+	{name: "ip saddr", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 12, load: loadNetwork},
+	{name: "ip daddr", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 16, load: loadNetwork},
+	{name: "ip6 saddr", typ: typeIPv6, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 8, load: loadNetwork},
+	{name: "ip6 daddr", typ: typeIPv6, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 24, load: loadNetwork},
+
+	{name: "tcp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_TCP, key: 0, load: loadTransport},
+	{name: "tcp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_TCP, key: 2, load: loadTransport},
+	{name: "udp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_UDP, key: 0, load: loadTransport},
+	{name: "udp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_UDP, key: 2, load: loadTransport},
+	{name: "th sport", typ: typeService, key: 0, load: loadTransport},
+	{name: "th dport", typ: typeService, key: 2, load: loadTransport},
+}
+
+func loadMeta(s *selector, reg uint32) expr.Any {
+	return &expr.Meta{Key: expr.MetaKey(s.key), Register: reg}
+}
+
+func loadCt(s *selector, reg uint32) expr.Any {
+	return &expr.Ct{Key: expr.CtKey(s.key), Register: reg}
+}
+
+func loadFib(s *selector, reg uint32) expr.Any {
+	return &expr.Fib{
+		Register: reg, ResultADDRTYPE: true,
+		FlagSADDR: s.key == unix.NFTA_FIB_F_SADDR, FlagDADDR: s.key == unix.NFTA_FIB_F_DADDR,
+	}
+}
+
+func loadLink(s *selector, reg uint32) expr.Any { return s.header(expr.PayloadBaseLLHeader, reg) }
+
+func loadNetwork(s *selector, reg uint32) expr.Any {
+	return s.header(expr.PayloadBaseNetworkHeader, reg)
+}
+
+func loadTransport(s *selector, reg uint32) expr.Any {
+	return s.header(expr.PayloadBaseTransportHeader, reg)
+}
+
+func (s *selector) header(base expr.PayloadBase, reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: base, Offset: s.key, Len: uint32(s.typ.width)}
+}
+
+// takeSelector takes the selector that comes next, nil if none does.
+func takeSelector(c *cursor) *selector {
+	for i := range selectors {
+		if s := &selectors[i]; c.accept(strings.Fields(s.name)...) {
+			return s
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Watch sends a few words whenever somebody else changed one of our tables,
+// until ctx is done; then it closes the channel. Changes that come close
+// together, and changes while nobody receives, give one message. So does a
+// burst of events that was too much for the receive buffer.
+//
+// Our own are the changes made through c. The kernel filters them out: their
+// events carry the port of c's socket.
+func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
+	s, err := c.dialAgain()
+	if err != nil {
+		return nil, err
+	}
+	filter, err := bpf.Assemble(notFrom(c.port))
+	if err == nil {
+		err = s.nl.SetBPF(filter)
+	}
+	if err == nil {
+		err = s.nl.JoinGroup(unix.NFNLGRP_NFTABLES)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.nl.Close())
+	}
+	w := watch{socket: s, out: make(chan string, 1)}
+	context.AfterFunc(ctx, func() { _ = s.nl.Close() })
+	go w.run()
+	return w.out, nil
+}
+
+// notFrom lets events pass whose nlmsg_pid is not port. All messages of a
+// datagram are from one transaction (nft_commit_notify). A filter loads in
+// network byte order what is in the machine's.
+func notFrom(port uint32) []bpf.Instruction {
+	const nlmsgPID = 12
+	port = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, port))
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: nlmsgPID, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: port, SkipTrue: 1},
+		bpf.RetConstant{Val: 1<<32 - 1},
+		bpf.RetConstant{Val: 0},
+	}
+}
+
+// pause is how long a watch waits for more before it speaks.
+const pause = 20 * time.Millisecond
+
+// watch is the receiving end of events.
+type watch struct {
+	*socket
+	out     chan string
+	touched bool   // the transaction being received is about a table of ours
+	pending string // to be said when nothing came for a pause
+}
+
+// run receives until the socket is closed.
+func (w *watch) run() {
+	defer close(w.out)
+	raw, err := w.nl.SyscallConn()
+	for err == nil {
+		var b []byte
+		var failed error
+		err = raw.Read(func(uintptr) bool {
+			b, failed = w.receive()
+			return failed != unix.EAGAIN
+		})
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			w.say()
+			err = w.nl.SetReadDeadline(time.Time{})
+		case err != nil:
+		case failed != nil: // ENOBUFS, as a rule
+			err = w.note("nftables events were lost: " + failed.Error())
+		default:
+			err = w.events(b)
+		}
+	}
+}
+
+// events looks at the messages of a datagram. The last of a transaction names
+// who made it.
+func (w *watch) events(b []byte) error {
+	for r, rest, ok := nextReply(b); ok; r, rest, ok = nextReply(rest) {
+		switch {
+		case r.typ == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN:
+			if !w.touched {
+				continue
+			}
+			w.touched = false
+			if err := w.note(describeGeneration(r.attrs())); err != nil {
+				return err
+			}
+		case text(r.attrs().find(unix.NFTA_TABLE_NAME)) == ours:
+			w.touched = true // the table is attribute 1 of every object
+		}
+	}
+	return nil
+}
+
+// note remembers what to say, and to say it after a pause.
+func (w *watch) note(what string) error {
+	if w.pending != "" {
+		return nil
+	}
+	w.pending = what
+	return w.nl.SetReadDeadline(time.Now().Add(pause))
+}
+
+// say sends what is pending, unless the last message is not taken yet.
+func (w *watch) say() {
+	select {
+	case w.out <- w.pending:
+	default:
+	}
+	w.pending = ""
+}
+
+// describeGeneration says who made a change, from an NFT_MSG_NEWGEN.
+func describeGeneration(a attrs) string {
+	name, pid := text(a.find(unix.NFTA_GEN_PROC_NAME)), number(a.find(unix.NFTA_GEN_PROC_PID))
+	return fmt.Sprintf("%s (process %d) changed nftables", name, pid)
+}
