@@ -1,0 +1,50 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both run as root on
+# Debian 12 with Go and install the Debian packages they need.
+
+SHELL    := /bin/bash
+PREFIX   ?= /usr/local
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOFLAGS  := -trimpath
+LDFLAGS  := -s -w
+export CGO_ENABLED := 0
+
+# What the tests and the demo read the kernel with; the product needs none of it.
+PACKAGES := iproute2 nftables curl iputils-ping containernetworking-plugins
+
+.PHONY: help build install uninstall demo test pure bench packages clean
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+build: ## bin/sealane (client) and bin/sealaned (daemon), static
+	go build $(GOFLAGS) -ldflags '$(LDFLAGS) -X main.version=$(VERSION)' -o bin/ ./cmd/sealane ./cmd/sealaned
+
+install: build ## into PREFIX (/usr/local), with a systemd service and socket
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/sealane bin/sealaned
+	install -d $(DESTDIR)/etc/systemd/system
+	for unit in sealane.service sealane.socket; do \
+	  sed 's|@PREFIX@|$(PREFIX)|' init/$$unit > $(DESTDIR)/etc/systemd/system/$$unit; done
+	@echo 'Start it with: systemctl daemon-reload && systemctl enable --now sealane.socket sealane.service'
+
+uninstall: ## takes back what install did; stop the service first
+	rm -f $(DESTDIR)$(PREFIX)/bin/sealane{,d} $(DESTDIR)/etc/systemd/system/sealane.{service,socket}
+
+demo: packages build ## the main job, shown; KEEP=1 leaves it up
+	@KEEP=$(KEEP) bash test/demo.sh
+
+test: packages build ## everything, on the real kernel
+	go vet ./...
+	REQUIRE=nftables,holds,nsid,ipv6,br_netfilter,veth,bridge go test -count=1 -timeout 25m ./...
+
+pure: ## only what needs no root
+	go test ./internal/model ./internal/kstate ./internal/ipam ./internal/compile ./internal/engine ./internal/store ./internal/style ./internal/cli ./internal/api/...
+
+bench: packages build ## paired benchmarks, a table at the end
+	go run ./bench
+
+packages:
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
+
+clean: ## remove bin/
+	rm -rf bin

@@ -1,0 +1,56 @@
+// Command lab-echo is what tests run on both ends of a network: a server that
+// says whom it sees and where it runs, and clients that print what they got.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+)
+
+const usage = `usage:
+  lab-echo serve [-tcp PORTS] [-udp PORTS] [-addr ADDR] [-name NAME]
+        Serve HTTP and UDP on PORTS (80,8000-8010), print "ready", run on.
+        / and a datagram are answered with lines of "KEY VALUE": client, port,
+        server, name, host, netns. /bytes/N is answered with N bytes.
+  lab-echo udp [-timeout D] [-from PORT] ADDR:PORT
+        Send a datagram and print the answer.
+  lab-echo get [-timeout D] URL
+        Print the body of an HTTP answer.
+  lab-echo ping [-timeout D] [-size N] ADDR
+        Exit 0 if ADDR answers one ICMP or ICMPv6 echo request.
+  lab-echo stream [-for D] [-every D] URL
+        Ask again and again on one connection; fail if it breaks, else print
+        the number of answers and the longest gap between two.
+`
+
+func main() {
+	commands := map[string]func([]string) error{
+		"serve": serve, "udp": askUDP, "get": get, "ping": ping, "stream": stream,
+	}
+	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Fprintf(os.Stderr, "lab-echo: %s: %v\n", os.Args[1], err)
+		os.Exit(1)
+	}
+}
+
+// flags returns the flag set of a command.
+func flags(name string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ExitOnError)
+	f.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	return f
+}
+
+// argument parses args and returns the one that is no flag.
+func argument(f *flag.FlagSet, args []string) string {
+	f.Parse(args)
+	if f.NArg() != 1 {
+		f.Usage()
+		os.Exit(2)
+	}
+	return f.Arg(0)
+}
