@@ -1,6 +1,7 @@
 // Package nft writes our nftables tables to the kernel and reads them back,
 // over netlink. It knows a small part of nft's language: enough for the rules,
-// sets and elements of package compile, in texts that `nft -f` takes too.
+// sets and elements of package compile, in texts that `nft -f` takes too (but for
+// a redirect to a port, which nft wants a protocol matched before).
 //
 // It is not a general nftables library: what is in our tables and not of our
 // making it shows, so that it can be removed, but does not understand.

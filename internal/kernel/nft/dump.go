@@ -21,7 +21,7 @@ func (r *reader) elements(l *layout) error {
 	e.str(unix.NFTA_SET_ELEM_LIST_TABLE, l.set.Table.Name)
 	e.str(unix.NFTA_SET_ELEM_LIST_SET, l.set.Name)
 	e.close()
-	d := decoder{layout: l, objs: r.objs, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}}
+	d := newDecoder(l, r.objs)
 	err = r.conn.read.dump(e.buf, func(m reply) {
 		list := attrs(m.attrs().find(unix.NFTA_SET_ELEM_LIST_ELEMENTS))
 		for _, one, ok := list.next(); ok; _, one, ok = list.next() {
@@ -52,6 +52,10 @@ type decoder struct {
 	seed  maphash.Seed
 	seen  map[uint64]struct{} // hashes of keys
 	twice bool
+}
+
+func newDecoder(l *layout, objs []kstate.Object) *decoder {
+	return &decoder{layout: l, objs: objs, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}}
 }
 
 // note notes a key of a hash table.

@@ -39,14 +39,8 @@ func (r *rule) compile(family byte) (*compiler, error) {
 			return nil, err
 		}
 	}
-	if len(c.out) > maxExprs {
-		return nil, fmt.Errorf("%d expressions, at most %d fit", len(c.out), maxExprs)
-	}
 	return c, nil
 }
-
-// maxExprs is NFT_RULE_MAXEXPRS, net/netfilter/nf_tables_api.c.
-const maxExprs = 128
 
 func (c *compiler) emit(e ...expr.Any) { c.out = append(c.out, e...) }
 
@@ -249,14 +243,12 @@ func (masquerade) add(c *compiler) error {
 	return nil
 }
 
+// A redirect to a port with no match of a protocol before it is more than nft
+// takes. The kernel does not ask, and a set may have told the protocol.
 func (r redirect) add(c *compiler) error {
 	if r.port == 0 {
 		c.emit(&expr.Redir{})
 		return nil
-	}
-	if c.transport < 0 {
-		// The kernel would take it, nft would not read its own listing.
-		return fmt.Errorf("redirect to a port: want a match of one protocol before it, as in meta l4proto tcp")
 	}
 	c.emit(&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, r.port)},
 		&expr.Redir{RegisterProtoMin: 1, Flags: expr.NF_NAT_RANGE_PROTO_SPECIFIED})

@@ -20,7 +20,7 @@ func open(t testing.TB) *Conn {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("unshare: %v", err)
+		t.Fatalf("unshare: %v", err)
 	}
 	c, err := Open(-1)
 	if err != nil {
@@ -130,6 +130,17 @@ func TestFirewall(t *testing.T) {
 	holds(t, c, all...)
 	apply(t, c, dels(tableObj)...)
 	holds(t, c)
+}
+
+// TestBareRedirect: the kernel takes what nft does not.
+func TestBareRedirect(t *testing.T) {
+	c := open(t)
+	sets := []kstate.Object{tableObj, *newSet("proxy4", "inet_proto . inet_service", "", false), *newSet("proxy_at6", "ipv6_addr . inet_proto . inet_service", "", false)}
+	proxy := base("proxy", "nat", "prerouting", -100,
+		"meta nfproto ipv4 meta l4proto . th dport @proxy4 redirect to :4000",
+		"ip6 daddr . meta l4proto . th dport @proxy_at6 redirect to :4000")
+	apply(t, c, adds(append(sets, proxy)...)...)
+	holds(t, c, append(sets, proxy)...)
 }
 
 func TestBridgeTable(t *testing.T) {

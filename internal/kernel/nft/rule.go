@@ -192,8 +192,11 @@ func types(key []*selector) []*datatype {
 	return out
 }
 
-// takeSet takes "@name".
-func takeSet(c *cursor) (string, error) {
+// takeLookup takes "@name", which key is looked up in.
+func takeLookup(c *cursor, key []*selector) (string, error) {
+	if key[0].typ.id == 0 {
+		return "", fmt.Errorf("%s cannot be looked up", key[0].name)
+	}
 	name, ok := strings.CutPrefix(c.peek().text, "@")
 	if !ok || c.peek().quoted {
 		return "", fmt.Errorf("%s, want the name of a set after @", c.found())
@@ -208,7 +211,7 @@ func parseMatch(c *cursor) (stmt, error) {
 		return nil, err
 	}
 	if c.accept("vmap") {
-		set, err := takeSet(c)
+		set, err := takeLookup(c, key)
 		return lookup{key, set}, err
 	}
 	m := match{key: key, bits: -1, not: c.accept("!=")}
@@ -216,10 +219,7 @@ func parseMatch(c *cursor) (stmt, error) {
 		c.accept("==")
 	}
 	if strings.HasPrefix(c.peek().text, "@") {
-		if key[0].typ.id == 0 {
-			return nil, fmt.Errorf("%s cannot be looked up in a set", key[0].name)
-		}
-		m.set, err = takeSet(c)
+		m.set, err = takeLookup(c, key)
 		return m, err
 	}
 	if len(key) > 1 {
@@ -306,13 +306,10 @@ func parseMap(c *cursor) ([]*selector, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if key[0].typ.id == 0 {
-		return nil, "", fmt.Errorf("%s cannot be looked up in a map", key[0].name)
-	}
 	if err := c.expect("map"); err != nil {
 		return nil, "", err
 	}
-	set, err := takeSet(c)
+	set, err := takeLookup(c, key)
 	return key, set, err
 }
 

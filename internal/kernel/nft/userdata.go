@@ -34,7 +34,8 @@ func encodeUserdata(text, comment string) ([]byte, error) {
 		b = append(b, udataComment, byte(len(comment)+1))
 		b = append(append(b, comment...), 0)
 	}
-	// An attribute's length is a byte, which the version takes one of.
+	// An attribute's length is a byte, of which the version takes one. So short
+	// a text cannot have more expressions than a rule may (NFT_RULE_MAXEXPRS).
 	if room := min(maxUserdata-len(b)-3, 254); len(body) > room {
 		return nil, fmt.Errorf("%d bytes, at most %d fit", len(body), room)
 	}

@@ -20,24 +20,41 @@ import (
 // Our own are the changes made through c. The kernel filters them out: their
 // events carry the port of c's socket.
 func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
+	w, err := c.listen(receiveAll)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = w.nl.Close() })
+	go w.run()
+	return w.out, nil
+}
+
+// listen opens a socket with a receive buffer of room bytes, where events
+// gather until run is called.
+func (c *Conn) listen(room int) (*watch, error) {
 	s, err := c.dialAgain()
 	if err != nil {
 		return nil, err
 	}
-	filter, err := bpf.Assemble(notFrom(c.port))
-	if err == nil {
-		err = s.nl.SetBPF(filter)
-	}
-	if err == nil {
-		err = s.nl.JoinGroup(unix.NFNLGRP_NFTABLES)
-	}
-	if err != nil {
+	if err := s.join(c.port, room); err != nil {
 		return nil, errors.Join(err, s.nl.Close())
 	}
-	w := watch{socket: s, out: make(chan string, 1)}
-	context.AfterFunc(ctx, func() { _ = s.nl.Close() })
-	go w.run()
-	return w.out, nil
+	return &watch{socket: s, out: make(chan string, 1)}, nil
+}
+
+// join joins the group of nftables' events, but for those from port.
+func (s *socket) join(port uint32, room int) error {
+	filter, err := bpf.Assemble(notFrom(port))
+	if err != nil {
+		return err
+	}
+	if err := s.nl.SetReadBuffer(room); err != nil {
+		return err
+	}
+	if err := s.nl.SetBPF(filter); err != nil {
+		return err
+	}
+	return s.nl.JoinGroup(unix.NFNLGRP_NFTABLES)
 }
 
 // notFrom lets events pass whose nlmsg_pid is not port. All messages of a

@@ -1,0 +1,173 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// quiet is longer than a watch waits before it speaks.
+const quiet = 5 * pause
+
+func said(t *testing.T, ch <-chan string) string {
+	t.Helper()
+	select {
+	case s, ok := <-ch:
+		if !ok {
+			t.Fatal("the watch ended")
+		}
+		return s
+	case <-time.After(5 * time.Second):
+		t.Fatal("nothing was said")
+	}
+	return ""
+}
+
+func silent(t *testing.T, ch <-chan string) {
+	t.Helper()
+	select {
+	case s, ok := <-ch:
+		t.Fatalf("said %q (%v)", s, ok)
+	case <-time.After(quiet):
+	}
+}
+
+func TestWatch(t *testing.T) {
+	c := open(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ch, err := c.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c, adds(corpus()...)...)
+	apply(t, c, adds(many(20000)...)...) // more events than a receive buffer would hold
+	silent(t, ch)
+
+	run(t, "add table inet other; add set inet other s { type mark; elements = { 1, 2 } }; delete table inet other")
+	silent(t, ch)
+
+	run(t, "add rule inet sealane forward counter")
+	if s := said(t, ch); !strings.HasPrefix(s, "nft (process ") {
+		t.Errorf("said %q", s)
+	}
+	// A burst is one message.
+	for range 5 {
+		run(t, "add rule inet sealane forward counter")
+	}
+	said(t, ch)
+	silent(t, ch)
+
+	run(t, "flush ruleset")
+	said(t, ch)
+	apply(t, c, adds(corpus()...)...)
+	silent(t, ch)
+
+	cancel()
+	for range ch {
+	}
+}
+
+func TestWatchOverflow(t *testing.T) {
+	c := open(t)
+	w, err := c.listen(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, other, adds(append(corpus(), many(20000)...)...)...)
+	go w.run()
+	if s := said(t, w.out); !strings.HasPrefix(s, "nftables events were lost") {
+		t.Errorf("said %q", s)
+	}
+	silent(t, w.out)
+	apply(t, other, dels(tableObj)...)
+	said(t, w.out)
+	if err := errors.Join(other.Close(), w.nl.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range w.out {
+	}
+}
+
+// TestOpen: a connection keeps to its namespace, wherever its user is.
+func TestOpen(t *testing.T) {
+	there := open(t)
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t) // and now here
+	c, err := Open(int(ns.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ns.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ch, err := c.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c, adds(corpus()...)...)
+	holds(t, there, corpus()...)
+	silent(t, ch)
+	apply(t, there, dels(tableObj)...)
+	said(t, ch)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(1 << 20); err == nil {
+		t.Error("opened in a descriptor that is none")
+	}
+}
+
+// TestSideBySide: readers see each transaction as a whole, however many come.
+func TestSideBySide(t *testing.T) {
+	c := open(t)
+	apply(t, c, adds(append(corpus(), many(3000)...)...)...)
+	n := len(corpus()) + 3000
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(done)
+		pair := adds(elem(bridges, "a", ""), elem(masq4, "10.0.0.0/24", ""))
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, ops := range [][]func() error{{
+				func() error { return c.Apply(pair) },
+				func() error { return c.Apply(dels(pair[0].New, pair[1].New)) },
+			}} {
+				for _, op := range ops {
+					if err := op(); err != nil {
+						done <- err
+						return
+					}
+				}
+			}
+		}
+	}()
+	for range 20 {
+		got, err := c.Observe()
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if len(got) != n && len(got) != n+2 {
+			t.Errorf("%d objects, want %d or %d", len(got), n, n+2)
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
