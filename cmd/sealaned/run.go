@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -71,7 +72,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
-	log.Info("ready", "socket", l.Addr().String())
+	log.Info("ready", "socket", strings.TrimSuffix(l.Addr().String(), ".new"))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("tell systemd", "err", err)
 	}

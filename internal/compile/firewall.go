@@ -27,7 +27,7 @@ import (
 //	postrouting what leaves its own network gets the host's address
 //
 // Where the kernel cannot rewrite (::1 and link-local clients, an address
-// family the container does not have) proxy redirects to the daemon's proxy.
+// family the container does not have) proxy sends to the daemon's proxy.
 var table = kstate.Table{Family: "inet", Name: "sealane"}
 
 // The sets and maps. Names end in the address family where they hold addresses.
@@ -131,7 +131,8 @@ func firewall(proxyPort uint16) kstate.Set {
 		"dnat ip6 addr . port to meta l4proto . th dport map @ports6",
 		"dnat ip6 to meta l4proto . th dport map @ranges6",
 		"goto proxy")
-	chain("proxy", proxyRules(proxyPort)...)
+	chain("proxy", proxyRules()...)
+	chain("to_proxy", toProxy(proxyPort)...)
 	base("postrouting", "nat", "postrouting", 100,
 		"oifname @bridges ip saddr 127.0.0.0/8 masquerade",
 		"ct status dnat ip saddr . oifname @home4 masquerade",
@@ -143,19 +144,28 @@ func firewall(proxyPort uint16) kstate.Set {
 	return s
 }
 
-// proxyRules redirects what only the daemon's proxy can serve.
-func proxyRules(port uint16) []string {
+// proxyRules finds what only the daemon's proxy can serve.
+func proxyRules() []string {
+	var rules []string
+	for _, f := range []struct{ proto, addr, digit string }{{"ipv4", "ip", "4"}, {"ipv6", "ip6", "6"}} {
+		rules = append(rules,
+			f.addr+" daddr . meta l4proto . th dport @proxy_at"+f.digit+" goto to_proxy",
+			"meta nfproto "+f.proto+" meta l4proto . th dport @proxy"+f.digit+" goto to_proxy",
+			"meta nfproto "+f.proto+" meta l4proto . th dport @proxy_ranges"+f.digit+" goto to_proxy")
+	}
+	return rules
+}
+
+// toProxy rewrites the port alone, and not with redirect: that would take the
+// address of another device for the host's own link-local ones.
+func toProxy(port uint16) []string {
 	if port == 0 {
 		return nil
 	}
 	var rules []string
-	for _, f := range []struct{ proto, addr, digit string }{{"ipv4", "ip", "4"}, {"ipv6", "ip6", "6"}} {
-		for _, match := range []string{
-			f.addr + " daddr . meta l4proto . th dport @proxy_at" + f.digit,
-			"meta nfproto " + f.proto + " meta l4proto . th dport @proxy" + f.digit,
-			"meta nfproto " + f.proto + " meta l4proto . th dport @proxy_ranges" + f.digit,
-		} {
-			rules = append(rules, fmt.Sprintf("%s redirect to :%d", match, port))
+	for _, nfproto := range []string{"ipv4", "ipv6"} {
+		for _, proto := range []string{"tcp", "udp"} {
+			rules = append(rules, fmt.Sprintf("meta nfproto %s meta l4proto %s dnat to :%d", nfproto, proto, port))
 		}
 	}
 	return rules

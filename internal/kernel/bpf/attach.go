@@ -107,19 +107,28 @@ func cgroupRoot() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := cgroupMount(string(mounts))
-	if path == "" {
-		return nil, fmt.Errorf("no cgroup v2 hierarchy is mounted: %w", kernel.ErrUnsupported)
+	for _, path := range cgroupMounts(string(mounts)) {
+		if f, err := os.Open(path); err == nil && isCgroup(f) {
+			return f, nil
+		} else if err == nil {
+			f.Close() // another mount covers it
+		}
 	}
-	return os.Open(path)
+	return nil, fmt.Errorf("no cgroup v2 hierarchy is mounted: %w", kernel.ErrUnsupported)
 }
 
-// cgroupMount finds the mount of the cgroup v2 root in mountinfo, see
+func isCgroup(f *os.File) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+// cgroupMounts lists where mountinfo says cgroup v2 is mounted, see
 // proc_pid_mountinfo(5): the fourth field is what is mounted, the fifth where,
-// and the file system's type comes after a lone dash. In a container, where
-// the root is out of sight, the first mount is the best there is.
-func cgroupMount(mountinfo string) string {
-	first := ""
+// and the file system's type comes after a lone dash. Mounts of its root come
+// first; in a container, where that is out of sight, the others are the best
+// there is.
+func cgroupMounts(mountinfo string) []string {
+	var roots, parts []string
 	for line := range strings.Lines(mountinfo) {
 		head, tail, _ := strings.Cut(line, " - ")
 		f := strings.Fields(head)
@@ -128,13 +137,12 @@ func cgroupMount(mountinfo string) string {
 		}
 		path := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(f[4])
 		if f[3] == "/" {
-			return path
-		}
-		if first == "" {
-			first = path
+			roots = append(roots, path)
+		} else {
+			parts = append(parts, path)
 		}
 	}
-	return first
+	return append(roots, parts...)
 }
 
 // mount mounts a bpffs of our own at dir, unless there is one.

@@ -3,6 +3,7 @@ package bpf
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -49,18 +50,18 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-func TestCgroupMount(t *testing.T) {
+func TestCgroupMounts(t *testing.T) {
 	const tmpfs = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
 	const v1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:1 - cgroup cgroup rw,cpu\n"
 	for _, c := range []struct{ mounts, want string }{
 		{tmpfs + v1 + "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup/unified"},
 		{"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 master:1 - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup"},
-		{"1 1 0:2 /a /mnt/a rw - cgroup2 x rw\n1 1 0:2 / /mnt/with\\040blank rw - cgroup2 x rw\n", "/mnt/with blank"},
+		{"1 1 0:2 /a /mnt/a rw - cgroup2 x rw\n1 1 0:2 / /mnt/with\\040blank rw - cgroup2 x rw\n", "/mnt/with blank then /mnt/a"},
 		{"1 1 0:2 /docker/1 /sys/fs/cgroup ro - cgroup2 x rw\n", "/sys/fs/cgroup"},
 		{tmpfs + v1, ""},
 		{"garbage\n - cgroup2 \n", ""},
 	} {
-		if got := cgroupMount(c.mounts); got != c.want {
+		if got := strings.Join(cgroupMounts(c.mounts), " then "); got != c.want {
 			t.Errorf("%q: %q: want %q", c.mounts, got, c.want)
 		}
 	}

@@ -93,7 +93,8 @@ func corpusChains() []kstate.Object {
 		chain("to_nat",
 			"ct state related accept", "ct direction original ct status dnat goto published",
 			"ct state established accept", "drop"),
-		chain("to_proxy", "meta l4proto tcp redirect to :4000", "meta l4proto udp redirect to :4000"),
+		chain("to_proxy", "meta nfproto ipv4 meta l4proto tcp dnat to :4000", "meta nfproto ipv4 meta l4proto udp dnat to :4000",
+			"meta nfproto ipv6 meta l4proto tcp dnat to :4000", "meta nfproto ipv6 meta l4proto udp dnat to :4000"),
 	}
 }
 

@@ -255,6 +255,13 @@ func (r redirect) add(c *compiler) error {
 	return nil
 }
 
+// A port-only rewrite keeps the address; its family is that of the table.
+func (r report) add(c *compiler) error {
+	c.emit(&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, r.port)},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_INET, RegProtoMin: 1, Specified: true})
+	return nil
+}
+
 func (n nat) add(c *compiler) error {
 	e := &expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(n.family), RegAddrMin: 1}
 	if n.source {

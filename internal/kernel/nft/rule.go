@@ -18,7 +18,7 @@ import (
 //	            "meta mark" | "ct mark" | "numgen random mod" number )
 //	end       = verdict | "reject" | "masquerade" | "redirect" [ "to" ":" port ] |
 //	            ( "snat" | "dnat" ) ( "ip" | "ip6" ) [ "addr . port" ] "to"
-//	            ( address | key "map" "@" map )
+//	            ( address | key "map" "@" map ) | "dnat" "to" ":" port
 //
 // Words stand apart by spaces. A rule has something besides its comment.
 type rule struct {
@@ -48,6 +48,7 @@ type (
 	reject     struct{}
 	masquerade struct{}
 	redirect   struct{ port uint16 } // 0: the port stays
+	report     struct{ port uint16 } // dnat of the port alone: the address stays
 	// nat rewrites an address, and the port with it when port is set.
 	nat struct {
 		source bool // of the packet, not its destination
@@ -268,17 +269,29 @@ func parseRedirect(c *cursor) (stmt, error) {
 	if !c.accept("to") {
 		return redirect{}, nil
 	}
+	port, err := parsePort(c)
+	return redirect{port}, err
+}
+
+// parsePort takes :PORT.
+func parsePort(c *cursor) (uint16, error) {
 	port := strings.TrimPrefix(c.peek().text, ":")
 	if n, err := parseDecimal(port, 65535); err == nil && n > 0 && c.peek() == (token{text: ":" + port}) {
 		c.next()
-		return redirect{uint16(n)}, nil
+		return uint16(n), nil
 	}
-	return nil, fmt.Errorf("%s, want a port as in :80", c.found())
+	return 0, fmt.Errorf("%s, want a port as in :80", c.found())
 }
 
 func parseNAT(c *cursor, source bool) (stmt, error) {
 	n, typ := nat{source: source, family: unix.NFPROTO_IPV4}, typeIPv4
 	switch {
+	case !source && c.accept("to"):
+		port, err := parsePort(c)
+		if err != nil {
+			return nil, fmt.Errorf("%s, want ip or ip6 before an address, or a port as in :80", c.found())
+		}
+		return report{port}, nil
 	case c.accept("ip6"):
 		n.family, typ = unix.NFPROTO_IPV6, typeIPv6
 	case !c.accept("ip"):

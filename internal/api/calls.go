@@ -1,0 +1,113 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+)
+
+// Version asks the daemon for its version.
+func (c *Client) Version(ctx context.Context) (VersionInfo, error) {
+	return ask[VersionInfo](ctx, c, http.MethodGet, "/version", nil)
+}
+
+// Networks lists all networks by name.
+func (c *Client) Networks(ctx context.Context) ([]Network, error) {
+	return ask[[]Network](ctx, c, http.MethodGet, "/networks", nil)
+}
+
+// Network returns one network.
+func (c *Client) Network(ctx context.Context, ref string) (Network, error) {
+	return ask[Network](ctx, c, http.MethodGet, "/networks/"+segment(ref), nil)
+}
+
+// CreateNetwork makes a network.
+func (c *Client) CreateNetwork(ctx context.Context, spec NetworkSpec) (Network, error) {
+	return ask[Network](ctx, c, http.MethodPost, "/networks", spec)
+}
+
+// RemoveNetwork removes a network that nobody uses.
+func (c *Client) RemoveNetwork(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodDelete, "/networks/"+segment(ref), nil, nil)
+}
+
+// PruneNetworks removes all networks that nobody uses, but the built-in ones.
+func (c *Client) PruneNetworks(ctx context.Context) (Pruned, error) {
+	return ask[Pruned](ctx, c, http.MethodPost, "/networks/prune", nil)
+}
+
+// Connect puts a sandbox on a network.
+func (c *Client) Connect(ctx context.Context, network string, req Connect) (Connection, error) {
+	return ask[Connection](ctx, c, http.MethodPost, "/networks/"+segment(network)+"/connect", req)
+}
+
+// Disconnect takes a sandbox off a network.
+func (c *Client) Disconnect(ctx context.Context, network string, req Disconnect) error {
+	return c.call(ctx, http.MethodPost, "/networks/"+segment(network)+"/disconnect", req, nil)
+}
+
+// Sandboxes lists sandboxes, oldest first: those that have not ended, or all.
+func (c *Client) Sandboxes(ctx context.Context, all bool) ([]Sandbox, error) {
+	path := "/sandboxes"
+	if all {
+		path += "?all=true"
+	}
+	return ask[[]Sandbox](ctx, c, http.MethodGet, path, nil)
+}
+
+// Sandbox returns one sandbox.
+func (c *Client) Sandbox(ctx context.Context, ref string) (Sandbox, error) {
+	return ask[Sandbox](ctx, c, http.MethodGet, "/sandboxes/"+segment(ref), nil)
+}
+
+// CreateSandbox makes a sandbox.
+func (c *Client) CreateSandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error) {
+	return ask[Sandbox](ctx, c, http.MethodPost, "/sandboxes", spec)
+}
+
+// RemoveSandbox removes a sandbox; with force also one whose command runs.
+func (c *Client) RemoveSandbox(ctx context.Context, ref string, force bool) error {
+	path := "/sandboxes/" + segment(ref)
+	if force {
+		path += "?force=true"
+	}
+	return c.call(ctx, http.MethodDelete, path, nil, nil)
+}
+
+// SetProcess says which process runs a sandbox's command.
+func (c *Client) SetProcess(ctx context.Context, ref string, p Process) error {
+	return c.call(ctx, http.MethodPut, "/sandboxes/"+segment(ref)+"/process", p, nil)
+}
+
+// SetExit says how a sandbox's command ended.
+func (c *Client) SetExit(ctx context.Context, ref string, e Ended) error {
+	return c.call(ctx, http.MethodPut, "/sandboxes/"+segment(ref)+"/exit", e, nil)
+}
+
+// Publish publishes ports and returns them with the host ports chosen.
+func (c *Client) Publish(ctx context.Context, ref string, p Ports) ([]Port, error) {
+	return ask[[]Port](ctx, c, http.MethodPost, "/sandboxes/"+segment(ref)+"/ports", p)
+}
+
+// Unpublish takes published ports back.
+func (c *Client) Unpublish(ctx context.Context, ref string, p Ports) error {
+	return c.call(ctx, http.MethodDelete, "/sandboxes/"+segment(ref)+"/ports", p, nil)
+}
+
+// Plan returns what Apply would do. The declaration is JSON or YAML, as the
+// content type says.
+func (c *Client) Plan(ctx context.Context, declaration []byte, contentType string) (ops Ops, err error) {
+	err = c.send(ctx, http.MethodPost, "/plan", contentType, bytes.NewReader(declaration), &ops)
+	return ops, err
+}
+
+// Apply makes what a declaration says and is not there yet, all or nothing.
+func (c *Client) Apply(ctx context.Context, declaration []byte, contentType string) (ops Ops, err error) {
+	err = c.send(ctx, http.MethodPost, "/apply", contentType, bytes.NewReader(declaration), &ops)
+	return ops, err
+}
+
+// Diff returns what is not as intended now.
+func (c *Client) Diff(ctx context.Context) (Ops, error) {
+	return ask[Ops](ctx, c, http.MethodGet, "/diff", nil)
+}

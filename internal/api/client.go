@@ -1,0 +1,126 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Client talks to one daemon. It keeps one connection alive and may be used
+// concurrently. Errors that the daemon answered are *model.Error.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// Dial returns a client for the daemon at a unix socket. The connection is
+// made by the first call.
+func Dial(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+}
+
+// Close gives the connection back.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// NoDaemonError says that nobody listens at a socket.
+type NoDaemonError struct{ Socket string }
+
+// Error says where, and what to do.
+func (e *NoDaemonError) Error() string {
+	return fmt.Sprintf("no daemon at %s: start one with %q", e.Socket, "sealane daemon")
+}
+
+// call sends in as JSON, unless it is nil, and reads the answer into out,
+// unless that is nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	return c.send(ctx, method, path, "application/json", body, out)
+}
+
+// ask is call for an answer of type T.
+func ask[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
+	var out T
+	err := c.call(ctx, method, path, in, &out)
+	return out, err
+}
+
+func (c *Client) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://sealane/"+Version+path, body)
+	if err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusBadRequest {
+		return c.refusal(resp)
+	}
+	if out != nil {
+		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+			return fmt.Errorf("daemon at %s: answer: %w", c.socket, err)
+		}
+	}
+	_, _ = io.Copy(io.Discard, resp.Body) // read to the end, the connection can be used again
+	return nil
+}
+
+// refusal reads the error of an answer.
+func (c *Client) refusal(resp *http.Response) error {
+	var e ErrorBody
+	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxBody)).Decode(&e); err != nil || e.Error.Message == "" {
+		return fmt.Errorf("daemon at %s: answer: %s", c.socket, resp.Status)
+	}
+	return e.Error.err()
+}
+
+// unreachable says in plain words why there was no answer.
+func (c *Client) unreachable(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return &NoDaemonError{c.socket}
+	case errors.Is(err, fs.ErrPermission):
+		return &model.Error{Kind: model.Denied, Ref: "socket " + c.socket, Err: errors.New("permission denied"), Hint: whoMay(c.socket)}
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("daemon at %s: went away before it answered", c.socket)
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // its text would repeat the made-up URL
+	}
+	return fmt.Errorf("daemon at %s: %w", c.socket, err)
+}
+
+// segment escapes a reference for use as one segment of a path. A reference
+// may contain slashes (netns:PATH) and must not be taken for "." or "..".
+func segment(ref string) string {
+	if strings.Trim(ref, ".") == "" {
+		return strings.ReplaceAll(ref, ".", "%2E")
+	}
+	return url.PathEscape(ref)
+}

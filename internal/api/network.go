@@ -1,0 +1,94 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Network is a network as it is. The built-in networks host and none are in
+// lists too: their ID is their name, and they have no subnets.
+type Network struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Driver    string            `json:"driver"` // "bridge"; "host" and "null" for the built-in two
+	Subnets   []Subnet          `json:"subnets"`
+	Options   map[string]string `json:"options"` // by their short names
+	Internal  bool              `json:"internal"`
+	Labels    map[string]string `json:"labels"`
+	Endpoints []NetworkEndpoint `json:"endpoints"`
+	Status    Status            `json:"status"`
+	Device    string            `json:"device,omitempty"` // of the host
+	Created   time.Time         `json:"created,omitzero"`
+}
+
+// Subnet is one pool of a network's addresses.
+type Subnet struct {
+	Prefix  netip.Prefix          `json:"prefix"`
+	Gateway netip.Addr            `json:"gateway"`
+	Range   netip.Prefix          `json:"range,omitzero"` // where automatic addresses come from
+	Aux     map[string]netip.Addr `json:"aux,omitempty"`  // never given to a sandbox
+}
+
+// NetworkEndpoint is an endpoint, seen from its network.
+type NetworkEndpoint struct {
+	ID        string         `json:"id"`
+	Sandbox   string         `json:"sandbox"` // name
+	IfName    string         `json:"ifname"`
+	MAC       string         `json:"mac"`
+	Addresses []netip.Prefix `json:"addresses"`
+}
+
+// Status is how an object fares.
+type Status struct {
+	State   string    `json:"state"`   // ready, running, exited, lost, degraded, conflict
+	Message string    `json:"message"` // why, when not as it should be
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// NetworkSpec is a network to be made: POST /v1/networks, and an entry of a
+// Declaration. What is left out is chosen.
+type NetworkSpec struct {
+	Name     string            `json:"name"`
+	Driver   string            `json:"driver,omitempty"` // bridge
+	Subnets  []SubnetSpec      `json:"subnets,omitempty"`
+	IPv4     *bool             `json:"ipv4,omitempty"` // false: no automatic IPv4 subnet
+	IPv6     bool              `json:"ipv6,omitempty"` // an automatic IPv6 subnet if none is given
+	Internal bool              `json:"internal,omitempty"`
+	Options  map[string]string `json:"options,omitempty"` // short names or Docker's
+	Labels   map[string]string `json:"labels,omitempty"`
+}
+
+// SubnetSpec is a subnet as a user writes it.
+type SubnetSpec struct {
+	Prefix  string            `json:"prefix"` // 10.1.0.0/16
+	Gateway string            `json:"gateway,omitempty"`
+	Range   string            `json:"range,omitempty"`
+	Aux     map[string]string `json:"aux,omitempty"`
+}
+
+// Pruned answers POST /v1/networks/prune.
+type Pruned struct {
+	Removed []string `json:"removed"` // names
+}
+
+// Connect asks that a sandbox be put on a network: POST
+// /v1/networks/{ref}/connect.
+type Connect struct {
+	Sandbox string `json:"sandbox"` // REF: a name, an ID, netns:PATH or pid:N
+	EndpointOptions
+	Ports []string `json:"ports,omitempty"` // as -p takes them
+}
+
+// Connection answers Connect: the new endpoint, and all published ports of its
+// sandbox.
+type Connection struct {
+	Sandbox  string   `json:"sandbox"` // ID
+	Endpoint Endpoint `json:"endpoint"`
+	Ports    []Port   `json:"ports"`
+}
+
+// Disconnect asks that a sandbox be taken off a network: POST
+// /v1/networks/{ref}/disconnect.
+type Disconnect struct {
+	Sandbox string `json:"sandbox"` // REF
+}

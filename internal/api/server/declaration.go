@@ -1,0 +1,72 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+func (s *service) plan(r *http.Request, req api.Declaration) (api.Ops, error) {
+	d, err := declaration(req)
+	if err != nil {
+		return api.Ops{}, err
+	}
+	ops, err := s.engine.Plan(r.Context(), d)
+	return lines(ops), err
+}
+
+func (s *service) apply(r *http.Request, req api.Declaration) (api.Ops, error) {
+	d, err := declaration(req)
+	if err != nil {
+		return api.Ops{}, err
+	}
+	ops, err := s.engine.Apply(r.Context(), d)
+	return lines(ops), err
+}
+
+func (s *service) diff(r *http.Request, _ none) (api.Ops, error) {
+	ops, err := s.engine.Diff(r.Context())
+	return lines(ops), err
+}
+
+// describe serves the document.
+func (s *service) describe(*http.Request, none) (json.RawMessage, error) { return s.openapi, nil }
+
+func lines(ops []kstate.Op) api.Ops {
+	out := api.Ops{Ops: make([]string, len(ops))}
+	for i, op := range ops {
+		out.Ops[i] = op.String()
+	}
+	return out
+}
+
+// declaration reads the strings of a declaration.
+func declaration(req api.Declaration) (engine.Declaration, error) {
+	var d engine.Declaration
+	for _, n := range req.Networks {
+		spec, err := networkSpec(n, "apply")
+		if err != nil {
+			return d, err
+		}
+		d.Networks = append(d.Networks, spec)
+	}
+	for _, e := range req.Endpoints {
+		ref := "endpoint of " + e.Sandbox + " on " + e.Network
+		if e.Sandbox == "" || e.Network == "" {
+			return d, invalid(ref, "apply", "network and sandbox: both are needed")
+		}
+		spec, err := endpointSpec(e.Network, e.EndpointOptions, ref, "apply")
+		if err != nil {
+			return d, err
+		}
+		ports, err := parsePorts(e.Ports, ref, "apply")
+		if err != nil {
+			return d, err
+		}
+		d.Endpoints = append(d.Endpoints, engine.EndpointDeclaration{Sandbox: e.Sandbox, EndpointSpec: spec, Ports: ports})
+	}
+	return d, nil
+}

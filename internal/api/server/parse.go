@@ -1,0 +1,63 @@
+package server
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/model"
+)
+
+func parsePrefix(what, text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%s %q: want ADDRESS/BITS, as 10.1.0.0/16", what, text)
+	}
+	return p, nil
+}
+
+// parseAddr reads an address of a host. A zone is refused: it would name a
+// device, which is not the user's to choose.
+func parseAddr(what, text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("%s %q: want an IP address", what, text)
+	}
+	return a.Unmap(), nil
+}
+
+// parsePorts reads ports as -p takes them.
+func parsePorts(texts []string, ref, op string) ([]model.PortMapping, error) {
+	var out []model.PortMapping
+	for _, text := range texts {
+		m, err := model.ParsePort(text)
+		if err != nil {
+			return nil, invalid(ref, op, "%w", err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// endpointSpec reads the strings of a wish for an endpoint.
+func endpointSpec(network string, o api.EndpointOptions, ref, op string) (engine.EndpointSpec, error) {
+	spec := engine.EndpointSpec{Network: network, MAC: o.MAC, IfName: o.IfName, Aliases: o.Aliases, Priority: o.GwPriority}
+	for _, want := range []struct {
+		key, text string
+		is6       bool
+	}{{"ip", o.IP, false}, {"ip6", o.IP6, true}} {
+		if want.text == "" {
+			continue
+		}
+		a, err := parseAddr(want.key, want.text)
+		if err == nil && a.Is6() != want.is6 {
+			err = fmt.Errorf("%s %s: is an address of the other family", want.key, a)
+		}
+		if err != nil {
+			return spec, invalid(ref, op, "%w", err)
+		}
+		spec.Addrs = append(spec.Addrs, a)
+	}
+	return spec, nil
+}

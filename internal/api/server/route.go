@@ -1,0 +1,115 @@
+package server
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/sealane/sealane/internal/api"
+)
+
+// route is one operation of the API.
+type route struct {
+	method, path, summary string
+	query                 []parameter
+	request, response     reflect.Type // nil: no body
+	yaml                  bool         // the request may be YAML
+	serve                 func(*service, *http.Request) (any, error)
+}
+
+// parameter is a query parameter.
+type parameter struct {
+	name, description string
+	list              bool // of strings; else a boolean
+}
+
+const (
+	prefix      = "/" + api.Version
+	openapiPath = prefix + "/openapi.json"
+)
+
+// none stands for a request or an answer without a body.
+type none struct{}
+
+// table is all routes, in the order of the document.
+func table() []route {
+	const (
+		get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+		networks, network   = prefix + "/networks", prefix + "/networks/{ref}"
+		sandboxes, sandbox  = prefix + "/sandboxes", prefix + "/sandboxes/{ref}"
+	)
+	return []route{
+		on(get, prefix+"/version", "Say the daemon's version", (*service).version),
+
+		on(get, networks, "List all networks by name", (*service).networks),
+		on(post, networks, "Make a network", (*service).createNetwork),
+		on(post, networks+"/prune", "Remove all networks that nobody uses", (*service).pruneNetworks),
+		on(get, network, "Show a network", (*service).network),
+		on(del, network, "Remove a network that nobody uses", (*service).removeNetwork),
+		on(post, network+"/connect", "Put a running sandbox on a network", (*service).connect),
+		on(post, network+"/disconnect", "Take a sandbox off a network", (*service).disconnect),
+
+		on(get, sandboxes, "List sandboxes, oldest first", (*service).sandboxes).
+			with(parameter{"all", "also those that have ended", false}),
+		on(post, sandboxes, "Make a sandbox with its endpoints and ports, all or nothing", (*service).createSandbox),
+		on(get, sandbox, "Show a sandbox", (*service).sandbox),
+		on(del, sandbox, "Remove a sandbox", (*service).removeSandbox).
+			with(parameter{"force", "end its command if that runs", false}),
+		on(put, sandbox+"/process", "Say which process runs a sandbox's command", (*service).setProcess),
+		on(put, sandbox+"/exit", "Say how a sandbox's command ended", (*service).setExit),
+		on(post, sandbox+"/ports", "Publish ports", (*service).publish),
+		on(del, sandbox+"/ports", "Take published ports back; they are in the body or in the query", (*service).unpublish).
+			with(parameter{"port", "a port as it was published, instead of a body", true}),
+
+		on(post, prefix+"/plan", "Say what applying a declaration would do", (*service).plan).orYAML(),
+		on(post, prefix+"/apply", "Make what a declaration says and is not there yet, all or nothing", (*service).apply).orYAML(),
+		on(get, prefix+"/diff", "Say what is not as intended now", (*service).diff),
+		on(get, openapiPath, "This document", (*service).describe),
+	}
+}
+
+// on makes a route of a handler; its types say what is in the bodies.
+func on[Req, Res any](method, path, summary string, f func(*service, *http.Request, Req) (Res, error)) route {
+	r := route{method: method, path: path, summary: summary, request: bodyType[Req](), response: bodyType[Res]()}
+	r.serve = func(s *service, hr *http.Request) (any, error) {
+		var req Req
+		bodiless := hr.Method == http.MethodDelete && hr.ContentLength == 0 // says it in the query
+		if r.request != nil && !bodiless {
+			if err := decode(hr, &req); err != nil {
+				return nil, err
+			}
+		}
+		return f(s, hr, req)
+	}
+	return r
+}
+
+func bodyType[T any]() reflect.Type {
+	if t := reflect.TypeFor[T](); t != reflect.TypeFor[none]() {
+		return t
+	}
+	return nil
+}
+
+func (r route) with(p parameter) route {
+	r.query = append(r.query, p)
+	return r
+}
+
+func (r route) orYAML() route {
+	r.yaml = true
+	return r
+}
+
+// flag reads a boolean query parameter.
+func flag(r *http.Request, name string) (bool, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, invalid("query", "", "%s=%q: want true or false", name, text)
+	}
+	return b, nil
+}

@@ -1,0 +1,225 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/api/server"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kernel/fake"
+	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/store"
+)
+
+// idle are processes that run until somebody kills them.
+type idle struct{}
+
+func (idle) Alive(model.Process) bool                        { return true }
+func (idle) Wait(ctx context.Context, _ model.Process) error { <-ctx.Done(); return ctx.Err() }
+func (idle) Kill(*model.Process, string) error               { return nil }
+
+// host is an engine over a kernel in memory, and its API.
+type host struct {
+	kernel *fake.Kernel
+	api    http.Handler
+	runDir string
+}
+
+func newHost(t testing.TB) *host {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := store.Open(filepath.Join(dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := fake.New(&journal.Memory{})
+	log := slog.New(slog.DiscardHandler)
+	e := engine.New(engine.Config{
+		Kernel: k, Store: s, Processes: idle{}, Host: func() engine.Host { return engine.Host{} },
+		RunDir: filepath.Join(dir, "run"), Now: time.Now, Log: log,
+	})
+	if err := e.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(); s.Close() })
+	return &host{k, server.New(e, server.Info{Version: "1.2.3", RunDir: filepath.Join(dir, "run")}, log), filepath.Join(dir, "run")}
+}
+
+// do sends a request and returns the status and the body.
+func (h *host) do(method, path, contentType, body string) (int, string) {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	w := httptest.NewRecorder()
+	h.api.ServeHTTP(w, r)
+	b, _ := io.ReadAll(w.Body)
+	return w.Code, strings.TrimSpace(string(b))
+}
+
+// must sends JSON and wants success.
+func (h *host) must(t testing.TB, method, path, body string) string {
+	t.Helper()
+	status, got := h.do(method, path, "application/json", body)
+	if status >= 300 {
+		t.Fatalf("%s %s %s: %d %s", method, path, body, status, got)
+	}
+	return got
+}
+
+func decodeAs[T any](t testing.TB, text string) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return v
+}
+
+func TestNetworks(t *testing.T) {
+	h := newHost(t)
+	n := decodeAs[api.Network](t, h.must(t, "POST", "/v1/networks",
+		`{"name":"app","subnets":[{"prefix":"10.9.0.0/24","gateway":"10.9.0.7","aux":{"printer":"10.9.0.9"}}],"options":{"com.docker.network.driver.mtu":"1400"},"labels":{"tier":"web"}}`))
+	if len(n.ID) != model.IDLen || n.Device != "slb"+n.ID || n.Options["mtu"] != "1400" || n.Labels["tier"] != "web" ||
+		n.Subnets[0].Gateway.String() != "10.9.0.7" || n.Subnets[0].Aux["printer"].String() != "10.9.0.9" {
+		t.Errorf("network: %+v", n)
+	}
+	var names []string
+	for _, n := range decodeAs[[]api.Network](t, h.must(t, "GET", "/v1/networks", "")) {
+		names = append(names, n.Name+"/"+n.Driver+"/"+n.Status.State)
+	}
+	if got := strings.Join(names, " "); got != "app/bridge/ready bridge/bridge/ready host/host/ready none/null/ready" {
+		t.Errorf("networks: %s", got)
+	}
+	if got := h.must(t, "GET", "/v1/networks/"+n.ID[:6], ""); decodeAs[api.Network](t, got).Name != "app" {
+		t.Errorf("by the beginning of the ID: %s", got)
+	}
+	if got := h.must(t, "POST", "/v1/networks/prune", ""); got != `{"removed":["app"]}` {
+		t.Errorf("prune: %s", got)
+	}
+	if got := h.must(t, "POST", "/v1/networks/prune", ""); got != `{"removed":[]}` {
+		t.Errorf("prune again: %s", got)
+	}
+}
+
+func TestSandboxes(t *testing.T) {
+	h := newHost(t)
+	sb := decodeAs[api.Sandbox](t, h.must(t, "POST", "/v1/sandboxes",
+		`{"name":"web","networks":[{"network":"bridge","aliases":["www"]}],"ports":["8080:80","[::1]::53/udp"],"command":["nginx"],"process":{"pid":7,"start":9}}`))
+	if sb.Mode != "own" || sb.PID != 7 || sb.Hostname != "web" || len(sb.Endpoints) != 1 || len(sb.Ports) != 2 || sb.Status.State != "running" ||
+		sb.Endpoints[0].Network != "bridge" || !sb.Endpoints[0].Gateway.IsValid() || sb.Dir != filepath.Join(h.runDir, "sandboxes", sb.ID) {
+		t.Errorf("sandbox: %+v", sb)
+	}
+	if got := sb.Ports[0].String(); got != "8080->80/tcp" {
+		t.Errorf("port: %s", got)
+	}
+	n := decodeAs[api.Network](t, h.must(t, "GET", "/v1/networks/bridge", ""))
+	if len(n.Endpoints) != 1 || n.Endpoints[0].Sandbox != "web" || n.Endpoints[0].MAC != sb.Endpoints[0].MAC {
+		t.Errorf("network's endpoints: %+v", n.Endpoints)
+	}
+
+	h.must(t, "POST", "/v1/networks", `{"name":"back","internal":true}`)
+	c := decodeAs[api.Connection](t, h.must(t, "POST", "/v1/networks/back/connect", `{"sandbox":"web","ifname":"net9"}`))
+	if c.Sandbox != sb.ID || c.Endpoint.IfName != "net9" || c.Endpoint.Network != "back" || c.Endpoint.Gateway.IsValid() || len(c.Ports) != 2 {
+		t.Errorf("connection: %+v", c)
+	}
+	h.must(t, "POST", "/v1/networks/back/disconnect", `{"sandbox":"web"}`)
+
+	got := decodeAs[[]api.Port](t, h.must(t, "POST", "/v1/sandboxes/web/ports", `{"ports":["9090:90"]}`))
+	if len(got) != 1 || got[0].HostPort != 9090 {
+		t.Errorf("publish: %+v", got)
+	}
+	h.must(t, "DELETE", "/v1/sandboxes/web/ports?port=9090:90", "")
+	h.must(t, "DELETE", "/v1/sandboxes/web/ports", `{"ports":["8080:80"]}`)
+	if sb = decodeAs[api.Sandbox](t, h.must(t, "GET", "/v1/sandboxes/web", "")); len(sb.Ports) != 1 {
+		t.Errorf("ports left: %+v", sb.Ports)
+	}
+
+	h.must(t, "PUT", "/v1/sandboxes/web/process", `{"pid":8,"start":18446744073709551615}`)
+	if status, body := h.do("DELETE", "/v1/sandboxes/web", "", ""); status != http.StatusConflict || !strings.Contains(body, `"kind":"in-use"`) {
+		t.Errorf("remove one that runs: %d %s", status, body)
+	}
+	h.must(t, "PUT", "/v1/sandboxes/web/exit", `{"code":137,"signal":"killed"}`)
+	if got := h.must(t, "GET", "/v1/sandboxes", ""); got != "[]" {
+		t.Errorf("ended, in the list: %s", got)
+	}
+	all := decodeAs[[]api.Sandbox](t, h.must(t, "GET", "/v1/sandboxes?all=true", ""))
+	if len(all) != 1 || all[0].Exit == nil || all[0].Exit.Code != 137 || all[0].PID != 0 || all[0].Status.Message != "exit status 137, killed" {
+		t.Errorf("ended: %+v", all)
+	}
+	h.must(t, "DELETE", "/v1/sandboxes/web", "")
+	if got := h.must(t, "GET", "/v1/diff", ""); got != `{"ops":[]}` {
+		t.Errorf("diff: %s", got)
+	}
+}
+
+// TestForeignReference sends a path as one segment.
+func TestForeignReference(t *testing.T) {
+	h := newHost(t)
+	h.kernel.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/x", Inode: 77}})
+	h.must(t, "POST", "/v1/networks/bridge/connect", `{"sandbox":"netns:/run/netns/x"}`)
+	ref := url.PathEscape("netns:/run/netns/x")
+	sb := decodeAs[api.Sandbox](t, h.must(t, "GET", "/v1/sandboxes/"+ref, ""))
+	if sb.Mode != "other" || sb.NetNS != "/run/netns/x" {
+		t.Errorf("sandbox: %+v", sb)
+	}
+	h.must(t, "POST", "/v1/sandboxes/"+ref+"/ports", `{"ports":["8080:80"]}`)
+	h.must(t, "DELETE", "/v1/sandboxes/"+ref, "")
+}
+
+const declarationYAML = `
+networks:
+- name: app
+  subnets:
+  - prefix: 10.9.0.0/24
+    aux: {a: 10.9.0.5}
+  ipv6: true
+  options: {mtu: 1400, icc: false}
+endpoints:
+- network: app
+  sandbox: netns:/run/netns/x
+  ip: 10.9.0.20
+  ports: [8080:80, 81]
+`
+
+func TestDeclaration(t *testing.T) {
+	h := newHost(t)
+	h.kernel.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/x", Inode: 77}})
+	before := h.kernel.Dump()
+	send := func(path string) api.Ops {
+		status, body := h.do("POST", path, "application/yaml; charset=utf-8", declarationYAML)
+		if status != http.StatusOK {
+			t.Fatalf("%s: %d %s", path, status, body)
+		}
+		return decodeAs[api.Ops](t, body)
+	}
+	planned := send("/v1/plan")
+	if len(planned.Ops) < 10 || !strings.HasPrefix(planned.Ops[0], "+ ") {
+		t.Errorf("plan: %q", planned.Ops)
+	}
+	if after := h.kernel.Dump(); after != before {
+		t.Errorf("plan changed the kernel:\n%s", after)
+	}
+	if got := send("/v1/apply"); len(got.Ops) != len(planned.Ops) {
+		t.Errorf("apply did %d ops, planned were %d", len(got.Ops), len(planned.Ops))
+	}
+	if got := send("/v1/apply"); len(got.Ops) != 0 {
+		t.Errorf("apply again: %q", got.Ops)
+	}
+	n := decodeAs[api.Network](t, h.must(t, "GET", "/v1/networks/app", ""))
+	if n.Options["mtu"] != "1400" || n.Options["icc"] != "false" || len(n.Subnets) != 2 || n.Endpoints[0].Addresses[0].String() != "10.9.0.20/24" {
+		t.Errorf("network: %+v", n)
+	}
+}

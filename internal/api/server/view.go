@@ -1,0 +1,121 @@
+package server
+
+import (
+	"net/netip"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// view turns what the engine holds into the API's words, as of one moment.
+type view struct {
+	s        *service
+	networks map[model.ID]*model.Network
+}
+
+func (s *service) view() view {
+	v := view{s, map[model.ID]*model.Network{}}
+	for _, n := range s.engine.Networks() {
+		v.networks[n.ID] = n
+	}
+	return v
+}
+
+// network returns a network by ID, or nil if it went meanwhile.
+func (v view) network(id model.ID) *model.Network { return v.networks[id] }
+
+// builtin are the networks that the engine does not hold: they are no devices
+// of ours, but users name them like the others.
+func builtin() []api.Network {
+	var list []api.Network
+	for _, b := range [][2]string{{model.NetworkHost, "host"}, {model.NetworkNone, "null"}} {
+		list = append(list, api.Network{
+			ID: b[0], Name: b[0], Driver: b[1], Subnets: []api.Subnet{}, Options: map[string]string{},
+			Labels: map[string]string{}, Endpoints: []api.NetworkEndpoint{}, Status: api.Status{State: engine.StateReady},
+		})
+	}
+	return list
+}
+
+// networkOf is a network without its endpoints.
+func (s *service) networkOf(n *model.Network) api.Network {
+	out := api.Network{
+		ID: string(n.ID), Name: n.Name, Driver: n.Driver, Subnets: []api.Subnet{}, Options: n.Options.Map(),
+		Internal: n.Internal, Labels: map[string]string{}, Endpoints: []api.NetworkEndpoint{},
+		Status: statusOf(s.engine.NetworkStatus(n)), Device: n.Device(), Created: n.Created,
+	}
+	for k, v := range n.Labels {
+		out.Labels[k] = v
+	}
+	for _, sub := range n.Subnets {
+		out.Subnets = append(out.Subnets, api.Subnet{Prefix: sub.Prefix, Gateway: sub.Gateway, Range: sub.Range, Aux: sub.Aux})
+	}
+	return out
+}
+
+// endpointsByNetwork sorts the endpoints of all sandboxes by network.
+func (s *service) endpointsByNetwork() map[model.ID][]api.NetworkEndpoint {
+	out := map[model.ID][]api.NetworkEndpoint{}
+	for _, sb := range s.engine.Sandboxes() {
+		for _, ep := range sb.Endpoints {
+			out[ep.Network] = append(out[ep.Network], api.NetworkEndpoint{
+				ID: string(ep.ID), Sandbox: sb.Name, IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs),
+			})
+		}
+	}
+	return out
+}
+
+func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
+	out := api.Sandbox{
+		ID: string(sb.ID), Name: sb.Name, Mode: string(sb.Mode), NetNS: sb.NetNS, Hostname: sb.Hostname, Domain: sb.Domain,
+		Command: present(sb.Command), Endpoints: []api.Endpoint{}, Ports: portsOf(sb.Ports),
+		Status: statusOf(v.s.engine.SandboxStatus(sb)), Dir: compile.Dir(v.s.info.RunDir, sb.ID), Created: sb.Created,
+	}
+	for i := range sb.Endpoints {
+		out.Endpoints = append(out.Endpoints, endpointOf(&sb.Endpoints[i], v.network(sb.Endpoints[i].Network)))
+	}
+	if sb.Process != nil && sb.Exit == nil {
+		out.PID = sb.Process.PID
+	}
+	if x := sb.Exit; x != nil {
+		out.Exit = &api.Exit{Code: x.Code, Signal: x.Signal, Lost: x.Lost, At: x.At}
+	}
+	return out
+}
+
+// endpointOf is an endpoint with its network's name and gateway.
+func endpointOf(ep *model.Endpoint, n *model.Network) api.Endpoint {
+	out := api.Endpoint{ID: string(ep.ID), IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Aliases: present(ep.Aliases)}
+	if n == nil {
+		return out
+	}
+	out.Network = n.Name
+	if !n.Internal && len(ep.Addrs) > 0 {
+		sub, _ := n.Subnet(ep.Addrs[0].Addr().Is6())
+		out.Gateway = sub.Gateway
+	}
+	return out
+}
+
+func portsOf(ports []model.PortMapping) []api.Port {
+	out := []api.Port{}
+	for _, m := range ports {
+		out = append(out, api.Port{Protocol: m.Proto, HostIP: m.HostIP, HostPort: m.HostPort, Port: m.Port, Count: m.Count})
+	}
+	return out
+}
+
+func statusOf(st engine.Status) api.Status {
+	return api.Status{State: st.State, Message: st.Message, Since: st.Since}
+}
+
+// present returns list, or an empty one: JSON lists are never null.
+func present[T netip.Prefix | string](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

@@ -1,0 +1,102 @@
+package linux
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+func TestConformance(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) kerneltest.Fixture {
+		c := Config{RunDir: host(t), Journal: &journal.Memory{}}
+		o := &outside{Config: c, dir: t.TempDir()}
+		o.k = open(t, c)
+		return kerneltest.Fixture{Kernel: o.k, Journal: c.Journal, RunDir: c.RunDir, Outside: o}
+	})
+}
+
+// outside is what the suite asks of somebody else, done with ip and nft.
+type outside struct {
+	Config
+	k   *Linux
+	dir string // for namespaces that are not ours
+}
+
+func (o *outside) Reopen(t *testing.T) kernel.Kernel {
+	if err := o.k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.k = open(t, o.Config)
+	return o.k
+}
+
+func (o *outside) Bridge(t *testing.T, name string) {
+	run(t, "ip link add %s type bridge", name)
+	run(t, "ip link set %s up", name)
+}
+
+func (o *outside) Addr(t *testing.T, dev string, p netip.Prefix) {
+	run(t, "ip address add %s dev %s", p, dev)
+}
+
+func (o *outside) Route(t *testing.T, dst netip.Prefix, dev string) {
+	run(t, "ip route add %s dev %s", dst, dev)
+}
+
+func (o *outside) Delete(t *testing.T, dev string) { run(t, "ip link delete %s", dev) }
+
+func (o *outside) Flush(t *testing.T) { run(t, "nft flush ruleset") }
+
+func (o *outside) NetNS(t *testing.T) kstate.NS {
+	path := filepath.Join(o.dir, "other")
+	run(t, "touch %s", path)
+	run(t, "unshare --net=%s ip link set lo up", path)
+	t.Cleanup(func() { unmountAll(t, o.dir) })
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return kstate.NS{Path: path, Inode: st.Ino}
+}
+
+func (o *outside) DropNetNS(t *testing.T, ns kstate.NS) {
+	run(t, "umount %s", ns.Path)
+	run(t, "rm %s", ns.Path)
+}
+
+func (o *outside) Listen(t *testing.T, proto string, at netip.AddrPort) (string, error) {
+	c, err := net.Listen(proto, at.String())
+	if err != nil {
+		return "", err
+	}
+	t.Cleanup(func() { c.Close() })
+	comm, err := os.ReadFile("/proc/self/comm")
+	return fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), os.Getpid()), err
+}
+
+func sysctlFile(name string) string { return "/proc/sys/" + strings.ReplaceAll(name, ".", "/") }
+
+func (o *outside) Sysctl(t *testing.T, name string) string {
+	b, err := os.ReadFile(sysctlFile(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (o *outside) SetSysctl(t *testing.T, name, value string) {
+	if err := os.WriteFile(sysctlFile(name), []byte(value), 0); err != nil {
+		t.Fatal(err)
+	}
+}

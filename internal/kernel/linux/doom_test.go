@@ -1,0 +1,126 @@
+package linux
+
+import (
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// doomed lists the devices that wait for the reaper.
+func doomed(t testing.TB) string { return strings.TrimSpace(run(t, "ip -o link show group 24226")) }
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatal("did not happen: ", what)
+}
+
+func TestDetach(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	clean := observe(t, k, a)
+	objs := endpoint(a, 0)
+	apply(t, k, adds(objs...)...)
+	apply(t, k, dels(objs[0])...)
+	// Seen at once, whether the reaper came already or not.
+	if now := observe(t, k, a); len(now) != len(clean) || now.String() != clean.String() {
+		t.Errorf("there is:\n%v\nbefore:\n%v", now.Sorted(), clean.Sorted())
+	}
+	eventually(t, "the device is gone", func() bool {
+		return doomed(t) == "" && !strings.Contains(run(t, "nsenter --net=%s ip -o link", a.Path), "eth0")
+	})
+}
+
+// A detached device is in nobody's way: neither its names nor its routes.
+func TestAttachAfterDetach(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	apply(t, k, adds(endpoint(a, 0)...)...)
+	for range 10 {
+		apply(t, k, append(dels(endpoint(a, 0)[0]), adds(endpoint(a, 0)...)...)...)
+	}
+	for i := range 10 {
+		i++
+		apply(t, k, append(dels(endpoint(a, i-1)[0]), adds(endpoint(a, i)...)...)...)
+	}
+	if n := strings.Count(observe(t, k, a).String(), " type veth "); n != 1 {
+		t.Errorf("%d links, want 1", n)
+	}
+}
+
+func TestDefaultRouteChangesDevice(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	first, second := endpoint(a, 0), endpoint(a, 1)
+	l := second[0].(kstate.Link)
+	l.Peer.Name = "eth1"
+	addr := kstate.Addr{NS: a, Dev: "eth1", Prefix: netip.MustParsePrefix("10.1.0.2/16")}
+	def := kstate.Route{NS: a, Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.1.0.1"), Dev: "eth1"}
+	apply(t, k, adds(first...)...)
+	apply(t, k, adds(l, addr)...)
+	apply(t, k, kstate.Op{Old: first[0]}, kstate.Op{New: def})
+	if got := observe(t, k, a)[def.Key()]; got == nil || got.String() != def.String() {
+		t.Errorf("default route is %v", got)
+	}
+}
+
+func TestNamespaceTakesItsLinksAlong(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	apply(t, k, adds(endpoint(a, 0)...)...)
+	run(t, "ip link show slv0")
+	// Somebody is inside, so the namespace itself lives on.
+	run(t, "nsenter --net=%s setsid -f sleep 2", a.Path)
+	apply(t, k, dels(kstate.NetNS{NS: a})...)
+	if got := observe(t, k, a); strings.Contains(got.String(), "slv0") {
+		t.Errorf("there is:\n%s", got)
+	}
+	eventually(t, "the device is gone", func() bool { return !strings.Contains(run(t, "ip -o link"), "slv0") })
+}
+
+func TestReapWhatAnEarlierProcessDoomed(t *testing.T) {
+	dir := host(t)
+	run(t, "ip link add slv9 group 24226 type veth peer name other")
+	k := open(t, Config{RunDir: dir, Journal: &journal.Memory{}})
+	eventually(t, "the device is gone", func() bool { return doomed(t) == "" })
+	if got := observe(t, k); got.String() != "" {
+		t.Errorf("there is:\n%s", got)
+	}
+}
+
+func TestCloseReaps(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	apply(t, k, adds(endpoint(a, 0)...)...)
+	apply(t, k, dels(endpoint(a, 0)[0])...)
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left := doomed(t); left != "" {
+		t.Errorf("left: %s", left)
+	}
+	if err := k.Close(); err != nil { // twice is fine
+		t.Error(err)
+	}
+}
+
+// A socket that was kept open would keep the namespace, and with it the veth.
+func TestNothingKeepsANamespace(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	apply(t, k, adds(endpoint(a, 0)...)...)
+	observe(t, k, a)
+	run(t, "umount %s", filepath.Join(dir, "netns", "0"))
+	eventually(t, "the veth goes with its namespace", func() bool {
+		return !strings.Contains(run(t, "ip -o link"), "slv0")
+	})
+}

@@ -1,0 +1,202 @@
+// Package linux is the real kernel: it puts together what reads and writes
+// namespaces, links, addresses, routes, settings, held ports, nftables and
+// files, behind the one interface. It has no knowledge of its own of how any
+// of them is done, but for the files.
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/bpf"
+	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kernel/netns"
+	"github.com/sealane/sealane/internal/kernel/nft"
+	"github.com/sealane/sealane/internal/kernel/rtnl"
+	"github.com/sealane/sealane/internal/kernel/sysctl"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// Config is what a kernel needs to know.
+type Config struct {
+	// RunDir holds what lives until the next boot: netns/ the namespaces of
+	// ours, bpf/ the holds, sandboxes/ the files.
+	RunDir  string
+	Journal journal.Journal
+}
+
+// part is one of the things a kernel is put together from.
+type part interface {
+	applier
+	Observe() ([]kstate.Object, error)
+}
+
+// applier carries out ops of some kinds. Its errors are *kernel.OpError, joined
+// in the order of ops.
+type applier interface{ Apply([]kstate.Op) error }
+
+// watcher says in a few words that something changed.
+type watcher interface {
+	Watch(context.Context) (<-chan string, error)
+}
+
+// Linux is the kernel of the network namespace it was opened in.
+type Linux struct {
+	host    *netns.Handle
+	dir     netns.Dir
+	links   *rtnl.Conn
+	parts   []part // all that belong to the host alone
+	kinds   map[kstate.Kind]applier
+	watched []watcher
+	closers []func() error
+
+	mu sync.Mutex // one Apply at a time: they would only wait for the kernel's own lock
+}
+
+var _ kernel.Kernel = (*Linux)(nil)
+
+// Open opens the network namespace of the calling thread as the host's. It
+// changes nothing but our directories under RunDir; devices that a former
+// process left to be reaped are.
+func Open(c Config) (*Linux, error) {
+	l := &Linux{}
+	if err := l.open(c); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (l *Linux) open(c Config) (err error) {
+	if l.host, err = netns.Current(); err != nil {
+		return fmt.Errorf("network namespace: %w", err)
+	}
+	l.closers = append(l.closers, l.host.Close)
+	l.dir = netns.Dir(filepath.Join(c.RunDir, "netns"))
+	if l.links, err = rtnl.Open(l.host, l.dir, c.Journal); err != nil {
+		return fmt.Errorf("rtnetlink: %w", err)
+	}
+	l.closers = append(l.closers, l.links.Close)
+	rules, err := nft.Open(l.host.FD())
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	l.closers = append(l.closers, rules.Close)
+	holds, err := bpf.Open(filepath.Join(c.RunDir, "bpf"))
+	if err != nil {
+		return fmt.Errorf("held ports: %w", err)
+	}
+	l.closers = append(l.closers, holds.Close)
+	settings, texts := sysctl.New(c.Journal, l.host.Do), files{filepath.Join(c.RunDir, "sandboxes")}
+	l.parts = []part{settings, holds, rules, texts}
+	l.watched = []watcher{l.links, rules}
+	l.kinds = map[kstate.Kind]applier{
+		kstate.KindNetNS: spaces{l.dir, l.links}, kstate.KindSysctl: settings,
+		kstate.KindLink: l.links, kstate.KindAddr: l.links, kstate.KindRoute: l.links,
+		kstate.KindHold: holds, kstate.KindFile: texts,
+		kstate.KindTable: rules, kstate.KindSet: rules, kstate.KindChain: rules, kstate.KindElem: rules,
+	}
+	return nil
+}
+
+// Close lets everything go; what was made stays. It waits until removed devices
+// are gone.
+func (l *Linux) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for i := len(l.closers) - 1; i >= 0; i-- {
+		errs = append(errs, l.closers[i]())
+	}
+	l.closers = nil
+	return errors.Join(errs...)
+}
+
+// Apply carries ops out in runs of neighbours that belong to one part: a run of
+// nftables ops is one transaction, one of links, addresses and routes one
+// system call per namespace.
+func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for len(ops) > 0 {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		to, n := l.run(ops)
+		if err := to.Apply(ops[:n]); err != nil {
+			errs = append(errs, err)
+		}
+		ops = ops[n:]
+	}
+	return errors.Join(errs...)
+}
+
+// run returns the part that the first op belongs to, and how many in a row do.
+func (l *Linux) run(ops []kstate.Op) (applier, int) {
+	to := l.kinds[kindOf(ops[0])]
+	n := 1
+	for n < len(ops) && l.kinds[kindOf(ops[n])] == to {
+		n++
+	}
+	if to == nil {
+		return unknown{}, n
+	}
+	return to, n
+}
+
+func kindOf(op kstate.Op) kstate.Kind { return op.Object().Key().Kind }
+
+// unknown refuses kinds that no part knows.
+type unknown struct{}
+
+// Apply refuses all.
+func (unknown) Apply(ops []kstate.Op) error {
+	return each(ops, func(kstate.Op) error { return kernel.ErrUnsupported })
+}
+
+// each carries out ops one by one, with failures as applier has them.
+func each(ops []kstate.Op, do func(kstate.Op) error) error {
+	var errs []error
+	for _, op := range ops {
+		if err := do(op); err != nil {
+			errs = append(errs, &kernel.OpError{Op: op, Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Observe asks all parts.
+func (l *Linux) Observe(ctx context.Context, scope kernel.Scope) (kstate.Set, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	set := kstate.Set{}
+	objs, err := l.links.Observe(ctx, scope)
+	if err != nil {
+		return nil, fmt.Errorf("observe: %w", err)
+	}
+	put(set, objs)
+	if scope.Only {
+		return set, nil
+	}
+	for _, p := range l.parts {
+		objs, err := p.Observe()
+		if err != nil {
+			return nil, fmt.Errorf("observe: %w", err)
+		}
+		put(set, objs)
+	}
+	return set, nil
+}
+
+// put adds objects. Of two with one key, like routes that differ in what we do
+// not look at, the later stays.
+func put(set kstate.Set, objs []kstate.Object) {
+	for _, o := range objs {
+		set[o.Key()] = o
+	}
+}

@@ -1,0 +1,174 @@
+package rtnl
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// Marks. Both link groups are ours alone; a device in groupDoomed is as good
+// as removed: it is down, and the reaper takes it.
+const (
+	groupOurs   = 0x5ea1
+	groupDoomed = 0x5ea2
+	protocol    = 83 // of our routes, see rt_protos in iproute2 for others
+)
+
+// noNSID is a device's nsid when its far end is in the same namespace.
+const noNSID = -1
+
+// Constants of the kernel that x/sys lacks: linux/veth.h, linux/if_link.h,
+// linux/rtnetlink.h, linux/ip.h.
+const (
+	vethInfoPeer        = 1
+	in6AddrGenModeNone  = 1
+	extFilterSkipStats  = 1 << 3
+	ipv4DevconfPromote  = 20
+	ipv4DevconfLocalnet = 26
+)
+
+// device is a link as the kernel reports it.
+type device struct {
+	index  int
+	name   string
+	kind   string // of rtnetlink; "loopback", or "ether" for hardware
+	group  int
+	mtu    int
+	mac    string
+	up     bool
+	master int // index
+	far    int // index of a veth's other end
+	nsid   int // where that is, as a number of this namespace
+	alias  string
+
+	isolated, hairpin, localnet bool
+
+	promote bool // IPv4 addresses go without others of their subnet
+	planned bool // not there yet: it will be made by this pass, and be ours
+}
+
+func (d device) ours() bool { return d.group == groupOurs }
+
+func (d device) doomed() bool { return d.group == groupDoomed }
+
+// parseDevice reads the body of an RTM_NEWLINK.
+func parseDevice(b []byte) device {
+	if len(b) < unix.SizeofIfInfomsg {
+		return device{}
+	}
+	flags := native.Uint32(b[8:])
+	d := device{index: int(int32(native.Uint32(b[4:]))), up: flags&unix.IFF_UP != 0, nsid: noNSID}
+	if native.Uint16(b[2:]) == unix.ARPHRD_ETHER {
+		d.kind = "ether"
+	}
+	attrs(b[unix.SizeofIfInfomsg:], d.attr)
+	if flags&unix.IFF_LOOPBACK != 0 {
+		d.kind = string(kstate.TypeLoopback)
+	}
+	return d
+}
+
+func (d *device) attr(typ uint16, v []byte) {
+	switch typ {
+	case unix.IFLA_IFNAME:
+		d.name = text(v)
+	case unix.IFLA_GROUP:
+		d.group = int(u32(v))
+	case unix.IFLA_MTU:
+		d.mtu = int(u32(v))
+	case unix.IFLA_ADDRESS:
+		d.mac = net.HardwareAddr(v).String()
+	case unix.IFLA_MASTER:
+		d.master = int(u32(v))
+	case unix.IFLA_LINK:
+		d.far = int(u32(v))
+	case unix.IFLA_LINK_NETNSID:
+		d.nsid = int(int32(u32(v)))
+	case unix.IFLA_IFALIAS:
+		d.alias = text(v)
+	case unix.IFLA_LINKINFO:
+		d.info(v)
+	case unix.IFLA_AF_SPEC:
+		attrs(v, d.family)
+	}
+}
+
+// info reads IFLA_LINKINFO, in which the kind of master comes before what it
+// keeps about its port.
+func (d *device) info(b []byte) {
+	bridged := false
+	attrs(b, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.IFLA_INFO_KIND:
+			d.kind = text(v)
+		case unix.IFLA_INFO_SLAVE_KIND:
+			bridged = text(v) == string(kstate.TypeBridge)
+		case unix.IFLA_INFO_SLAVE_DATA:
+			if bridged {
+				attrs(v, d.port)
+			}
+		}
+	})
+}
+
+// port reads what a bridge keeps about its port.
+func (d *device) port(typ uint16, v []byte) {
+	switch typ {
+	case unix.IFLA_BRPORT_ISOLATED:
+		d.isolated = u8(v) != 0
+	case unix.IFLA_BRPORT_MODE:
+		d.hairpin = u8(v) != 0
+	}
+}
+
+// family reads IFLA_AF_SPEC: IFLA_INET_CONF is an array of settings, the one
+// with number n at n-1 (inet_fill_link_af in net/ipv4/devinet.c).
+func (d *device) family(typ uint16, v []byte) {
+	if typ != unix.AF_INET {
+		return
+	}
+	attrs(v, func(typ uint16, v []byte) {
+		if typ == unix.IFLA_INET_CONF && len(v) >= 4*ipv4DevconfLocalnet {
+			d.localnet = u32(v[4*(ipv4DevconfLocalnet-1):]) != 0
+			d.promote = u32(v[4*(ipv4DevconfPromote-1):]) != 0
+		}
+	})
+}
+
+// getDevice is a request for one device, by name or, if that is empty, by
+// index, or with neither for all.
+func getDevice(name string, index int) *message {
+	m := newMessage(unix.RTM_GETLINK, 0).link(unix.AF_UNSPEC, index, 0, 0)
+	if name != "" {
+		m.str(unix.IFLA_IFNAME, name)
+	}
+	return m.u32(unix.IFLA_EXT_MASK, extFilterSkipStats)
+}
+
+func (s *socket) devices(ctx context.Context) ([]device, error) {
+	request := func() *message { return getDevice("", 0) }
+	all, err := dump(ctx, s, request, func(b []byte) (device, bool) { return parseDevice(b), true })
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	return all, nil
+}
+
+// link returns a device as an object. master is the name of its master, far
+// the other end of a veth of ours if it is in sight, as peer.
+func (d device) link(ns kstate.NS, master string, far *device, farNS kstate.NS) kstate.Link {
+	l := kstate.Link{
+		NS: ns, Name: d.name, Type: kstate.LinkType(d.kind), MTU: d.mtu, MAC: d.mac, Up: d.up, Master: master,
+		Isolated: d.isolated, Hairpin: d.hairpin, Localnet: d.localnet,
+		Alias: d.alias, Other: !d.ours() || !ns.IsHost(), Index: d.index,
+	}
+	if far != nil {
+		l.Peer = kstate.Peer{NS: farNS, Name: far.name, MAC: far.mac}
+		l.Up = d.up && far.up
+	}
+	return l
+}

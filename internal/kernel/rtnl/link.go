@@ -1,0 +1,370 @@
+package rtnl
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// addLink queues the making of a link of ours.
+func (p *pass) addLink(op int, l kstate.Link) error {
+	if !l.NS.IsHost() {
+		return fmt.Errorf("links are made in the host's namespace: %w", kernel.ErrUnsupported)
+	}
+	mac, err := parseMAC(l.MAC)
+	if err != nil {
+		return err
+	}
+	near := device{name: l.Name, kind: string(l.Type), group: groupOurs, planned: true}
+	near.index, near.far = p.c.indexes()
+	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL).
+		link(unix.AF_UNSPEC, near.index, 0, 0).
+		str(unix.IFLA_IFNAME, l.Name).
+		u32(unix.IFLA_GROUP, groupOurs)
+	if len(mac) > 0 {
+		m.attr(unix.IFLA_ADDRESS, mac)
+	}
+	switch l.Type {
+	case kstate.TypeBridge:
+		return p.addBridge(op, l, near, m)
+	case kstate.TypeVeth:
+		return p.addVeth(op, l, near, m)
+	}
+	return fmt.Errorf("type %q: %w", l.Type, kernel.ErrUnsupported)
+}
+
+// defaultMTU is what the kernel makes an Ethernet device with (ETH_DATA_LEN).
+const defaultMTU = 1500
+
+// addBridge makes a bridge without spanning tree and multicast snooping: all
+// its ports are ours and none leads to another bridge.
+//
+// The MTU is changed afterwards, to another than it was made with: then the
+// kernel takes it for a wish and does not adjust it to the ports' (br_change_mtu
+// in net/bridge/br_device.c).
+func (p *pass) addBridge(op int, l kstate.Link, near device, m *message) error {
+	host := p.host()
+	near.far = 0
+	if l.MTU == defaultMTU {
+		m.mtu(defaultMTU - 1)
+	}
+	m.nest(unix.IFLA_LINKINFO, func() {
+		m.str(unix.IFLA_INFO_KIND, string(kstate.TypeBridge))
+		m.nest(unix.IFLA_INFO_DATA, func() {
+			m.u32(unix.IFLA_BR_STP_STATE, 0)
+			m.u8(unix.IFLA_BR_MCAST_SNOOPING, 0)
+		})
+	})
+	host.add(op, m)
+	host.quiet(op, near.index, l.Localnet)
+	m = change(near.index, l.Up, l.Up).mtu(l.MTU)
+	if l.Alias != "" {
+		m.alias(l.Alias)
+	}
+	host.add(op, m)
+	host.devs[l.Name] = near
+	p.c.recent.touch(near.index)
+	return nil
+}
+
+// addVeth makes a veth whose far end is born in its namespace, under its final
+// name. One queue is enough: a veth's queues only pay with XDP programs, and
+// each costs time and memory.
+func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
+	far, err := p.space(l.Peer.NS)
+	if err != nil {
+		return err
+	}
+	mac, err := parseMAC(l.Peer.MAC)
+	if err != nil {
+		return fmt.Errorf("peer: %w", err)
+	}
+	host := p.host()
+	m.mtu(l.MTU).u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1)
+	if l.Master != "" {
+		master, err := host.device(l.Master)
+		if err != nil {
+			return fmt.Errorf("master: %w", err)
+		}
+		m.u32(unix.IFLA_MASTER, uint32(master.index))
+		p.c.recent.touch(master.index)
+	}
+	m.nest(unix.IFLA_LINKINFO, func() {
+		m.str(unix.IFLA_INFO_KIND, string(kstate.TypeVeth))
+		m.nest(unix.IFLA_INFO_DATA, func() {
+			m.nest(vethInfoPeer, func() {
+				m.link(unix.AF_UNSPEC, near.far, 0, 0).str(unix.IFLA_IFNAME, l.Peer.Name).mtu(l.MTU)
+				m.u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1)
+				m.u32(unix.IFLA_NET_NS_FD, uint32(far.handle.FD()))
+				if len(mac) > 0 {
+					m.attr(unix.IFLA_ADDRESS, mac)
+				}
+			})
+		})
+	})
+	host.add(op, m)
+	host.quiet(op, near.index, l.Localnet)
+	m = change(near.index, l.Up, l.Up)
+	if l.Alias != "" {
+		m.alias(l.Alias)
+	}
+	if l.Isolated || l.Hairpin {
+		m.port(l)
+	}
+	host.add(op, m)
+	far.quiet(op, near.far, false)
+	if l.Up {
+		far.add(op, change(near.far, true, true))
+	}
+	host.devs[l.Name] = near
+	far.devs[l.Peer.Name] = device{name: l.Peer.Name, kind: string(kstate.TypeVeth), index: near.far, planned: true}
+	p.c.recent.touch(near.index, near.far)
+	return nil
+}
+
+// changeLink queues what differs between two states of a link of ours.
+func (p *pass) changeLink(op int, old, l kstate.Link) error {
+	host := p.host()
+	d, err := host.device(l.Name)
+	switch {
+	case err != nil:
+		return err
+	case !d.ours():
+		return foreign("device " + l.Name)
+	case string(l.Type) != d.kind || l.Peer.NS != old.Peer.NS || l.Peer.Name != old.Peer.Name:
+		return errors.New("type and far end cannot be changed in place")
+	}
+	p.c.recent.touch(d.index)
+	m, err := p.changeNear(old, l, d)
+	if err != nil {
+		return err
+	}
+	host.add(op, m)
+	if old.Localnet != l.Localnet {
+		host.add(op, inetConf(d.index, ipv4DevconfLocalnet, bit(l.Localnet)))
+	}
+	m = change(d.index, l.Up != old.Up, l.Up)
+	if l.Master != "" {
+		m.port(l)
+	}
+	host.add(op, m)
+	if l.Type == kstate.TypeVeth {
+		return p.changeFar(op, old, l, d)
+	}
+	return nil
+}
+
+// changeNear is the first message about the near end: the master, whose port
+// it must be before the port is set up.
+func (p *pass) changeNear(old, l kstate.Link, d device) (*message, error) {
+	m := change(d.index, false, false)
+	if l.MTU != old.MTU {
+		m.mtu(l.MTU)
+	}
+	if l.MAC != old.MAC {
+		mac, err := parseMAC(l.MAC)
+		if err != nil {
+			return nil, err
+		}
+		if len(mac) > 0 {
+			m.attr(unix.IFLA_ADDRESS, mac)
+		}
+	}
+	if l.Alias != old.Alias {
+		m.alias(l.Alias)
+	}
+	if l.Master == old.Master {
+		return m, nil
+	}
+	var master device
+	if l.Master != "" {
+		var err error
+		if master, err = p.host().device(l.Master); err != nil {
+			return nil, fmt.Errorf("master: %w", err)
+		}
+		p.c.recent.touch(master.index)
+	}
+	return m.u32(unix.IFLA_MASTER, uint32(master.index)), nil
+}
+
+// changeFar is about the far end, as far as we care for it.
+func (p *pass) changeFar(op int, old, l kstate.Link, d device) error {
+	if l.MTU == old.MTU && l.Up == old.Up && l.Peer.MAC == old.Peer.MAC {
+		return nil
+	}
+	far, err := p.space(l.Peer.NS)
+	if err != nil {
+		return err
+	}
+	if !p.leadsTo(d, far) {
+		return missing("peer", l.Peer.Name)
+	}
+	mac, err := parseMAC(l.Peer.MAC)
+	if err != nil {
+		return fmt.Errorf("peer: %w", err)
+	}
+	m := change(d.far, l.Up != old.Up, l.Up)
+	if l.MTU != old.MTU {
+		m.mtu(l.MTU)
+	}
+	if len(mac) > 0 && l.Peer.MAC != old.Peer.MAC {
+		m.attr(unix.IFLA_ADDRESS, mac)
+	}
+	far.add(op, m)
+	p.c.recent.touch(d.far)
+	return nil
+}
+
+// change is a message that changes a device, and sets it up or down if flag.
+func change(index int, flag, up bool) *message {
+	var flags, mask uint32
+	if flag {
+		mask = unix.IFF_UP
+	}
+	if up {
+		flags = mask
+	}
+	return newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, index, flags, mask)
+}
+
+func (m *message) mtu(n int) *message {
+	if n == 0 {
+		return m
+	}
+	return m.u32(unix.IFLA_MTU, uint32(n))
+}
+
+// alias appends a text for humans. It has no final zero.
+func (m *message) alias(s string) *message { return m.attr(unix.IFLA_IFALIAS, []byte(s)) }
+
+// port appends what the bridge shall keep about its port.
+func (m *message) port(l kstate.Link) *message {
+	return m.nest(unix.IFLA_LINKINFO, func() {
+		m.str(unix.IFLA_INFO_SLAVE_KIND, string(kstate.TypeBridge))
+		m.nest(unix.IFLA_INFO_SLAVE_DATA, func() {
+			m.u8(unix.IFLA_BRPORT_ISOLATED, bit(l.Isolated)).u8(unix.IFLA_BRPORT_MODE, bit(l.Hairpin))
+		})
+	})
+}
+
+// quiet queues the settings of a new device that is to do nothing by itself.
+//
+// IPv6 autoconfiguration ends: no address of its own, no duplicate address
+// detection, no router solicitations. That must be a message of its own before
+// the one that sets the device up, as do_setlink in net/core/rtnetlink.c does
+// that first. Without IPv6 there is nothing to end.
+//
+// IPv4 addresses do not take the others of their subnet along when they go.
+func (s *space) quiet(op, index int, localnet bool) {
+	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, index, 0, 0)
+	m.nest(unix.IFLA_AF_SPEC, func() {
+		m.nest(unix.AF_INET6, func() { m.u8(unix.IFLA_INET6_ADDR_GEN_MODE, in6AddrGenModeNone) })
+	})
+	s.addForgiving(op, m, kernel.ErrUnsupported)
+	s.add(op, inetConf(index, ipv4DevconfPromote, 1, ipv4DevconfLocalnet, bit(localnet)))
+}
+
+// inetConf changes IPv4 settings of a device: pairs of number and value.
+func inetConf(index int, pairs ...uint8) *message {
+	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, index, 0, 0)
+	return m.nest(unix.IFLA_AF_SPEC, func() {
+		m.nest(unix.AF_INET, func() {
+			m.nest(unix.IFLA_INET_CONF, func() {
+				for i := 0; i < len(pairs); i += 2 {
+					m.u32(uint16(pairs[i]), uint32(pairs[i+1]))
+				}
+			})
+		})
+	})
+}
+
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func parseMAC(s string) (net.HardwareAddr, error) {
+	if s == "" {
+		return nil, nil
+	}
+	return net.ParseMAC(s)
+}
+
+// settleLink looks at what is in the way of a new link. A link of ours exactly
+// as wanted is what was asked for. What is doomed, or has lost its far end, is
+// reaped.
+func (p *pass) settleLink(l kstate.Link, failed error) (settled error, cleared bool) {
+	if errors.Is(failed, unix.EBUSY) {
+		return failed, true // an index is taken; the next round has others
+	}
+	if p.c.reaper.since(p.reaped) {
+		err := p.c.reaper.reap()
+		return cmp.Or(err, failed), err == nil
+	}
+	host := p.host()
+	clear(host.devs)
+	d, err := host.device(l.Name)
+	switch {
+	case errors.Is(err, kernel.ErrMissing):
+		return p.settlePeer(l, failed)
+	case err != nil:
+		return errors.Join(failed, err), false
+	case !d.ours():
+		return fmt.Errorf("device %s is not ours: %w", l.Name, failed), false
+	}
+	have, whole := p.whole(d, l)
+	if !whole {
+		p.doom(noOp, d, kstate.NS{})
+		p.flush()
+		err := p.c.reaper.reap()
+		return cmp.Or(err, failed), err == nil
+	}
+	if kstate.Satisfies(have, l) {
+		return nil, false
+	}
+	return fmt.Errorf("device %s is there with other settings: %w", l.Name, failed), false
+}
+
+// settlePeer looks further when the name is free: then the far end's is not, or
+// an index was taken, which gives the same errno in the host's namespace.
+func (p *pass) settlePeer(l kstate.Link, failed error) (settled error, cleared bool) {
+	s, err := p.space(l.Peer.NS)
+	if err != nil || l.Type != kstate.TypeVeth {
+		return failed, true
+	}
+	clear(s.devs)
+	if _, err := s.device(l.Peer.Name); err != nil {
+		return failed, true
+	}
+	return fmt.Errorf("peer device %s: %w", l.Peer.Name, failed), false
+}
+
+// whole returns device d of ours as a link, and whether its far end is where
+// the wanted link says.
+func (p *pass) whole(d device, want kstate.Link) (kstate.Link, bool) {
+	master := ""
+	if m, err := p.host().sock.get(getDevice("", d.master)); d.master != 0 && err == nil {
+		master = parseDevice(m).name
+	}
+	if d.kind != string(kstate.TypeVeth) {
+		return d.link(want.NS, master, nil, kstate.NS{}), true
+	}
+	s, err := p.space(want.Peer.NS)
+	if err != nil || !p.leadsTo(d, s) {
+		return kstate.Link{}, false
+	}
+	got, err := s.sock.get(getDevice("", d.far))
+	if err != nil {
+		return kstate.Link{}, false
+	}
+	far := parseDevice(got)
+	return d.link(want.NS, master, &far, want.Peer.NS), true
+}

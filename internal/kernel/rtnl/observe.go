@@ -1,0 +1,259 @@
+package rtnl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/netns"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// Observe returns the namespaces of scope that are there and, without
+// scope.Only, all of ours; the links, addresses and routes in them; and those
+// in the host's namespace.
+//
+// The far end of a veth of ours is part of its link and not an object of its
+// own. If it is in none of the namespaces looked at, the link's Peer is zero,
+// so that it differs from whatever is wanted. Doomed devices are not there.
+//
+// Left out are addresses and routes that the kernel made itself on devices of
+// ours, on loopback devices, or link-local.
+func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) ([]kstate.Object, error) {
+	v, err := c.newView(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer v.host.sock.close()
+	if !scope.Only {
+		if err := v.lookAtHost(); err != nil {
+			return nil, err
+		}
+	}
+	seen := map[string]bool{}
+	for _, ns := range scope.NS {
+		if ns.IsHost() || seen[ns.String()] {
+			continue
+		}
+		seen[ns.String()], seen[ns.Path] = true, true
+		if err := v.lookAt(ns, true); err != nil {
+			return nil, err
+		}
+	}
+	if scope.Only {
+		return v.objs, nil
+	}
+	return v.objs, v.finish(seen)
+}
+
+// view is one Observe.
+type view struct {
+	ctx    context.Context
+	c      *Conn
+	host   *space
+	noted  map[string]string // the journal
+	all    bool              // devs are all the host's devices
+	devs   map[int]device    // the host's devices by index, as far as known
+	far    map[int]far       // by the index of the near end
+	inHost map[int]bool      // far ends in the host's namespace
+	objs   []kstate.Object
+}
+
+// far is where the other end of a veth of ours was found.
+type far struct {
+	device
+	ns kstate.NS
+}
+
+func (c *Conn) newView(ctx context.Context) (*view, error) {
+	entries, err := c.journal.Entries()
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	sock, err := c.ports.open(c.host)
+	if err != nil {
+		return nil, err
+	}
+	host := &space{handle: c.host, sock: sock, nsid: noNSID}
+	return &view{
+		ctx: ctx, c: c, host: host, noted: entries,
+		devs: map[int]device{}, far: map[int]far{}, inHost: map[int]bool{},
+	}, nil
+}
+
+// lookAtHost reads the host's namespace. Its links become objects in the end,
+// when the far ends are known.
+func (v *view) lookAtHost() error {
+	devs, err := v.host.sock.devices(v.ctx)
+	if err != nil {
+		return err
+	}
+	v.all = true
+	for _, d := range devs {
+		v.devs[d.index] = d
+	}
+	for _, d := range devs {
+		near := v.near(v.host, d)
+		if near != nil && near.ours() {
+			v.far[near.index] = far{device: d}
+		}
+		if near != nil {
+			v.inHost[d.index] = true
+		}
+	}
+	return v.addrsAndRoutes(v.host, v.devs)
+}
+
+// near returns the near end of which d is the far end, if that is a veth of
+// ours, doomed or not. A near end in the host's namespace is told apart from
+// another device by all three of its index, its far end's index and namespace.
+func (v *view) near(s *space, d device) *device {
+	if d.kind != string(kstate.TypeVeth) || d.far == 0 || d.ours() && s == v.host {
+		return nil
+	}
+	near, ok := v.devs[d.far]
+	if !ok && !v.all {
+		got, err := v.host.sock.get(getDevice("", d.far))
+		if err != nil {
+			return nil
+		}
+		near = parseDevice(got)
+		v.devs[d.far] = near
+	}
+	if (near.ours() || near.doomed()) && near.far == d.index && near.nsid == s.nsid {
+		return &near
+	}
+	return nil
+}
+
+// lookAt reads another namespace: all of it, or only its far ends of ours.
+func (v *view) lookAt(ns kstate.NS, whole bool) error {
+	if err := v.ctx.Err(); err != nil {
+		return err
+	}
+	h, err := netns.Open(ns)
+	if errors.Is(err, kernel.ErrNoNamespace) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	s, err := v.c.enter(h, v.host.sock)
+	if err != nil {
+		return fmt.Errorf("%s: %w", ns, err)
+	}
+	defer s.sock.close()
+	s.ns = ns
+	v.objs = append(v.objs, v.c.dir.Object(ns))
+	devs, err := s.sock.devices(v.ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", ns, err)
+	}
+	byIndex := make(map[int]device, len(devs))
+	for _, d := range devs {
+		byIndex[d.index] = d
+	}
+	for _, d := range devs {
+		near := v.near(s, d)
+		switch {
+		case near == nil && whole:
+			v.objs = append(v.objs, d.link(ns, byIndex[d.master].name, nil, kstate.NS{}))
+		case near != nil && near.ours():
+			v.far[near.index] = far{d, ns}
+		}
+	}
+	if !whole {
+		return nil
+	}
+	return v.addrsAndRoutes(s, byIndex)
+}
+
+// addrsAndRoutes reads the addresses and routes of a namespace.
+func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
+	addrs, err := s.sock.addrs(v.ctx)
+	if err != nil {
+		return err
+	}
+	routes, err := s.sock.routes(v.ctx)
+	if err != nil {
+		return err
+	}
+	ours := map[int]bool{}
+	hidden := map[int]bool{}
+	for i, d := range devs {
+		near := v.near(s, d)
+		ours[i] = near != nil || d.ours() && s == v.host
+		hidden[i] = near != nil && near.doomed() || d.doomed() && s == v.host
+	}
+	for _, a := range addrs {
+		d, known := devs[a.index]
+		o := kstate.Addr{NS: s.ns, Dev: d.name, Prefix: a.prefix}
+		if !ours[a.index] {
+			_, noted := v.noted[entry(o)]
+			o.Other = !noted
+		}
+		if known && !hidden[a.index] && !a.kernels(o.Other) {
+			v.objs = append(v.objs, o)
+		}
+	}
+	for _, r := range routes {
+		o := kstate.Route{NS: s.ns, Dst: r.dst, Via: r.via, Dev: devs[r.index].name, Other: r.protocol != protocol}
+		if !hidden[r.index] && !r.kernels(ours[r.index]) {
+			v.objs = append(v.objs, o)
+		}
+	}
+	return nil
+}
+
+// kernels reports whether the kernel made an address itself. Kernels before
+// 5.18 do not say so; what looks like theirs on a device that is not ours is.
+func (a address) kernels(other bool) bool {
+	if a.origin == ifaProtoLo || a.origin == ifaProtoLL {
+		return true
+	}
+	ip := a.prefix.Addr()
+	return other && (ip.IsLoopback() || ip.Is6() && ip.IsLinkLocalUnicast())
+}
+
+// kernels reports whether the kernel made a route itself, for an address of
+// ours or for link-local traffic. The routes it made for the addresses of
+// others tell which subnets are taken.
+func (r route) kernels(ours bool) bool {
+	dst := r.dst.Addr()
+	if dst.Is6() && (dst.IsLinkLocalUnicast() || dst.IsMulticast()) {
+		return r.protocol != protocol
+	}
+	return ours && r.protocol == unix.RTPROT_KERNEL
+}
+
+// finish adds namespaces of ours that are not in the scope and the host's links.
+func (v *view) finish(seen map[string]bool) error {
+	paths, err := v.c.dir.List()
+	if err != nil {
+		return fmt.Errorf("list namespaces: %w", err)
+	}
+	for _, path := range paths {
+		if seen[path] {
+			continue
+		}
+		if err := v.lookAt(kstate.NS{Path: path}, false); err != nil {
+			return err
+		}
+	}
+	for i, d := range v.devs {
+		if d.doomed() || v.inHost[i] {
+			continue
+		}
+		var other *device
+		var ns kstate.NS
+		if f, ok := v.far[i]; ok {
+			other, ns = &f.device, f.ns
+		}
+		v.objs = append(v.objs, d.link(kstate.NS{}, v.devs[d.master].name, other, ns))
+	}
+	return nil
+}

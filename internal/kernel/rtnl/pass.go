@@ -1,0 +1,300 @@
+package rtnl
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/netns"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// pass is one Apply. Ops become messages, which wait in a queue per namespace;
+// then each queue is sent at once, the host's first: what is done inside
+// another namespace may stand on a device made in the host's, never the other
+// way round.
+type pass struct {
+	c      *Conn
+	ops    []kstate.Op
+	errs   []error // by op
+	spaces []*space
+	undone map[int]string // by op: journal entry to erase once it is done
+	fresh  map[int]string // by op: journal entry to erase if it fails
+
+	dooming bool // the queues doom something
+	reaped  int  // the reaper's count when the round began
+}
+
+// space is a namespace during a pass.
+type space struct {
+	ns     kstate.NS
+	handle *netns.Handle
+	sock   *socket
+	nsid   int               // the host's number for it
+	devs   map[string]device // looked up, or planned
+	queue  []step
+}
+
+// noOp is the number of a message that belongs to no op; its failure is none.
+const noOp = -1
+
+// step is one message of an op.
+type step struct {
+	op      int
+	msg     *message
+	forgive error // a failure that is none
+}
+
+func newPass(c *Conn, ops []kstate.Op) *pass {
+	host := &space{handle: c.host, sock: c.sock, nsid: noNSID, devs: map[string]device{}}
+	return &pass{c: c, ops: ops, errs: make([]error, len(ops)), spaces: []*space{host}, undone: map[int]string{}, fresh: map[int]string{}}
+}
+
+// maxSpaces is how many namespaces are open at once: each costs two file
+// descriptors.
+const maxSpaces = 200
+
+// leave closes what was opened in other namespaces: a socket kept would keep
+// the namespace.
+func (p *pass) leave() {
+	for _, s := range p.spaces[1:] {
+		s.sock.close()
+		s.handle.Close()
+	}
+	p.spaces = p.spaces[:1]
+}
+
+func (p *pass) host() *space { return p.spaces[0] }
+
+// space opens a namespace, once per pass.
+func (p *pass) space(ns kstate.NS) (*space, error) {
+	for _, s := range p.spaces {
+		if s.ns == ns {
+			return s, nil
+		}
+	}
+	if len(p.spaces) > maxSpaces {
+		p.flush()
+		p.leave()
+	}
+	h, err := netns.Open(ns)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.c.enter(h, p.c.sock)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	s.ns = ns
+	p.spaces = append(p.spaces, s)
+	return s, nil
+}
+
+// enter opens a socket in a namespace; host is one in the host's.
+func (c *Conn) enter(h *netns.Handle, host *socket) (*space, error) {
+	sock, err := c.ports.open(h)
+	if err != nil {
+		return nil, err
+	}
+	nsid, err := host.nsid(h)
+	if err != nil {
+		sock.close()
+		return nil, err
+	}
+	return &space{handle: h, sock: sock, nsid: nsid, devs: map[string]device{}}, nil
+}
+
+// nsid returns the number by which this namespace knows h, or noNSID.
+func (s *socket) nsid(h *netns.Handle) (int, error) {
+	got, err := s.get(newMessage(unix.RTM_GETNSID, 0).family(unix.AF_UNSPEC).u32(unix.NETNSA_FD, uint32(h.FD())))
+	if err != nil || len(got) < 4 {
+		return noNSID, err
+	}
+	nsid := noNSID
+	attrs(got[4:], func(typ uint16, v []byte) {
+		if typ == unix.NETNSA_NSID {
+			nsid = int(int32(u32(v)))
+		}
+	})
+	return nsid, nil
+}
+
+// leadsTo reports whether a veth of the host has its far end in s. The host
+// gives a namespace its number when the first veth leads there, which may have
+// been in this pass.
+func (p *pass) leadsTo(d device, s *space) bool {
+	if d.planned {
+		return true
+	}
+	if s != p.host() && s.nsid == noNSID {
+		if nsid, err := p.c.sock.nsid(s.handle); err == nil {
+			s.nsid = nsid
+		}
+	}
+	return d.nsid == s.nsid
+}
+
+// device looks a device up by name, once per pass.
+func (s *space) device(name string) (device, error) {
+	if d, ok := s.devs[name]; ok {
+		return d, nil
+	}
+	if name == "" || len(name) >= unix.IFNAMSIZ {
+		return device{}, missing("device", name)
+	}
+	got, err := s.sock.get(getDevice(name, 0))
+	if errors.Is(err, unix.ENODEV) {
+		return device{}, missing("device", name)
+	}
+	if err != nil {
+		return device{}, err
+	}
+	d := parseDevice(got)
+	s.devs[name] = d
+	return d, nil
+}
+
+func (s *space) add(op int, m *message) { s.queue = append(s.queue, step{op: op, msg: m}) }
+
+func (s *space) addForgiving(op int, m *message, forgive error) {
+	s.queue = append(s.queue, step{op, m, forgive})
+}
+
+// rounds is how often a pass tries: what is in the way of a new device may be
+// one that is doomed, and then goes away.
+const rounds = 3
+
+// run carries out all ops.
+func (p *pass) run() {
+	todo := make([]int, len(p.ops))
+	for i := range todo {
+		todo[i] = i
+	}
+	for round := 1; len(todo) > 0; round++ {
+		p.reaped = p.c.reaper.reaps()
+		for _, i := range todo {
+			if p.errs[i] = p.plan(i); p.errs[i] != nil {
+				p.unqueue(i)
+			}
+		}
+		p.flush()
+		todo = p.again(todo, round == rounds)
+	}
+	p.finish()
+}
+
+// unqueue takes back the messages of an op that turned out impossible.
+func (p *pass) unqueue(i int) {
+	for _, s := range p.spaces {
+		for n := len(s.queue); n > 0 && s.queue[n-1].op == i; n-- {
+			s.queue = s.queue[:n-1]
+		}
+	}
+}
+
+// plan queues the messages of an op.
+func (p *pass) plan(i int) error {
+	op := p.ops[i]
+	switch o := op.Object().(type) {
+	case kstate.Link:
+		switch {
+		case op.New == nil:
+			return p.removeLink(i, o)
+		case op.Old == nil:
+			return p.addLink(i, o)
+		}
+		return p.changeLink(i, op.Old.(kstate.Link), o)
+	case kstate.Addr:
+		if op.New == nil {
+			return p.removeAddr(i, o)
+		}
+		return p.addAddr(i, o)
+	case kstate.Route:
+		return p.planRoute(i, op)
+	}
+	return fmt.Errorf("not a link, address or route: %w", kernel.ErrUnsupported)
+}
+
+// flush sends all queues and keeps the first failure of each op.
+func (p *pass) flush() {
+	for _, s := range p.spaces {
+		msgs := make([]*message, len(s.queue))
+		for i, st := range s.queue {
+			msgs[i] = st.msg
+		}
+		for i, err := range s.sock.send(msgs) {
+			st := s.queue[i]
+			if err == nil || st.op == noOp || p.errs[st.op] != nil || st.forgive != nil && errors.Is(err, st.forgive) {
+				continue
+			}
+			p.errs[st.op] = err
+		}
+		s.queue = nil
+	}
+	if p.dooming {
+		p.dooming = false
+		p.c.reaper.arm()
+	}
+}
+
+// again settles what failed and returns the ops worth another round: those
+// whose obstacle is gone, and failures after an op that was settled, which may
+// have followed from its.
+func (p *pass) again(todo []int, last bool) []int {
+	var next []int
+	moved := false
+	for _, i := range todo {
+		if p.errs[i] == nil {
+			continue
+		}
+		settled, cleared := p.settle(i, p.errs[i])
+		p.errs[i] = settled
+		if cleared || settled != nil && moved {
+			next = append(next, i)
+		}
+		moved = moved || cleared || settled == nil
+	}
+	for _, s := range p.spaces {
+		clear(s.devs)
+	}
+	if last {
+		return nil
+	}
+	return next
+}
+
+// settle looks into a failure: it may be none, because what is wanted is there
+// already, or its cause may have been cleared away.
+func (p *pass) settle(i int, err error) (settled error, cleared bool) {
+	if p.ops[i].Old != nil || !errors.Is(err, kernel.ErrInUse) {
+		return err, false
+	}
+	switch o := p.ops[i].New.(type) {
+	case kstate.Link:
+		return p.settleLink(o, err)
+	case kstate.Addr:
+		return p.settleAddr(i, o, err), false
+	case kstate.Route:
+		return p.settleRoute(o, err), false
+	}
+	return err, false
+}
+
+// finish erases journal entries without an object.
+func (p *pass) finish() {
+	for i := range p.ops {
+		key, ok := p.undone[i]
+		if p.errs[i] != nil {
+			key, ok = p.fresh[i]
+		}
+		if !ok {
+			continue
+		}
+		if err := p.c.journal.Erase(key); err != nil {
+			p.errs[i] = errors.Join(p.errs[i], fmt.Errorf("journal: %w", err))
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package rtnl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// watched are the multicast groups of Watch.
+var watched = [...]int{
+	unix.RTNLGRP_LINK,
+	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+}
+
+// watchBuffer holds the notifications of a burst of some thousand changes.
+const watchBuffer = 4 << 20
+
+// Watch sends a few words whenever somebody else changed a link, an address or
+// a route, in the host's namespace or in one that a veth leads to, until ctx is
+// done; then it closes the channel. Hints that wait are merged into one.
+func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
+	f, err := c.listen()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	ch := make(chan string, 1)
+	stop := context.AfterFunc(ctx, func() { f.Close() })
+	go func() {
+		defer close(ch)
+		defer stop()
+		buf := make([]byte, bufferSize)
+		for {
+			var what string
+			err := raw.Read(func(fd uintptr) (done bool) {
+				what, done = c.receive(int(fd), buf)
+				return done
+			})
+			if err != nil {
+				f.Close()
+				return
+			}
+			if what != "" {
+				select {
+				case ch <- what:
+				default: // one waits already
+				}
+			}
+		}
+	}()
+	return ch, nil
+}
+
+// listen opens the socket of Watch.
+func (c *Conn) listen() (*os.File, error) {
+	s, err := c.ports.open(c.host)
+	if err != nil {
+		return nil, err
+	}
+	f := s.file()
+	for _, group := range watched {
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("netlink socket: join group %d: %w", group, err)
+		}
+	}
+	// Without these, Watch sees less or loses more; it is only a hint.
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1)
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, watchBuffer)
+	return f, nil
+}
+
+// file makes a socket one that is waited for by Go's poller.
+func (s *socket) file() *os.File {
+	_ = unix.SetNonblock(s.fd, true)
+	s.ports.bufs.Put(s.buf)
+	return os.NewFile(uintptr(s.fd), "rtnetlink")
+}
+
+// receive reads one datagram. done is false when there is none yet.
+func (c *Conn) receive(fd int, buf []byte) (what string, done bool) {
+	n, _, err := unix.Recvfrom(fd, buf, 0)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return "", false
+	case errors.Is(err, unix.ENOBUFS):
+		return "notifications were lost", true
+	case err != nil:
+		return "", true
+	}
+	_ = messages(buf[:n], func(h header, body []byte) error {
+		if what == "" && !c.ports.own(h.port) {
+			what = c.judge(h, body)
+		}
+		return nil
+	})
+	return what, true
+}
+
+// judge says in a few words what somebody else did, or nothing if it is of no
+// interest.
+func (c *Conn) judge(h header, body []byte) string {
+	switch h.typ {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if len(body) < unix.SizeofIfInfomsg || body[0] == unix.AF_BRIDGE {
+			return "" // what a bridge says of its ports
+		}
+		return c.judgeLink(h, parseDevice(body))
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		if a, ok := parseAddress(body); ok && c.counts(h, a.index) {
+			return "address " + a.prefix.String() + was(h)
+		}
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		// A route that the kernel made goes with its address.
+		if r, ok := parseRoute(body); ok && r.protocol != unix.RTPROT_KERNEL && c.counts(h, r.index) {
+			return "route " + r.dst.String() + was(h)
+		}
+	}
+	return ""
+}
+
+// judgeLink judges a link: one of ours that changed, and any that went.
+func (c *Conn) judgeLink(h header, d device) string {
+	quiet := !d.ours() || c.recent.changed(d.index)
+	if h.typ == unix.RTM_DELLINK {
+		quiet = d.doomed() || c.recent.gone(d.index)
+	}
+	if quiet {
+		return ""
+	}
+	return "link " + d.name + was(h)
+}
+
+// counts reports whether a notification is of interest: all that bears another
+// program's port id, and what the kernel removed on a device that we did not
+// touch. What the kernel makes follows from something else.
+func (c *Conn) counts(h header, index int) bool {
+	return h.port != 0 || removal(h) && !c.recent.changed(index)
+}
+
+func removal(h header) bool {
+	return h.typ == unix.RTM_DELLINK || h.typ == unix.RTM_DELADDR || h.typ == unix.RTM_DELROUTE
+}
+
+func was(h header) string {
+	if removal(h) {
+		return " was removed"
+	}
+	return " was changed"
+}

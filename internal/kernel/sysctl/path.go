@@ -1,0 +1,87 @@
+// Package sysctl reads and writes settings under /proc/sys. Table keeps in the
+// journal what a host-wide setting was before and puts it back. Which namespace
+// a setting belongs to is the calling thread's affair.
+package sysctl
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kernel"
+)
+
+const root = "/proc/sys"
+
+// Path returns the file of a setting. Its parts are separated by dots, or by
+// slashes if a slash comes first; the other sign then belongs to a part, as in
+// sysctl(8): "net.ipv6.conf.eth0/1.accept_ra" is about the device eth0.1.
+func Path(name string) (string, error) {
+	file := name
+	if i := strings.IndexAny(name, "./"); i >= 0 && name[i] == '.' {
+		file = strings.Map(swap, name)
+	}
+	for part := range strings.SplitSeq(file, "/") {
+		if part == "" || part == "." || part == ".." {
+			return "", fmt.Errorf("setting %q: not a name", name)
+		}
+	}
+	return filepath.Join(root, file), nil
+}
+
+func swap(r rune) rune {
+	switch r {
+	case '.':
+		return '/'
+	case '/':
+		return '.'
+	}
+	return r
+}
+
+// Read returns a setting's value, its fields separated by single spaces. A
+// setting this kernel does not have is a kernel.ErrMissing.
+func Read(name string) (string, error) {
+	path, err := Path(name)
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", cause(name, err)
+	}
+	return strings.Join(strings.Fields(string(b)), " "), nil
+}
+
+// Write changes a setting. Errors are as in Read.
+func Write(name, value string) error {
+	path, err := Path(name)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0) // never created
+	if err != nil {
+		return cause(name, err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(value); err != nil {
+		return cause(name, err)
+	}
+	return nil
+}
+
+// cause names the setting instead of its file.
+func cause(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("setting %s %w", name, kernel.ErrMissing)
+	}
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
+		err = errno
+	}
+	return fmt.Errorf("setting %s: %w", name, err)
+}
