@@ -32,7 +32,9 @@ if [ -S /run/sealane/sealane.sock ] && SEALANE_SOCKET=/run/sealane/sealane.sock 
   echo "A Sealane daemon runs on this host; two would fight over it. Stop it first: systemctl stop sealane.socket sealane" >&2
   exit 1
 fi
-before=$(ip -o link; ip -o addr; ip route; nft list ruleset; sysctl net.ipv4.ip_forward)
+# state prints what must be the same afterwards.
+state() { ip -o link; ip -o addr | sed 's/ tentative//'; ip route; ip -6 route; nft list ruleset; sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding; }
+before=$(state)
 
 say "Start a daemon. It serves this host's network namespace."
 if [ "${KEEP:-}" = 1 ]; then setsid "${daemon[@]}" 2>"$dir/log" & disown; else "${daemon[@]}" 2>"$dir/log" & pid=$!; fi
@@ -54,7 +56,7 @@ show sealane run -d --name stock --network front --network back       busybox ht
 show sealane run -d --name vault --network back                       busybox httpd -f -p 80 -h "$dir/www/vault"
 show sealane ps
 
-addr() { sealane inspect --format '{{range .endpoints}}{{if eq .network "'"$2"'"}}{{index .addresses 0}}{{end}}{{end}}' "$1" | cut -d/ -f1; }
+addr() { sealane inspect --format '{{range .Endpoints}}{{if eq .Network "'"$2"'"}}{{index .Addresses 0}}{{end}}{{end}}' "$1" | cut -d/ -f1; }
 host=$(ip -4 -o addr show scope global | grep -v -e slb -e sealane0 | awk '{sub("/.*","",$4); print $4; exit}')
 host=${host:-127.0.0.1}
 stock=$(addr stock front) vault=$(addr vault back)
@@ -85,7 +87,7 @@ show nft list chain inet sealane forward
 
 say "Somebody deletes the whole table and a bridge. A second later it is as intended again."
 show nft delete table inet sealane
-show ip link delete "$(sealane network inspect --format '{{.device}}' front)"
+show ip link delete "$(sealane network inspect --format '{{.Device}}' front)"
 for _ in $(seq 50); do [ -z "$(sealane diff)" ] && break; sleep 0.1; done
 show sealane diff
 fetch curl -sm 1 "http://$host:8080/"
@@ -103,5 +105,4 @@ kill "$pid" && wait "$pid" 2>/dev/null || true
 pid=
 show "${daemon[@]}" --teardown --log-level error
 rm -rf "$dir"
-after=$(ip -o link; ip -o addr; ip route; nft list ruleset; sysctl net.ipv4.ip_forward)
-if diff <(echo "$before") <(echo "$after"); then echo "nothing is left: devices, addresses, routes, rules and settings are as before"; else exit 1; fi
+if diff <(echo "$before") <(state); then echo "nothing is left: devices, addresses, routes, rules and settings are as before"; else exit 1; fi

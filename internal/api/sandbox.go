@@ -11,9 +11,11 @@ import (
 type Sandbox struct {
 	ID        string     `json:"id"`
 	Name      string     `json:"name"`
-	Mode      string     `json:"mode"`  // own, host, shared, other
-	PID       int        `json:"pid"`   // of its command while that runs, else 0
-	NetNS     string     `json:"netns"` // path; empty for the host's
+	Mode      string     `json:"mode"`            // own, host, shared, other
+	PID       int        `json:"pid"`             // of its command while that runs, else 0
+	NetNS     string     `json:"netns"`           // path; empty for the host's
+	Inode     uint64     `json:"inode,omitempty"` // mode other: which namespace the path means
+	Donor     string     `json:"donor,omitempty"` // mode shared: ID of the sandbox whose namespace it is
 	Hostname  string     `json:"hostname"`
 	Domain    string     `json:"domainname,omitempty"`
 	Command   []string   `json:"command"`

@@ -1,0 +1,121 @@
+// Command bench measures Sealane against what a user would pick instead, in one
+// run, and prints a table with a target and a verdict per row.
+//
+// The rules:
+//
+//   - Whoever is compared runs in turn in one process, as pairs in the order
+//     AB BA AB …; the first pair is thrown away. What counts is the median of
+//     the pairs' ratios, with a bootstrapped 95 % interval.
+//   - Before and after each run a fixed piece of arithmetic is timed. A pair is
+//     dropped if that took more than a tenth longer than usual on the machine,
+//     or the hypervisor stole more than a hundredth of the time. The table says
+//     how many were dropped; a row with more than half of them is marked ~.
+//   - Each contestant has a host of its own: network, mount and process
+//     namespaces with empty /run and /var/lib, furnished by this program started
+//     again. Namespaces to attach are made ahead and not timed. Before the next
+//     run starts, the devices of the one before are gone.
+//   - Ours is the real daemon over its socket, with the Go client that the
+//     command line uses too. The daemon has its default settings.
+//
+// What is excluded, or not fair: the start of a command line (but see the last
+// row), images and container runtimes. The daemon's store is on tmpfs, as the
+// CNI plugins' is, which do not sync to disk what they store; -disk shows what
+// syncing costs. CNI plugins are executed for each call, as their users do;
+// they keep no memory, we do. The bridge plugin is measured with as little as it
+// can do, without masquerading, and in a row of its own as Podman configures it.
+// Devices go after the answer; "all gone" counts them. Both ends of a throughput
+// row share the machine's processors.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// measures are the groups of rows by name, in the order of the table.
+var measures = []struct {
+	name string
+	run  func(*bench) error
+}{
+	{"attach", attachRows},
+	{"crowd", crowdRows},
+	{"detach", detachRows},
+	{"publish", publishRows},
+	{"throughput", throughputRows},
+	{"startup", startupRows},
+}
+
+// bench is one run: what to build upon, how much to do, and the table so far.
+type bench struct {
+	ctx   context.Context // ends when the user has had enough
+	bin   string          // directory of the binaries
+	disk  string          // directory for the daemons' stores, "" for the hosts' tmpfs
+	quick bool
+	table table
+}
+
+// times is how often to repeat something: n, or a few with -quick.
+func (b *bench) times(n int) int {
+	if b.quick {
+		return max(n/8, 3)
+	}
+	return n
+}
+
+func main() {
+	if roles(os.Args) {
+		return
+	}
+	var names []string
+	for _, m := range measures {
+		names = append(names, m.name)
+	}
+	quick := flag.Bool("quick", false, "few repetitions: does it work, not how fast is it")
+	only := flag.String("only", "", "comma-separated groups of rows: "+strings.Join(names, " "))
+	disk := flag.Bool("disk", false, "keep the daemon's store on disk, under the temporary directory")
+	flag.Parse()
+	if err := run(*quick, *disk, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(quick, disk bool, only []string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("needs root: it makes namespaces and devices")
+	}
+	dir, err := os.MkdirTemp("", "sealane-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	b := &bench{ctx: ctx, bin: dir, quick: quick}
+	if disk {
+		b.disk = dir
+	}
+	if err := build(dir); err != nil {
+		return err
+	}
+	fmt.Println(machine())
+	for _, m := range measures {
+		if len(only) > 0 && !slices.Contains(only, m.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "measuring %s\n", m.name)
+		if err := m.run(b); err != nil {
+			b.table.print(os.Stdout)
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	b.table.print(os.Stdout)
+	return nil
+}

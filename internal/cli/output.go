@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+
+	"github.com/spf13/cobra"
+)
+
+// format is how a reading command prints.
+type format struct{ output, template string }
+
+// flags adds -o and --format.
+func (f *format) flags(c *cobra.Command) {
+	c.Flags().StringVarP(&f.output, "output", "o", "", "`FORMAT`: json prints the API's JSON")
+	c.Flags().StringVar(&f.template, "format", "", "Go `TEMPLATE` for each item, as {{.Name}} or {{json .}}")
+}
+
+// check refuses a format that nobody knows before anything is asked.
+func (f *format) check(c *cobra.Command) error {
+	switch {
+	case f.output != "" && f.output != "json":
+		return usage("%s: -o %s: want json", path(c), f.output)
+	case f.output != "" && f.template != "":
+		return usage("%s: -o and --format: want one of them", path(c))
+	}
+	_, err := f.parse(c)
+	return err
+}
+
+func (f *format) parse(c *cobra.Command) (*template.Template, error) {
+	t, err := template.New("").Funcs(template.FuncMap{
+		"json": func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err },
+		"join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper,
+	}).Parse(f.template)
+	if err != nil {
+		return nil, usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
+	}
+	return t, nil
+}
+
+// show prints items as f says: as JSON, by a template, or as the table that
+// the callback makes.
+func show[T any](c *cobra.Command, f *format, items []T, table func(io.Writer)) error {
+	w := c.OutOrStdout()
+	switch {
+	case f.output == "json":
+		return printJSON(w, items)
+	case f.template != "":
+		t, err := f.parse(c)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			if err := t.Execute(w, item); err != nil {
+				return usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
+			}
+			fmt.Fprintln(w)
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	table(t)
+	return t.Flush()
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

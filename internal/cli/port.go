@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealane/sealane/internal/api"
+)
+
+func (a *app) portCommand() *cobra.Command {
+	c := &cobra.Command{Use: "port", Short: "Publish ports of sandboxes that run, and take them back"}
+	c.AddCommand(a.portAdd(), a.portRm(), a.portLs())
+	return c
+}
+
+func (a *app) portAdd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "add REF PORT…",
+		Short: "Publish ports",
+		Long: `A PORT is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp], or PORT alone for a
+free host port. What was published is printed.`,
+		Example: "  sealane port add web 8080:80\n  sealane port add web 127.0.0.1:53:53/udp",
+		Args:    args(2, -1),
+		RunE: func(c *cobra.Command, args []string) error {
+			ports, err := parsePublish(args[1:])
+			if err != nil {
+				return usage("port add: %s", err)
+			}
+			got, err := a.client().Publish(c.Context(), args[0], api.Ports{Ports: ports})
+			for _, p := range got {
+				fmt.Fprintln(a.Out, p)
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) portRm() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm REF PORT…",
+		Short: "Take published ports back",
+		Args:  args(2, -1),
+		RunE: func(c *cobra.Command, args []string) error {
+			ports, err := parsePublish(args[1:])
+			if err != nil {
+				return usage("port rm: %s", err)
+			}
+			return a.client().Unpublish(c.Context(), args[0], api.Ports{Ports: ports})
+		},
+	}
+}
+
+// publishedPort is a port with its sandbox's name.
+type publishedPort struct {
+	Sandbox string `json:"sandbox"`
+	api.Port
+}
+
+func (a *app) portLs() *cobra.Command {
+	var f format
+	c := &cobra.Command{
+		Use:   "ls [REF]",
+		Short: "List published ports, of all sandboxes or of one",
+		Args:  args(0, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := f.check(c); err != nil {
+				return err
+			}
+			ports, err := a.ports(c.Context(), args)
+			if err != nil {
+				return err
+			}
+			return show(c, &f, ports, func(w io.Writer) {
+				fmt.Fprintln(w, "SANDBOX\tPORT")
+				for _, p := range ports {
+					fmt.Fprintf(w, "%s\t%s\n", p.Sandbox, p.Port)
+				}
+			})
+		},
+	}
+	f.flags(c)
+	return c
+}
+
+func (a *app) ports(ctx context.Context, refs []string) ([]publishedPort, error) {
+	var list []api.Sandbox
+	var err error
+	if len(refs) == 0 {
+		list, err = a.client().Sandboxes(ctx, false)
+	} else {
+		var sb api.Sandbox
+		sb, err = a.client().Sandbox(ctx, refs[0])
+		list = []api.Sandbox{sb}
+	}
+	if err != nil {
+		return nil, err
+	}
+	ports := []publishedPort{}
+	for _, sb := range list {
+		for _, p := range sb.Ports {
+			ports = append(ports, publishedPort{sb.Name, p})
+		}
+	}
+	return ports, nil
+}

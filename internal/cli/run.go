@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	detach, remove, publishAll             bool
+	name, hostname, domain, dir            string
+	networks, publish, expose              []string
+	ip, ip6, mac                           string
+	aliases, dns, search, options, addHost []string
+	sysctls, env                           []string
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run [FLAGS] [--] [CMD ARG…]",
+		Short: "Run a command in a network namespace of its own",
+		Long: `The command is a process of this host with its own network, /etc/hosts,
+/etc/hostname and /etc/resolv.conf. Its exit status becomes that of run;
+125 means that run itself did not work, 126 that the command cannot be
+executed, 127 that it is not there. Without CMD the namespace is held until
+it is removed, and its ID is printed.
+
+A network SPEC is host, none, container:REF, a network's name, or
+name=N,ip=A,ip6=A,alias=A,mac-address=M,ifname=I,gw-priority=N.
+A PORT is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp], or PORT alone for a
+free host port.`,
+		Example: `  sealane run --rm ip addr
+  sealane run -d --name web -p 8080:80 --network app nginx -g 'daemon off;'`,
+		Annotations: map[string]string{runsCommand: "yes"},
+		RunE: func(c *cobra.Command, args []string) error {
+			spec, err := f.spec(args)
+			if err != nil {
+				return usage("run: %s", err)
+			}
+			r := runner{app: a, client: a.client(), detach: f.detach, dir: f.dir}
+			if r.env, err = environment(f.env); err != nil {
+				return usage("run: %s", err)
+			}
+			return r.run(c.Context(), spec)
+		},
+	}
+	c.Flags().SetInterspersed(false)
+	c.Flags().SetNormalizeFunc(dockerNames)
+	f.register(c.Flags())
+	return c
+}
+
+func (f *runFlags) register(s *pflag.FlagSet) {
+	s.BoolVarP(&f.detach, "detach", "d", false, "do not wait; print the ID. Output goes to a file, see inspect")
+	s.BoolVar(&f.remove, "rm", false, "remove the sandbox when the command ends")
+	s.StringVar(&f.name, "name", "", "`NAME` of the sandbox (default its ID)")
+	s.StringArrayVar(&f.networks, "network", nil, "`SPEC` of a network (default bridge); may be repeated")
+	s.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a `PORT` on the host; may be repeated")
+	s.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish all exposed ports on free host ports")
+	s.StringArrayVar(&f.expose, "expose", nil, "expose a `PORT`, for -P; may be repeated")
+	s.StringVar(&f.ip, "ip", "", "IPv4 `ADDRESS` on the first network")
+	s.StringVar(&f.ip6, "ip6", "", "IPv6 `ADDRESS` on the first network")
+	s.StringVar(&f.mac, "mac-address", "", "hardware `ADDRESS` on the first network")
+	s.StringArrayVar(&f.aliases, "network-alias", nil, "another `NAME` on the first network; may be repeated")
+	s.StringArrayVar(&f.dns, "dns", nil, "`ADDRESS` of a DNS server; may be repeated")
+	s.StringArrayVar(&f.search, "dns-search", nil, "`DOMAIN` to search, . for none; may be repeated")
+	s.StringArrayVar(&f.options, "dns-option", nil, "`OPTION` of the resolver; may be repeated")
+	s.StringArrayVar(&f.addHost, "add-host", nil, "`NAME:ADDRESS` for /etc/hosts; may be repeated")
+	s.StringVar(&f.hostname, "hostname", "", "`NAME` of the host inside (default the sandbox's)")
+	s.StringVar(&f.domain, "domainname", "", "`DOMAIN` of the host inside")
+	s.StringArrayVar(&f.sysctls, "sysctl", nil, "`KEY=VALUE` to set in the namespace; may be repeated")
+	s.StringArrayVarP(&f.env, "env", "e", nil, "`KEY=VALUE` for the command, KEY alone for ours; may be repeated")
+	s.StringVarP(&f.dir, "workdir", "w", "", "`DIRECTORY` to run the command in")
+}
+
+// dockerNames are other spellings that fingers know.
+func dockerNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "net":
+		name = "network"
+	case "net-alias":
+		name = "network-alias"
+	case "dns-opt":
+		name = "dns-option"
+	}
+	return pflag.NormalizedName(name)
+}
+
+// spec is the request that the flags and arguments make.
+func (f *runFlags) spec(command []string) (api.SandboxSpec, error) {
+	spec := api.SandboxSpec{
+		Name: f.name, PublishAll: f.publishAll, Expose: f.expose, Hostname: f.hostname, Domain: f.domain,
+		DNS: api.DNS{Servers: f.dns, Search: f.search, Options: f.options}, Command: command, AutoRemove: f.remove,
+	}
+	at, err := parsePlace(f.networks)
+	if err != nil {
+		return spec, err
+	}
+	spec.Mode, spec.Donor, spec.Networks = string(at.mode), at.donor, at.networks
+	if err := f.firstNetwork(&spec); err != nil {
+		return spec, err
+	}
+	if at.mode == model.ModeHost && len(command) == 0 {
+		return spec, fmt.Errorf("--network host: there is no namespace to hold, give a command")
+	}
+	if spec.Ports, err = parsePublish(f.publish); err != nil {
+		return spec, err
+	}
+	if spec.Hosts, err = parseHosts(f.addHost); err != nil {
+		return spec, err
+	}
+	spec.Sysctls, err = pairs("--sysctl", f.sysctls)
+	return spec, err
+}
+
+// firstNetwork puts --ip and its like where Docker does: on the first network,
+// unless its SPEC has them.
+func (f *runFlags) firstNetwork(spec *api.SandboxSpec) error {
+	for _, set := range []struct {
+		flag, value string
+		to          func(*api.EndpointSpec) *string
+	}{
+		{"--ip", f.ip, func(e *api.EndpointSpec) *string { return &e.IP }},
+		{"--ip6", f.ip6, func(e *api.EndpointSpec) *string { return &e.IP6 }},
+		{"--mac-address", f.mac, func(e *api.EndpointSpec) *string { return &e.MAC }},
+		{"--network-alias", strings.Join(f.aliases, " "), nil},
+	} {
+		switch {
+		case set.value == "":
+			continue
+		case len(spec.Networks) == 0:
+			return fmt.Errorf("%s: there is no network of its own to be on", set.flag)
+		case set.to == nil:
+			spec.Networks[0].Aliases = append(spec.Networks[0].Aliases, f.aliases...)
+			continue
+		}
+		if to := set.to(&spec.Networks[0]); *to == "" {
+			*to = set.value
+		} else {
+			return fmt.Errorf("%s: network %s has one already", set.flag, spec.Networks[0].Network)
+		}
+	}
+	return nil
+}
+
+// parseHosts reads --add-host NAME:ADDRESS; NAME=ADDRESS does too, and an IPv6
+// address may stand in brackets.
+func parseHosts(texts []string) ([]api.HostEntry, error) {
+	var out []api.HostEntry
+	for _, text := range texts {
+		i := strings.IndexAny(text, ":=")
+		if i <= 0 {
+			return nil, fmt.Errorf("--add-host %q: want NAME:ADDRESS", text)
+		}
+		addr := text[i+1:]
+		if inner, ok := strings.CutPrefix(addr, "["); ok {
+			addr = strings.TrimSuffix(inner, "]")
+		}
+		if _, err := netip.ParseAddr(addr); err != nil {
+			return nil, fmt.Errorf("--add-host %q: %q is not an IP address", text, addr)
+		}
+		out = append(out, api.HostEntry{Name: text[:i], Address: addr})
+	}
+	return out, nil
+}
+
+// pairs reads KEY=VALUE arguments of a flag.
+func pairs(flag string, texts []string) (map[string]string, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	m := map[string]string{}
+	for _, text := range texts {
+		k, v, ok := strings.Cut(text, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("%s %q: want KEY=VALUE", flag, text)
+		}
+		m[k] = v
+	}
+	return m, nil
+}

@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// usageError is a command line that makes no sense.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// polish gives every command our help and our errors.
+func polish(root *cobra.Command) {
+	root.SetHelpFunc(help)
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(&cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show what a command does",
+		RunE: func(c *cobra.Command, args []string) error {
+			cmd, err := find(root, args)
+			if err == nil {
+				help(cmd, nil)
+			}
+			return err
+		},
+	})
+	plain(root)
+}
+
+// plain keeps flags in our order, and their forms as we wrote them.
+func plain(c *cobra.Command) {
+	c.Flags().SortFlags = false
+	c.DisableFlagsInUseLine = true
+	for _, sub := range c.Commands() {
+		plain(sub)
+	}
+}
+
+// find returns the command that args name, and an error with the nearest match
+// if there is none of that name.
+func find(root *cobra.Command, args []string) (*cobra.Command, error) {
+	cmd, rest, err := root.Find(args)
+	if err != nil {
+		cmd, rest = root, words(args)
+	}
+	if rest := words(rest); !cmd.Runnable() && len(rest) > 0 && rest[0] != "help" {
+		var names []string
+		for _, c := range cmd.Commands() {
+			names = append(names, c.Name())
+		}
+		return cmd, usage("%s: no such command%s", strings.TrimPrefix(cmd.CommandPath()+" "+rest[0], "sealane "), suggest(rest[0], names, ""))
+	}
+	return cmd, nil
+}
+
+// words leaves out what looks like a flag. The value of --socket, the only one
+// that may stand before a command, goes with it.
+func words(args []string) []string {
+	var out []string
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--socket":
+			i++
+		case !strings.HasPrefix(args[i], "-"):
+			out = append(out, args[i])
+		}
+	}
+	return out
+}
+
+// flagError says which flag is wrong, with the nearest match.
+func flagError(c *cobra.Command, err error) error {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
+		var names []string
+		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		return usage("%s: no such flag: --%s%s", path(c), name, suggest(name, names, "--"))
+	}
+	if _, name, ok := strings.Cut(text, "unknown shorthand flag: "); ok {
+		return usage("%s: no such flag: %s", path(c), name)
+	}
+	return usage("%s: %s", path(c), text)
+}
+
+// path is a command without the program's name.
+func path(c *cobra.Command) string {
+	return strings.TrimPrefix(strings.TrimPrefix(c.CommandPath(), c.Root().Name()), " ")
+}
+
+// args demands at least low and at most high arguments (no limit if negative),
+// none of them empty.
+func args(low, high int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		form := strings.TrimPrefix(c.Use, c.Name()+" ")
+		if form == c.Name() {
+			form = "no arguments"
+		}
+		if len(args) < low || high >= 0 && len(args) > high {
+			return usage("%s: want %s", path(c), form)
+		}
+		if slices.Contains(args, "") {
+			return usage("%s: an argument is empty: want %s", path(c), form)
+		}
+		return nil
+	}
+}
+
+// suggest names the candidate that is nearest to word, if one is near.
+func suggest(word string, candidates []string, dashes string) string {
+	best, bestDistance := "", 1+max(1, (len(word)+2)/3)
+	for _, c := range candidates {
+		d := distance(word, c)
+		if strings.HasPrefix(c, word) && word != "" {
+			d = 1
+		}
+		if d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s%s?)", dashes, best)
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,79 @@
+// Package conntrack forgets flows whose address translation is out of date.
+//
+// The kernel decides about translation once, at a flow's first packet. A UDP
+// client that sends on and on keeps its flow alive, so it would never see a
+// port that was published after it began, or moved to another container. TCP
+// needs no help: a new connection is a new flow.
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// Ports is a set of UDP ports of the host.
+type Ports map[uint16]bool
+
+// Add adds the ports whose translation op changes: op is about an element of a
+// map keyed by protocol and port.
+func (p Ports) Add(op kstate.Op) {
+	e, ok := op.Object().(kstate.Elem)
+	if !ok || e.Set.Data == "" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
+		return
+	}
+	fields := strings.Split(e.At, " . ")
+	if len(fields) < 2 || fields[len(fields)-2] != "udp" {
+		return
+	}
+	first, last, ranged := strings.Cut(fields[len(fields)-1], "-")
+	if !ranged {
+		last = first
+	}
+	a, errA := strconv.ParseUint(first, 10, 16)
+	b, errB := strconv.ParseUint(last, 10, 16)
+	if errA != nil || errB != nil {
+		return
+	}
+	for port := a; port <= b; port++ {
+		p[uint16(port)] = true
+	}
+}
+
+// Table is the flow table of a network namespace.
+type Table struct{ handle *netlink.Handle }
+
+// Open opens the table of the calling thread's namespace.
+func Open() (*Table, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("conntrack: %w", err)
+	}
+	return &Table{h}, nil
+}
+
+// Close closes the table.
+func (t *Table) Close() { t.handle.Close() }
+
+// Forget deletes the UDP flows that were begun to one of ports. Their next
+// packet begins them anew. It walks the whole flow table.
+func (t *Table) Forget(ports Ports) error {
+	var errs []error
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if _, err := t.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, ports); err != nil {
+			errs = append(errs, fmt.Errorf("conntrack: forget flows: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (p Ports) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	return f.Forward.Protocol == unix.IPPROTO_UDP && p[f.Forward.DstPort]
+}
