@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -47,7 +49,16 @@ func (p Ports) Add(op kstate.Op) {
 }
 
 // Table is the flow table of a network namespace.
-type Table struct{ handle *netlink.Handle }
+type Table struct {
+	handle *netlink.Handle
+
+	mu      sync.Mutex // protects the following
+	pending Ports      // to be forgotten by the timer's next run
+	timer   *time.Timer
+}
+
+// pause is how long changes are gathered before the flow table is walked.
+const pause = 20 * time.Millisecond
 
 // Open opens the table of the calling thread's namespace.
 func Open() (*Table, error) {
@@ -55,11 +66,41 @@ func Open() (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: %w", err)
 	}
-	return &Table{h}, nil
+	return &Table{handle: h, pending: Ports{}}, nil
 }
 
-// Close closes the table.
-func (t *Table) Close() { t.handle.Close() }
+// Changed is told about ops that were applied. Those that change a UDP port's
+// translation have its flows forgotten soon after. A failure to do
+// so costs a client the time its flow takes to end, and is left at that.
+func (t *Table) Changed(ops []kstate.Op) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, op := range ops {
+		t.pending.Add(op)
+	}
+	if len(t.pending) > 0 && t.timer == nil {
+		t.timer = time.AfterFunc(pause, func() { t.flush() })
+	}
+}
+
+// flush forgets what is pending.
+func (t *Table) flush() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ports := t.pending
+	t.pending, t.timer = Ports{}, nil
+	if len(ports) == 0 {
+		return nil
+	}
+	return t.Forget(ports)
+}
+
+// Close does what is pending and closes the table.
+func (t *Table) Close() error {
+	err := t.flush()
+	t.handle.Close()
+	return err
+}
 
 // Forget deletes the UDP flows that were begun to one of ports. Their next
 // packet begins them anew. It walks the whole flow table.

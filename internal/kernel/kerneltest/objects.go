@@ -59,7 +59,6 @@ var objectCases = []testcase{
 			kstate.File{Path: path.Join(s.RunDir, "sandboxes/a/resolv.conf")})
 	}},
 	{"hold", func(s *suite) {
-		s.needHolds()
 		s.comesAndGoes(kstate.Hold{Proto: "tcp", First: 18080, Last: 18080},
 			kstate.Hold{Proto: "udp", Addr: netip.MustParseAddr("127.0.0.1"), First: 18000, Last: 18009},
 			kstate.Hold{Proto: "tcp", Addr: netip.MustParseAddr("::1"), First: 18081, Last: 18081})
@@ -221,19 +220,6 @@ func (s *suite) comesAndGoesOn(base []kstate.Object, objs ...kstate.Object) {
 			s.holds(base...)
 		}
 	}
-}
-
-// needHolds skips the test where the kernel has no way to hold a port.
-func (s *suite) needHolds() {
-	h := kstate.Hold{Proto: "tcp", First: 18099, Last: 18099}
-	err := s.Kernel.Apply(s.Context(), adds(h))
-	if isUnsupported(err) {
-		s.Skip(err)
-	}
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.del(h)
 }
 
 func other(bit string) string {

@@ -142,7 +142,6 @@ var refuseCases = []testcase{
 		s.holds(bridge("slb1", 1), bridge("slb2", 2))
 	}},
 	{"hold of a port that a program listens on", func(s *suite) {
-		s.needHolds()
 		for _, c := range []struct {
 			listen string
 			hold   kstate.Hold
@@ -162,15 +161,7 @@ var refuseCases = []testcase{
 			s.add(c.hold)
 		}
 	}},
-	{"hold of a port that is held", func(s *suite) {
-		s.needHolds()
-		s.add(kstate.Hold{Proto: "tcp", First: 18080, Last: 18089})
-		s.refuses(kernel.ErrInUse, kstate.Hold{Proto: "tcp", First: 18089, Last: 18095})
-		s.refuses(kernel.ErrInUse, kstate.Hold{Proto: "tcp", Addr: netip.MustParseAddr("127.0.0.1"), First: 18085, Last: 18085})
-		s.add(kstate.Hold{Proto: "tcp", First: 18090, Last: 18095})
-	}},
 	{"a program cannot bind a held port", func(s *suite) {
-		s.needHolds()
 		s.add(kstate.Hold{Proto: "tcp", First: 18080, Last: 18081}, kstate.Hold{Proto: "tcp", Addr: netip.MustParseAddr("127.0.0.1"), First: 18090, Last: 18090})
 		for at, free := range map[string]bool{
 			"127.0.0.1:18080": false, "0.0.0.0:18081": false, "[::1]:18080": false, "127.0.0.1:18082": true,

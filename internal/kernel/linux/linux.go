@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/bpf"
+	"github.com/sealane/sealane/internal/kernel/conntrack"
 	"github.com/sealane/sealane/internal/kernel/journal"
 	"github.com/sealane/sealane/internal/kernel/netns"
 	"github.com/sealane/sealane/internal/kernel/nft"
@@ -52,6 +53,7 @@ type Linux struct {
 	parts   []part // all that belong to the host alone
 	kinds   map[kstate.Kind]applier
 	watched []watcher
+	flows   *conntrack.Table
 	closers []func() error
 
 	mu sync.Mutex // one Apply at a time: they would only wait for the kernel's own lock
@@ -90,6 +92,10 @@ func (l *Linux) open(c Config) (err error) {
 		return fmt.Errorf("held ports: %w", err)
 	}
 	l.closers = append(l.closers, holds.Close)
+	if l.flows, err = conntrack.Open(); err != nil {
+		return err
+	}
+	l.closers = append(l.closers, l.flows.Close)
 	settings, texts := sysctl.New(c.Journal, l.host.Do), files{filepath.Join(c.RunDir, "sandboxes")}
 	l.parts = []part{settings, holds, rules, texts}
 	l.watched = []watcher{l.links, rules}
@@ -117,10 +123,12 @@ func (l *Linux) Close() error {
 
 // Apply carries ops out in runs of neighbours that belong to one part: a run of
 // nftables ops is one transaction, one of links, addresses and routes one
-// system call per namespace.
+// system call per namespace. UDP flows whose translation changed are forgotten a
+// moment later.
 func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.flows.Changed(ops)
 	var errs []error
 	for len(ops) > 0 {
 		if err := ctx.Err(); err != nil {

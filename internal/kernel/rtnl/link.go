@@ -121,6 +121,7 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	far.quiet(op, near.far, false)
 	if l.Up {
 		far.add(op, change(near.far, true, true))
+		p.ports = append(p.ports, getDevice("", near.index))
 	}
 	host.devs[l.Name] = near
 	far.devs[l.Peer.Name] = device{name: l.Peer.Name, kind: string(kstate.TypeVeth), index: near.far, planned: true}

@@ -23,8 +23,9 @@ type pass struct {
 	undone map[int]string // by op: journal entry to erase once it is done
 	fresh  map[int]string // by op: journal entry to erase if it fails
 
-	dooming bool // the queues doom something
-	reaped  int  // the reaper's count when the round began
+	ports   []*message // questions about new veths, see askPorts
+	dooming bool       // the queues doom something
+	reaped  int        // the reaper's count when the round began
 }
 
 // space is a namespace during a pass.
@@ -234,9 +235,24 @@ func (p *pass) flush() {
 		}
 		s.queue = nil
 	}
+	p.askPorts()
 	if p.dooming {
 		p.dooming = false
 		p.c.reaper.arm()
+	}
+}
+
+// askPorts asks about near ends whose far end was just set up. They carry
+// packets only when the kernel's link watch has looked at them, which waits for
+// the lock that others may hold for long, and a packet lost meanwhile costs a
+// second of address resolution. Linux 6.8 and later look at once when asked
+// (rtnl_getlink in net/core/rtnetlink.c). The answers are of no interest.
+func (p *pass) askPorts() {
+	const atOnce = 8 // answers are larger than acknowledgements
+	for len(p.ports) > 0 {
+		n := min(atOnce, len(p.ports))
+		p.host().sock.send(p.ports[:n])
+		p.ports = p.ports[n:]
 	}
 }
 

@@ -1,0 +1,142 @@
+package rtnl
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// sealed returns a message as it is sent, as an answer's buffer.
+func sealed(m *message) []byte { m.seal(7, 0); return m.buf }
+
+// body returns a message without its header.
+func body(m *message) []byte { return sealed(m)[unix.SizeofNlMsghdr:] }
+
+func aDevice() *message {
+	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, 9, unix.IFF_UP, 0).
+		str(unix.IFLA_IFNAME, "slv1").u32(unix.IFLA_GROUP, groupOurs).u32(unix.IFLA_MTU, 1400).
+		attr(unix.IFLA_ADDRESS, []byte{2, 0x5e, 0xa1, 0, 0, 1}).u32(unix.IFLA_MASTER, 3).
+		u32(unix.IFLA_LINK, 10).u32(unix.IFLA_LINK_NETNSID, 4).alias("for humans")
+	return m.nest(unix.IFLA_LINKINFO, func() {
+		m.str(unix.IFLA_INFO_KIND, "veth").str(unix.IFLA_INFO_SLAVE_KIND, "bridge")
+		m.nest(unix.IFLA_INFO_SLAVE_DATA, func() { m.u8(unix.IFLA_BRPORT_ISOLATED, 1).u8(unix.IFLA_BRPORT_MODE, 1) })
+	})
+}
+
+func TestDeviceRoundTrip(t *testing.T) {
+	want := device{
+		index: 9, name: "slv1", kind: "veth", group: groupOurs, mtu: 1400, mac: "02:5e:a1:00:00:01", up: true,
+		master: 3, far: 10, nsid: 4, alias: "for humans", isolated: true, hairpin: true,
+	}
+	if got := parseDevice(body(aDevice())); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// What another kind of master keeps about its port has other numbers.
+func TestPortOfABond(t *testing.T) {
+	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, 9, 0, 0)
+	m.nest(unix.IFLA_LINKINFO, func() {
+		m.str(unix.IFLA_INFO_SLAVE_KIND, "bond")
+		m.nest(unix.IFLA_INFO_SLAVE_DATA, func() { m.u8(unix.IFLA_BRPORT_MODE, 1) })
+	})
+	if d := parseDevice(body(m)); d.hairpin || d.isolated {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestAddressRoundTrip(t *testing.T) {
+	for _, s := range []string{"10.0.0.2/24", "192.0.2.1/32", "2001:db8::2/64", "fe80::1/10"} {
+		p := netip.MustParsePrefix(s)
+		got, ok := parseAddress(body(addrMessage(newMessage(unix.RTM_NEWADDR, 0), p, 5)))
+		if !ok || got.prefix != p || got.index != 5 {
+			t.Errorf("%s: %+v, %v", s, got, ok)
+		}
+	}
+}
+
+func TestRouteRoundTrip(t *testing.T) {
+	for _, r := range []kstate.Route{
+		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.0.0.1")},
+		{Dst: netip.MustParsePrefix("10.1.0.0/16")},
+		{Dst: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fe80::1")},
+		{Dst: netip.MustParsePrefix("2001:db8::/32")},
+	} {
+		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, 5)))
+		if want := (route{r.Dst, r.Via, 5, protocol}); !ok || got != want {
+			t.Errorf("%+v, %v; want %+v", got, ok, want)
+		}
+	}
+}
+
+func TestBroadcast(t *testing.T) {
+	for s, want := range map[string][]byte{
+		"10.0.0.2/24": {10, 0, 0, 255}, "10.0.5.2/22": {10, 0, 7, 255}, "10.0.0.1/30": {10, 0, 0, 3}, "10.9.9.9/0": {255, 255, 255, 255},
+	} {
+		if got := broadcast(netip.MustParsePrefix(s)); !bytes.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", s, got, want)
+		}
+	}
+}
+
+func TestOwnPorts(t *testing.T) {
+	p := newPorts()
+	for id, own := range map[uint32]bool{
+		p.base: true, p.base | 255: true, p.base + 256: false, p.base - 1: false, 0: false, uint32(unix.Getpid()): false, 1 << 31: false,
+	} {
+		if p.own(id) != own {
+			t.Errorf("%#x: own is %v", id, !own)
+		}
+	}
+}
+
+func TestRefusal(t *testing.T) {
+	tlv := newMessage(0, 0).str(unix.NLMSGERR_ATTR_MSG, "no such thing")
+	text := tlv.buf[unix.SizeofNlMsghdr:]
+	errno := native.AppendUint32(nil, ^uint32(unix.EEXIST)+1)
+	request := sealed(newMessage(unix.RTM_NEWLINK, 0).link(0, 1, 0, 0))
+	capped := bytes.Join([][]byte{errno, request[:unix.SizeofNlMsghdr], text}, nil)
+	whole := bytes.Join([][]byte{errno, request, text}, nil)
+	for name, err := range map[string]error{
+		"capped": answer(header{typ: unix.NLMSG_ERROR, flags: unix.NLM_F_ACK_TLVS | unix.NLM_F_CAPPED}, capped),
+		"whole":  answer(header{typ: unix.NLMSG_ERROR, flags: unix.NLM_F_ACK_TLVS}, whole),
+	} {
+		if err == nil || err.Error() != "no such thing (file exists)" || !errors.Is(err, kernel.ErrInUse) || !errors.Is(err, unix.EEXIST) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := answer(header{typ: unix.NLMSG_ERROR}, make([]byte, 20)); err != nil {
+		t.Errorf("success: %v", err)
+	}
+}
+
+// FuzzMessages feeds the parsers what no kernel sends: they must not panic.
+func FuzzMessages(f *testing.F) {
+	f.Add(sealed(aDevice()))
+	f.Add(sealed(addrMessage(newMessage(unix.RTM_NEWADDR, 0), netip.MustParsePrefix("2001:db8::2/64"), 5)))
+	f.Add(sealed(newMessage(unix.RTM_NEWROUTE, 0).route(unix.AF_INET, 24, 2, 0, unix.RTN_UNICAST).
+		attr(unix.RTA_MULTIPATH, []byte{16, 0, 0, 0, 5, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 1})))
+	f.Add([]byte{16, 0, 0, 0, 2, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0})
+	c := &Conn{ports: newPorts(), recent: newRecent()}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n := 0
+		_ = messages(b, func(h header, body []byte) error {
+			n += unix.SizeofNlMsghdr + len(body)
+			c.judge(h, body)
+			answer(h, body)
+			parseDevice(body)
+			parseAddress(body)
+			parseRoute(body)
+			return nil
+		})
+		if n > len(b) {
+			t.Errorf("%d bytes of messages in %d", n, len(b))
+		}
+	})
+}
