@@ -28,6 +28,8 @@ func help(c *cobra.Command, _ []string) {
 	if c.Example != "" {
 		fmt.Fprintf(w, "\nExamples:\n%s\n", strings.Trim(c.Example, "\n"))
 	}
+	c.InitDefaultHelpFlag()
+	c.Flags().Lookup("help").Hidden = true // whoever reads this knows it
 	if flags := c.LocalFlags(); flags.HasAvailableFlags() && !c.DisableFlagParsing {
 		fmt.Fprintf(w, "\nFlags:\n%s", flags.FlagUsages())
 	}

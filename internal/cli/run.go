@@ -52,7 +52,7 @@ free host port.`,
 			return r.run(c.Context(), spec)
 		},
 	}
-	c.Flags().SetInterspersed(false)
+	c.Flags().SetInterspersed(false) // the command's flags are its own
 	c.Flags().SetNormalizeFunc(dockerNames)
 	f.register(c.Flags())
 	return c

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/kernel/process"
@@ -30,6 +32,13 @@ type runner struct {
 	env    []string
 	dir    string
 }
+
+// Files in a sandbox's directory: what a detached command printed, and how a
+// command ended, for the daemon.
+const (
+	outputName = "output"
+	exitName   = "exit"
+)
 
 func (r *runner) run(ctx context.Context, spec api.SandboxSpec) error {
 	if len(spec.Command) == 0 {
@@ -67,7 +76,7 @@ func (r *runner) background(ctx context.Context, sb api.Sandbox, where process.S
 	if err := os.MkdirAll(sb.Dir, 0o755); err != nil {
 		return r.abandon(ctx, sb, err)
 	}
-	pid, start, err := process.Detach(where, filepath.Join(sb.Dir, "output"), filepath.Join(sb.Dir, "exit"))
+	pid, start, err := process.Detach(where, filepath.Join(sb.Dir, outputName), filepath.Join(sb.Dir, exitName))
 	if err != nil {
 		return r.abandon(ctx, sb, err)
 	}
@@ -87,9 +96,28 @@ func (r *runner) foreground(ctx context.Context, sb api.Sandbox, where process.S
 	}
 	err = r.client.SetExit(ctx, sb.ID, api.Ended{Code: status.Code, Signal: status.Signal})
 	if err != nil && model.KindOf(err) != model.NotFound {
-		fmt.Fprintln(r.Err, "sealane: run: the command has ended, but the daemon does not know:", err)
+		if leaveExit(sb.Dir, status) != nil {
+			fmt.Fprintln(r.Err, "sealane: run: the command has ended, but the daemon does not know:", err)
+		}
 	}
 	return ended(status)
+}
+
+// leaveExit leaves the end of a command for a daemon that is away, where a
+// supervisor would.
+func leaveExit(dir string, s process.Status) error {
+	data, err := json.Marshal(process.Exit{Code: s.Code, Signal: s.Signal, At: time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file := filepath.Join(dir, exitName)
+	if err := os.WriteFile(file+".new", data, 0o640); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
 }
 
 // abandon removes a sandbox whose command did not start, because of cause.

@@ -34,6 +34,7 @@ func (idle) Kill(*model.Process, string) error               { return nil }
 type host struct {
 	kernel *fake.Kernel
 	api    http.Handler
+	engine *engine.Engine
 	runDir string
 }
 
@@ -54,7 +55,7 @@ func newHost(t testing.TB) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close(); s.Close() })
-	return &host{k, server.New(e, server.Info{Version: "1.2.3", RunDir: filepath.Join(dir, "run")}, log), filepath.Join(dir, "run")}
+	return &host{k, server.New(e, server.Info{Version: "1.2.3", RunDir: filepath.Join(dir, "run")}, log), e, filepath.Join(dir, "run")}
 }
 
 // do sends a request and returns the status and the body.

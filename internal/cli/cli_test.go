@@ -1,0 +1,252 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealane/sealane/internal/api/server"
+	"github.com/sealane/sealane/internal/cli"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kernel/fake"
+	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/store"
+)
+
+// idle are processes that run until somebody kills them.
+type idle struct{}
+
+func (idle) Alive(model.Process) bool                        { return true }
+func (idle) Wait(ctx context.Context, _ model.Process) error { <-ctx.Done(); return ctx.Err() }
+func (idle) Kill(*model.Process, string) error               { return nil }
+
+// daemon serves the API of an engine over a kernel in memory, and points
+// SEALANE_SOCKET at it.
+func daemon(t *testing.T) *fake.Kernel {
+	t.Helper()
+	k, _ := stoppable(t)
+	return k
+}
+
+func stoppable(t *testing.T) (k *fake.Kernel, stop func()) {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := store.Open(filepath.Join(dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k = fake.New(&journal.Memory{})
+	log := slog.New(slog.DiscardHandler)
+	e := engine.New(engine.Config{
+		Kernel: k, Store: s, Processes: idle{}, Host: func() engine.Host { return engine.Host{} },
+		RunDir: dir, Now: time.Now, Log: log,
+	})
+	if err := e.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: server.New(e, server.Info{Version: "1.2.3", RunDir: dir}, log)}
+	go srv.Serve(l)
+	stop = sync.OnceFunc(func() { srv.Close(); e.Close(); s.Close() })
+	t.Cleanup(stop)
+	t.Setenv("SEALANE_SOCKET", socket)
+	return k, stop
+}
+
+// result is what a command line leaves.
+type result struct {
+	status   int
+	out, err string
+}
+
+func sealane(stdin string, args ...string) result {
+	var out, errs bytes.Buffer
+	status := cli.Run(context.Background(), cli.Console{In: strings.NewReader(stdin), Out: &out, Err: &errs}, "1.2.3", args)
+	return result{status, out.String(), errs.String()}
+}
+
+// IDs and ages differ from run to run, and with them the widths of columns.
+var (
+	idRE    = regexp.MustCompile(`\b[0-9a-f]{12}\b`)
+	spaceRE = regexp.MustCompile(` {2,}`)
+)
+
+func steady(s string) string {
+	return strings.TrimSpace(spaceRE.ReplaceAllString(idRE.ReplaceAllString(s, "ID"), "  "))
+}
+
+// TestCommands is one long use of the command line.
+func TestCommands(t *testing.T) {
+	k := daemon(t)
+	k.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/vm", Inode: 77}})
+	for _, c := range []struct {
+		args   string // fields; _ stands for a space
+		status int
+		out    string // of standard error if status is not 0
+	}{
+		{"network ls", 0, "ID  NAME  DRIVER  SUBNETS  ENDPOINTS  STATUS\nID  bridge  bridge  172.17.0.0/16  0  ready\nhost  host  host  -  0  ready\nnone  none  null  -  0  ready"},
+		{"network create --subnet 10.9.0.0/24 --aux-address a=10.9.0.2 -o icc=false --label x --internal app", 0, "ID"},
+		{"network create app", 1, "sealane: network app: create: the name is taken (by network ID, driver bridge)"},
+		{"network create --subnet 10.0.0.1/8 b", 2, "sealane: network b: create: subnet 10.0.0.1/8: host bits are set, should be 10.0.0.0/8"},
+		{"network create --subnet x b", 2, `sealane: network create: --subnet "x": want ADDRESS/BITS, as 10.1.0.0/16`},
+		{"network create -o x=y b", 2, `sealane: network b: create: option "x": not known to driver bridge, which knows icc, masquerade, mtu, name`},
+		{"network create --ipv4=false b", 2, "sealane: network b: create: no subnet: both address families are off"},
+		{"network inspect --format {{.Name}}:{{.Internal}}:{{index_.Options_\"icc\"}}:{{json_.Labels}} app", 0, `app:true:false:{"x":""}`},
+		{"run --name web -p 8080:80 --network-alias www", 0, "ID"},
+		{"run --name web", 125, "sealane: sandbox web: create: the name is taken by sandbox ID"},
+		{"run --network nope", 125, "sealane: network nope: create: no such network (sealane network ls shows those there are)"},
+		{"run --dns x", 125, `sealane: sandbox (new): create: dns "x": want an IP address`},
+		{"ps", 0, "ID  NAME  STATUS  NETWORKS  PORTS  COMMAND\nID  web  running 0s  bridge=172.17.0.2  8080->80/tcp  -"},
+		{"ps -q", 0, "ID"},
+		{"network connect --ip 10.9.0.9 --ifname app0 app web", 0, ""},
+		{"network connect app web", 1, "sealane: network app: connect web: network app: is connected already"},
+		{"network connect -p x app web", 2, `sealane: network connect: port "x": container port "x": want a number from 1 to 65535, or FIRST-LAST`},
+		{"inspect --format {{range_.Endpoints}}{{.IfName}}={{.Network}}_{{end}} web", 0, "eth0=bridge app0=app"},
+		{"network disconnect app web", 0, ""},
+		{"network disconnect app web", 1, "sealane: network app: disconnect web: sandbox web is not on it"},
+		{"network disconnect -f app web", 0, ""},
+		{"network connect bridge netns:/run/netns/vm", 0, ""},
+		{"network connect bridge netns:/run/netns/nope", 1, "sealane: network bridge: connect netns:/run/netns/nope: /run/netns/nope: not a network namespace (want a path like /run/netns/NAME or /proc/PID/ns/net)"},
+		{"port add web 127.0.0.1:90:90/udp 8000-8001:80-81", 0, "127.0.0.1:90->90/udp\n8000-8001->80-81/tcp"},
+		{"port rm web 80", 0, ""},
+		{"port rm web 80", 1, "sealane: sandbox web: unpublish: port 80/tcp is not published"},
+		{"port ls", 0, "SANDBOX  PORT\nweb  127.0.0.1:90->90/udp\nweb  8000-8001->80-81/tcp"},
+		{"port ls --format {{.Sandbox}}_{{.HostPort}} web", 0, "web 90\nweb 8000"},
+		{"network rm app bridge nope", 1, "sealane: network bridge: remove: is built in and stays\nsealane: network nope: remove: no such network (sealane network ls shows those there are)"},
+		{"inspect nope", 1, "sealane: sandbox nope: find: no such sandbox (sealane ps -a shows those there are)"},
+		{"rm web netns:/run/netns/vm", 0, "web\nnetns:/run/netns/vm"},
+		{"ps -a -o json", 0, "[]"},
+		{"network prune", 0, ""},
+		{"diff", 0, ""},
+		{"version", 0, "sealane 1.2.3, api v1"},
+	} {
+		var args []string
+		for f := range strings.FieldsSeq(c.args) {
+			args = append(args, strings.ReplaceAll(f, "_", " "))
+		}
+		got := sealane("", args...)
+		text := got.out
+		if c.status != 0 {
+			text = got.err
+		}
+		if got.status != c.status || steady(text) != c.out {
+			t.Errorf("sealane %s\n got %d %s\nwant %d %s", c.args, got.status, steady(got.out+got.err), c.status, c.out)
+		}
+	}
+}
+
+func TestDeclarations(t *testing.T) {
+	daemon(t)
+	yml := "networks:\n- name: d\n  options: {mtu: 1400}\n"
+	plan := sealane(yml, "plan", "-f", "-")
+	if plan.status != 0 || !strings.HasPrefix(plan.out, "+ link ") {
+		t.Errorf("plan: %+v", plan)
+	}
+	file := filepath.Join(t.TempDir(), "d.json")
+	if err := os.WriteFile(file, []byte(`{"networks":[{"name":"d","options":{"mtu":"1400"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := sealane("", "apply", "-f", file); got.status != 0 || strings.Count(got.out, "\n") != strings.Count(plan.out, "\n") {
+		t.Errorf("apply: %+v", got)
+	}
+	if got := sealane(yml, "apply", "-f", "-"); got != (result{}) {
+		t.Errorf("apply again: %+v", got)
+	}
+	if got := sealane("networks: 1", "apply", "-f", "-"); got.status != 2 || got.err != "sealane: request body: line 1: networks: want a list\n" {
+		t.Errorf("a bad file: %+v", got)
+	}
+	if got := sealane("", "apply", "-f", "/nope"); got.status != 1 || got.err != "sealane: open /nope: no such file or directory\n" {
+		t.Errorf("no file: %+v", got)
+	}
+}
+
+// TestUsage needs no daemon: what is wrong with it is seen before.
+func TestUsage(t *testing.T) {
+	t.Setenv("SEALANE_SOCKET", "/nonexistent/s")
+	for args, want := range map[string]string{
+		"netwrok ls":                   "netwrok: no such command (did you mean network?)",
+		"network crate x":              "network crate: no such command (did you mean create?)",
+		"help network foo":             "network foo: no such command",
+		"__complete ru":                "__complete: no such command",
+		"completion bash":              "completion: no such command",
+		"--socket x nope":              "nope: no such command",
+		"ps --al":                      "ps: no such flag: --al (did you mean --all?)",
+		"ps -z":                        "ps: no such flag: 'z' in -z",
+		"ps x":                         "ps: want no arguments",
+		"ps -o yaml":                   "ps: -o yaml: want json",
+		"ps -o json --format x":        "ps: -o and --format: want one of them",
+		"ps --format {{":               "ps: --format: :1: unclosed action",
+		"rm":                           "rm: want REF…",
+		"network create":               "network create: want [FLAGS] NAME",
+		"network create --ipv6=x a":    `network create: invalid argument "x" for "--ipv6" flag: strconv.ParseBool: parsing "x": invalid syntax`,
+		"network connect a":            "network connect: want [FLAGS] NETWORK REF",
+		"plan":                         "plan: want -f FILE",
+		"port add web":                 "port add: want REF PORT…",
+		"network create --gateway x a": `network create: --gateway "x": want an IP address`,
+	} {
+		if got := sealane("", strings.Fields(args)...); got.status != 2 || got.err != "sealane: "+want+"\n" || got.out != "" {
+			t.Errorf("sealane %s: %+v\nwant %s", args, got, want)
+		}
+	}
+	for args, want := range map[string]string{
+		"run --nmae x":       "run: no such flag: --nmae (did you mean --name?)",
+		"run -p x":           `run: port "x": container port "x": want a number from 1 to 65535, or FIRST-LAST`,
+		"run -e =x ls":       `run: -e "=x": want KEY=VALUE or KEY`,
+		"exec":               "exec: want REF [--] CMD [ARG…]",
+		"exec web --":        "exec: want REF -- CMD [ARG…]",
+		"exec pid:x ls":      "exec: pid:x: want a process number",
+		"exec netns:/no ls":  "/no: open network namespace: no such file or directory",
+		"exec web ls":        `no daemon at /nonexistent/s: start one with "sealane daemon"`,
+		"run --socket /y ls": `no daemon at /y: start one with "sealane daemon"`,
+	} {
+		if got := sealane("", strings.Fields(args)...); got.status != 125 || got.err != "sealane: "+want+"\n" || got.out != "" {
+			t.Errorf("sealane %s: %+v\nwant %s", args, got, want)
+		}
+	}
+	if got := sealane("", "rm", ""); got.status != 2 || got.err != "sealane: rm: an argument is empty: want REF…\n" {
+		t.Errorf("an empty reference: %+v", got)
+	}
+	if got := sealane("", "ps"); got.status != 1 || got.err != "sealane: no daemon at /nonexistent/s: start one with \"sealane daemon\"\n" {
+		t.Errorf("no daemon: %+v", got)
+	}
+}
+
+// TestHelp: every command has a page that begins with its form and one
+// sentence, and fits a terminal.
+func TestHelp(t *testing.T) {
+	for _, args := range []string{"", "run", "exec", "ps", "rm", "inspect", "network", "network create", "network ls", "network inspect", "network rm",
+		"network prune", "network connect", "network disconnect", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "version"} {
+		page := sealane("", append(strings.Fields(args), "--help")...)
+		form := strings.TrimSpace("Usage: sealane " + args)
+		if page.status != 0 || page.err != "" || !strings.HasPrefix(page.out, form) {
+			t.Errorf("%s: %+v", args, page)
+		}
+		for line := range strings.Lines(page.out) {
+			if len([]rune(line)) > 121 {
+				t.Errorf("%s: a line of %d characters: %s", args, len([]rune(line)), line)
+			}
+		}
+		again := sealane("", append([]string{"help"}, strings.Fields(args)...)...)
+		if again != page {
+			t.Errorf("help %s: another page: %+v", args, again)
+		}
+	}
+	if bare, page := sealane(""), sealane("", "help"); bare != page || !strings.Contains(page.out, "  network ") {
+		t.Errorf("without arguments: %+v", bare)
+	}
+}

@@ -1,0 +1,272 @@
+package cli
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
+)
+
+func TestParseSpec(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want api.EndpointSpec
+		err  string
+	}{
+		{"app", api.EndpointSpec{Network: "app"}, ""},
+		{"container:web", api.EndpointSpec{Network: "container:web"}, ""},
+		{"name=app", api.EndpointSpec{Network: "app"}, ""},
+		{"name=app,ip=10.0.0.2,ip6=fd00::2,alias=a,alias=b,mac-address=02:42:0a:00:00:02,ifname=net0,gw-priority=-3",
+			api.EndpointSpec{Network: "app", EndpointOptions: api.EndpointOptions{IP: "10.0.0.2", IP6: "fd00::2", Aliases: []string{"a", "b"},
+				MAC: "02:42:0a:00:00:02", IfName: "net0", GwPriority: -3}}, ""},
+		{"", api.EndpointSpec{}, "want a network's name"},
+		{"a b", api.EndpointSpec{}, "want a network's name"},
+		{"container:", api.EndpointSpec{}, "want container:REF"},
+		{"ip=10.0.0.2", api.EndpointSpec{}, "name=: "},
+		{"name=app,", api.EndpointSpec{}, `"": want KEY=VALUE`},
+		{"name=app,ip=", api.EndpointSpec{}, `"ip=": want KEY=VALUE`},
+		{"name=app,name=b", api.EndpointSpec{}, "name: is there twice"},
+		{"name=app,pi=1", api.EndpointSpec{}, `key "pi": not known (known: alias, gw-priority, ifname, ip, ip6, mac-address, name)`},
+		{"name=app,gw-priority=x", api.EndpointSpec{}, `gw-priority "x": want a number`},
+		{"name=host,ip=10.0.0.2", api.EndpointSpec{}, "host takes no settings"},
+	} {
+		got, err := parseSpec(c.text)
+		checkParse(t, c.text, got, c.want, err, c.err)
+	}
+}
+
+// checkParse compares a result, or an error that has to contain a text and be
+// one line.
+func checkParse(t *testing.T, text string, got, want any, err error, wantErr string) {
+	t.Helper()
+	switch {
+	case (err != nil) != (wantErr != ""):
+		t.Errorf("%s: error %v, want %q", text, err, wantErr)
+	case err != nil:
+		if !strings.Contains(err.Error(), wantErr) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error %q, want …%s…", text, err, wantErr)
+		}
+	default:
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+}
+
+// FuzzSpec: what parses can be written again, and is the same then.
+func FuzzSpec(f *testing.F) {
+	for _, s := range []string{"app", "host", "container:x", "name=a,ip=1.2.3.4,alias=b,alias=c", "name=a,gw-priority=-1,ifname=i,mac-address=m,ip6=::1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ep, err := parseSpec(text)
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Fatalf("%q: %q", text, err)
+			}
+			return
+		}
+		again, err := parseSpec(specText(ep))
+		if err != nil || !cmp.Equal(ep, again) {
+			t.Fatalf("%q: %+v, then %+v, %v", text, ep, again, err)
+		}
+	})
+}
+
+func specText(ep api.EndpointSpec) string {
+	if strings.HasPrefix(ep.Network, containerPrefix) {
+		return ep.Network
+	}
+	parts := []string{"name=" + ep.Network}
+	for _, kv := range [][2]string{{"ip", ep.IP}, {"ip6", ep.IP6}, {"mac-address", ep.MAC}, {"ifname", ep.IfName}} {
+		if kv[1] != "" {
+			parts = append(parts, kv[0]+"="+kv[1])
+		}
+	}
+	for _, a := range ep.Aliases {
+		parts = append(parts, "alias="+a)
+	}
+	if ep.GwPriority != 0 {
+		parts = append(parts, "gw-priority="+strconv.Itoa(ep.GwPriority))
+	}
+	return strings.Join(parts, ",")
+}
+
+func TestParsePlace(t *testing.T) {
+	for _, c := range []struct {
+		specs []string
+		mode  model.Mode
+		donor string
+		nets  int
+		err   string
+	}{
+		{nil, model.ModeOwn, "", 1, ""},
+		{[]string{"app", "name=back,ip=10.0.0.2"}, model.ModeOwn, "", 2, ""},
+		{[]string{"host"}, model.ModeHost, "", 0, ""},
+		{[]string{"name=host"}, model.ModeHost, "", 0, ""},
+		{[]string{"none"}, model.ModeOwn, "", 0, ""},
+		{[]string{"container:web"}, model.ModeShared, "web", 0, ""},
+		{[]string{"host", "app"}, "", "", 0, "network host: cannot be combined"},
+		{[]string{"app", "none"}, "", "", 0, "network none: cannot be combined"},
+		{[]string{"app", "container:x"}, "", "", 0, "network container:x: cannot be combined"},
+	} {
+		p, err := parsePlace(c.specs)
+		checkParse(t, strings.Join(c.specs, " "), []any{p.mode, p.donor, len(p.networks)}, []any{c.mode, c.donor, c.nets}, err, c.err)
+	}
+}
+
+func TestParsePublish(t *testing.T) {
+	for _, c := range []struct{ text, want, err string }{
+		{"80", "80", ""},
+		{"127.0.0.1:8080-8081:80-81/udp", "127.0.0.1:8080-8081:80-81/udp", ""},
+		{"published=8080,target=80", "8080:80", ""},
+		{"target=80,protocol=udp", "80/udp", ""},
+		{"published=8080,target=80,host-ip=::1,protocol=tcp", "[::1]:8080:80/tcp", ""},
+		{"target=80,host-ip=192.0.2.1", "192.0.2.1::80", ""},
+		{"x", "", `port "x": container port "x"`},
+		{"80/sctp", "", "want tcp or udp"},
+		{"published=80", "", "target: missing"},
+		{"target=80,mode=ingress", "", `key "mode": not known (known: published, target, protocol, host-ip)`},
+		{"target=80,target=81", "", "target: is there twice"},
+		{"target=80,", "", "want KEY=VALUE"},
+	} {
+		got, err := parsePublish([]string{c.text})
+		checkParse(t, c.text, strings.Join(got, " "), c.want, err, c.err)
+	}
+}
+
+func TestParseHosts(t *testing.T) {
+	for _, c := range []struct{ text, name, addr, err string }{
+		{"db:10.0.0.1", "db", "10.0.0.1", ""},
+		{"db=10.0.0.1", "db", "10.0.0.1", ""},
+		{"db:fd00::1", "db", "fd00::1", ""},
+		{"db:[fd00::1]", "db", "fd00::1", ""},
+		{"db", "", "", "want NAME:ADDRESS"},
+		{":10.0.0.1", "", "", "want NAME:ADDRESS"},
+		{"db:x", "", "", `"x" is not an IP address`},
+	} {
+		got, err := parseHosts([]string{c.text})
+		checkParse(t, c.text, got, []api.HostEntry{{Name: c.name, Address: c.addr}}, err, c.err)
+	}
+}
+
+func TestGroupSubnets(t *testing.T) {
+	for _, c := range []struct {
+		flags subnetFlags
+		want  []api.SubnetSpec
+		err   string
+	}{
+		{subnetFlags{}, nil, ""},
+		{subnetFlags{
+			subnets:  []string{"10.1.0.0/16", "fd00:1::/64"},
+			gateways: []string{"fd00:1::9", "10.1.0.9"},
+			ranges:   []string{"10.1.4.0/24"},
+			aux:      []string{"a=10.1.0.2", "b=fd00:1::2", "c=10.1.0.3"},
+		}, []api.SubnetSpec{
+			{Prefix: "10.1.0.0/16", Gateway: "10.1.0.9", Range: "10.1.4.0/24", Aux: map[string]string{"a": "10.1.0.2", "c": "10.1.0.3"}},
+			{Prefix: "fd00:1::/64", Gateway: "fd00:1::9", Aux: map[string]string{"b": "fd00:1::2"}},
+		}, ""},
+		{subnetFlags{subnets: []string{"10.1.0.0"}}, nil, `--subnet "10.1.0.0": want ADDRESS/BITS`},
+		{subnetFlags{gateways: []string{"10.1.0.1"}}, nil, "--gateway 10.1.0.1: is in no --subnet"},
+		{subnetFlags{subnets: []string{"10.1.0.0/16"}, gateways: []string{"10.1.0.1", "10.1.0.2"}}, nil, "subnet 10.1.0.0/16 has 10.1.0.1 already"},
+		{subnetFlags{subnets: []string{"10.1.0.0/16"}, gateways: []string{"x"}}, nil, `--gateway "x": want an IP address`},
+		{subnetFlags{subnets: []string{"10.1.0.0/16"}, ranges: []string{"10.2.0.0/24"}}, nil, "--ip-range 10.2.0.0/24: is in no --subnet"},
+		{subnetFlags{subnets: []string{"10.1.0.0/16"}, ranges: []string{"10.1.0.0/24", "10.1.1.0/24"}}, nil, "has 10.1.0.0/24 already"},
+		{subnetFlags{subnets: []string{"10.1.0.0/16"}, aux: []string{"10.1.0.2"}}, nil, "want NAME=ADDRESS"},
+		{subnetFlags{subnets: []string{"10.1.0.0/16"}, aux: []string{"=10.1.0.2"}}, nil, "want NAME=ADDRESS"},
+		{subnetFlags{subnets: []string{"10.1.0.0/16"}, aux: []string{"a=10.1.0.2", "a=10.1.0.3"}}, nil, "a is 10.1.0.2 already"},
+	} {
+		got, err := c.flags.group()
+		checkParse(t, strings.Join(c.flags.subnets, " "), got, c.want, err, c.err)
+	}
+}
+
+func TestRunSpec(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want api.SandboxSpec
+		err  string
+	}{
+		{"", api.SandboxSpec{Mode: "own", Command: []string{}, Networks: []api.EndpointSpec{{Network: "bridge"}}}, ""},
+		{"--rm --name web -p 8080:80 -P --expose 81 --hostname h --domainname d --dns 192.0.2.1 --dns-search s --dns-opt ndots:2 --add-host x:10.0.0.1 --sysctl net.a=1=2 nginx -g x",
+			api.SandboxSpec{Name: "web", Mode: "own", Networks: []api.EndpointSpec{{Network: "bridge"}}, Ports: []string{"8080:80"}, PublishAll: true,
+				Expose: []string{"81"}, Hostname: "h", Domain: "d", DNS: api.DNS{Servers: []string{"192.0.2.1"}, Search: []string{"s"}, Options: []string{"ndots:2"}},
+				Hosts: []api.HostEntry{{Name: "x", Address: "10.0.0.1"}}, Sysctls: map[string]string{"net.a": "1=2"}, Command: []string{"nginx", "-g", "x"}, AutoRemove: true}, ""},
+		{"--net app --network name=back,ip=10.0.0.3 --ip 10.0.0.2 --ip6 fd00::2 --mac-address m --net-alias a --network-alias b -- ls -- -l",
+			api.SandboxSpec{Mode: "own", Command: []string{"ls", "--", "-l"}, Networks: []api.EndpointSpec{
+				{Network: "app", EndpointOptions: api.EndpointOptions{IP: "10.0.0.2", IP6: "fd00::2", MAC: "m", Aliases: []string{"a", "b"}}},
+				{Network: "back", EndpointOptions: api.EndpointOptions{IP: "10.0.0.3"}}}}, ""},
+		{"--network host ls", api.SandboxSpec{Mode: "host", Command: []string{"ls"}}, ""},
+		{"--network container:web ls", api.SandboxSpec{Mode: "shared", Donor: "web", Command: []string{"ls"}}, ""},
+		{"--network none", api.SandboxSpec{Mode: "own", Command: []string{}}, ""},
+		{"--network host", api.SandboxSpec{}, "there is no namespace to hold"},
+		{"--network none --ip 10.0.0.2 ls", api.SandboxSpec{}, "--ip: there is no network"},
+		{"--network host --network-alias a ls", api.SandboxSpec{}, "--network-alias: there is no network"},
+		{"--network name=a,ip=10.0.0.2 --ip 10.0.0.3 ls", api.SandboxSpec{}, "--ip: network a has one already"},
+		{"-p x", api.SandboxSpec{}, `port "x"`},
+		{"--sysctl x", api.SandboxSpec{}, `--sysctl "x": want KEY=VALUE`},
+		{"--add-host x", api.SandboxSpec{}, "want NAME:ADDRESS"},
+	} {
+		var f runFlags
+		set := pflag.NewFlagSet("run", pflag.ContinueOnError)
+		set.SetInterspersed(false)
+		set.SetNormalizeFunc(dockerNames)
+		f.register(set)
+		if err := set.Parse(strings.Fields(c.args)); err != nil {
+			t.Errorf("%s: %v", c.args, err)
+			continue
+		}
+		got, err := f.spec(set.Args())
+		checkParse(t, c.args, got, c.want, err, c.err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Setenv("SEALANE_TEST_A", "ours")
+	t.Setenv("SEALANE_TEST_B", "ours")
+	env, err := environment([]string{"SEALANE_TEST_A=theirs", "SEALANE_TEST_B", "SEALANE_TEST_NONE", "SEALANE_TEST_C=x=y"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "SEALANE_TEST") {
+			got = append(got, kv)
+		}
+	}
+	want := []string{"SEALANE_TEST_B=ours", "SEALANE_TEST_A=theirs", "SEALANE_TEST_C=x=y"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := environment([]string{"=x"}); err == nil {
+		t.Error("a variable without a name")
+	}
+}
+
+func TestSuggest(t *testing.T) {
+	names := []string{"network", "name", "ps", "rm", "run"}
+	for word, want := range map[string]string{
+		"netwrok": " (did you mean --network?)", "nmae": " (did you mean --name?)", "net": " (did you mean --network?)",
+		"rn": " (did you mean --rm?)", "xyzzy": "", "": "",
+	} {
+		if got := suggest(word, names, "--"); got != want {
+			t.Errorf("%s: %q, want %q", word, got, want)
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"abc", "", 3}, {"", "abc", 3}, {"kitten", "sitting", 3}, {"ps", "ps", 0}} {
+		if got := distance(c.a, c.b); got != c.want {
+			t.Errorf("%s, %s: %d", c.a, c.b, got)
+		}
+	}
+}
