@@ -38,7 +38,7 @@ work, 126 that the command cannot be executed, 127 that it is not there.`,
 				return err
 			}
 			where.Args = command
-			status, err := process.Run(c.Context(), where, process.Stdio{})
+			status, err := process.Run(c.Context(), where, process.Stdio{}, nil)
 			if err != nil {
 				return err
 			}

@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -90,7 +88,11 @@ func (r *runner) background(ctx context.Context, sb api.Sandbox, where process.S
 
 // foreground stays with the command and ends as it does.
 func (r *runner) foreground(ctx context.Context, sb api.Sandbox, where process.Spec) error {
-	status, err := process.Run(ctx, where, process.Stdio{})
+	status, err := process.Run(ctx, where, process.Stdio{}, func(pid int, start uint64) {
+		// Until now we stood for the command ourselves; should this fail, we
+		// go on doing so.
+		_ = r.client.SetProcess(ctx, sb.ID, api.Process{PID: pid, Start: start})
+	})
 	if err != nil {
 		return r.abandon(ctx, sb, err)
 	}
@@ -195,16 +197,6 @@ func needRoot(what string) error {
 
 // ownProcess names this process so that nobody can take its place.
 func ownProcess() (api.Process, error) {
-	data, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		return api.Process{}, err
-	}
-	// The name in field 2 may hold anything but ends with the last parenthesis;
-	// field 22 is the start time (proc_pid_stat(5)).
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-	if len(fields) < 20 {
-		return api.Process{}, fmt.Errorf("/proc/self/stat: %d fields", len(fields))
-	}
-	start, err := strconv.ParseUint(string(fields[22-3]), 10, 64)
-	return api.Process{PID: os.Getpid(), Start: start}, err
+	pid, start, err := process.Self()
+	return api.Process{PID: pid, Start: start}, err
 }

@@ -39,7 +39,7 @@ func client(order string) int {
 		fmt.Println(pid, start)
 		return 0
 	}
-	status, err := Run(context.Background(), j.Spec, Stdio{})
+	status, err := Run(context.Background(), j.Spec, Stdio{}, nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}

@@ -79,8 +79,9 @@ func failed(format string, args ...any) *Error {
 // Status too.
 //
 // Run takes the process's signals while it runs, so ctx should not stand for
-// one. When ctx is done the command gets SIGTERM.
-func Run(ctx context.Context, spec Spec, stdio Stdio) (Status, error) {
+// one. When ctx is done the command gets SIGTERM. Started, if not nil, is told
+// which process the command is.
+func Run(ctx context.Context, spec Spec, stdio Stdio, started func(pid int, start uint64)) (Status, error) {
 	signals := catch(forwarded()...)
 	defer signals.stop()
 	c, err := start(spec, stdio, syscall.SIGKILL)
@@ -88,6 +89,9 @@ func Run(ctx context.Context, spec Spec, stdio Stdio) (Status, error) {
 		return Status{Code: err.Code}, err
 	}
 	defer c.close()
+	if start, _, err := stat(c.pid); err == nil && started != nil {
+		started(c.pid, start)
+	}
 	done := ctx.Done()
 	for {
 		select {

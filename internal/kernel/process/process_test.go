@@ -177,7 +177,7 @@ func TestStays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		status, err := Run(context.Background(), Spec{NetNS: path, Dir: "/", Args: sh("pwd; readlink /proc/self/ns/net")}, Stdio{Out: w})
+		status, err := Run(context.Background(), Spec{NetNS: path, Dir: "/", Args: sh("pwd; readlink /proc/self/ns/net")}, Stdio{Out: w}, nil)
 		w.Close()
 		out, _ := io.ReadAll(r)
 		r.Close()

@@ -20,6 +20,12 @@ func Alive(pid int, start uint64) bool {
 	return err == nil && begun == start && state != 'Z' && state != 'X'
 }
 
+// Self returns our own PID and start time.
+func Self() (pid int, start uint64, err error) {
+	start, _, err = stat(os.Getpid())
+	return os.Getpid(), start, err
+}
+
 // Watch returns a function that waits until the process of pid and start has
 // ended. It returns nil then, or the error of ctx; call it once. A process that
 // is gone already is os.ErrProcessDone.
