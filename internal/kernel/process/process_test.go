@@ -199,7 +199,7 @@ func TestStays(t *testing.T) {
 func TestContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	status, err := Run(ctx, Spec{Args: []string{"sleep", "60"}}, Stdio{})
+	status, err := Run(ctx, Spec{Args: []string{"sleep", "60"}}, Stdio{}, nil)
 	if err != nil || status != (Status{143, "terminated"}) {
 		t.Errorf("%v, %v", status, err)
 	}
