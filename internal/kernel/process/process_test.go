@@ -271,7 +271,7 @@ func TestKilledWithUs(t *testing.T) {
 }
 
 func TestErrorIsTyped(t *testing.T) {
-	status, err := Run(context.Background(), Spec{Args: []string{"no-such-command"}}, Stdio{})
+	status, err := Run(context.Background(), Spec{Args: []string{"no-such-command"}}, Stdio{}, nil)
 	failure, ok := errors.AsType[*Error](err)
 	if !ok || failure.Code != CodeNotFound || status.Code != CodeNotFound {
 		t.Errorf("%v, %v", status, err)
