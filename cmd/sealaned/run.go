@@ -21,6 +21,7 @@ import (
 
 	"github.com/sealane/sealane/internal/api/server"
 	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kernel/linux"
 	"github.com/sealane/sealane/internal/serve/proxy"
 	"github.com/sealane/sealane/internal/store"
@@ -32,6 +33,9 @@ const storeName = "sealane.db"
 // run connects the parts and serves until ctx is done. Data paths stay.
 func run(ctx context.Context, s settings) error {
 	log := s.logger()
+	if err := capable(feature.Check); err != nil {
+		return err
+	}
 	st, err := store.Open(filepath.Join(s.StateDir, storeName))
 	if err != nil {
 		return err
@@ -65,6 +69,17 @@ func run(ctx context.Context, s settings) error {
 	}
 	defer eng.Close()
 	return serve(ctx, listener, server.New(eng, server.Info{Version: version, RunDir: s.RunDir}, log), log)
+}
+
+// capable refuses a kernel that surely lacks what every network needs. Where it
+// could not be told, the first network will.
+func capable(check func(name string) error) error {
+	for _, name := range []string{feature.Nftables, feature.Bridge, feature.Veth} {
+		if missing, ok := errors.AsType[*feature.Missing](check(name)); ok {
+			return fmt.Errorf("this kernel cannot do what Sealane needs: %w", missing)
+		}
+	}
+	return nil
 }
 
 // serve answers the API until ctx is done, then lets running requests finish.
