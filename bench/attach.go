@@ -17,6 +17,13 @@ func attachRows(b *bench) error {
 	if _, err := ours.populate(few); err != nil {
 		return err
 	}
+	empty, err := b.alone(b.times(101), func() (float64, error) {
+		return timed(func() error { _, err := ours.client.Version(b.ctx); return err })
+	})
+	if err != nil {
+		return err
+	}
+	b.table.told("a call that does nothing", empty, millis, interval{})
 	plain, err := againstCNI(b, ours, "a", false)
 	if err != nil {
 		return err

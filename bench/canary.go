@@ -13,8 +13,16 @@ type canary struct {
 	steal float64 // share of time that the hypervisor took away
 }
 
+// What is no usual time. A busy neighbour on the same core costs an eighth.
+const (
+	slowSong  = 1.15
+	muchSteal = 0.01
+)
+
 // disturbed reports whether this was no usual time.
-func (c canary) disturbed(usual float64) bool { return c.song > 1.1*usual || c.steal > 0.01 }
+func (c canary) disturbed(usual float64) bool {
+	return c.song > slowSong*usual || c.steal > muchSteal
+}
 
 // watched runs fn between two songs.
 func watched(fn func() error) (canary, error) {

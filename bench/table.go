@@ -60,13 +60,21 @@ func (t *table) absolute(measure string, o outcome, l limit) {
 // compared adds a row about a ratio. What is ours and the peer's has a format
 // of its own.
 func (t *table) compared(measure string, o outcome, format func(float64) string, ratio interval, l limit) {
+	verdict := l.verdict(ratio.mid)
+	if ratio.low < l.value && l.value < ratio.high {
+		verdict += ", within the error"
+	}
 	t.add(row{measure: measure, ours: spread(o.ours, format), peer: spread(o.peer, format),
-		ratio: ratio.String(), pairs: count(o), target: l.String(), verdict: l.verdict(ratio.mid)})
+		ratio: ratio.String(), pairs: count(o), target: l.String(), verdict: verdict})
 }
 
-// told adds a row about a ratio for which there is no target.
+// told adds a row without a target; without a peer there is no ratio.
 func (t *table) told(measure string, o outcome, format func(float64) string, ratio interval) {
-	t.add(row{measure: measure, ours: spread(o.ours, format), peer: spread(o.peer, format), ratio: ratio.String(), pairs: count(o)})
+	r := row{measure: measure, ours: spread(o.ours, format), pairs: count(o)}
+	if ratio.mid > 0 {
+		r.peer, r.ratio = spread(o.peer, format), ratio.String()
+	}
+	t.add(r)
 }
 
 func (t *table) add(r row) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -17,14 +18,13 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 		if e := Gateway(sb, nets, is6); e != nil {
 			a, _ := e.Addr(is6)
 			p.target[index(is6)] = a.Addr()
+			if len(sb.Ports) > 0 {
+				p.answersAround(sb, e, nets, is6)
+			}
 		}
 	}
 	for _, m := range sb.Ports {
-		hold := kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()}
-		if everywhere(m.HostIP) {
-			hold.Addr = netip.Addr{}
-		}
-		p.objs = append(p.objs, hold)
+		p.objs = append(p.objs, kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()})
 		for _, is6 := range []bool{false, true} {
 			if !m.HostIP.IsValid() || m.HostIP.Is6() == is6 {
 				p.publish(m, is6)
@@ -63,6 +63,17 @@ func (p *publisher) elem(set *kstate.NftSet, value, format string, args ...any) 
 	p.objs = append(p.objs, kstate.Elem{Set: set, At: fmt.Sprintf(format, args...), Value: value})
 }
 
+// answersAround notes the other networks of a sandbox: it would answer clients
+// there directly, and not from the address they asked.
+func (p *publisher) answersAround(sb *model.Sandbox, gateway *model.Endpoint, nets map[model.ID]*model.Network, is6 bool) {
+	for i := range sb.Endpoints {
+		e := &sb.Endpoints[i]
+		if a, ok := e.Addr(is6); ok && e.Network != gateway.Network {
+			p.elem(setAround.of(is6), "", "%s . %s", a.Masked(), p.target[index(is6)])
+		}
+	}
+}
+
 // publish makes a mapping reachable at the host's addresses of one family.
 func (p *publisher) publish(m model.PortMapping, is6 bool) {
 	to := p.target[index(is6)]
@@ -85,20 +96,22 @@ func needsProxy(a netip.Addr) bool {
 	return everywhere(a) || a.IsLoopback() || a.IsLinkLocalUnicast()
 }
 
-// rewrite adds the elements that change a packet's destination to the container.
+// rewrite adds the elements that change a packet's destination to the
+// container. A range can be thousands of elements, so they are put together
+// plainly.
 func (p *publisher) rewrite(m model.PortMapping, to netip.Addr) {
 	is6 := to.Is6()
 	if everywhere(m.HostIP) && m.Count > 1 && m.HostPort == m.Port {
 		p.elem(mapRanges.of(is6), to.String(), "%s . %d-%d", m.Proto, m.HostPort, m.HostLast())
 		return
 	}
+	set, at, value := mapPorts.of(is6), m.Proto+" . ", to.String()+" . "
+	if !everywhere(m.HostIP) {
+		set, at = mapPortsAt.of(is6), m.HostIP.String()+" . "+at
+	}
+	p.objs = slices.Grow(p.objs, int(m.Count))
 	for i := range m.Count {
-		value := fmt.Sprintf("%s . %d", to, m.Port+i)
-		if everywhere(m.HostIP) {
-			p.elem(mapPorts.of(is6), value, "%s . %d", m.Proto, m.HostPort+i)
-		} else {
-			p.elem(mapPortsAt.of(is6), value, "%s . %s . %d", m.HostIP, m.Proto, m.HostPort+i)
-		}
+		p.objs = append(p.objs, kstate.Elem{Set: set, At: at + strconv.Itoa(int(m.HostPort+i)), Value: value + strconv.Itoa(int(m.Port+i))})
 	}
 }
 

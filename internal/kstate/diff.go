@@ -64,11 +64,28 @@ func Diff(have, want Set) []Op {
 			add = append(add, Op{Old: h, New: w})
 		}
 	}
-	slices.SortFunc(del, func(a, b Op) int { return compare(b.Old, a.Old) })
-	slices.SortFunc(add, func(a, b Op) int {
-		return cmp.Or(compare(a.Object(), b.Object()), removalFirst(a, b))
+	slices.Reverse(arrange(del))
+	return append(del, arrange(add)...)
+}
+
+// arrange sorts ops in the order in which objects are made, and returns them.
+// An op's place is computed once: keys are put together from strings.
+func arrange(ops []Op) []Op {
+	type placed struct {
+		place
+		op Op
+	}
+	list := make([]placed, len(ops))
+	for i, op := range ops {
+		list[i] = placed{placeOf(op.Object()), op}
+	}
+	slices.SortFunc(list, func(a, b placed) int {
+		return cmp.Or(a.compare(b.place), removalFirst(a.op, b.op))
 	})
-	return append(del, add...)
+	for i, l := range list {
+		ops[i] = l.op
+	}
+	return ops
 }
 
 // removalFirst orders the two ops of a table that is replaced.
@@ -85,6 +102,10 @@ func removalFirst(a, b Op) int {
 // Satisfies reports whether have is all that want asks for: the same text,
 // but for what a wanted link leaves to the kernel's choice.
 func Satisfies(have, want Object) bool {
+	if h, ok := have.(Elem); ok {
+		w, same := want.(Elem) // of one key: only the value can differ
+		return same && h.Value == w.Value && h.At == w.At
+	}
 	h, ok := have.(Link)
 	w, isLink := want.(Link)
 	if ok && isLink {

@@ -136,12 +136,21 @@ func rank(o Object) int {
 	return 0
 }
 
-// compare is the order in which objects are made.
-func compare(a, b Object) int {
-	ka, kb := a.Key(), b.Key()
+// place is where an object stands in the order in which objects are made.
+type place struct {
+	key  Key
+	rank int
+}
+
+func placeOf(o Object) place { return place{o.Key(), rank(o)} }
+
+func (a place) compare(b place) int {
 	return cmp.Or(
-		cmp.Compare(ka.Kind, kb.Kind),
-		cmp.Compare(rank(a), rank(b)),
-		cmp.Compare(ka.ID, kb.ID),
+		cmp.Compare(a.key.Kind, b.key.Kind),
+		cmp.Compare(a.rank, b.rank),
+		cmp.Compare(a.key.ID, b.key.ID),
 	)
 }
+
+// compare orders objects as they are made.
+func compare(a, b Object) int { return placeOf(a).compare(placeOf(b)) }

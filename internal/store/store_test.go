@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.etcd.io/bbolt"
 
 	"github.com/sealane/sealane/internal/kernel/journal"
 	"github.com/sealane/sealane/internal/model"
@@ -103,9 +104,106 @@ func TestJournalKeepsTheFirstValue(t *testing.T) {
 
 func TestSecondDaemonIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.db")
-	mustOpen(t, path)
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "another daemon") {
+	first := mustOpen(t, path)
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "another daemon") || !strings.Contains(err.Error(), path) {
 		t.Errorf("second open: %v", err)
+	}
+	if err := first.Commit(full()); err != nil {
+		t.Errorf("the first, after the second was refused: %v", err)
+	}
+	first.Close()
+	if got, err := mustOpen(t, path).Load(); err != nil || len(got.Networks) != 1 {
+		t.Errorf("the second, after the first has closed: %v, %v", got, err)
+	}
+}
+
+func TestNewerFormatIsRefusedAndKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(Change{Meta: map[string]string{"format": "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Load()
+	if _, ok := errors.AsType[*CorruptError](err); !ok || !strings.Contains(err.Error(), `format "2", this version knows "1"`) || !strings.Contains(err.Error(), path) {
+		t.Errorf("load: %v", err)
+	}
+	s.Close()
+	before, _ := os.ReadFile(path)
+	if _, err := mustOpen(t, path).Load(); err == nil {
+		t.Error("accepted the second time")
+	}
+	if after, _ := os.ReadFile(path); string(after) != string(before) {
+		t.Error("the refused file was changed")
+	}
+}
+
+func TestMissingBucketIsDamage(t *testing.T) {
+	for _, bucket := range [][]byte{bucketMeta, bucketNetworks, bucketSandboxes, bucketCursors} {
+		s := mustOpen(t, filepath.Join(t.TempDir(), "s.db"))
+		if err := s.db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucket) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Load(); err == nil || !strings.Contains(err.Error(), "bucket "+string(bucket)+" is missing") {
+			t.Errorf("without %s: %v", bucket, err)
+		}
+	}
+}
+
+// TestDaemonsAtOnce: of daemons that begin together without a file, one has it,
+// and the others know.
+func TestDaemonsAtOnce(t *testing.T) {
+	for range 10 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "s.db")
+		errs, stores := make(chan error, 3), make(chan *Store, 3)
+		for range 3 {
+			go func() {
+				s, err := Open(path)
+				if err == nil {
+					stores <- s
+				}
+				errs <- err
+			}()
+		}
+		refused := 0
+		for range 3 {
+			if err := <-errs; err != nil {
+				if refused++; !strings.Contains(err.Error(), "another daemon") {
+					t.Error(err)
+				}
+			}
+		}
+		if refused != 2 {
+			t.Fatalf("%d of 3 daemons were refused", refused)
+		}
+		s := <-stores
+		if err := s.Commit(full()); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		if got, err := mustOpen(t, path).Load(); err != nil || len(got.Networks) != 1 {
+			t.Errorf("%v, %v", got, err)
+		}
+		if files, _ := os.ReadDir(dir); len(files) != 1 {
+			t.Errorf("files: %v", files)
+		}
+	}
+}
+
+// TestCommitIsAllOrNothing: a change with a part that cannot be written leaves
+// nothing of itself.
+func TestCommitIsAllOrNothing(t *testing.T) {
+	s := mustOpen(t, filepath.Join(t.TempDir(), "s.db"))
+	bad := full()
+	bad.Meta[strings.Repeat("k", bbolt.MaxKeySize+1)] = "too long"
+	if err := s.Commit(bad); err == nil {
+		t.Fatal("committed")
+	}
+	if got, err := s.Load(); err != nil || len(got.Networks)+len(got.Sandboxes)+len(got.Cursors) != 0 {
+		t.Errorf("left: %v, %v", got, err)
 	}
 }
 
