@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PATH="$PWD/bin:$PATH"
+PATH="${SEALANE_LAB_BIN:-$PWD/bin}:$PATH"
 dir=$(mktemp -d /tmp/sealane-demo.XXXXXX)
 run=/run/sealane-demo
 export SEALANE_SOCKET=$run/sealane.sock

@@ -41,6 +41,11 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer st.Close()
+	listener, err := listen(s) // before the kernel: a second daemon must not touch it
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	kern, err := linux.Open(linux.Config{RunDir: s.RunDir, Journal: st})
 	if err != nil {
 		return err
@@ -59,11 +64,6 @@ func run(ctx context.Context, s settings) error {
 		RunDir: s.RunDir, ProxyPort: px.Port(), PortsChanged: px.Recheck, Now: time.Now, Log: log,
 	})
 	targets.engine.Store(eng)
-	listener, err := listen(s)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
 	if err := eng.Start(ctx); err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 		for _, dev := range f.AcceptRA {
 			// Forwarding makes the kernel ignore router advertisements
 			// unless this is 2 (Documentation/networking/ip-sysctl.rst).
-			must(s.Add(kstate.Sysctl{Name: "net.ipv6.conf." + dev + ".accept_ra", Value: "2"}))
+			must(s.Add(kstate.Sysctl{Name: driver.Setting("ipv6", dev, "accept_ra"), Value: "2"}))
 		}
 	}
 	return s, nil

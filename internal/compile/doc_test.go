@@ -122,7 +122,8 @@ var chainWhy = map[string]string{
 var setWhy = map[string]string{
 	"bridges": "every network's bridge", "inside": "bridges whose containers may talk to each other",
 	"egress": "what becomes of packets from a network", "ingress": "what becomes of packets to a network",
-	"home": "each network's prefix and bridge", "masq": "prefixes that get the host's address when they leave",
+	"around": "clients, and containers that would answer them past the host",
+	"home":   "each network's prefix and bridge", "masq": "prefixes that get the host's address when they leave",
 	"ports": "host port → container", "ports_at": "host address and port → container", "ranges": "host ports → container, the same ports inside",
 	"open": "published ports of containers", "open_ranges": "the same, ranges",
 	"proxy": "host ports with clients for the proxy", "proxy_ranges": "the same, ranges", "proxy_at": "the same, at one host address",
@@ -131,7 +132,8 @@ var setWhy = map[string]string{
 var elemWhy = map[string]string{
 	"bridges": "this is a network's bridge", "inside": "icc: its containers reach each other",
 	"egress": "an internal network leads nowhere", "ingress": "who may come in: published ports and answers, or nobody",
-	"home": "packets that stay at home keep their source", "masq": "packets that leave get the host's address",
+	"around": "it is on that client's network too, so the answer would not come back this way: the client is masqueraded",
+	"home":   "packets that stay at home keep their source", "masq": "packets that leave get the host's address",
 	"ports": "the published port", "ports_at": "the published port, at this address only",
 	"open": "the container's port is open while published", "open_ranges": "the container's ports are open while published",
 	"proxy": "IPv6 clients on the host, and link-local ones",

@@ -17,7 +17,7 @@ import (
 //	            protocol and port up in a map and rewrites the destination
 //	forward     ingress, by the bridge it leaves through: to_nat lets a
 //	            rewritten packet pass only while its port is in open*
-//	postrouting a client on the container's own network is masqueraded, so
+//	postrouting a client on a network of the container's is masqueraded, so
 //	            that the answer comes back this way; any other keeps its address
 //
 // and of one that a container sends:
@@ -43,6 +43,7 @@ var (
 	mapRanges  = perFamily("ranges", "inet_proto . inet_service", "ADDR", interval) // same ports inside and out
 	setOpen    = perFamily("open", "ADDR . inet_proto . inet_service", "")          // container ports that are published
 	setOpens   = perFamily("open_ranges", "ADDR . inet_proto . inet_service", "", interval)
+	setAround  = perFamily("around", "ADDR . ADDR", "", interval) // clients that a container would answer past us
 	setProxy   = perFamily("proxy", "inet_proto . inet_service", "")
 	setProxies = perFamily("proxy_ranges", "inet_proto . inet_service", "", interval)
 	setProxyAt = perFamily("proxy_at", "ADDR . inet_proto . inet_service", "")
@@ -87,7 +88,7 @@ const (
 func firewall(proxyPort uint16) kstate.Set {
 	s := kstate.Set{}
 	must(s.Add(table, *setBridges, *setInside, *mapEgress, *mapIngress))
-	for _, f := range []families{setHome, setMasq, mapPorts, mapPortsAt, mapRanges, setOpen, setOpens, setProxy, setProxies, setProxyAt} {
+	for _, f := range []families{setHome, setMasq, mapPorts, mapPortsAt, mapRanges, setOpen, setOpens, setAround, setProxy, setProxies, setProxyAt} {
 		must(s.Add(*f.v4, *f.v6))
 	}
 	base := func(name, typ, hook string, priority int, rules ...string) {
@@ -137,6 +138,9 @@ func firewall(proxyPort uint16) kstate.Set {
 		"oifname @bridges ip saddr 127.0.0.0/8 masquerade",
 		"ct status dnat ip saddr . oifname @home4 masquerade",
 		"ct status dnat ip6 saddr . oifname @home6 masquerade",
+		"ct status dnat ip saddr . ip daddr @around4 masquerade",
+		"ct status dnat ip6 saddr . ip6 daddr @around6 masquerade",
+		"ct status dnat oifname @bridges return",
 		"ip saddr . oifname @home4 return",
 		"ip6 saddr . oifname @home6 return",
 		"ip saddr @masq4 masquerade",

@@ -19,7 +19,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 			a, _ := e.Addr(is6)
 			p.target[index(is6)] = a.Addr()
 			if len(sb.Ports) > 0 {
-				p.answersAround(sb, e, nets, is6)
+				p.answersAround(sb, e, is6)
 			}
 		}
 	}
@@ -64,8 +64,17 @@ func (p *publisher) elem(set *kstate.NftSet, value, format string, args ...any) 
 }
 
 // answersAround notes the other networks of a sandbox: it would answer clients
-// there directly, and not from the address they asked.
-func (p *publisher) answersAround(sb *model.Sandbox, gateway *model.Endpoint, nets map[model.ID]*model.Network, is6 bool) {
+// there directly, and not from the address they asked. One whose default route
+// is somebody else's would answer all clients so.
+func (p *publisher) answersAround(sb *model.Sandbox, gateway *model.Endpoint, is6 bool) {
+	if sb.Routed(is6) {
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if is6 {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		p.elem(setAround.of(is6), "", "%s . %s", all, p.target[index(is6)])
+		return
+	}
 	for i := range sb.Endpoints {
 		e := &sb.Endpoints[i]
 		if a, ok := e.Addr(is6); ok && e.Network != gateway.Network {

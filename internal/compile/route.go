@@ -40,7 +40,7 @@ func defaultRoutes(sb *model.Sandbox, nets map[model.ID]*model.Network, ns kstat
 	var objs []kstate.Object
 	for _, is6 := range []bool{false, true} {
 		e := Gateway(sb, nets, is6)
-		if e == nil {
+		if e == nil || sb.Routed(is6) {
 			continue
 		}
 		sub, ok := nets[e.Network].Subnet(is6)

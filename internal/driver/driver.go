@@ -7,6 +7,8 @@
 package driver
 
 import (
+	"strings"
+
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -19,6 +21,13 @@ type Driver interface {
 	// Endpoint returns what one endpoint needs on the host and in the
 	// namespace ns of its sandbox.
 	Endpoint(*model.Network, *model.Endpoint, kstate.NS, Facts) (kstate.Set, error)
+}
+
+// Setting returns the sysctl of one device: Setting("ipv6", "eth0.1",
+// "accept_ra") is "net.ipv6.conf.eth0/1.accept_ra", for the dots of a name are
+// not the dots of the path (sysctl(8)).
+func Setting(family, dev, name string) string {
+	return "net." + family + ".conf." + strings.ReplaceAll(dev, ".", "/") + "." + name
 }
 
 // Facts are what drivers and compile may know about the host.

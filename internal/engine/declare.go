@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -29,18 +30,22 @@ type EndpointDeclaration struct {
 func (e *Engine) Apply(ctx context.Context, decl Declaration) ([]kstate.Op, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
-	d, ops, err := e.declare(ctx, decl)
-	if err != nil {
-		return nil, err
-	}
-	return ops, d.commit(ctx)
+	var ops []kstate.Op
+	err := e.retryPorts(func(skip skipPorts) (err error) {
+		var d *draft
+		if d, ops, err = e.declare(ctx, decl, skip); err != nil {
+			return err
+		}
+		return d.commit(ctx)
+	})
+	return ops, err
 }
 
 // Plan returns the ops that Apply would carry out, and changes nothing.
 func (e *Engine) Plan(ctx context.Context, decl Declaration) ([]kstate.Op, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
-	d, ops, err := e.declare(ctx, decl)
+	d, ops, err := e.declare(ctx, decl, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -49,9 +54,9 @@ func (e *Engine) Plan(ctx context.Context, decl Declaration) ([]kstate.Op, error
 }
 
 // declare drafts a declaration and compiles its effect.
-func (e *Engine) declare(ctx context.Context, decl Declaration) (*draft, []kstate.Op, error) {
+func (e *Engine) declare(ctx context.Context, decl Declaration, skip skipPorts) (*draft, []kstate.Op, error) {
 	d := e.draft("apply", "")
-	err := d.declare(ctx, decl)
+	err := d.declare(ctx, decl, skip)
 	if err == nil {
 		before, after, cerr := d.compile()
 		if cerr == nil {
@@ -63,7 +68,7 @@ func (e *Engine) declare(ctx context.Context, decl Declaration) (*draft, []kstat
 	return nil, nil, err
 }
 
-func (d *draft) declare(ctx context.Context, decl Declaration) error {
+func (d *draft) declare(ctx context.Context, decl Declaration, skip skipPorts) error {
 	for _, spec := range decl.Networks {
 		d.ref, d.op = "network "+spec.Name, "apply"
 		if n := d.find(spec.Name); n != nil {
@@ -78,7 +83,7 @@ func (d *draft) declare(ctx context.Context, decl Declaration) error {
 	}
 	for _, ed := range decl.Endpoints {
 		d.ref, d.op = "endpoint of "+ed.Sandbox+" on "+ed.Network, "apply"
-		if err := d.declareEndpoint(ctx, ed); err != nil {
+		if err := d.declareEndpoint(ctx, ed, skip); err != nil {
 			return err
 		}
 	}
@@ -95,6 +100,9 @@ func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 	}
 	if spec.Internal != n.Internal {
 		return differs("internal", n.Internal, spec.Internal)
+	}
+	if _, ok := n.Subnet(true); spec.IPv6 && !ok {
+		return differs("ipv6", false, true)
 	}
 	for _, s := range spec.Subnets {
 		have, ok := n.Subnet(s.Prefix.Addr().Is6())
@@ -122,7 +130,7 @@ func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 
 // declareEndpoint connects a sandbox unless it is connected as declared, and
 // publishes the ports that are not.
-func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration) error {
+func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration, skip skipPorts) error {
 	old, err := d.sandboxOrForeign(ctx, ed.Sandbox)
 	if err != nil {
 		return err
@@ -148,12 +156,16 @@ func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration) err
 			missing = append(missing, m)
 		}
 	}
-	return d.addPorts(sb, missing, nil)
+	return d.addPorts(sb, missing, skip)
 }
 
 // as reports whether an endpoint is as its declaration says.
 func as(ep *model.Endpoint, spec EndpointSpec) bool {
-	if spec.IfName != "" && spec.IfName != ep.IfName || spec.MAC != "" && spec.MAC != ep.MAC {
+	if spec.IfName != "" && spec.IfName != ep.IfName || spec.MAC != "" && !strings.EqualFold(spec.MAC, ep.MAC) {
+		return false
+	}
+	if spec.Priority != 0 && spec.Priority != ep.Priority ||
+		slices.ContainsFunc(spec.Aliases, func(a string) bool { return !slices.Contains(ep.Aliases, a) }) {
 		return false
 	}
 	return !slices.ContainsFunc(spec.Addrs, func(a netip.Addr) bool {

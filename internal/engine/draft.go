@@ -10,7 +10,6 @@ import (
 
 	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/ipam"
-	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/store"
@@ -25,13 +24,14 @@ type draft struct {
 	networks  map[model.ID]*model.Network
 	sandboxes map[model.ID]*model.Sandbox
 	cursors   map[string]string
+	rewind    map[poolKey]netip.Addr // cursors as they were
 	meta      map[string]string
 	view      *hostView // the host as observed for this draft
 }
 
 func (e *Engine) draft(ref, op string) *draft {
 	return &draft{e: e, ref: ref, op: op, networks: map[model.ID]*model.Network{}, sandboxes: map[model.ID]*model.Sandbox{},
-		cursors: map[string]string{}, meta: map[string]string{}}
+		cursors: map[string]string{}, rewind: map[poolKey]netip.Addr{}, meta: map[string]string{}}
 }
 
 // allNetworks returns the networks as they are after the draft.
@@ -159,6 +159,9 @@ func (d *draft) inverse() store.Change {
 func (d *draft) commit(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // a caller who hangs up must not leave half a change
 	before, after, err := d.compile()
+	if err == nil {
+		err = d.e.payStore()
+	}
 	if err != nil {
 		d.discard()
 		return internal(d.ref, d.op, err)
@@ -169,7 +172,7 @@ func (d *draft) commit(ctx context.Context) error {
 	go func() { stored <- d.e.cfg.Store.Commit(change) }()
 	applied := d.e.cfg.Kernel.Apply(ctx, ops)
 	errStore := <-stored
-	if errStore == nil && onlyRemovals(applied) {
+	if errStore == nil && onlyRemovals(applied, ops) {
 		if applied != nil {
 			d.e.cfg.Log.Warn("left to the next pass", "err", applied)
 			d.e.Kick("a removal was refused")
@@ -183,18 +186,31 @@ func (d *draft) commit(ctx context.Context) error {
 	}
 	undone := d.e.cfg.Kernel.Apply(ctx, kstate.Diff(after, before))
 	if errStore == nil {
-		errStore = d.e.cfg.Store.Commit(d.inverse())
-		undone = errors.Join(undone, errStore)
+		d.e.owed = append(d.e.owed, d.inverse())
+		undone = errors.Join(undone, d.e.payStore())
 	}
 	if undone != nil {
 		d.e.cfg.Log.Warn("undoing, left to the next pass", "err", undone)
 	}
 	d.discard()
 	d.e.Kick("a change failed")
-	if applied != nil {
+	if !onlyRemovals(applied, ops) {
 		return explain(d.ref, d.op, applied)
 	}
 	return internal(d.ref, d.op, errStore)
+}
+
+// payStore takes back what the store has of changes that failed. It is tried
+// again before the next change and in each pass: until then a restart would
+// bring back what its user was told had failed.
+func (e *Engine) payStore() error {
+	for len(e.owed) > 0 {
+		if err := e.cfg.Store.Commit(e.owed[0]); err != nil {
+			return err
+		}
+		e.owed = e.owed[1:]
+	}
+	return nil
 }
 
 // movesPorts reports whether a sandbox with published ports is touched.
@@ -207,16 +223,30 @@ func (d *draft) movesPorts() bool {
 	return false
 }
 
-// onlyRemovals reports whether every failure in err is of a removal.
-func onlyRemovals(err error) bool {
-	if err == nil {
-		return true
+// onlyRemovals reports whether every failure in err is of a removal that took
+// no addition with it: nftables ops in a row happen or fail together.
+func onlyRemovals(err error, ops []kstate.Op) bool {
+	failed := opErrors(err)
+	for _, f := range failed {
+		i := slices.IndexFunc(ops, func(op kstate.Op) bool { return op.New == nil && op.String() == f.Op.String() })
+		if i < 0 {
+			return false
+		}
+		for isNft(ops[i]) && i > 0 && isNft(ops[i-1]) {
+			i--
+		}
+		for ; i < len(ops) && isNft(ops[i]); i++ {
+			if ops[i].New != nil {
+				return false
+			}
+		}
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		return !slices.ContainsFunc(many.Unwrap(), func(e error) bool { return !onlyRemovals(e) })
-	}
-	op, ok := errors.AsType[*kernel.OpError](err)
-	return ok && op.Op.New == nil
+	return err == nil || len(failed) > 0
+}
+
+func isNft(op kstate.Op) bool {
+	k := op.Object().Key().Kind
+	return k >= kstate.KindTable && k <= kstate.KindElem
 }
 
 // adopt makes the draft the engine's intent.
@@ -234,7 +264,7 @@ func (d *draft) adopt() {
 		old := e.intent.Sandboxes[id]
 		e.count(old, -1)
 		e.count(sb, +1)
-		e.release(old, sb)
+		e.release(old, sb, false)
 		replace(e.intent.Sandboxes, e.sandboxID, id, sb, func(sb *model.Sandbox) string { return sb.Name })
 	}
 	maps.Copy(e.meta, d.meta)
@@ -254,9 +284,10 @@ func replace[V any](m map[model.ID]*V, names map[string]model.ID, id model.ID, v
 // discard gives back what the draft allocated.
 func (d *draft) discard() {
 	for id, sb := range d.sandboxes {
-		if err := d.e.account(sb, d.e.intent.Sandboxes[id], true); err != nil {
-			d.e.cfg.Log.Error("give back what a draft had", "err", err)
-		}
+		d.e.release(sb, d.e.intent.Sandboxes[id], true)
+	}
+	for key, last := range d.rewind {
+		d.e.pools[key].SetLast(last)
 	}
 	for id := range d.networks {
 		if d.e.intent.Networks[id] == nil {
@@ -299,68 +330,62 @@ func held(sb *model.Sandbox) (map[netip.Addr]poolKey, []model.PortMapping) {
 	return addrs, sb.Ports
 }
 
-// account moves the claims of a sandbox from one of its states to another.
-// With undo, what from had is free at once.
-func (e *Engine) account(from, to *model.Sandbox, undo bool) error {
-	oldAddrs, oldPorts := held(from)
-	newAddrs, newPorts := held(to)
-	for a, key := range oldAddrs {
-		if pool := e.pools[key]; pool != nil && newAddrs[a] != key {
-			if undo {
-				pool.Undo(a)
-			} else {
-				pool.Release(a, e.cfg.Now())
+// claim takes what a sandbox from the store holds.
+func (e *Engine) claim(sb *model.Sandbox) error {
+	addrs, ports := held(sb)
+	for a, key := range addrs {
+		if pool := e.pools[key]; pool != nil {
+			if err := pool.Claim(a, sb.Ref()); err != nil {
+				return err
 			}
 		}
 	}
-	e.portsMu.Lock()
-	defer e.portsMu.Unlock()
-	for _, m := range oldPorts {
-		if !slices.Contains(newPorts, m) {
-			e.ports.Release(m)
-		}
-	}
-	for a, key := range newAddrs {
-		pool := e.pools[key]
-		if pool == nil || oldAddrs[a] == key {
-			continue
-		}
-		if err := pool.Claim(a, to.Name); err != nil {
-			return err
-		}
-	}
-	for _, m := range newPorts {
-		if slices.Contains(oldPorts, m) {
-			continue
-		}
-		if _, err := e.ports.Allocate(m, to.Name, nil); err != nil {
+	for _, m := range ports {
+		if _, err := e.ports.Allocate(m, sb.Name, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// release frees what a committed change let go of. What it took is taken.
-func (e *Engine) release(old, sb *model.Sandbox) {
-	oldAddrs, oldPorts := held(old)
-	newAddrs, newPorts := held(sb)
+// release frees what one state of a sandbox holds and another does not, with
+// undo as if it had never been taken.
+func (e *Engine) release(from, to *model.Sandbox, undo bool) {
+	oldAddrs, oldPorts := held(from)
+	newAddrs, newPorts := held(to)
 	for a, key := range oldAddrs {
-		if pool := e.pools[key]; pool != nil && newAddrs[a] != key {
+		pool := e.pools[key]
+		switch {
+		case pool == nil || newAddrs[a] == key:
+		case undo:
+			pool.Undo(a)
+		default:
 			pool.Release(a, e.cfg.Now())
 		}
 	}
 	e.portsMu.Lock()
 	defer e.portsMu.Unlock()
-	for _, m := range oldPorts {
-		if !slices.Contains(newPorts, m) {
+	for _, m := range slices.Backward(oldPorts) {
+		switch {
+		case slices.Contains(newPorts, m):
+		case undo:
+			e.ports.Undo(m)
+		default:
 			e.ports.Release(m)
 		}
 	}
 }
 
-// cursor notes a pool's cursor for the store.
-func (d *draft) cursor(key poolKey) {
-	d.cursors[cursorKey(key.network, key.is6)] = d.e.pools[key].Last().String()
+// allocate takes the next address of a pool and notes the pool's cursor: the
+// new one for the store, the old one for discard.
+func (d *draft) allocate(key poolKey, sb *model.Sandbox) (netip.Addr, error) {
+	pool := d.e.pools[key]
+	if _, noted := d.rewind[key]; !noted {
+		d.rewind[key] = pool.Last()
+	}
+	a, err := pool.Allocate(sb.Ref(), d.e.cfg.Now())
+	d.cursors[cursorKey(key.network, key.is6)] = pool.Last().String()
+	return a, err
 }
 
 // errorf makes an error about the draft.

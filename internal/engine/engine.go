@@ -57,8 +57,8 @@ type Config struct {
 	// PortsChanged, if not nil, is called after published ports or the
 	// addresses behind them changed: the proxy ends flows that lost theirs.
 	PortsChanged func()
-	Now       func() time.Time
-	Log       *slog.Logger
+	Now          func() time.Time
+	Log          *slog.Logger
 }
 
 // Host is what is known about the host besides what Observe returns.
@@ -89,6 +89,7 @@ type Engine struct {
 	pools map[poolKey]*ipam.Pool
 	ports *ipam.Ports
 	meta  map[string]string
+	owed  []store.Change // what the store must still take back
 
 	portsMu sync.RWMutex // protects ports against Target, which cannot wait for work
 
@@ -124,16 +125,16 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.load(snap); err != nil {
 		return err
 	}
+	hints, err := e.cfg.Kernel.Watch(e.ctx) // first: what happens during the pass is not missed
+	if err != nil {
+		return fmt.Errorf("watch the kernel: %w", err)
+	}
 	e.endStale()
 	if _, err := e.Sync(ctx, "start"); err != nil {
 		e.cfg.Log.Error("first pass", "err", err)
 	}
 	if err := e.ensureDefault(ctx); err != nil {
 		e.cfg.Log.Error("default network", "err", err)
-	}
-	hints, err := e.cfg.Kernel.Watch(e.ctx)
-	if err != nil {
-		return fmt.Errorf("watch the kernel: %w", err)
 	}
 	e.background.Go(func() { e.loop(hints) })
 	return nil
@@ -161,7 +162,7 @@ func (e *Engine) load(snap store.Snapshot) error {
 	for _, sb := range snap.Sandboxes {
 		e.intent.Sandboxes[sb.ID] = sb
 		e.sandboxID[sb.Name] = sb.ID
-		if err := e.account(nil, sb, false); err != nil {
+		if err := e.claim(sb); err != nil {
 			return fmt.Errorf("store: %s: %w", sb.Ref(), err)
 		}
 		for _, ep := range sb.Endpoints {

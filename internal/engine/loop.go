@@ -44,6 +44,9 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 		}
 		drain(hints, e.kick)
 		ops, err := e.Sync(e.ctx, reason)
+		if err == nil {
+			err = e.ensureDefault(e.ctx) // which Start may have failed to make
+		}
 		if e.ctx.Err() != nil {
 			return
 		}

@@ -227,6 +227,9 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	if model.Builtin(n.Name) { // by its ID
+		return d.errorf(model.Denied, "is built in and stays")
+	}
 	if users := e.users(n.ID); len(users) > 0 {
 		return d.errorf(model.InUse, "still used by %s", strings.Join(users, ", ")).WithHint("disconnect them or remove them first")
 	}
@@ -271,7 +274,7 @@ func (e *Engine) users(id model.ID) []string {
 
 // ensureDefault makes the network `bridge` on device sealane0.
 func (e *Engine) ensureDefault(ctx context.Context) error {
-	if e.networkID[model.NetworkBridge] != "" {
+	if _, err := e.Network(model.NetworkBridge); err == nil {
 		return nil
 	}
 	_, err := e.CreateNetwork(ctx, NetworkSpec{Name: model.NetworkBridge, Options: map[string]string{"name": "sealane0"}})
@@ -293,13 +296,17 @@ func (d *draft) find(name string) *model.Network {
 	return nil
 }
 
-// network resolves a reference: an ID, a name, or the beginning of one ID.
+// network resolves a reference: an ID, then a name, or the beginning of one ID.
 func (d *draft) network(ref string) (*model.Network, error) {
+	all := d.allNetworks()
+	if n := all[model.ID(ref)]; n != nil {
+		return n, nil
+	}
 	if n := d.find(ref); n != nil {
 		return n, nil
 	}
-	if id, ok := prefixed(maps.Keys(d.allNetworks()), ref); ok {
-		return d.allNetworks()[id], nil
+	if id, ok := prefixed(maps.Keys(all), ref); ok {
+		return all[id], nil
 	}
 	if ref == model.NetworkHost || ref == model.NetworkNone {
 		return nil, d.errorf(model.Invalid, "network %s: cannot be joined by a running sandbox", ref)
@@ -335,11 +342,11 @@ func (e *Engine) Networks() []*model.Network {
 func (e *Engine) Network(ref string) (*model.Network, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if id, ok := e.networkID[ref]; ok {
-		return e.intent.Networks[id], nil
-	}
 	if n := e.intent.Networks[model.ID(ref)]; n != nil {
 		return n, nil
+	}
+	if id, ok := e.networkID[ref]; ok {
+		return e.intent.Networks[id], nil
 	}
 	if id, ok := prefixed(maps.Keys(e.intent.Networks), ref); ok {
 		return e.intent.Networks[id], nil

@@ -55,6 +55,9 @@ func (d *draft) addPorts(sb *model.Sandbox, ports []model.PortMapping, skip skip
 	d.e.portsMu.Lock()
 	defer d.e.portsMu.Unlock()
 	for _, m := range ports {
+		if err := m.Validate(); err != nil {
+			return d.errorf(model.Invalid, "%w", err)
+		}
 		got, err := d.e.ports.Allocate(m, sb.Name, skip)
 		if err != nil {
 			kind := model.Conflict
@@ -91,7 +94,10 @@ func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapp
 		got = sb.Ports[len(old.Ports):]
 		return d.commit(ctx)
 	})
-	return got, err
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // Unpublish takes published ports back. Each of ports must be one of the

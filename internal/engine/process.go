@@ -54,7 +54,9 @@ func (e *Engine) Exited(ctx context.Context, ref string, exit model.Exit) error 
 		return nil // the first report counts
 	}
 	if sb.AutoRemove {
-		return e.remove(ctx, d, sb)
+		left := sb.Clone()
+		left.Process = nil // it has ended, or is the client that tells us so
+		return e.remove(ctx, d, left)
 	}
 	if sb.Mode == model.ModeOwn {
 		// Processes it left behind would keep a dead network.
@@ -128,7 +130,7 @@ func (e *Engine) endStale() {
 		return
 	}
 	for _, entry := range entries {
-		if id := model.ID(entry.Name()); e.intent.Sandboxes[id] == nil {
+		if id := model.ID(entry.Name()); e.current(id) == nil {
 			if err := e.forget(id); err != nil {
 				e.cfg.Log.Warn("remove the files of a sandbox", "sandbox", id, "err", err)
 			}

@@ -76,9 +76,6 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 		Domain: spec.Domain, DNS: spec.DNS, Hosts: spec.Hosts, Sysctls: spec.Sysctls, Expose: spec.Expose,
 		Endpoints: []model.Endpoint{}, Ports: []model.PortMapping{},
 		Command: spec.Command, AutoRemove: spec.AutoRemove, Process: spec.Process, Created: d.e.cfg.Now().UTC()}
-	if err := model.CheckName(sb.Name); err != nil {
-		return nil, d.errorf(model.Invalid, "%w", err)
-	}
 	if old := d.findSandbox(sb.Name); old != nil {
 		return nil, d.errorf(model.Conflict, "the name is taken by sandbox %s", old.ID)
 	}
@@ -91,10 +88,8 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 			sb.Hostname = string(id)
 		}
 	}
-	if sb.Hostname != "" {
-		if err := model.CheckHostname(sb.Hostname); err != nil {
-			return nil, d.errorf(model.Invalid, "%w", err)
-		}
+	if err := sb.Validate(); err != nil {
+		return nil, err
 	}
 	d.sandboxes[id] = sb
 	for _, es := range spec.Networks {
@@ -109,52 +104,8 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 	return sb, d.addPorts(sb, ports, skip)
 }
 
-// settleMode decides the namespace and refuses what a mode cannot have.
-func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxSpec) error {
-	if sb.Mode != model.ModeOwn && sb.Mode != model.ModeOther && (len(spec.Networks) > 0 || len(spec.Ports) > 0 || spec.PublishAll) {
-		return d.errorf(model.Invalid, "a sandbox in the %s's namespace has no networks and ports of its own",
-			map[model.Mode]string{model.ModeHost: "host", model.ModeShared: "other sandbox"}[sb.Mode])
-	}
-	if sb.Mode != model.ModeOwn && len(sb.Sysctls) > 0 {
-		return d.errorf(model.Invalid, "sysctls are for a namespace of its own")
-	}
-	switch sb.Mode {
-	case model.ModeOwn:
-		sb.NetNS = path.Join(d.e.cfg.RunDir, "netns", string(sb.ID))
-	case model.ModeHost:
-	case model.ModeShared:
-		donor, err := d.sandbox(spec.Donor)
-		if err != nil {
-			return err
-		}
-		if donor.Exit != nil {
-			return d.errorf(model.Gone, "sandbox %s: has ended", donor.Name)
-		}
-		sb.Donor, sb.NetNS, sb.Inode = donor.ID, donor.NetNS, donor.Inode
-		if donor.Mode == model.ModeShared {
-			sb.Donor = donor.Donor
-		}
-	case model.ModeOther:
-		return d.settleForeign(ctx, sb, spec.NetNS)
-	}
-	return nil
-}
-
-// settleForeign looks at a namespace that was given by path.
-func (d *draft) settleForeign(ctx context.Context, sb *model.Sandbox, netns string) error {
-	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{{Path: netns}}, Only: true})
-	if err != nil {
-		return internal(d.ref, d.op, err)
-	}
-	for _, o := range have {
-		if ns, ok := o.(kstate.NetNS); ok && ns.NS.Path == netns {
-			sb.NetNS, sb.Inode = netns, ns.NS.Inode
-			return nil
-		}
-	}
-	return d.errorf(model.NotFound, "%s: not a network namespace", netns).
-		WithHint("want a path like /run/netns/NAME or /proc/PID/ns/net")
-}
+// hostNetNS is the host's namespace: the daemon's.
+const hostNetNS = "/proc/self/ns/net"
 
 // addEndpoint puts a new endpoint of sb into the draft.
 func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec EndpointSpec) error {
@@ -185,9 +136,12 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 
 // addAddresses gives an endpoint one address of each of its network's subnets.
 func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Network, wanted []netip.Addr) error {
-	for _, a := range wanted {
+	for i, a := range wanted {
 		if _, ok := n.Subnet(a.Is6()); !ok {
 			return d.errorf(model.Invalid, "address %s: network %s has no subnet of that family", a, n.Name)
+		}
+		if slices.ContainsFunc(wanted[:i], func(b netip.Addr) bool { return a.Is6() == b.Is6() }) {
+			return d.errorf(model.Invalid, "address %s: an endpoint has one address of each family", a)
 		}
 	}
 	for _, s := range n.Subnets {
@@ -200,11 +154,10 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 			if a = wanted[i]; !s.Prefix.Contains(a) || s.Reserved(a) {
 				kind = model.Invalid
 			}
-			err = d.e.pools[key].Claim(a, "sandbox "+sb.Name)
+			err = d.e.pools[key].Claim(a, sb.Ref())
 		} else {
 			kind = model.Exhausted
-			a, err = d.e.pools[key].Allocate("sandbox "+sb.Name, d.e.cfg.Now())
-			d.cursor(key)
+			a, err = d.allocate(key, sb)
 		}
 		if err != nil {
 			return d.errorf(kind, "network %s: %w", n.Name, err)
@@ -266,12 +219,15 @@ func (d *draft) findSandbox(name string) *model.Sandbox {
 	return nil
 }
 
-// sandbox resolves a reference: a name, an ID, or the beginning of one ID.
+// sandbox resolves a reference: an ID, a name, or the beginning of one ID.
 func (d *draft) sandbox(ref string) (*model.Sandbox, error) {
+	all := d.allSandboxes()
+	if sb := all[model.ID(ref)]; sb != nil {
+		return sb, nil
+	}
 	if sb := d.findSandbox(ref); sb != nil {
 		return sb, nil
 	}
-	all := d.allSandboxes()
 	if id, ok := prefixed(maps.Keys(all), ref); ok {
 		return all[id], nil
 	}
@@ -280,46 +236,6 @@ func (d *draft) sandbox(ref string) (*model.Sandbox, error) {
 
 func noSandbox(ref, op string) error {
 	return model.Errorf(model.NotFound, "sandbox "+ref, op, "no such sandbox").WithHint("sealane ps -a shows those there are")
-}
-
-// sandboxOrForeign resolves a reference that may also be netns:PATH or pid:N:
-// the sandbox that stands for that namespace, made if there is none.
-func (d *draft) sandboxOrForeign(ctx context.Context, ref string) (*model.Sandbox, error) {
-	netns, err := foreignPath(ref)
-	if err != nil {
-		return nil, d.errorf(model.Invalid, "%w", err)
-	}
-	if netns == "" {
-		return d.sandbox(ref)
-	}
-	probe := &model.Sandbox{}
-	if err := d.settleForeign(ctx, probe, netns); err != nil {
-		return nil, err
-	}
-	for _, sb := range d.allSandboxes() {
-		if sb.Mode == model.ModeOther && sb.Exit == nil && sb.NetNS == netns && sb.Inode == probe.Inode {
-			return sb, nil
-		}
-	}
-	return d.addSandbox(ctx, SandboxSpec{Mode: model.ModeOther, NetNS: netns}, nil)
-}
-
-// foreignPath returns the namespace path that netns:PATH and pid:N stand for,
-// or "" for other references.
-func foreignPath(ref string) (string, error) {
-	if p, ok := strings.CutPrefix(ref, "netns:"); ok {
-		if !path.IsAbs(p) {
-			return "", fmt.Errorf("%s: want an absolute path", ref)
-		}
-		return path.Clean(p), nil
-	}
-	if n, ok := strings.CutPrefix(ref, "pid:"); ok {
-		if n == "" || strings.Trim(n, "0123456789") != "" {
-			return "", fmt.Errorf("%s: want a process number", ref)
-		}
-		return "/proc/" + n + "/ns/net", nil
-	}
-	return "", nil
 }
 
 // Connect puts a running sandbox on a network and returns its new endpoint.
@@ -387,24 +303,6 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 		d.sandboxes[c.ID] = nil
 	}
 	return d.commit(ctx)
-}
-
-// existing resolves a reference to a sandbox that is there. A namespace that
-// vanished is still found by its path.
-func (d *draft) existing(ref string) (*model.Sandbox, error) {
-	netns, err := foreignPath(ref)
-	if err != nil {
-		return nil, d.errorf(model.Invalid, "%w", err)
-	}
-	if netns == "" {
-		return d.sandbox(ref)
-	}
-	for _, sb := range d.allSandboxes() {
-		if sb.Mode == model.ModeOther && sb.NetNS == netns {
-			return sb, nil
-		}
-	}
-	return nil, noSandbox(ref, d.op)
 }
 
 // RemoveSandbox removes a sandbox. One whose command still runs needs force,

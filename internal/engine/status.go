@@ -86,8 +86,11 @@ func (e *Engine) owners(o kstate.Object) []string {
 			return []string{sb.Ref()}
 		}
 	}
-	var all []string // the host's fragment: it serves every network
-	for _, n := range e.intent.Networks {
+	var all []string
+	if s, err := compile.Host(e.intent, e.facts); err != nil || s[key] == nil {
+		return nil // a leftover of what is no more
+	}
+	for _, n := range e.intent.Networks { // the host's fragment serves every network
 		all = append(all, n.Ref())
 	}
 	return all

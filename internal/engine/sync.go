@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/sealane/sealane/internal/compile"
@@ -29,16 +30,17 @@ import (
 func (e *Engine) Sync(ctx context.Context, reason string) ([]kstate.Op, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
+	unpaid := e.payStore()
 	ops, err := e.plan(ctx, true)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(unpaid, err)
 	}
 	for _, op := range ops {
 		e.cfg.Log.Info("repair", "op", op.String(), "reason", reason)
 	}
 	err = e.cfg.Kernel.Apply(ctx, ops)
 	e.note(err)
-	return ops, err
+	return ops, errors.Join(unpaid, err)
 }
 
 // Diff returns the ops a pass would apply now: what is not as intended.
@@ -122,4 +124,11 @@ func (e *Engine) settleLost(lost map[model.ID]*model.Sandbox) {
 		return
 	}
 	d.adopt()
+	for id, sb := range d.sandboxes {
+		if sb == nil {
+			if err := e.forget(id); err != nil {
+				e.cfg.Log.Warn("remove the files of a sandbox", "sandbox", id, "err", err)
+			}
+		}
+	}
 }

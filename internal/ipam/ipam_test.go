@@ -241,3 +241,54 @@ func TestPortsSkipAndExhaustion(t *testing.T) {
 		t.Errorf("third port of two: %v, want ErrExhausted", err)
 	}
 }
+
+func TestUndoLeavesNoTrace(t *testing.T) {
+	p := NewPool(subnet("10.0.0.0/28", "10.0.0.1"))
+	for range 2 { // from a fresh pool, and from a used one
+		last := p.Last()
+		first, _ := p.Allocate("x", t0)
+		second, _ := p.Allocate("x", t0)
+		p.Undo(second)
+		p.Undo(first)
+		p.SetLast(last)
+		if again, _ := p.Allocate("x", t0); again != first {
+			t.Errorf("after an undo: %s, want %s", again, first)
+		}
+	}
+	ports := NewPorts()
+	auto := model.PortMapping{Proto: "tcp", Port: 80, Count: 2}
+	a, _ := ports.Allocate(auto, "x", nil)
+	b, _ := ports.Allocate(auto, "x", nil)
+	ports.Undo(b)
+	ports.Undo(a)
+	if again, _ := ports.Allocate(auto, "x", nil); again != a {
+		t.Errorf("after an undo: %s, want %s", again, a)
+	}
+	fixed := model.PortMapping{Proto: "tcp", HostPort: 1, Port: 80, Count: 1}
+	ports.Allocate(fixed, "x", nil)
+	ports.Undo(fixed)
+	if next, _ := ports.Allocate(auto, "x", nil); next.HostPort != a.HostPort+2 {
+		t.Errorf("undoing a port that was asked for moved the search to %d", next.HostPort)
+	}
+}
+
+func TestWildcardsMeet(t *testing.T) {
+	at := func(s string) netip.Addr { a, _ := netip.ParseAddr(s); return a } // "" is every address
+	for _, c := range []struct {
+		first, second string
+		conflict      bool
+	}{
+		{"", "::", true}, {"::", "", true}, {"::", "2001:db8::1", true}, {"2001:db8::1", "::", true},
+		{"::", "192.0.2.1", false}, {"192.0.2.1", "::", false}, {"::1", "2001:db8::1", false},
+	} {
+		p := NewPorts()
+		m := model.PortMapping{Proto: "tcp", HostPort: 80, Port: 80, Count: 1, HostIP: at(c.first)}
+		if _, err := p.Allocate(m, "web", nil); err != nil {
+			t.Fatal(err)
+		}
+		m.HostIP = at(c.second)
+		if _, err := p.Allocate(m, "db", nil); (err != nil) != c.conflict {
+			t.Errorf("%q after %q: %v", c.second, c.first, err)
+		}
+	}
+}

@@ -148,10 +148,10 @@ func (p *Pool) Undo(a netip.Addr) { delete(p.used, a) }
 // Last returns the cursor, for the store; invalid before the first Allocate.
 func (p *Pool) Last() netip.Addr { return p.last }
 
-// SetLast puts the cursor back after a restart. An address outside the range
-// is ignored.
+// SetLast puts the cursor back, after a restart or when nothing came of an
+// Allocate. An address outside the range is ignored.
 func (p *Pool) SetLast(a netip.Addr) {
-	if p.from.Contains(a) {
+	if !a.IsValid() || p.from.Contains(a) {
 		p.last = a
 	}
 }

@@ -60,7 +60,7 @@ func (p *Ports) conflict(m model.PortMapping, first uint16) error {
 	t := p.table(m.Proto)
 	for i := range m.Count {
 		for _, c := range t[first+i] {
-			if c.ip == m.HostIP || !c.ip.IsValid() || !m.HostIP.IsValid() {
+			if model.Meet(c.ip, m.HostIP) {
 				return &ConflictError{first + i, m.Proto, c.owner}
 			}
 		}
@@ -82,7 +82,7 @@ func (p *Ports) Allocate(m model.PortMapping, owner string, skip func(model.Port
 	case m.HostPort == 0:
 		out, err := p.search(m, firstFree, lastFree, p.next, owner, skip)
 		if err == nil {
-			p.next = firstFree + (out.HostLast()+1-firstFree)%(lastFree-firstFree+1)
+			p.next = afterPorts(out)
 		}
 		return out, err
 	}
@@ -115,6 +115,20 @@ func (p *Ports) put(m model.PortMapping, owner string) {
 	t := p.table(m.Proto)
 	for i := range m.Count {
 		t[m.HostPort+i] = append(t[m.HostPort+i], claim{m.HostIP, owner, m.Port + i})
+	}
+}
+
+// afterPorts is where the search goes on after m was found.
+func afterPorts(m model.PortMapping) uint16 {
+	return firstFree + (m.HostLast()+1-firstFree)%(lastFree-firstFree+1)
+}
+
+// Undo takes back an Allocate that came to nothing, the last one first: the
+// next search begins where it did.
+func (p *Ports) Undo(m model.PortMapping) {
+	p.Release(m)
+	if m.HostPort >= firstFree && p.next == afterPorts(m) {
+		p.next = m.HostPort
 	}
 }
 

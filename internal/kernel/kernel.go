@@ -40,7 +40,8 @@ type Kernel interface {
 
 // Scope says where Observe looks.
 type Scope struct {
-	// NS are namespaces besides the host's. A path without inode takes any.
+	// NS are namespaces besides the host's. A path without inode takes any;
+	// the NetNS observed of a foreign one says which it has.
 	NS []kstate.NS
 	// Only leaves the host's namespace, nftables, holds and files out.
 	Only bool

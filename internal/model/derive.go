@@ -1,9 +1,11 @@
 package model
 
 import (
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"strings"
 )
 
 // MACFor derives an endpoint's hardware address from its first address, so
@@ -28,13 +30,16 @@ func MACForID(kind byte, id ID) string {
 	h := fnv.New64a()
 	h.Write([]byte(id))
 	s := h.Sum64()
-	return mac(0x06|kind<<4, byte(s>>32), byte(s>>24), byte(s>>16), byte(s>>8), byte(s))
+	return mac(kind, byte(s>>32), byte(s>>24), byte(s>>16), byte(s>>8), byte(s))
 }
 
-// The kinds of device for MACForID.
+// The kinds of device for MACForID, and the first byte of their addresses. A
+// bridge without an address of its own takes the lowest of its ports'
+// (br_stp_recalculate_bridge_id in net/bridge/br_stp_if.c): one that we adopt
+// must not take ours and lose it again, so a veth's is as high as can be.
 const (
-	MACBridge byte = 1
-	MACVeth   byte = 2
+	MACBridge byte = 0x16
+	MACVeth   byte = 0xfe
 )
 
 func mac(b ...byte) string {
@@ -44,11 +49,9 @@ func mac(b ...byte) string {
 // CheckMAC reads a hardware address for an endpoint and returns it in
 // canonical form; a multicast or zero address is refused.
 func CheckMAC(s string) (string, error) {
-	var b [6]byte
-	var rest string
-	n, _ := fmt.Sscanf(s+" .", "%02x:%02x:%02x:%02x:%02x:%02x %s", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &rest)
+	b, ok := parseMAC(s)
 	switch {
-	case n != 7 || len(s) != 17:
+	case !ok:
 		return "", fmt.Errorf("mac-address %q: want six bytes as 02:42:0a:00:00:02", s)
 	case b[0]&1 != 0:
 		return "", fmt.Errorf("mac-address %q: is a multicast address", s)
@@ -58,11 +61,27 @@ func CheckMAC(s string) (string, error) {
 	return mac(b[:]...), nil
 }
 
+// parseMAC reads six pairs of hex digits with colons between them.
+func parseMAC(s string) (b [6]byte, ok bool) {
+	parts := strings.Split(s, ":")
+	if len(parts) != len(b) {
+		return b, false
+	}
+	for i, p := range parts {
+		if len(p) != 2 {
+			return b, false
+		}
+		if _, err := hex.Decode(b[i:i+1], []byte(p)); err != nil {
+			return b, false
+		}
+	}
+	return b, true
+}
+
 // LinkLocal derives the IPv6 link-local address of a device from its hardware
 // address (RFC 4291, appendix A), as the kernel would.
 func LinkLocal(macAddr string) netip.Prefix {
-	var b [6]byte
-	fmt.Sscanf(macAddr, "%02x:%02x:%02x:%02x:%02x:%02x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5])
+	b, _ := parseMAC(macAddr)
 	a := [16]byte{0xfe, 0x80, 8: b[0] ^ 2, 9: b[1], 10: b[2], 11: 0xff, 12: 0xfe, 13: b[3], 14: b[4], 15: b[5]}
 	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // ID names an object for ever: twelve lower-case hex digits, as Docker's short
@@ -40,8 +41,9 @@ func CheckName(name string) error {
 // MaxIfName is the longest device name in bytes (IFNAMSIZ-1, linux/if.h).
 const MaxIfName = 15
 
-// CheckIfName reports why name cannot name a network device
-// (dev_valid_name in the kernel's net/core/dev.c).
+// CheckIfName reports why name cannot name a network device: the kernel's
+// rule (dev_valid_name in net/core/dev.c), and no signs that mean something in
+// the text of a firewall rule.
 func CheckIfName(name string) error {
 	switch {
 	case name == "" || name == "." || name == "..":
@@ -50,7 +52,7 @@ func CheckIfName(name string) error {
 		return fmt.Errorf("interface name %q: %d bytes, at most %d", name, len(name), MaxIfName)
 	}
 	for _, c := range []byte(name) {
-		if c <= ' ' || c >= 0x7f || c == '/' || c == ':' || c == '%' {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`/:%"*;{}#,\`, c) >= 0 {
 			return fmt.Errorf("interface name %q: character %q is not allowed", name, c)
 		}
 	}

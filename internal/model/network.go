@@ -79,6 +79,13 @@ func (n *Network) Validate() error {
 	return nil
 }
 
+// notForHosts are addresses that no network has: "this host", loopback,
+// multicast, and link-local ones of IPv6 (RFC 6890, RFC 5771, RFC 4291).
+var notForHosts = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("::/127"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
 // Validate reports the first thing that makes s impossible.
 func (s Subnet) Validate() error {
 	p := s.Prefix
@@ -89,10 +96,10 @@ func (s Subnet) Validate() error {
 		return fmt.Errorf("subnet %s: host bits are set, should be %s", p, p.Masked())
 	case p.Addr().Is4In6():
 		return fmt.Errorf("subnet %s: write an IPv4 subnet as IPv4", p)
-	case p.Addr().IsMulticast(), p.Addr().IsLoopback(), p.Bits() == 0:
-		return fmt.Errorf("subnet %s: not a subnet for hosts", p)
 	case p.Addr().Is6() && p.Addr().IsLinkLocalUnicast():
 		return fmt.Errorf("subnet %s: link-local addresses are the same on every network", p)
+	case slices.ContainsFunc(notForHosts, p.Overlaps):
+		return fmt.Errorf("subnet %s: not a subnet for hosts", p)
 	case p.Addr().BitLen()-p.Bits() < 1:
 		return fmt.Errorf("subnet %s: no room for a gateway and a container", p)
 	}

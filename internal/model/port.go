@@ -49,11 +49,27 @@ func (m PortMapping) String() string {
 // HostLast returns the last host port.
 func (m PortMapping) HostLast() uint16 { return m.HostPort + m.Count - 1 }
 
-// Overlaps reports whether two mappings want one host port: the same protocol,
-// a common port, and addresses that meet (an unset one meets all).
-func (m PortMapping) Overlaps(o PortMapping) bool {
-	return m.Proto == o.Proto && m.HostPort <= o.HostLast() && o.HostPort <= m.HostLast() &&
-		(m.HostIP == o.HostIP || !m.HostIP.IsValid() || !o.HostIP.IsValid())
+// Meet reports whether two host addresses of mappings have an address in
+// common: an unset one is every address, [::] every IPv6 address.
+func Meet(a, b netip.Addr) bool {
+	return a == b || !a.IsValid() || !b.IsValid() ||
+		a.Is6() == b.Is6() && (a.IsUnspecified() || b.IsUnspecified())
+}
+
+// Validate reports the first thing that makes m impossible. What ParsePort
+// returns is valid.
+func (m PortMapping) Validate() error {
+	switch {
+	case m.Proto != "tcp" && m.Proto != "udp":
+		return fmt.Errorf("port %s: protocol %q: want tcp or udp", m, m.Proto)
+	case m.Port == 0 || m.Count == 0 || int(m.Port)+int(m.Count)-1 > 65535 || int(m.HostPort)+int(m.Count)-1 > 65535:
+		return fmt.Errorf("port %s: want ports from 1 to 65535", m)
+	case m.HostEnd != 0 && (m.Count != 1 || m.HostPort == 0 || m.HostEnd < m.HostPort):
+		return fmt.Errorf("port %s: want one container port and a range FIRST-LAST to choose from", m)
+	case m.HostIP.IsMulticast(), m.HostIP.Zone() != "", m.HostIP.Is4In6(), m.HostIP.Is4() && m.HostIP.IsUnspecified():
+		return fmt.Errorf("port %s: host address %s: want one of this host's, or none for every address", m, m.HostIP)
+	}
+	return nil
 }
 
 // Matches reports whether m, as a user writes it, means the published mapping
@@ -94,9 +110,6 @@ func ParsePort(s string) (PortMapping, error) {
 		return bad("container port %v", err)
 	}
 	m.Port, m.Count = first, last-first+1
-	if m.Count == 0 {
-		return bad("want at most 65535 ports")
-	}
 	if host == "" && target == rest {
 		return m, nil
 	}
@@ -106,7 +119,7 @@ func ParsePort(s string) (PortMapping, error) {
 		hostPort = host[i+1:]
 		bare, bracketed := strings.CutPrefix(ip, "[")
 		if bracketed {
-			bare = strings.TrimSuffix(bare, "]")
+			bare, bracketed = strings.CutSuffix(bare, "]")
 		}
 		if m.HostIP, err = netip.ParseAddr(bare); err != nil || m.HostIP.Is6() != bracketed || m.HostIP.Zone() != "" {
 			return bad("host address %q: want an IPv4 address, or an IPv6 address in brackets", ip)

@@ -1,7 +1,10 @@
 package model
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -26,6 +29,11 @@ type Sandbox struct {
 	Inode uint64 `json:"inode,omitempty"` // ModeOther: which namespace the path meant
 	Donor ID     `json:"donor,omitempty"` // ModeShared: whose namespace
 
+	// ModeOther: the namespace had a default route of somebody else's when it
+	// was found, and keeps it.
+	Routed4 bool `json:"routed4,omitempty"`
+	Routed6 bool `json:"routed6,omitempty"`
+
 	Hostname string            `json:"hostname,omitempty"`
 	Domain   string            `json:"domain,omitempty"`
 	DNS      DNS               `json:"dns,omitzero"`
@@ -42,6 +50,9 @@ type Sandbox struct {
 	Exit       *Exit     `json:"exit,omitempty"`       // how it ended
 	Created    time.Time `json:"created"`
 }
+
+// Routed reports whether the default route of a family is somebody else's.
+func (sb *Sandbox) Routed(is6 bool) bool { return is6 && sb.Routed6 || !is6 && sb.Routed4 }
 
 // Endpoint is one interface of a sandbox on one network.
 type Endpoint struct {
@@ -84,6 +95,38 @@ type Exit struct {
 
 // Ref names the sandbox in errors.
 func (s *Sandbox) Ref() string { return "sandbox " + s.Name }
+
+// Validate reports the first thing that makes s impossible on any host. Its
+// endpoints are checked as they are made.
+func (s *Sandbox) Validate() error {
+	bad := func(format string, args ...any) error { return Errorf(Invalid, s.Ref(), "create", format, args...) }
+	if err := CheckName(s.Name); err != nil {
+		return bad("%w", err)
+	}
+	names := slices.DeleteFunc([]string{s.Hostname, s.Domain}, func(n string) bool { return n == "" })
+	for _, h := range s.Hosts {
+		if names = append(names, h.Name); !h.Addr.IsValid() {
+			return bad("add-host %s: want an address", h.Name)
+		}
+	}
+	for _, n := range append(names, s.DNS.Search...) {
+		if err := CheckHostname(strings.TrimSuffix(n, ".")); err != nil && n != "." {
+			return bad("%w", err)
+		}
+	}
+	for _, o := range s.DNS.Options {
+		if len(strings.Fields(o)) != 1 {
+			return bad("dns-option %q: want one word", o)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Sysctls)) {
+		v := s.Sysctls[k]
+		if !strings.HasPrefix(k, "net.") || strings.ContainsAny(k+v, "=\n") {
+			return bad("sysctl %q: only settings net.… belong to a network namespace", k)
+		}
+	}
+	return nil
+}
 
 // Device returns the name of the host's end of an endpoint's veth.
 func (e *Endpoint) Device() string { return "slv" + string(e.ID) }

@@ -87,12 +87,16 @@ func Open(path string) (*Store, error) {
 	return open(path)
 }
 
-// create makes an empty store beside path and moves it there.
+// create makes an empty store beside path and links it there, unless another
+// daemon was faster.
 func create(path string) error {
-	tmp := path + ".new"
-	if err := os.RemoveAll(tmp); err != nil {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new*")
+	if err != nil {
 		return err
 	}
+	tmp := f.Name()
+	defer os.Remove(tmp)
+	f.Close()
 	db, err := bbolt.Open(tmp, 0o600, nil)
 	if err != nil {
 		return err
@@ -110,7 +114,10 @@ func create(path string) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp, path)
+	if err := os.Link(tmp, path); !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func open(path string) (s *Store, err error) {

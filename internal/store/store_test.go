@@ -155,7 +155,7 @@ func TestMissingBucketIsDamage(t *testing.T) {
 // TestDaemonsAtOnce: of daemons that begin together without a file, one has it,
 // and the others know.
 func TestDaemonsAtOnce(t *testing.T) {
-	for range 10 {
+	for range 3 {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "s.db")
 		errs, stores := make(chan error, 3), make(chan *Store, 3)

@@ -38,7 +38,7 @@ func (Driver) Network(n *model.Network, _ driver.Facts) (kstate.Set, error) {
 	dev := n.Device()
 	if n.Options.Adopted {
 		if has4 && !n.Internal {
-			return s, s.Add(append(gateways(n, dev), kstate.Sysctl{Name: "net.ipv4.conf." + dev + ".route_localnet", Value: "1"})...)
+			return s, s.Add(append(gateways(n, dev), kstate.Sysctl{Name: driver.Setting("ipv4", dev, "route_localnet"), Value: "1"})...)
 		}
 		return s, s.Add(gateways(n, dev)...)
 	}

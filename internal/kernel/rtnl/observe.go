@@ -148,7 +148,11 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 	}
 	defer s.sock.close()
 	s.ns = ns
-	v.objs = append(v.objs, v.c.dir.Object(ns))
+	found := v.c.dir.Object(ns)
+	if found.Other {
+		found.NS.Inode = h.Inode() // whoever did not know it asks for this
+	}
+	v.objs = append(v.objs, found)
 	devs, err := s.sock.devices(v.ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ns, err)

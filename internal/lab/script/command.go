@@ -47,6 +47,10 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"fetch":    {"HOST URL", 2, true, client("get")},
 		"udp":      {"HOST ADDR:PORT", 2, true, client("udp")},
 		"ping":     {"HOST ADDR", 2, true, client("ping")},
+		"reach":    {"HOST URL CLIENT [SERVER]", 3, false, reach},
+		"state":    {"HOST FILE", 2, false, state},
+		"heals":    {"HOST", 1, false, heals},
+		"refuse":   {"STATUS HOST CMD…", 3, false, refuse},
 	}
 	out := map[string]func(*testscript.TestScript, bool, []string){}
 	for name, c := range table {
@@ -66,6 +70,9 @@ func (c command) bind(name string) func(*testscript.TestScript, bool, []string) 
 		}
 		s := ts.Value(key{}).(*stage)
 		s.ts = ts
+		if name != "refuse" {
+			s.seen = nil
+		}
 		c.do(s, neg, args)
 	}
 }
@@ -164,6 +171,7 @@ func (s *stage) run(host string, args []string) int {
 }
 
 func (s *stage) result(host string, args []string) lab.Result {
+	host, args = place(host, args)
 	r, err := s.lab.Host(host).RunCmd(s.command(args))
 	if err != nil {
 		s.Fatalf("%s: %s: %v", host, strings.Join(args, " "), err)
@@ -172,11 +180,13 @@ func (s *stage) result(host string, args []string) lab.Result {
 }
 
 func (s *stage) print(r lab.Result) {
+	s.last = r
 	_, _ = s.ts.Stdout().Write([]byte(r.Stdout))
 	_, _ = s.ts.Stderr().Write([]byte(r.Stderr))
 }
 
 func (s *stage) start(host string, args []string) *lab.Process {
+	host, args = place(host, args)
 	p, err := s.lab.Host(host).StartCmd(s.command(args))
 	if err != nil {
 		s.Fatalf("%s: %s: %v", host, strings.Join(args, " "), err)

@@ -24,12 +24,20 @@
 //	[!] fetch HOST URL             print what HTTP answers
 //	[!] udp HOST ADDR:PORT         print what lab-echo answers a datagram
 //	[!] ping HOST ADDR             one ICMP echo request
+//	reach HOST URL CLIENT [SERVER] fetch (http://…) or udp (udp://ADDR:PORT) from lab-echo, which
+//	                               sees the client address CLIENT and has the name SERVER
+//	state HOST FILE                write what the kernel holds to FILE, to be compared
+//	heals HOST                     wait until sealane diff is empty: a second, or three on a busy machine
+//	refuse N HOST CMD…             status N with one line on stderr, and nothing is changed by it
 //
-// Commands on hosts run in the script's directory, with its WORK and TMPDIR.
+// Where a command runs on HOST, HOST/NAME means in a sandbox of it. Commands on
+// hosts run in the script's directory, with its WORK and TMPDIR. TESTS is the
+// directory of the Go test.
 package script
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -56,6 +64,9 @@ type stage struct {
 	env *testscript.Env
 	ts  *testscript.TestScript // of the command that runs; nil before the first
 	lab *lab.Lab
+
+	last lab.Result        // what was printed last
+	seen map[string]string // what refuse last saw on a host, if it was the last command
 }
 
 func setup(env *testscript.Env) error {
@@ -63,6 +74,11 @@ func setup(env *testscript.Env) error {
 	s.lab = lab.New(s)
 	env.Values[key{}] = s
 	env.Setenv("HOME", env.WorkDir)
+	tests, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	env.Setenv("TESTS", tests)
 	s.lab.Host("a")
 	return nil
 }

@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// settleMode decides the namespace and refuses what a mode cannot have.
+func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxSpec) error {
+	if sb.Mode != model.ModeOwn && sb.Mode != model.ModeOther && (len(spec.Networks) > 0 || len(spec.Ports) > 0 || spec.PublishAll) {
+		return d.errorf(model.Invalid, "a sandbox in the %s's namespace has no networks and ports of its own",
+			map[model.Mode]string{model.ModeHost: "host", model.ModeShared: "other sandbox"}[sb.Mode])
+	}
+	if sb.Mode != model.ModeOwn && len(sb.Sysctls) > 0 {
+		return d.errorf(model.Invalid, "sysctls are for a namespace of its own")
+	}
+	switch sb.Mode {
+	case model.ModeOwn:
+		sb.NetNS = path.Join(d.e.cfg.RunDir, "netns", string(sb.ID))
+	case model.ModeHost:
+	case model.ModeShared:
+		donor, err := d.sandbox(spec.Donor)
+		if err != nil {
+			return err
+		}
+		if donor.Exit != nil {
+			return d.errorf(model.Gone, "sandbox %s: has ended", donor.Name)
+		}
+		sb.Donor, sb.NetNS, sb.Inode = donor.ID, donor.NetNS, donor.Inode
+		if donor.Mode == model.ModeShared {
+			sb.Donor = donor.Donor
+		}
+	case model.ModeOther:
+		if err := d.settleForeign(ctx, sb, spec.NetNS); err != nil {
+			return err
+		}
+		if old := d.standsFor(sb.NetNS, sb.Inode); old != nil {
+			return d.errorf(model.Conflict, "%s: is the namespace of sandbox %s", sb.NetNS, old.Name)
+		}
+	default:
+		return d.errorf(model.Invalid, "mode %q: not known", sb.Mode)
+	}
+	return nil
+}
+
+// settleForeign looks at a namespace that was given by path.
+func (d *draft) settleForeign(ctx context.Context, sb *model.Sandbox, netns string) error {
+	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{{Path: netns}, {Path: hostNetNS}}, Only: true})
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	inodes := map[string]uint64{}
+	for _, o := range have {
+		switch o := o.(type) {
+		case kstate.NetNS:
+			inodes[o.NS.Path] = o.NS.Inode
+		case kstate.Route:
+			if o.NS.Path == netns && o.Dst.Bits() == 0 && kstate.Foreign(o) {
+				sb.Routed4, sb.Routed6 = sb.Routed4 || o.Dst.Addr().Is4(), sb.Routed6 || o.Dst.Addr().Is6()
+			}
+		}
+	}
+	switch inode, ok := inodes[netns]; {
+	case !ok:
+		return d.errorf(model.NotFound, "%s: not a network namespace", netns).
+			WithHint("want a path like /run/netns/NAME or /proc/PID/ns/net")
+	case inode != 0 && inode == inodes[hostNetNS]:
+		return d.errorf(model.Invalid, "%s: is the host's own network namespace", netns)
+	default:
+		sb.NetNS, sb.Inode = netns, inode
+		return nil
+	}
+}
+
+// sandboxOrForeign resolves a reference that may also be netns:PATH or pid:N:
+// the sandbox that stands for that namespace, made if there is none.
+func (d *draft) sandboxOrForeign(ctx context.Context, ref string) (*model.Sandbox, error) {
+	netns, err := foreignPath(ref)
+	if err != nil {
+		return nil, d.errorf(model.Invalid, "%w", err)
+	}
+	if netns == "" {
+		return d.sandbox(ref)
+	}
+	probe := &model.Sandbox{}
+	if err := d.settleForeign(ctx, probe, netns); err != nil {
+		return nil, err
+	}
+	if sb := d.standsFor(netns, probe.Inode); sb != nil {
+		return sb, nil
+	}
+	return d.addSandbox(ctx, SandboxSpec{Mode: model.ModeOther, NetNS: netns}, nil)
+}
+
+// standsFor returns the sandbox whose namespace is the one at a path, or nil.
+func (d *draft) standsFor(netns string, inode uint64) *model.Sandbox {
+	for _, sb := range d.allSandboxes() {
+		if sb.Exit == nil && (sb.Mode == model.ModeOwn && sb.NetNS == netns || sb.Mode == model.ModeOther && sb.Inode == inode && (inode != 0 || sb.NetNS == netns)) {
+			return sb
+		}
+	}
+	return nil
+}
+
+// foreignPath returns the namespace path that netns:PATH and pid:N stand for,
+// or "" for other references.
+func foreignPath(ref string) (string, error) {
+	if p, ok := strings.CutPrefix(ref, "netns:"); ok {
+		if !path.IsAbs(p) {
+			return "", fmt.Errorf("%s: want an absolute path", ref)
+		}
+		return path.Clean(p), nil
+	}
+	if n, ok := strings.CutPrefix(ref, "pid:"); ok {
+		if n == "" || strings.Trim(n, "0123456789") != "" {
+			return "", fmt.Errorf("%s: want a process number", ref)
+		}
+		return "/proc/" + n + "/ns/net", nil
+	}
+	return "", nil
+}
+
+// existing resolves a reference to a sandbox that is there. A namespace that
+// vanished is still found by its path.
+func (d *draft) existing(ref string) (*model.Sandbox, error) {
+	netns, err := foreignPath(ref)
+	if err != nil {
+		return nil, d.errorf(model.Invalid, "%w", err)
+	}
+	if netns == "" {
+		return d.sandbox(ref)
+	}
+	for _, sb := range d.allSandboxes() {
+		if (sb.Mode == model.ModeOther || sb.Mode == model.ModeOwn) && sb.NetNS == netns {
+			return sb, nil
+		}
+	}
+	return nil, noSandbox(ref, d.op)
+}
