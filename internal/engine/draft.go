@@ -26,7 +26,8 @@ type draft struct {
 	cursors   map[string]string
 	rewind    map[poolKey]netip.Addr // cursors as they were
 	meta      map[string]string
-	view      *hostView // the host as observed for this draft
+	view      *hostView         // the host as observed for this draft
+	spaces    map[string]*space // foreign namespaces as observed for this draft, by path
 }
 
 func (e *Engine) draft(ref, op string) *draft {

@@ -86,6 +86,7 @@ type Engine struct {
 	repairs   fight
 
 	// The following belong to the holder of work.
+	inode uint64 // of the daemon's own namespace; 0 until asked for
 	pools map[poolKey]*ipam.Pool
 	ports *ipam.Ports
 	meta  map[string]string

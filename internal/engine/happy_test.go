@@ -306,6 +306,7 @@ func TestTeardown(t *testing.T) {
 	r.sandbox("web", SandboxSpec{Networks: on("lan", "bridge"), Ports: ports("8080:80"), Process: &model.Process{PID: 3, Start: 4}})
 	r.e.Connect(r.ctx, "netns:"+givenNS.Path, EndpointSpec{Network: "bridge"}, nil)
 	r.check()
+	web := must[*model.Sandbox](r)(r.e.Sandbox("web"))
 	r.die()
 	r.prepare()
 	r.ok(Teardown(r.ctx, r.cfg))
@@ -315,7 +316,7 @@ func TestTeardown(t *testing.T) {
 	entries, _ := r.store.Entries()
 	r.equal("journal", entries, "map[]")
 	r.equal("forwarding", r.k.Sysctl("net.ipv4.ip_forward")+r.k.Sysctl("net.ipv6.conf.eth0.accept_ra"), "01")
-	r.equal("ended", slices.Contains(r.cmds.kills, "3 "+filepath.Base(r.cmds.lastNetNS())), "true")
+	r.equal("ended", slices.Contains(r.cmds.kills, "3 "+filepath.Base(web.NetNS)), "true")
 	r.start()
 	r.check()
 	var names []string

@@ -51,31 +51,87 @@ func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxS
 
 // settleForeign looks at a namespace that was given by path.
 func (d *draft) settleForeign(ctx context.Context, sb *model.Sandbox, netns string) error {
-	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{{Path: netns}, {Path: hostNetNS}}, Only: true})
+	there, err := d.look(ctx, netns)
 	if err != nil {
 		return internal(d.ref, d.op, err)
 	}
-	inodes := map[string]uint64{}
+	host, err := d.e.ownInode(ctx)
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	switch {
+	case there == nil:
+		return d.errorf(model.NotFound, "%s: not a network namespace", netns).
+			WithHint("want a path like /run/netns/NAME or /proc/PID/ns/net")
+	case there.inode != 0 && there.inode == host:
+		return d.errorf(model.Invalid, "%s: is the host's own network namespace", netns)
+	}
+	sb.NetNS, sb.Inode = netns, there.inode
+	sb.Routed4, sb.Routed6 = there.routed4, there.routed6
+	return nil
+}
+
+// space is what a namespace that was given to us holds already.
+type space struct {
+	inode            uint64
+	names            map[string]bool // of its interfaces
+	routed4, routed6 bool            // it has a default route of its own
+}
+
+// look observes a namespace once per draft; nil is none.
+func (d *draft) look(ctx context.Context, netns string) (*space, error) {
+	if s, ok := d.spaces[netns]; ok {
+		return s, nil
+	}
+	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{{Path: netns}}, Only: true})
+	if err != nil {
+		return nil, err
+	}
+	var found *space
+	s := space{names: map[string]bool{}}
 	for _, o := range have {
 		switch o := o.(type) {
 		case kstate.NetNS:
-			inodes[o.NS.Path] = o.NS.Inode
+			if o.NS.Path == netns {
+				found, s.inode = &s, o.NS.Inode
+			}
+		case kstate.Link:
+			s.note(o.NS.Path == netns, o.Name)
+			s.note(o.Peer.NS.Path == netns, o.Peer.Name)
 		case kstate.Route:
 			if o.NS.Path == netns && o.Dst.Bits() == 0 && kstate.Foreign(o) {
-				sb.Routed4, sb.Routed6 = sb.Routed4 || o.Dst.Addr().Is4(), sb.Routed6 || o.Dst.Addr().Is6()
+				s.routed4, s.routed6 = s.routed4 || o.Dst.Addr().Is4(), s.routed6 || o.Dst.Addr().Is6()
 			}
 		}
 	}
-	switch inode, ok := inodes[netns]; {
-	case !ok:
-		return d.errorf(model.NotFound, "%s: not a network namespace", netns).
-			WithHint("want a path like /run/netns/NAME or /proc/PID/ns/net")
-	case inode != 0 && inode == inodes[hostNetNS]:
-		return d.errorf(model.Invalid, "%s: is the host's own network namespace", netns)
-	default:
-		sb.NetNS, sb.Inode = netns, inode
-		return nil
+	if d.spaces == nil {
+		d.spaces = map[string]*space{}
 	}
+	d.spaces[netns] = found
+	return found, nil
+}
+
+func (s *space) note(here bool, name string) {
+	if here {
+		s.names[name] = true
+	}
+}
+
+// hostNetNS is the host's namespace: the daemon's.
+const hostNetNS = "/proc/self/ns/net"
+
+// ownInode returns the inode of the daemon's own namespace, observed once.
+func (e *Engine) ownInode(ctx context.Context) (uint64, error) {
+	if e.inode != 0 {
+		return e.inode, nil
+	}
+	have, err := e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{{Path: hostNetNS}}, Only: true})
+	for _, o := range have {
+		if ns, ok := o.(kstate.NetNS); ok && ns.NS.Path == hostNetNS {
+			e.inode = ns.NS.Inode
+		}
+	}
+	return e.inode, err
 }
 
 // sandboxOrForeign resolves a reference that may also be netns:PATH or pid:N:

@@ -6,13 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"path"
 	"slices"
-	"strings"
 
-	"github.com/sealane/sealane/internal/compile"
-	"github.com/sealane/sealane/internal/kernel"
-	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -104,9 +99,6 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 	return sb, d.addPorts(sb, ports, skip)
 }
 
-// hostNetNS is the host's namespace: the daemon's.
-const hostNetNS = "/proc/self/ns/net"
-
 // addEndpoint puts a new endpoint of sb into the draft.
 func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec EndpointSpec) error {
 	n, err := d.network(spec.Network)
@@ -178,14 +170,12 @@ func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, want string) (str
 		taken[ep.IfName] = true
 	}
 	if sb.Mode == model.ModeOther {
-		have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{compile.NS(sb)}, Only: true})
+		there, err := d.look(ctx, sb.NetNS)
 		if err != nil {
 			return "", internal(d.ref, d.op, err)
 		}
-		for _, o := range have {
-			if l, ok := o.(kstate.Link); ok && l.NS == compile.NS(sb) {
-				taken[l.Name] = true
-			}
+		if there != nil {
+			maps.Copy(taken, there.names)
 		}
 	}
 	if want != "" {
