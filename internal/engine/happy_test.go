@@ -106,7 +106,7 @@ func TestSandboxLife(t *testing.T) {
 	r.equal("first endpoint", sb.Endpoints[0].Addrs[0].String()+" "+sb.Endpoints[0].MAC+" "+sb.Endpoints[0].IfName, "10.1.0.9/28 02:00:00:00:00:0a eth0")
 	r.equal("second", sb.Endpoints[1].Addrs, "[10.2.0.2/28 fd00:2::2/64]")
 	r.equal("name", sb.Endpoints[1].IfName, "lan0")
-	r.equal("ports", sb.Ports, "[8080:80/tcp 9000-9002:9000-9002/udp 49152:81/tcp]")
+	r.equal("ports", sb.Ports, "[8080:80/tcp 9000-9002:9000-9002/udp 20000:81/tcp]")
 	r.equal("hostname", sb.Hostname, "web")
 	r.check()
 	for _, ref := range []string{"web", string(sb.ID), string(sb.ID)[:4], "netns:" + sb.NetNS} {
@@ -232,10 +232,10 @@ func TestPublishAndUnpublish(t *testing.T) {
 	r := newRig(t)
 	r.sandbox("web", SandboxSpec{Networks: on("bridge"), Ports: ports("8000:80")})
 	got := must[[]model.PortMapping](r)(r.e.Publish(r.ctx, "web", ports("81", "82", "8001-8009:83", "127.0.0.1:8000:80/udp")))
-	r.equal("published", got, "[49152:81/tcp 49153:82/tcp 8001:83/tcp 127.0.0.1:8000:80/udp]")
+	r.equal("published", got, "[20000:81/tcp 20001:82/tcp 8001:83/tcp 127.0.0.1:8000:80/udp]")
 	r.check()
 	r.ok(r.e.Unpublish(r.ctx, "web", ports("8000:80", "82", "80/udp")))
-	r.equal("left", must[*model.Sandbox](r)(r.e.Sandbox("web")).Ports, "[49152:81/tcp 8001:83/tcp]")
+	r.equal("left", must[*model.Sandbox](r)(r.e.Sandbox("web")).Ports, "[20000:81/tcp 8001:83/tcp]")
 	r.check()
 	r.sandbox("other", SandboxSpec{Networks: on("bridge"), Ports: ports("8000:80")})
 	r.check()
@@ -243,12 +243,12 @@ func TestPublishAndUnpublish(t *testing.T) {
 
 func TestPortsInUseElsewhereAreLeftOut(t *testing.T) {
 	r := newRig(t)
-	for _, at := range []string{"0.0.0.0:49152", "127.0.0.1:49153", "0.0.0.0:8001"} {
+	for _, at := range []string{"0.0.0.0:20000", "127.0.0.1:20001", "0.0.0.0:8001"} {
 		must[func()](r)(r.k.Listen("tcp", netip.MustParseAddrPort(at), "httpd"))
 	}
 	others := r.k.Dump()
 	sb := r.sandbox("web", SandboxSpec{Networks: on("bridge"), Ports: ports("80", "8001-8003:81")})
-	r.equal("made", sb.Ports, "[49154:80/tcp 8002:81/tcp]")
+	r.equal("made", sb.Ports, "[20002:80/tcp 8002:81/tcp]")
 	r.equal("addresses were not used up", sb.Endpoints[0].Addrs, "[172.17.0.2/16]")
 	got := must[[]model.PortMapping](r)(r.e.Publish(r.ctx, "web", ports("8001-8003:82")))
 	r.equal("published", got, "[8003:82/tcp]")
@@ -256,7 +256,7 @@ func TestPortsInUseElsewhereAreLeftOut(t *testing.T) {
 	decl := Declaration{Endpoints: []EndpointDeclaration{{Sandbox: "web", EndpointSpec: EndpointSpec{Network: "app"}, Ports: ports("8000-8009:90")}}}
 	must[func()](r)(r.k.Listen("tcp", netip.MustParseAddrPort("0.0.0.0:8000"), "httpd"))
 	must[[]kstate.Op](r)(r.e.Apply(r.ctx, decl))
-	r.equal("applied", must[*model.Sandbox](r)(r.e.Sandbox("web")).Ports, "[49154:80/tcp 8002:81/tcp 8003:82/tcp 8004:90/tcp]")
+	r.equal("applied", must[*model.Sandbox](r)(r.e.Sandbox("web")).Ports, "[20002:80/tcp 8002:81/tcp 8003:82/tcp 8004:90/tcp]")
 	r.ok(r.e.RemoveSandbox(r.ctx, "web", false))
 	r.ok(r.e.RemoveNetwork(r.ctx, "app"))
 	r.same("the kernel", lines(r.k.Dump()), lines(others+"socket tcp 0.0.0.0:8000 by httpd\n"))

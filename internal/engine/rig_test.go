@@ -493,7 +493,7 @@ func (r *rig) all() string {
 
 // watched are the host ports that tests publish, and hostAddrs where.
 var (
-	watched   = slices.Concat(span(53, 90), span(8000, 8100), span(9000, 9010), span(49152, 49200))
+	watched   = slices.Concat(span(53, 90), span(8000, 8100), span(9000, 9010), span(20000, 20048))
 	hostAddrs = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified(), netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
 )
 
@@ -572,6 +572,9 @@ func (r *rig) check() {
 	wantAllocated := r.allocated()
 	r.e = old
 	r.same("allocations", lines(got), lines(wantAllocated))
+	if len(r.e.pools) != len(fresh.pools) {
+		r.Errorf("%d pools, want %d", len(r.e.pools), len(fresh.pools))
+	}
 }
 
 func (r *rig) same(what string, got, want []string) {
@@ -665,12 +668,6 @@ func (r *rig) noted(want kstate.Set) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// lastNetNS is the namespace that was last ended.
-func (c *commands) lastNetNS() string {
-	_, netns, _ := strings.Cut(c.kills[len(c.kills)-1], " ")
-	return netns
 }
 
 // eventually waits for what another goroutine does.

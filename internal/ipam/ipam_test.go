@@ -201,9 +201,9 @@ func TestPorts(t *testing.T) {
 		{"9000:80", "", "port 9000/tcp"},
 		{"8999-9001:1-3", "", "port 9000/tcp"},
 		{"8080-8085:80", "8081:80/tcp", ""},
-		{"80", "49152:80/tcp", ""},
-		{"80", "49153:80/tcp", ""},
-		{"80-82", "49154-49156:80-82/tcp", ""},
+		{"80", "20000:80/tcp", ""},
+		{"80", "20001:80/tcp", ""},
+		{"80-82", "20002-20004:80-82/tcp", ""},
 	} {
 		got, err := p.Allocate(mapping(t, c.in), "a", nil)
 		switch {
@@ -228,10 +228,10 @@ func TestPorts(t *testing.T) {
 
 func TestPortsSkipAndExhaustion(t *testing.T) {
 	p := NewPorts()
-	inUse := func(m model.PortMapping) bool { return m.HostPort < 49160 }
+	inUse := func(m model.PortMapping) bool { return m.HostPort < 20008 }
 	m, err := p.Allocate(mapping(t, "80"), "a", inUse)
-	if err != nil || m.HostPort != 49160 {
-		t.Errorf("got %d %v, want the first port not in use elsewhere, 49160", m.HostPort, err)
+	if err != nil || m.HostPort != 20008 {
+		t.Errorf("got %d %v, want the first port not in use elsewhere, 20008", m.HostPort, err)
 	}
 	if _, err := p.Allocate(mapping(t, "7000-7001:80"), "a", nil); err != nil {
 		t.Fatal(err)

@@ -24,11 +24,13 @@ type claim struct {
 	to    uint16 // the container's port
 }
 
-// The range that free ports are taken from: the dynamic ports of RFC 6335,
-// section 6.
+// The range that free ports are taken from. It is below the ports that the
+// kernel gives to sockets without one (net.ipv4.ip_local_port_range, from 32768
+// on), which it does without asking who holds them, and clear of Kubernetes'
+// node ports, from 30000 on.
 const (
-	firstFree = 49152
-	lastFree  = 65535
+	firstFree = 20000
+	lastFree  = 29999
 )
 
 // NewPorts returns a table without claims.
