@@ -117,8 +117,9 @@ func (s *space) note(here bool, name string) {
 	}
 }
 
-// hostNetNS is the host's namespace: the daemon's.
-const hostNetNS = "/proc/self/ns/net"
+// hostNetNS is the host's namespace: the daemon's. It is asked of the thread:
+// the process's first one, which /proc/self shows, may be in a sandbox just now.
+const hostNetNS = "/proc/thread-self/ns/net"
 
 // ownInode returns the inode of the daemon's own namespace, observed once.
 func (e *Engine) ownInode(ctx context.Context) (uint64, error) {

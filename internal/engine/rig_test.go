@@ -562,7 +562,6 @@ func (r *rig) check() {
 		r.Errorf("a pass would do: %v", ops)
 	}
 	entries := must[map[string]string](r)(r.store.Entries())
-	maps.DeleteFunc(entries, func(k, _ string) bool { return r.idle(k, want) })
 	r.same("the journal", slices.Sorted(maps.Keys(entries)), r.noted(want))
 	got := r.allocated()
 	fresh := New(r.cfg)
@@ -644,13 +643,6 @@ func (r *rig) others() []string {
 	}
 	slices.Sort(others)
 	return others
-}
-
-// idle reports whether a journal entry is of an address that is neither wanted
-// nor there. A process that dies between the entry and the address leaves one.
-func (r *rig) idle(entry string, want kstate.Set) bool {
-	rest, ok := strings.CutPrefix(entry, "addr/"+lan.Name+"/")
-	return ok && !slices.Contains(r.noted(want), entry) && !strings.Contains(r.k.Dump(), "addr "+rest+" dev "+lan.Name)
 }
 
 // noted lists the journal's entries that a wanted state needs.

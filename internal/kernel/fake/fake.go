@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/sealane/sealane/internal/kernel"
@@ -188,11 +189,28 @@ func (k *Kernel) Cut(n int) {
 }
 
 // Revive starts a new process: no cut is ahead, nothing is remembered but the
-// world and the journal.
-func (k *Kernel) Revive() {
+// world and the journal, which forgets addresses that are not there.
+func (k *Kernel) Revive() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.dead, k.left = false, -1
+	entries, err := k.journal.Entries()
+	if err != nil {
+		return err
+	}
+	for _, o := range k.world.objs {
+		if a, ok := o.(kstate.Addr); ok {
+			delete(entries, addrEntry(a))
+		}
+	}
+	for key := range entries {
+		if strings.HasPrefix(key, "addr/") {
+			if err := k.journal.Erase(key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Steps returns how many steps were carried out since New.

@@ -66,6 +66,22 @@ var outsideCases = []testcase{
 			s.Errorf("left: %v", have.Sorted())
 		}
 	}},
+	{"journal entry that a crash left without its address does not claim it later", func(s *suite) {
+		a := addr(host, "br0", "192.0.2.1/24")
+		s.Outside.Bridge(s.T, "br0")
+		for _, left := range []string{"addr/br0/192.0.2.1/24", "addr/gone/192.0.2.1/24", "addr//run/netns/gone eth0/192.0.2.1/24"} {
+			if err := s.Journal.Put(left, ""); err != nil {
+				s.Fatal(err)
+			}
+		}
+		s.Kernel = s.Outside.Reopen(s.T)
+		s.notedNothing()
+		s.Outside.Addr(s.T, "br0", a.Prefix)
+		s.reach(kstate.Set{})
+		if s.observe()[a.Key()] == nil {
+			s.Error("the address is gone")
+		}
+	}},
 	{"address that was on a foreign bridge before is not ours", func(s *suite) {
 		a := addr(host, "br0", "192.0.2.1/24")
 		s.Outside.Bridge(s.T, "br0")

@@ -49,7 +49,8 @@ const (
 )
 
 // Open opens the host's namespace, which must stay open until Close. Namespaces
-// mounted in dir are ours. Devices that an earlier process doomed are reaped.
+// mounted in dir are ours. Devices that an earlier process doomed are reaped, and
+// the journal forgets addresses that are not there.
 func Open(host *netns.Handle, dir netns.Dir, j journal.Journal) (*Conn, error) {
 	c := &Conn{host: host, dir: dir, journal: j, ports: newPorts(), recent: newRecent(), index: firstIndex}
 	var err error
@@ -73,6 +74,9 @@ func Open(host *netns.Handle, dir netns.Dir, j journal.Journal) (*Conn, error) {
 	}
 	c.reaper = &reaper{sock: reaping}
 	c.reaper.arm()
+	if err := c.sweep(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return c, nil
 }
 
