@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -37,7 +38,12 @@ type settings struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := command().ExecuteContext(ctx)
+	// The first thread is what /proc/PID/ns shows of us. It must not be one that
+	// visits a sandbox: we would look like a process of the sandbox.
+	runtime.LockOSThread()
+	done := make(chan error)
+	go func() { done <- command().ExecuteContext(ctx) }()
+	err := <-done
 	if err == nil {
 		return
 	}

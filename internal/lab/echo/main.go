@@ -22,11 +22,16 @@ const usage = `usage:
   lab-echo stream [-for D] [-every D] URL
         Ask again and again on one connection; fail if it breaks, else print
         the number of answers and the longest gap between two.
+  lab-echo activate SOCKET CMD [ARG...]
+        Become CMD with a listening unix socket, as systemd starts a service.
+  lab-echo notified SOCKET
+        Print the first datagram that comes in, as systemd hears of readiness.
 `
 
 func main() {
 	commands := map[string]func([]string) error{
 		"serve": serve, "udp": askUDP, "get": get, "ping": ping, "stream": stream,
+		"activate": activate, "notified": notified,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)

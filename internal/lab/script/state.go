@@ -15,7 +15,7 @@ const stateScript = `
 look() {
 	ip -o link | sed 's/ state [A-Z]*//; s/NO-CARRIER,//; s/,LOWER_UP//'
 	ip -o addr | sed 's/ tentative//'
-	ip -4 route show table all; ip -6 route show table all | grep -v -e '^local fe80' -e '^multicast'; ip -4 rule; ip -6 rule
+	ip -4 route show table all; ip -6 route show table all | grep -v -e fe80: -e '^multicast'; ip -4 rule; ip -6 rule
 	nft list ruleset | sed 's/dnat to :[0-9]*/dnat to the proxy/'
 }
 look | grep -v 'group 24226' | sed 's/ linkdown//'
