@@ -9,7 +9,7 @@ LDFLAGS  := -s -w
 export CGO_ENABLED := 0
 
 # What the tests and the demo read the kernel with; the product needs none of it.
-PACKAGES := busybox containernetworking-plugins curl iproute2 nftables
+PACKAGES := busybox containernetworking-plugins curl iproute2 nftables procps
 
 .PHONY: help build install uninstall demo test pure bench packages clean
 

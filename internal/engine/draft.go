@@ -180,6 +180,7 @@ func (d *draft) commit(ctx context.Context) error {
 		}
 		changed := d.movesPorts()
 		d.adopt()
+		d.e.watchful()
 		if changed && d.e.cfg.PortsChanged != nil {
 			d.e.cfg.PortsChanged()
 		}

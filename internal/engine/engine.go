@@ -86,6 +86,10 @@ type Engine struct {
 	repairs   fight
 
 	// The following belong to the holder of work.
+	until   time.Time     // our own changes settle, see watchful
+	looking bool          // a pass for that is coming
+	took    time.Duration // the last pass
+
 	inode uint64 // of the daemon's own namespace; 0 until asked for
 	pools map[poolKey]*ipam.Pool
 	ports *ipam.Ports

@@ -13,6 +13,39 @@ const (
 	retry    = time.Second           // after a pass that failed, doubled up to interval
 )
 
+// The kernel does not say who changed a link, so while our own changes settle, what
+// somebody else does to the same devices may give no hint. For that time passes
+// look by themselves.
+const (
+	unsettled = 1600 * time.Millisecond // after a change of ours
+	look      = 400 * time.Millisecond  // between the passes meanwhile
+	share     = 20                      // and as many times as long as a pass takes
+)
+
+// watchful has passes look for what gives no hint after a change of ours. The
+// caller holds work.
+func (e *Engine) watchful() {
+	e.until = time.Now().Add(unsettled)
+	if !e.looking {
+		e.lookLater()
+	}
+}
+
+func (e *Engine) lookLater() {
+	e.looking = true
+	time.AfterFunc(max(look, share*e.took), func() {
+		if e.ctx.Err() != nil {
+			return
+		}
+		e.Kick("after a change")
+		e.work.Lock()
+		defer e.work.Unlock()
+		if e.looking = time.Now().Before(e.until); e.looking {
+			e.lookLater()
+		}
+	})
+}
+
 // Kick asks for a pass soon.
 func (e *Engine) Kick(reason string) {
 	select {

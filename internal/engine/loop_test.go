@@ -39,10 +39,25 @@ func (r *rig) status() Status {
 	return r.e.NetworkStatus(must[*model.Network](r)(r.e.Network("bridge")))
 }
 
+// TestPassesLookAfterAChange: for a while nobody can tell our own changes from
+// others'.
+func TestPassesLookAfterAChange(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.begin()
+		r.wait(10 * time.Second)
+		before := r.proc.passes()
+		r.sandbox("web", SandboxSpec{Networks: on("bridge")})
+		r.wait(10 * time.Second)
+		r.equal("passes", r.proc.passes()-before, "4")
+		r.wait(10 * time.Second)
+		r.equal("passes long after", r.proc.passes()-before, "4")
+	})
+}
+
 func TestHintIsFollowedByAPass(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.begin()
-		r.wait(time.Second)
+		r.wait(10 * time.Second)
 		before := r.proc.passes()
 		r.k.Remove(sealane0)
 		r.wait(time.Second)
@@ -132,7 +147,7 @@ func TestFailuresAreRetriedWithGrowingPauses(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.begin()
 		r.sandbox("web", SandboxSpec{Networks: on("bridge")})
-		r.wait(time.Second)
+		r.wait(10 * time.Second)
 		var at []time.Time
 		r.proc.refuseAt(func(_ int, op kstate.Op) bool {
 			if op.Object().Key() != sealane0 {

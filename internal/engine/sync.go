@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/kernel"
@@ -30,6 +31,7 @@ import (
 func (e *Engine) Sync(ctx context.Context, reason string) ([]kstate.Op, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
+	defer func(began time.Time) { e.took = time.Since(began) }(time.Now())
 	unpaid := e.payStore()
 	ops, err := e.plan(ctx, true)
 	if err != nil {
