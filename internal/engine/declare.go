@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -91,6 +92,7 @@ func (d *draft) declare(ctx context.Context, decl Declaration, skip skipPorts) e
 }
 
 // same reports in what a network that is there differs from its declaration.
+// What that leaves out may be anything.
 func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 	differs := func(what string, have, want any) error {
 		return d.errorf(model.Conflict, "is there with %s %v, not %v", what, have, want).WithHint("remove it first")
@@ -98,7 +100,7 @@ func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 	if spec.Driver != "" && spec.Driver != n.Driver {
 		return differs("driver", n.Driver, spec.Driver)
 	}
-	if spec.Internal != n.Internal {
+	if spec.Internal && !n.Internal {
 		return differs("internal", n.Internal, spec.Internal)
 	}
 	if _, ok := n.Subnet(true); spec.IPv6 && !ok {
@@ -120,9 +122,10 @@ func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 	if err != nil {
 		return d.errorf(model.Invalid, "%w", err)
 	}
-	for k, v := range want.Map() {
-		if have := n.Options.Map()[k]; have != v {
-			return differs("option "+k, have, v)
+	for _, k := range slices.Sorted(maps.Keys(spec.Options)) {
+		name := model.OptionName(n.Driver, k)
+		if want, have := want.Map()[name], n.Options.Map()[name]; have != want {
+			return differs("option "+name, have, want)
 		}
 	}
 	return nil

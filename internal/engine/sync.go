@@ -42,6 +42,9 @@ func (e *Engine) Sync(ctx context.Context, reason string) ([]kstate.Op, error) {
 	}
 	err = e.cfg.Kernel.Apply(ctx, ops)
 	e.note(err)
+	if len(ops) > 0 && err == nil {
+		e.watchful()
+	}
 	return ops, errors.Join(unpaid, err)
 }
 

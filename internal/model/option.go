@@ -56,17 +56,34 @@ func not(v string) (bool, error) {
 func ParseOptions(driver string, kv map[string]string) (Options, error) {
 	var o Options
 	for _, k := range slices.Sorted(maps.Keys(kv)) {
-		i := slices.IndexFunc(optionTable, func(op option) bool {
-			return slices.Contains(op.drivers, driver) && (op.name == k || slices.Contains(op.aliases, k))
-		})
-		if i < 0 {
+		op := findOption(driver, k)
+		if op == nil {
 			return Options{}, fmt.Errorf("option %q: not known to driver %s, which knows %s", k, driver, strings.Join(optionNames(driver), ", "))
 		}
-		if err := optionTable[i].set(&o, kv[k]); err != nil {
+		if err := op.set(&o, kv[k]); err != nil {
 			return Options{}, fmt.Errorf("option %s: %w", k, err)
 		}
 	}
 	return o, nil
+}
+
+// OptionName returns our short name of an option that may be under one of
+// Docker's, or "" for one that the driver does not know.
+func OptionName(driver, key string) string {
+	if op := findOption(driver, key); op != nil {
+		return op.name
+	}
+	return ""
+}
+
+func findOption(driver, key string) *option {
+	i := slices.IndexFunc(optionTable, func(op option) bool {
+		return slices.Contains(op.drivers, driver) && (op.name == key || slices.Contains(op.aliases, key))
+	})
+	if i < 0 {
+		return nil
+	}
+	return &optionTable[i]
 }
 
 func optionNames(driver string) []string {
