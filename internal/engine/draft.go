@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/ipam"
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/store"
@@ -174,7 +175,7 @@ func (d *draft) commit(ctx context.Context) error {
 	applied := d.e.cfg.Kernel.Apply(ctx, ops)
 	errStore := <-stored
 	if errStore == nil && onlyRemovals(applied, ops) {
-		if applied != nil {
+		if !onlyOthers(applied) {
 			d.e.cfg.Log.Warn("left to the next pass", "err", applied)
 			d.e.Kick("a removal was refused")
 		}
@@ -244,6 +245,13 @@ func onlyRemovals(err error, ops []kstate.Op) bool {
 		}
 	}
 	return err == nil || len(failed) > 0
+}
+
+// onlyOthers reports whether every failure in err is of removing what is
+// somebody else's, as an adopted bridge's own address: it was theirs before and
+// stays so.
+func onlyOthers(err error) bool {
+	return !slices.ContainsFunc(opErrors(err), func(f *kernel.OpError) bool { return !errors.Is(f.Err, kernel.ErrInUse) })
 }
 
 func isNft(op kstate.Op) bool {
