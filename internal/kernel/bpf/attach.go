@@ -180,6 +180,9 @@ func Supported() error {
 		return sure(err)
 	}
 	defer d.close()
+	if _, err := (table[key]{trie}).erase([]key{{}}); err != nil {
+		return sure(err) // no batches
+	}
 	return sure(attachAll("", trie))
 }
 

@@ -32,15 +32,54 @@ func (e *inUse) Error() string {
 // Unwrap makes it a kernel.ErrInUse.
 func (e *inUse) Unwrap() error { return kernel.ErrInUse }
 
-// conflict returns an error about the first socket of found that is in h's
-// way, or nil.
-func conflict(h kstate.Hold, found []socket) error {
-	for _, s := range found {
-		if s.proto == h.Proto && h.First <= s.port && s.port <= h.Last && clash(h.Addr.Unmap(), s) {
-			return &inUse{h.Proto, netip.AddrPortFrom(s.addr, s.port), owner(s.inode)}
+// sight is what one look at the sockets showed.
+type sight struct {
+	sockets []socket        // in order of ports
+	own     map[uint32]bool // inodes of our own; nil until somebody asks
+}
+
+// conflict returns an error about the first foreign socket that is in h's way,
+// or nil. A socket of this process is in nobody's way: the daemon's proxy
+// listens on a port that the kernel chose, and packets to published ports are
+// rewritten before they could reach it.
+func (s *sight) conflict(h kstate.Hold) error {
+	for _, found := range s.inWay(h) {
+		if !s.ours(found) {
+			return &inUse{h.Proto, netip.AddrPortFrom(found.addr, found.port), owner(found.inode)}
 		}
 	}
 	return nil
+}
+
+// inWay returns the sockets that are in h's way, whoever has them.
+func (s *sight) inWay(h kstate.Hold) (out []socket) {
+	at, _ := slices.BinarySearchFunc(s.sockets, h.First, func(s socket, port uint16) int { return cmp.Compare(s.port, port) })
+	for ; at < len(s.sockets) && s.sockets[at].port <= h.Last; at++ {
+		if found := s.sockets[at]; found.proto == h.Proto && clash(h.Addr.Unmap(), found) {
+			out = append(out, found)
+		}
+	}
+	return out
+}
+
+// ours reports whether a socket is one of this process.
+func (s *sight) ours(of socket) bool {
+	if s.own == nil {
+		s.own = ownSockets()
+	}
+	return s.own[of.inode]
+}
+
+// ownSockets returns the inodes of all sockets of this process.
+func ownSockets() map[uint32]bool {
+	own := map[uint32]bool{}
+	for _, name := range openFiles("self") {
+		var inode uint32
+		if _, err := fmt.Sscanf(name, socketName, &inode); err == nil {
+			own[inode] = true
+		}
+	}
+	return own
 }
 
 // clash reports whether a hold on a and a socket on one port are in each
@@ -74,9 +113,9 @@ func owner(inode uint32) string {
 		}
 	}
 	slices.SortFunc(pids, cmp.Compare[int])
-	want := fmt.Sprintf("socket:[%d]", inode)
+	want := fmt.Sprintf(socketName, inode)
 	for _, pid := range pids {
-		if !hasFile(pid, want) {
+		if !slices.Contains(openFiles(strconv.Itoa(pid)), want) {
 			continue
 		}
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
@@ -87,15 +126,21 @@ func owner(inode uint32) string {
 	return "another program"
 }
 
-// hasFile reports whether a process has a file open that /proc shows as name.
-func hasFile(pid int, name string) bool {
-	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+// socketName is how /proc shows an open socket.
+const socketName = "socket:[%d]"
+
+// openFiles returns what a process has open, as /proc shows it: nothing if the
+// process is gone or none of our business.
+func openFiles(pid string) (names []string) {
+	dir := "/proc/" + pid + "/fd/"
 	files, err := os.ReadDir(dir)
 	if err != nil {
-		return false // gone, or none of our business
+		return nil
 	}
-	return slices.ContainsFunc(files, func(f os.DirEntry) bool {
-		to, err := os.Readlink(dir + f.Name())
-		return err == nil && to == name
-	})
+	for _, f := range files {
+		if name, err := os.Readlink(dir + f.Name()); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -86,8 +86,8 @@ func Open(dir string, opts ...Option) (*Holder, error) {
 func (h *Holder) Why() error { return h.why }
 
 // Apply carries out ops on kstate.Hold objects in order, as kernel.Kernel says.
-// A port that a foreign socket has is an error that wraps kernel.ErrInUse and
-// names the program.
+// A port that another process's socket has is an error that wraps
+// kernel.ErrInUse and names the program.
 func (h *Holder) Apply(ops []kstate.Op) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

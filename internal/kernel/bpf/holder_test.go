@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -224,25 +225,38 @@ var conflictTable = []struct{ socket, hold, where string }{
 	{"tcp 0.0.0.0:80", "tcp *:81-90", ""},
 }
 
-func TestConflict(t *testing.T) {
-	comm, err := os.ReadFile("/proc/self/comm")
+// foreign binds as bindTo does, listens, and leaves the socket to another
+// process: who it is, and how to end it.
+func foreign(t testing.TB, where string, listen bool) (who string, end func()) {
+	t.Helper()
+	fd, err := bindTo(t, where)
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), os.Getpid())
+	f := os.NewFile(uintptr(fd), where)
+	defer f.Close()
+	if listen && strings.HasPrefix(where, "tcp") {
+		if err := unix.Listen(fd, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("sleep", "60")
+	cmd.ExtraFiles = []*os.File{f}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("sleep (pid %d)", cmd.Process.Pid), func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
+
+func TestConflict(t *testing.T) {
 	bothWays(t, func(t *testing.T, h *Holder) {
 		for _, c := range conflictTable {
-			fd, err := bindTo(t, c.socket)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.HasPrefix(c.socket, "tcp") {
-				if err := unix.Listen(fd, 1); err != nil {
-					t.Fatal(err)
-				}
-			}
-			err = h.Apply(add(c.hold))
-			_ = unix.Close(fd)
+			who, end := foreign(t, c.socket, true)
+			err := h.Apply(add(c.hold))
+			end()
 			if c.where == "" {
 				if err != nil {
 					t.Errorf("%s and %s: %v", c.socket, c.hold, err)
@@ -265,13 +279,10 @@ func TestConflict(t *testing.T) {
 
 func TestConflictLeavesOthers(t *testing.T) {
 	bothWays(t, func(t *testing.T, h *Holder) {
-		fd, err := bindTo(t, "udp 127.0.0.1:105")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
+		_, end := foreign(t, "udp 127.0.0.1:105", false)
+		defer end()
 		apply(t, h, add("udp 192.0.2.1:100-107")...)
-		err = h.Apply(append(add("udp 127.0.0.1:104-107", "tcp *:105"), remove("udp *:1")...))
+		err := h.Apply(append(add("udp 127.0.0.1:104-107", "tcp *:105"), remove("udp *:1")...))
 		if !errors.Is(err, kernel.ErrInUse) {
 			t.Errorf("%v: want in use", err)
 		}
@@ -287,13 +298,52 @@ func TestConflictLeavesOthers(t *testing.T) {
 // A bound socket that does not listen is found when many ports are taken.
 func TestConflictBound(t *testing.T) {
 	bothWays(t, func(t *testing.T, h *Holder) {
-		fd, err := bindTo(t, "tcp 127.0.0.1:5000")
+		_, end := foreign(t, "tcp 127.0.0.1:5000", false)
+		defer end()
+		if err := h.Apply(add("tcp *:4900-5200")); !errors.Is(err, kernel.ErrInUse) {
+			t.Errorf("%v: want in use", err)
+		}
+	})
+}
+
+// A socket of this very process, as the daemon's proxy has some, is in nobody's
+// way; a foreign one on the same port is.
+func TestOwnSocket(t *testing.T) {
+	bothWays(t, func(t *testing.T, h *Holder) {
+		for _, c := range []struct{ socket, hold, refused string }{
+			{"tcp [::]:5000", "tcp *:4990-5010", "tcp 0.0.0.0:5000"},
+			{"tcp [::]:5000", "tcp *:5000", "tcp 127.0.0.1:5000"},
+			{"tcp 0.0.0.0:5000", "tcp 127.0.0.1:5000", "tcp 127.0.0.1:5000"},
+			{"udp [::]:5000", "udp *:4500-5500", "udp 0.0.0.0:5499"},
+		} {
+			fd, err := bindTo(t, c.socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(c.socket, "tcp") {
+				if err := unix.Listen(fd, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			apply(t, h, add(c.hold)...)
+			if got := observed(t, h); !slices.Equal(got, []string{c.hold}) {
+				t.Errorf("%s: observed %v", c.hold, got)
+			}
+			wantBind(t, c.refused, unix.EADDRINUSE)
+			apply(t, h, remove(c.hold)...)
+			_ = unix.Close(fd)
+			wantBind(t, c.socket, nil)
+		}
+		fd, err := bindTo(t, "udp 127.0.0.1:5000")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer unix.Close(fd)
-		if err := h.Apply(add("tcp *:4950-5050")); !errors.Is(err, kernel.ErrInUse) {
-			t.Errorf("%v: want in use", err)
+		who, end := foreign(t, "udp 127.0.0.2:5000", false)
+		defer end()
+		err = h.Apply(add("udp *:5000"))
+		if !errors.Is(err, kernel.ErrInUse) || !strings.Contains(err.Error(), who) {
+			t.Errorf("%v: want in use by %s", err, who)
 		}
 	})
 }
@@ -380,26 +430,26 @@ func TestCost(t *testing.T) {
 			{"tcp *:20001-30000", time.Millisecond},
 			{"udp 192.0.2.1:20001-30000", time.Millisecond},
 		} {
-			best := cost(t, h, c.hold)
-			t.Logf("%s: %v", c.hold, best)
-			if best > c.limit && !raceEnabled {
-				t.Errorf("%s: %v: want at most %v", c.hold, best, c.limit)
-			}
+			wantCost(t, h, c.hold, c.limit, add(c.hold))
 		}
+		wantCost(t, h, "64 ports one by one", 250*time.Microsecond, ports(20000, 20063))
 	}()
 	<-done
 }
 
-// cost returns the shortest of many times that taking a hold took.
-func cost(t *testing.T, h *Holder, hold string) time.Duration {
+// wantCost checks the shortest of many times that taking holds took.
+func wantCost(t *testing.T, h *Holder, what string, limit time.Duration, ops []kstate.Op) {
 	best := time.Hour
 	for range 100 {
 		start := time.Now()
-		err := h.Apply(add(hold))
+		err := h.Apply(ops)
 		best = min(best, time.Since(start))
-		if err = errors.Join(err, h.Apply(remove(hold))); err != nil {
+		if err = errors.Join(err, h.Apply(inverse(ops))); err != nil {
 			t.Error(err)
 		}
 	}
-	return best
+	t.Logf("%s: %v", what, best)
+	if best > limit && !raceEnabled {
+		t.Errorf("%s: %v: want at most %v", what, best, limit)
+	}
 }

@@ -38,12 +38,16 @@ const (
 type class uint8
 
 const (
+	every  class = 0  // to any address
 	exact  class = 1  // to the key's address
 	every4 class = 4  // to any one IPv4 address
 	every6 class = 6  // to any one IPv6 address
 	some4  class = 14 // to the IPv4 wildcard: some IPv4 address is held
 	some6  class = 16 // to the IPv6 wildcard: some IPv6 address is held
 )
+
+// protocols are those that can be held.
+var protocols = [...]string{"tcp", "udp"}
 
 // protocol returns the IP protocol number, 0 for what cannot be held.
 func protocol(name string) uint8 {
@@ -56,42 +60,46 @@ func protocol(name string) uint8 {
 	return 0
 }
 
-// keys returns the keys that stand for h.
-func keys(h kstate.Hold) []key {
-	var out []key
-	for _, c := range classes(h.Addr) {
-		var k key
-		k[keyProto] = protocol(h.Proto)
-		k[keyClass] = byte(c)
-		if c == exact {
-			a := h.Addr.As16()
-			copy(k[keyAddr:], a[:])
+// keys returns the keys that stand for holds. Of those for any address, which
+// most are, it is one for a port.
+func keys(holds ...kstate.Hold) []key {
+	out := make([]key, 0, 2*len(holds))
+	for _, h := range holds {
+		one, two := classes(h.Addr)
+		out = appendKeys(out, h, one)
+		if two != one {
+			out = appendKeys(out, h, two)
 		}
-		out = append(out, k.ports(h.First, h.Last)...)
 	}
 	return out
 }
 
-// classes returns the classes of a hold's keys, by its address.
-func classes(a netip.Addr) []class {
+// classes returns the one or two classes of a hold's keys, by its address.
+func classes(a netip.Addr) (class, class) {
 	a = a.Unmap()
 	switch {
 	case !a.IsValid():
-		return []class{every4, some4, every6, some6}
+		return every, every
 	case a.IsUnspecified() && a.Is4():
-		return []class{every4, some4}
+		return every4, some4
 	case a.IsUnspecified():
-		return []class{every6, some6}
+		return every6, some6
 	case a.Is4():
-		return []class{exact, some4}
+		return exact, some4
 	}
-	return []class{exact, some6}
+	return exact, some6
 }
 
-// ports returns k once per prefix that first to last falls into.
-func (k key) ports(first, last uint16) []key {
-	var out []key
-	for at, end := uint32(first), uint32(last)+1; at < end; {
+// appendKeys appends h's keys of a class, one per prefix that its ports fall
+// into.
+func appendKeys(out []key, h kstate.Hold, c class) []key {
+	var k key
+	k[keyProto], k[keyClass] = protocol(h.Proto), byte(c)
+	if c == exact {
+		a := h.Addr.As16()
+		copy(k[keyAddr:], a[:])
+	}
+	for at, end := uint32(h.First), uint32(h.Last)+1; at < end; {
 		size, bits := uint32(1), uint32(keyBits)
 		for at%(2*size) == 0 && at+2*size <= end {
 			size, bits = 2*size, bits-1

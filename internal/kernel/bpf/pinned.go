@@ -25,31 +25,12 @@ import (
 // the next pass takes it again if it is still wanted. A write that fails in a
 // living process leaves the same, and the next Apply sweeps first.
 type pinned struct {
-	dir   string
-	held  *ebpf.Map // record → nothing
-	trie  *ebpf.Map // key → nothing
-	diag  *diag
-	write writer
+	dir  string
+	held rows[record]
+	trie rows[key]
+	diag *diag
 
 	dirty bool // the trie may have keys that no record needs
-}
-
-// writer makes every change of the maps after they were opened: tests cut it.
-type writer interface {
-	put(m *ebpf.Map, key []byte) error
-	erase(m *ebpf.Map, key []byte) error // a missing key is no error
-}
-
-// direct is the writer that does it.
-type direct struct{}
-
-func (direct) put(m *ebpf.Map, key []byte) error { return m.Put(key, uint32(1)) }
-
-func (direct) erase(m *ebpf.Map, key []byte) error {
-	if err := m.Delete(key); !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return err
-	}
-	return nil
 }
 
 // A hash wants its size at creation and pays for it (1 MiB); a trie's is only a
@@ -76,7 +57,7 @@ func openPinned(dir string) (*pinned, error) {
 	if err := mount(dir); err != nil {
 		return nil, sure(err)
 	}
-	p := &pinned{dir: dir, write: direct{}}
+	p := &pinned{dir: dir}
 	if err := p.open(); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -88,88 +69,87 @@ func (p *pinned) open() (err error) {
 	if p.diag, err = openDiag(); err != nil {
 		return err
 	}
-	if p.held, err = openMap(p.dir, heldSpec()); err != nil {
+	held, err := openTable[record](p.dir, heldSpec())
+	if err != nil {
 		return err
 	}
-	if p.trie, err = openMap(p.dir, trieSpec()); err != nil {
+	p.held = held
+	trie, err := openTable[key](p.dir, trieSpec())
+	if err != nil {
 		return err
 	}
+	p.trie = trie
 	if err = p.sweep(); err != nil {
 		return err
 	}
-	return attachAll(p.dir, p.trie)
+	return attachAll(p.dir, trie.Map)
 }
 
-// openMap opens the map pinned under its name in dir, or makes it. One of
-// another shape, left by another version of this program, is replaced: a lost
-// trie is filled by the sweep, lost records by the next pass.
-func openMap(dir string, spec *ebpf.MapSpec) (*ebpf.Map, error) {
-	spec.Pinning = ebpf.PinByName
-	m, err := ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: dir})
-	if !errors.Is(err, ebpf.ErrMapIncompatible) {
-		return m, err
-	}
-	if err := os.Remove(filepath.Join(dir, spec.Name)); err != nil {
-		return nil, err
-	}
-	return ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: dir})
-}
-
+// take does not ask first which holds are in force already: to write one again
+// changes nothing. Only of those that fail it asks, for they have not.
 func (p *pinned) take(holds []kstate.Hold) []error {
 	errs := make([]error, len(holds))
 	if err := p.clean(); err != nil {
 		return fill(errs, err)
 	}
-	var fresh []kstate.Hold
-	var at []int // of each fresh one, in holds
-	for i, h := range holds {
-		r := recordOf(h)
-		var v uint32
-		if err := p.held.Lookup(r[:], &v); err == nil {
-			continue // in force already
-		} else if !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs[i] = err
-			continue
-		}
-		fresh, at = append(fresh, h), append(at, i)
+	if _, err := p.trie.put(keys(holds...)); err != nil {
+		fill(errs, err)
 	}
-	for i, err := range p.takeFresh(fresh) {
-		errs[at[i]] = err
+	seen, err := p.diag.look(holds)
+	if err != nil {
+		fill(errs, err)
+	}
+	var good []record
+	var at []int // of each good one, in holds
+	for i, h := range holds {
+		if errs[i] == nil {
+			errs[i] = seen.conflict(h)
+		}
+		if errs[i] == nil {
+			good, at = append(good, recordOf(h)), append(at, i)
+		}
+	}
+	n, err := p.held.put(good)
+	for _, i := range at[n:] {
+		errs[i] = err
+	}
+	return p.undo(holds, errs)
+}
+
+// undo drops the holds that failed, but for those in force already.
+func (p *pinned) undo(holds []kstate.Hold, errs []error) []error {
+	if errors.Join(errs...) == nil {
+		return errs
+	}
+	have, err := p.observe()
+	if err != nil {
+		p.dirty = true
+		return fill(errs, err)
+	}
+	inForce := make(map[kstate.Hold]bool, len(have))
+	for _, h := range have {
+		inForce[h] = true
+	}
+	for i, h := range holds {
+		if inForce[h] {
+			errs[i] = nil
+		}
+	}
+	if err := p.drop(failed(holds, errs)); err != nil {
+		return fill(errs, err)
 	}
 	return errs
 }
 
-// takeFresh takes holds that have no record.
-func (p *pinned) takeFresh(holds []kstate.Hold) []error {
-	errs := make([]error, len(holds))
-	for i, h := range holds {
-		for _, k := range keys(h) {
-			if errs[i] = p.write.put(p.trie, k[:]); errs[i] != nil {
-				break
-			}
+// failed returns the holds that have an error.
+func failed(holds []kstate.Hold, errs []error) []kstate.Hold {
+	var out []kstate.Hold
+	for i, err := range errs {
+		if err != nil {
+			out = append(out, holds[i])
 		}
 	}
-	found, err := p.diag.foreign(holds)
-	if err != nil {
-		fill(errs, err)
-	}
-	var failed []kstate.Hold
-	for i, h := range holds {
-		if errs[i] == nil {
-			errs[i] = conflict(h, found)
-		}
-		if errs[i] == nil {
-			r := recordOf(h)
-			errs[i] = p.write.put(p.held, r[:])
-		}
-		if errs[i] != nil {
-			failed = append(failed, h)
-		}
-	}
-	if err := p.drop(failed); err != nil {
-		return fill(errs, err)
-	}
-	return errs
+	return out
 }
 
 func (p *pinned) release(holds []kstate.Hold) []error {
@@ -177,14 +157,15 @@ func (p *pinned) release(holds []kstate.Hold) []error {
 	if err := p.clean(); err != nil {
 		return fill(errs, err)
 	}
-	var gone []kstate.Hold
+	records := make([]record, len(holds))
 	for i, h := range holds {
-		r := recordOf(h)
-		if errs[i] = p.write.erase(p.held, r[:]); errs[i] == nil {
-			gone = append(gone, h)
-		}
+		records[i] = recordOf(h)
 	}
-	if err := p.drop(gone); err != nil {
+	n, err := p.held.erase(records)
+	for i := n; i < len(holds); i++ {
+		errs[i] = err
+	}
+	if err := p.drop(holds[:n]); err != nil {
 		return fill(errs, err)
 	}
 	return errs
@@ -201,30 +182,34 @@ func (p *pinned) drop(holds []kstate.Hold) error {
 	if err != nil {
 		return err
 	}
-	needed := map[key]bool{}
-	for _, r := range rest {
-		if slices.ContainsFunc(holds, func(h kstate.Hold) bool { return meets(r, h) }) {
-			need(needed, r)
-		}
+	all := keys(holds...)
+	gone := make(map[key]bool, len(all))
+	for _, k := range all {
+		gone[k] = true
 	}
-	for _, h := range holds {
-		for _, k := range keys(h) {
-			if needed[k] {
-				continue
-			}
-			if err := p.write.erase(p.trie, k[:]); err != nil {
-				return err
-			}
-		}
+	for _, k := range keys(near(rest, holds)...) {
+		delete(gone, k)
+	}
+	all = slices.DeleteFunc(all, func(k key) bool { return !gone[k] })
+	if _, err := p.trie.erase(all); err != nil {
+		return err
 	}
 	p.dirty = false
 	return nil
 }
 
-func need(needed map[key]bool, h kstate.Hold) {
-	for _, k := range keys(h) {
-		needed[k] = true
+// near returns those of rest that may share a key with one of holds.
+func near(rest, holds []kstate.Hold) []kstate.Hold {
+	var out []kstate.Hold
+	for _, proto := range protocols {
+		first, last, _ := span(proto, holds)
+		for _, r := range rest {
+			if r.Proto == proto && r.First <= last && first <= r.Last {
+				out = append(out, r)
+			}
+		}
 	}
+	return out
 }
 
 // clean sweeps if a write went wrong.
@@ -245,62 +230,54 @@ func (p *pinned) sweep() error {
 	if err != nil {
 		return err
 	}
-	needed := map[key]bool{}
-	for _, h := range holds {
-		need(needed, h)
-	}
-	var stale []key
-	var k key
-	var v uint32
-	there := p.trie.Iterate()
-	for there.Next(&k, &v) {
-		if !needed[k] {
-			stale = append(stale, k)
-		}
-		delete(needed, k)
-	}
-	if err := there.Err(); err != nil {
+	there, err := p.trie.all()
+	if err != nil {
 		return err
 	}
-	for k := range needed {
-		if err := p.write.put(p.trie, k[:]); err != nil {
-			return err
-		}
+	need := keys(holds...)
+	needed := make(map[key]bool, len(need))
+	for _, k := range need {
+		needed[k] = true
 	}
-	for _, k := range stale {
-		if err := p.write.erase(p.trie, k[:]); err != nil {
-			return err
-		}
+	have := make(map[key]bool, len(there))
+	for _, k := range there {
+		have[k] = true
 	}
-	return nil
+	need = slices.DeleteFunc(need, func(k key) bool { return have[k] })
+	stale := slices.DeleteFunc(there, func(k key) bool { return needed[k] })
+	if _, err := p.trie.put(need); err != nil {
+		return err
+	}
+	_, err = p.trie.erase(stale)
+	return err
 }
 
-// observe returns the recorded holds. They are read in batches: one system
-// call per record would make releasing slow on a host with many.
+// observe returns the recorded holds.
 func (p *pinned) observe() ([]kstate.Hold, error) {
-	var out []kstate.Hold
-	var cursor ebpf.MapBatchCursor
-	batch, values := make([]record, 512), make([]uint32, 512)
-	for {
-		n, err := p.held.BatchLookup(&cursor, batch, values, nil)
-		for _, r := range batch[:n] {
-			out = append(out, r.hold())
-		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	records, err := p.held.all()
+	if err != nil {
+		return nil, err
 	}
+	out := make([]kstate.Hold, len(records))
+	for i, r := range records {
+		out[i] = r.hold()
+	}
+	return out, nil
 }
 
 // close closes what is open, also after an open that went wrong half-way.
 func (p *pinned) close() error {
+	var errs []error
 	if p.diag != nil {
 		_ = p.diag.close()
 	}
-	return errors.Join(p.held.Close(), p.trie.Close())
+	if p.held != nil {
+		errs = append(errs, p.held.Close())
+	}
+	if p.trie != nil {
+		errs = append(errs, p.trie.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // remove takes the pins away, links first: with its last reference a link is

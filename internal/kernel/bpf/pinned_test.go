@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -23,8 +24,12 @@ import (
 )
 
 // childEnv makes the test binary a program that takes holds in the directory
-// it names and waits to be killed.
-const childEnv = "BPF_TEST_DIR"
+// it names and waits to be killed, and rivalEnv one that binds a port whenever
+// it is told to.
+const (
+	childEnv = "BPF_TEST_DIR"
+	rivalEnv = "BPF_TEST_RIVAL"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
@@ -35,7 +40,26 @@ func TestMain(m *testing.M) {
 		fmt.Println(err)
 		select {}
 	}
+	if at := os.Getenv(rivalEnv); at != "" {
+		rival(at)
+	}
 	os.Exit(m.Run())
+}
+
+// rival binds a UDP port at each line that it reads, says whether it could, and
+// lets it go at the next line.
+func rival(at string) {
+	orders := bufio.NewScanner(os.Stdin)
+	for orders.Scan() {
+		c, err := net.ListenPacket("udp4", at)
+		fmt.Println(err == nil)
+		orders.Scan()
+		if err == nil {
+			c.Close()
+		}
+		fmt.Println()
+	}
+	os.Exit(0)
 }
 
 // manyHolds are of every shape a record has.
@@ -205,7 +229,7 @@ func TestDamage(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, spec.Name)); err != nil {
 		t.Fatal(err)
 	}
-	m, err := openMap(dir, spec)
+	m, err := openTable[key](dir, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +252,7 @@ func TestWithoutErrno(t *testing.T) {
 	for _, p := range programs {
 		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 			Type: ebpf.CGroupSockAddr, AttachType: p.attach,
-			Instructions: instructions(p.v6, h.way.(*pinned).trie.FD(), cookie, false),
+			Instructions: instructions(p.v6, h.way.(*pinned).trie.(table[key]).FD(), cookie, false),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -248,25 +272,34 @@ func TestWithoutErrno(t *testing.T) {
 }
 
 // cutter is a process that dies: after some writes nothing is written any more.
-type cutter struct {
-	direct
-	left int
+type cutter[R key | record] struct {
+	rows[R]
+	left *int
 }
 
 var errCut = errors.New("cut")
 
-func (c *cutter) put(m *ebpf.Map, key []byte) error {
-	if c.left--; c.left < 0 {
-		return errCut
+func (c cutter[R]) put(rs []R) (int, error) { return c.cut(rs, c.rows.put) }
+
+func (c cutter[R]) erase(rs []R) (int, error) { return c.cut(rs, c.rows.erase) }
+
+func (c cutter[R]) cut(rs []R, write func([]R) (int, error)) (int, error) {
+	n := min(len(rs), *c.left)
+	*c.left -= n
+	done, err := write(rs[:n])
+	if err == nil && n < len(rs) {
+		err = errCut
 	}
-	return c.direct.put(m, key)
+	return done, err
 }
 
-func (c *cutter) erase(m *ebpf.Map, key []byte) error {
-	if c.left--; c.left < 0 {
-		return errCut
-	}
-	return c.direct.erase(m, key)
+// cutAfter makes h a process that dies after some writes, and returns how to
+// bring it back to life.
+func cutAfter(h *Holder, writes int) (revive func()) {
+	p := h.way.(*pinned)
+	held, trie := p.held, p.trie
+	p.held, p.trie = cutter[record]{held, &writes}, cutter[key]{trie, &writes}
+	return func() { p.held, p.trie = held, trie }
 }
 
 // wantKeys checks that the trie has exactly the keys of the records, and with
@@ -279,12 +312,14 @@ func wantKeys(t testing.TB, h *Holder, soft bool) {
 		t.Fatal(err)
 	}
 	want, got := map[key]bool{}, map[key]bool{}
-	for _, r := range holds {
-		need(want, r)
+	for _, k := range keys(holds...) {
+		want[k] = true
 	}
-	var k key
-	var v uint32
-	for it := p.trie.Iterate(); it.Next(&k, &v); {
+	there, err := p.trie.all()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range there {
 		if want[k] || !soft {
 			got[k] = true
 		}
@@ -298,20 +333,20 @@ func wantKeys(t testing.TB, h *Holder, soft bool) {
 // in force; the next Open has the trie right, and so has the next Apply of a
 // process that lived on; the same ops then lead to what was wanted.
 func TestCut(t *testing.T) {
-	have := []string{"tcp *:80-89", "tcp 192.0.2.1:86-95", "udp [2001:db8::1]:7"}
-	gone := []string{"tcp *:80-89", "udp [2001:db8::1]:7"}
-	news := []string{"tcp *:84-92", "tcp 192.0.2.9:80", "udp *:7"}
+	have := []string{"tcp 0.0.0.0:80-89", "tcp 192.0.2.1:86-95", "udp [2001:db8::1]:7"}
+	gone := []string{"tcp 0.0.0.0:80-89", "udp [2001:db8::1]:7"}
+	news := []string{"tcp *:84-92", "tcp 0.0.0.0:84-90", "tcp 192.0.2.9:80", "udp *:7"}
 	want := append([]string{"tcp 192.0.2.1:86-95"}, news...)
 	dir := inNamespaces(t)
 	for _, alive := range []bool{false, true} {
 		for cut := 0; ; cut++ {
 			h := open(t, dir)
 			apply(t, h, add(have...)...)
-			h.way.(*pinned).write = &cutter{left: cut}
+			revive := cutAfter(h, cut)
 			err := h.Apply(append(remove(gone...), add(news...)...))
 			wantKeys(t, h, err != nil)
 			if alive {
-				h.way.(*pinned).write = direct{}
+				revive()
 			} else {
 				_ = h.Close()
 				h = open(t, dir)
@@ -387,35 +422,34 @@ func TestRandom(t *testing.T) {
 // A program that binds while holds come and go is either seen or refused: if
 // its bind went well, the hold must have failed.
 func TestRace(t *testing.T) {
-	dir := inNamespaces(t)
-	h := open(t, dir)
-	ns, err := os.Open("/proc/thread-self/ns/net")
+	h := open(t, inNamespaces(t))
+	cmd := exec.Command("/proc/self/exe") // inherits this thread's namespaces
+	cmd.Env = append(os.Environ(), rivalEnv+"=:80")
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ns.Close()
-	start, bound := make(chan bool), make(chan int)
-	go func() {
-		runtime.LockOSThread()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-		}
-		for range start {
-			fd, _ := bindTo(t, "udp 127.0.0.1:80")
-			bound <- fd
-		}
-	}()
-	defer close(start)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	answers := bufio.NewReader(out)
 	won := map[bool]int{}
 	for range 200 {
-		start <- true
+		fmt.Fprintln(in, "bind")
 		err := h.Apply(add("udp *:80"))
-		fd := <-bound
-		if (fd >= 0) != (err != nil) {
-			t.Fatalf("bound: %v, hold: %v", fd >= 0, err)
+		bound, _ := answers.ReadString('\n')
+		if (bound == "true\n") != (err != nil) {
+			t.Fatalf("bound: %q, hold: %v", bound, err)
 		}
 		won[err == nil]++
-		_ = unix.Close(fd)
+		fmt.Fprintln(in, "let go")
+		_, _ = answers.ReadString('\n')
 		apply(t, h, remove("udp *:80")...)
 	}
 	t.Logf("holds that went well: %d, programs: %d", won[true], won[false])

@@ -54,12 +54,13 @@ func load(v6 bool, trie *ebpf.Map, cookie uint64) (*ebpf.Program, error) {
 // instructions is the whole program:
 //
 //  1. another network namespace, or port 0: allow
-//  2. build the key of the port; an IPv4 address goes in as ::ffff:a.b.c.d
-//  3. IPv4, also mapped: the wildcard is looked up as some4, an address as
+//  2. build the key of the port and look it up as every
+//  3. add the address; an IPv4 one goes in as ::ffff:a.b.c.d
+//  4. IPv4, also mapped: the wildcard is looked up as some4, an address as
 //     exact and every4
-//  4. IPv6: the wildcard, which takes IPv4 too, as some6 and some4; an address
+//  5. IPv6: the wildcard, which takes IPv4 too, as some6 and some4; an address
 //     as exact and every6
-//  5. a match refuses
+//  6. a match refuses
 func instructions(v6 bool, trie int, cookie uint64, errno bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
@@ -74,6 +75,7 @@ func instructions(v6 bool, trie int, cookie uint64, errno bool) asm.Instructions
 		asm.StoreMem(asm.RFP, keyAt+keyProto, asm.R7, asm.Byte),
 		asm.StoreMem(asm.RFP, keyAt+keyPort, asm.R8, asm.Half),
 	}
+	p = append(p, lookup(every, trie)...)
 	if v6 {
 		p = append(p, address6()...)
 	} else {

@@ -55,9 +55,3 @@ func (r record) hold() kstate.Hold {
 	}
 	return h
 }
-
-// meets reports whether two holds have a protocol and a port in common, which
-// they must to share a key.
-func meets(a, b kstate.Hold) bool {
-	return a.Proto == b.Proto && a.First <= b.Last && b.First <= a.Last
-}

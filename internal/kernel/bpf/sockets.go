@@ -45,16 +45,22 @@ func (s *sockets) takeOne(h kstate.Hold) error {
 			closeAll(fds)
 			return err
 		}
-		fds = append(fds, fd)
+		if fd != needless {
+			fds = append(fds, fd)
+		}
 	}
 	s.held[h] = fds
 	return nil
 }
 
+// needless stands for the socket of a port that needs none.
+const needless = -1
+
 // bind binds one port. The kernel refuses a TCP port also because of
 // connections that somebody had there, even closed ones for a minute. When
 // there is no socket to blame, SO_REUSEADDR ignores those; only then, for it
-// also lets in others that set it.
+// also lets in others that set it. A port that this very process listens on is
+// kept from others as it is.
 func (s *sockets) bind(h kstate.Hold, port uint16) (int, error) {
 	fd, err := bind(h, port, false)
 	if !errors.Is(err, unix.EADDRINUSE) {
@@ -65,17 +71,30 @@ func (s *sockets) bind(h kstate.Hold, port uint16) (int, error) {
 		return -1, taken
 	}
 	one := kstate.Hold{Proto: h.Proto, Addr: h.Addr, First: port, Last: port}
-	found, err := s.diag.foreign([]kstate.Hold{one})
+	seen, err := s.diag.look([]kstate.Hold{one})
 	if err != nil {
 		return -1, errors.Join(taken, err)
 	}
-	if err := conflict(one, found); err != nil {
+	if err := seen.conflict(one); err != nil {
 		return -1, err
 	}
-	if fd, err = bind(h, port, true); err != nil {
-		return -1, taken
+	if fd, err = bind(h, port, true); err == nil {
+		return fd, nil
 	}
-	return fd, nil
+	if len(seen.inWay(one)) > 0 && !s.holds(one) {
+		return needless, nil
+	}
+	return -1, taken
+}
+
+// holds reports whether a socket of a hold has a port of h: it may go before h.
+func (s *sockets) holds(h kstate.Hold) bool {
+	for have := range s.held {
+		if have.Proto == h.Proto && have.First <= h.First && h.First <= have.Last {
+			return true
+		}
+	}
+	return false
 }
 
 // bind returns a new socket bound to a port of h. The address need not be

@@ -118,6 +118,25 @@ func (nothing) Put(string, string) error            { return nil }
 func (nothing) Erase(string) error                  { return nil }
 func (nothing) Entries() (map[string]string, error) { return nil, nil }
 
+// BenchmarkLook observes one namespace, as is done before an attach to it.
+func BenchmarkLook(b *testing.B) {
+	k, dir := start(b)
+	only := kernel.Scope{NS: sandboxes(b, k, dir, 1), Only: true}
+	done := make(chan error)
+	go func() { // not tied to the host's thread, as no goroutine of the daemon is
+		for b.Loop() {
+			if _, err := k.Observe(context.Background(), only); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+}
+
 func BenchmarkObserve(b *testing.B) {
 	const n = 1000
 	k, dir := start(b)

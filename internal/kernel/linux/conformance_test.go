@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -75,14 +76,28 @@ func (o *outside) DropNetNS(t *testing.T, ns kstate.NS) {
 	run(t, "rm %s", ns.Path)
 }
 
+// Listen leaves the socket to another process: one of our own is in no hold's way.
 func (o *outside) Listen(t *testing.T, proto string, at netip.AddrPort) (string, error) {
-	c, err := net.Listen(proto, at.String())
+	l, err := net.Listen(proto, at.String())
 	if err != nil {
 		return "", err
 	}
-	t.Cleanup(func() { c.Close() })
-	comm, err := os.ReadFile("/proc/self/comm")
-	return fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), os.Getpid()), err
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	cmd := exec.Command("sleep", "60")
+	cmd.ExtraFiles = []*os.File{f}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return fmt.Sprintf("sleep (pid %d)", cmd.Process.Pid), nil
 }
 
 func sysctlFile(name string) string { return "/proc/sys/" + strings.ReplaceAll(name, ".", "/") }

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,53 @@ func TestReapWhatAnEarlierProcessDoomed(t *testing.T) {
 	if got := observe(t, k); got.String() != "" {
 		t.Errorf("there is:\n%s", got)
 	}
+}
+
+// The reaper leaves the kernel's lock to those who detach one endpoint after
+// another, but not for ever.
+func TestReaperWaitsForAPause(t *testing.T) {
+	k, dir := start(t)
+	spaces := sandboxes(t, k, dir, 40)
+	// detach detaches the first n and returns the longest time between two.
+	detach := func(n int, pause time.Duration) (gap, all time.Duration) {
+		for i, ns := range spaces[:n] {
+			apply(t, k, adds(endpoint(ns, i)...)...)
+		}
+		begin := time.Now()
+		last := begin
+		for i, ns := range spaces[:n] {
+			apply(t, k, dels(endpoint(ns, i)[0])...)
+			gap, last = max(gap, time.Since(last)), time.Now()
+			time.Sleep(pause)
+		}
+		return gap, time.Since(begin)
+	}
+	eventually(t, "all wait", func() bool {
+		gap, all := detach(10, 2*time.Millisecond) // twice as long as the reaper waits for one
+		n := strings.Count(doomed(t), "slv")
+		quick := gap < 8*time.Millisecond && all < 40*time.Millisecond // else the machine was busy
+		eventually(t, "the devices are gone", func() bool { return doomed(t) == "" })
+		return quick && n == 10
+	})
+	detach(40, 3*time.Millisecond)
+	if n := strings.Count(doomed(t), "slv"); n == 40 {
+		t.Error("nothing was reaped before the end")
+	}
+}
+
+// Devices that wait for the reaper still have their ports of the bridge.
+func TestAttachToAFullBridge(t *testing.T) {
+	k, _ := start(t)
+	full := make([]kstate.Object, 1, 1024)
+	full[0] = kstate.Link{Name: "slb1", Type: kstate.TypeBridge, Up: true}
+	for i := range 1024 {
+		full = append(full, kstate.Link{
+			Name: fmt.Sprintf("slv%d", i), Type: kstate.TypeVeth, Master: "slb1", Peer: kstate.Peer{Name: fmt.Sprintf("slw%d", i)},
+		})
+	}
+	apply(t, k, adds(full[:1024]...)...)
+	apply(t, k, dels(full[1:3]...)...)
+	apply(t, k, adds(full[1024])...)
 }
 
 func TestCloseReaps(t *testing.T) {

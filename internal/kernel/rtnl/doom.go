@@ -85,9 +85,13 @@ func (p *pass) doomAll(ns kstate.NS) error {
 	return nil
 }
 
-// reapAfter is how long the reaper waits for more to reap: the cost of a batch
-// is mostly that of the kernel's grace periods, however many devices are in it.
-const reapAfter = 10 * time.Millisecond
+// The cost of a reap is mostly that of the kernel's grace periods, however many
+// devices are in it, and meanwhile nobody else can change a device: so the
+// reaper waits for a pause, but not for ever.
+const (
+	reapAfter  = 10 * time.Millisecond // since a device was doomed
+	reapLatest = 50 * time.Millisecond // since the first one was
+)
 
 // reaper removes the devices of the doomed group. Its life:
 //
@@ -99,17 +103,23 @@ type reaper struct {
 
 	mu    sync.Mutex // protects the following
 	timer *time.Timer
+	due   time.Time // when the timer fires at the latest
 	busy  bool
 	shut  bool
 	count int // reaps so far
 }
 
-// arm makes the reaper reap soon.
+// arm makes the reaper reap soon, or a little later if it was to reap already.
 func (r *reaper) arm() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.timer == nil && !r.shut {
+	switch {
+	case r.shut:
+	case r.timer == nil:
+		r.due = time.Now().Add(reapLatest)
 		r.timer = time.AfterFunc(reapAfter, func() { r.reap() })
+	case r.timer.Stop(): // else it has fired, and will reap what is doomed by now
+		r.timer.Reset(min(reapAfter, time.Until(r.due)))
 	}
 }
 

@@ -310,6 +310,9 @@ func (p *pass) settleLink(l kstate.Link, failed error) (settled error, cleared b
 		err := p.c.reaper.reap()
 		return cmp.Or(err, failed), err == nil
 	}
+	if errors.Is(failed, unix.EXFULL) {
+		return failed, false
+	}
 	host := p.host()
 	clear(host.devs)
 	d, err := host.device(l.Name)

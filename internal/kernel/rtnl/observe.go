@@ -22,12 +22,12 @@ import (
 //
 // Left out are addresses and routes that the kernel made itself on devices of
 // ours, on loopback devices, or link-local.
-func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) ([]kstate.Object, error) {
+func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) (objs []kstate.Object, err error) {
 	v, err := c.newView(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer v.host.sock.close()
+	defer func() { c.giveBack(v.host.sock, err) }()
 	if !scope.Only {
 		if err := v.lookAtHost(); err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func (c *Conn) newView(ctx context.Context) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	sock, err := c.ports.open(c.host)
+	sock, err := c.borrow()
 	if err != nil {
 		return nil, err
 	}
@@ -142,12 +142,11 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 		return err
 	}
 	defer h.Close()
-	s, err := v.c.enter(h, v.host.sock)
+	s, err := v.enter(ns, h)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ns, err)
 	}
 	defer s.sock.close()
-	s.ns = ns
 	found := v.c.dir.Object(ns)
 	if found.Other {
 		found.NS.Inode = h.Inode() // whoever did not know it asks for this
@@ -174,6 +173,19 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 		return nil
 	}
 	return v.addrsAndRoutes(s, byIndex)
+}
+
+// enter opens a socket in a namespace.
+func (v *view) enter(ns kstate.NS, h *netns.Handle) (*space, error) {
+	nsid, err := v.host.sock.nsid(h)
+	if err != nil {
+		return nil, err
+	}
+	sock, err := v.c.ports.open(h)
+	if err != nil {
+		return nil, err
+	}
+	return &space{ns: ns, handle: h, sock: sock, nsid: nsid}, nil
 }
 
 // addrsAndRoutes reads the addresses and routes of a namespace.

@@ -33,7 +33,7 @@ type space struct {
 	ns     kstate.NS
 	handle *netns.Handle
 	sock   *socket
-	nsid   int               // the host's number for it
+	nsid   int               // the host's number for it, noNSID if there is none or nobody asked
 	devs   map[string]device // looked up, or planned
 	queue  []step
 }
@@ -84,28 +84,14 @@ func (p *pass) space(ns kstate.NS) (*space, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.c.enter(h, p.c.sock)
+	sock, err := p.c.ports.open(h)
 	if err != nil {
 		h.Close()
 		return nil, err
 	}
-	s.ns = ns
+	s := &space{ns: ns, handle: h, sock: sock, nsid: noNSID, devs: map[string]device{}}
 	p.spaces = append(p.spaces, s)
 	return s, nil
-}
-
-// enter opens a socket in a namespace; host is one in the host's.
-func (c *Conn) enter(h *netns.Handle, host *socket) (*space, error) {
-	sock, err := c.ports.open(h)
-	if err != nil {
-		return nil, err
-	}
-	nsid, err := host.nsid(h)
-	if err != nil {
-		sock.close()
-		return nil, err
-	}
-	return &space{handle: h, sock: sock, nsid: nsid, devs: map[string]device{}}, nil
 }
 
 // nsid returns the number by which this namespace knows h, or noNSID.
@@ -125,17 +111,20 @@ func (s *socket) nsid(h *netns.Handle) (int, error) {
 
 // leadsTo reports whether a veth of the host has its far end in s. The host
 // gives a namespace its number when the first veth leads there, which may have
-// been in this pass.
+// been in this pass, so it is asked for when it matters.
 func (p *pass) leadsTo(d device, s *space) bool {
 	if d.planned {
 		return true
 	}
-	if s != p.host() && s.nsid == noNSID {
+	if s.handle.Inode() == p.c.host.Inode() {
+		return d.nsid == noNSID
+	}
+	if s.nsid == noNSID {
 		if nsid, err := p.c.sock.nsid(s.handle); err == nil {
 			s.nsid = nsid
 		}
 	}
-	return d.nsid == s.nsid
+	return s.nsid != noNSID && d.nsid == s.nsid
 }
 
 // device looks a device up by name, once per pass.
@@ -285,7 +274,8 @@ func (p *pass) again(todo []int, last bool) []int {
 // settle looks into a failure: it may be none, because what is wanted is there
 // already, or its cause may have been cleared away.
 func (p *pass) settle(i int, err error) (settled error, cleared bool) {
-	if p.ops[i].Old != nil || !errors.Is(err, kernel.ErrInUse) {
+	full := errors.Is(err, unix.EXFULL) // all of a bridge's ports are taken
+	if p.ops[i].Old != nil || !full && !errors.Is(err, kernel.ErrInUse) {
 		return err, false
 	}
 	switch o := p.ops[i].New.(type) {
