@@ -130,11 +130,11 @@ func Network(n *model.Network, f Facts) (kstate.Set, error) {
 // endpoints, default routes, published ports and files. A sandbox that ended
 // has none.
 func Sandbox(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) (kstate.Set, error) {
-	s := kstate.Set{}
 	if sb.Exit != nil {
-		return s, nil
+		return kstate.Set{}, nil
 	}
-	ns := NS(sb)
+	ns, published := NS(sb), ports(sb, nets)
+	s := make(kstate.Set, len(published)+16)
 	if sb.Mode == model.ModeOwn {
 		must(s.Add(kstate.NetNS{NS: ns, Sysctls: sandboxSysctls(sb)}))
 		must(s.Add(files(sb, f)...))
@@ -160,7 +160,7 @@ func Sandbox(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) (ksta
 	if err := s.Add(defaultRoutes(sb, nets, ns)...); err != nil {
 		return nil, err
 	}
-	return s, s.Add(ports(sb, nets)...)
+	return s, s.Add(published...)
 }
 
 // NS returns the namespace a sandbox's endpoints live in.

@@ -102,7 +102,9 @@ func (d *draft) fragments(networks map[model.ID]*model.Network, network map[mode
 			if err != nil {
 				return nil, err
 			}
-			if err := s.Merge(part); err != nil {
+			if len(s) == 0 {
+				s = part // the usual change is of one sandbox
+			} else if err := s.Merge(part); err != nil {
 				return nil, err
 			}
 		}

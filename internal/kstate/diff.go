@@ -40,52 +40,53 @@ func (o Op) Object() Object {
 // gap.
 func Diff(have, want Set) []Op {
 	gone := vanishing(have, want)
-	var del, add []Op
+	var del, add []placed
 	for k, h := range have {
 		_, stays := want[k]
 		switch {
 		case Foreign(h), stays && !gone[k], standsOn(h, gone):
 		case stays && k.Kind == KindTable:
-			add = append(add, Op{Old: h})
+			add = append(add, placed{place{k, rank(h)}, Op{Old: h}})
 		default:
-			del = append(del, Op{Old: h})
+			del = append(del, placed{place{k, rank(h)}, Op{Old: h}})
 		}
 	}
 	for k, w := range want {
 		h, ok := have[k]
+		op := Op{New: w}
 		switch {
 		case !ok && twin(have, gone, w):
+			continue
 		case !ok || gone[k] || standsOn(h, gone):
-			add = append(add, Op{New: w})
 		case Satisfies(h, w):
-		case Foreign(h):
-			add = append(add, Op{New: w}) // Apply says what is in the way
+			continue
+		case Foreign(h): // Apply says what is in the way
 		default:
-			add = append(add, Op{Old: h, New: w})
+			op.Old = h
 		}
+		add = append(add, placed{place{k, rank(w)}, op})
 	}
-	slices.Reverse(arrange(del))
-	return append(del, arrange(add)...)
-}
-
-// arrange sorts ops in the order in which objects are made, and returns them.
-// An op's place is computed once: keys are put together from strings.
-func arrange(ops []Op) []Op {
-	type placed struct {
-		place
-		op Op
-	}
-	list := make([]placed, len(ops))
-	for i, op := range ops {
-		list[i] = placed{placeOf(op.Object()), op}
-	}
-	slices.SortFunc(list, func(a, b placed) int {
-		return cmp.Or(a.compare(b.place), removalFirst(a.op, b.op))
-	})
-	for i, l := range list {
-		ops[i] = l.op
+	arrange(del)
+	slices.Reverse(del)
+	arrange(add)
+	ops := make([]Op, 0, len(del)+len(add))
+	for _, p := range append(del, add...) {
+		ops = append(ops, p.op)
 	}
 	return ops
+}
+
+// placed is an op and where the object it is about stands.
+type placed struct {
+	place
+	op Op
+}
+
+// arrange sorts ops in the order in which objects are made.
+func arrange(ops []placed) {
+	slices.SortFunc(ops, func(a, b placed) int {
+		return cmp.Or(a.compare(b.place), removalFirst(a.op, b.op))
+	})
 }
 
 // removalFirst orders the two ops of a table that is replaced.
