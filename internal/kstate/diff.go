@@ -40,7 +40,8 @@ func (o Op) Object() Object {
 // gap.
 func Diff(have, want Set) []Op {
 	gone := vanishing(have, want)
-	var del, add []placed
+	var del []placed
+	add := make([]placed, 0, max(0, len(want)-len(have)))
 	for k, h := range have {
 		_, stays := want[k]
 		switch {
@@ -85,7 +86,10 @@ type placed struct {
 // arrange sorts ops in the order in which objects are made.
 func arrange(ops []placed) {
 	slices.SortFunc(ops, func(a, b placed) int {
-		return cmp.Or(a.compare(b.place), removalFirst(a.op, b.op))
+		if c := a.compare(b.place); c != 0 {
+			return c
+		}
+		return removalFirst(a.op, b.op)
 	})
 }
 

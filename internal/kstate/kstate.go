@@ -145,11 +145,10 @@ type place struct {
 func placeOf(o Object) place { return place{o.Key(), rank(o)} }
 
 func (a place) compare(b place) int {
-	return cmp.Or(
-		cmp.Compare(a.key.Kind, b.key.Kind),
-		cmp.Compare(a.rank, b.rank),
-		cmp.Compare(a.key.ID, b.key.ID),
-	)
+	if c := cmp.Or(int(a.key.Kind)-int(b.key.Kind), a.rank-b.rank); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.key.ID, b.key.ID)
 }
 
 // compare orders objects as they are made.
