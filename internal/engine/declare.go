@@ -159,7 +159,7 @@ func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration, ski
 			missing = append(missing, m)
 		}
 	}
-	return d.addPorts(sb, missing, skip)
+	return d.addPorts(ctx, sb, missing, skip)
 }
 
 // as reports whether an endpoint is as its declaration says.

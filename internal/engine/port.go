@@ -44,7 +44,7 @@ func (e *Engine) retryPorts(try func(skipPorts) error) error {
 }
 
 // addPorts allocates host ports for mappings and adds them to sb.
-func (d *draft) addPorts(sb *model.Sandbox, ports []model.PortMapping, skip skipPorts) error {
+func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.PortMapping, skip skipPorts) error {
 	if len(ports) == 0 {
 		return nil
 	}
@@ -52,12 +52,17 @@ func (d *draft) addPorts(sb *model.Sandbox, ports []model.PortMapping, skip skip
 	if compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil {
 		return d.errorf(model.Invalid, "ports cannot be published: sandbox %s is on no network that leads outside", sb.Name)
 	}
-	d.e.portsMu.Lock()
-	defer d.e.portsMu.Unlock()
 	for _, m := range ports {
 		if err := m.Validate(); err != nil {
 			return d.errorf(model.Invalid, "%w", err)
 		}
+		if err := d.checkHostIP(ctx, m); err != nil {
+			return err
+		}
+	}
+	d.e.portsMu.Lock()
+	defer d.e.portsMu.Unlock()
+	for _, m := range ports {
 		got, err := d.e.ports.Allocate(m, sb.Name, skip)
 		if err != nil {
 			kind := model.Conflict
@@ -69,6 +74,30 @@ func (d *draft) addPorts(sb *model.Sandbox, ports []model.PortMapping, skip skip
 		sb.Ports = append(sb.Ports, got)
 	}
 	return nil
+}
+
+// checkHostIP refuses a host address that the host does not have: nobody could
+// ever reach a port there. Link-local ones come and go with their devices.
+func (d *draft) checkHostIP(ctx context.Context, m model.PortMapping) error {
+	a := m.HostIP
+	if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.IsLinkLocalUnicast() {
+		return nil
+	}
+	view, err := d.host(ctx)
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	for _, n := range d.allNetworks() {
+		for _, s := range n.Subnets {
+			if s.Gateway == a {
+				return nil
+			}
+		}
+	}
+	if slices.ContainsFunc(view.addrs, func(have kstate.Addr) bool { return have.NS.IsHost() && have.Prefix.Addr() == a }) {
+		return nil
+	}
+	return d.errorf(model.Invalid, "port %s: %s is no address of this host", m, a)
 }
 
 // Publish publishes ports of a running sandbox and returns them with the host
@@ -85,7 +114,7 @@ func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapp
 		}
 		sb := d.edit(old)
 		if err = d.connectable(sb); err == nil {
-			err = d.addPorts(sb, ports, skip)
+			err = d.addPorts(ctx, sb, ports, skip)
 		}
 		if err != nil {
 			d.discard()

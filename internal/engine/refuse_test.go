@@ -175,6 +175,7 @@ func TestRefusals(t *testing.T) {
 		{"port taken", publish("web", ports("8070:1", "8080:80")...), model.Conflict, "sandbox web: publish: port 8080/tcp: published by web"},
 		{"port taken at one address", run(SandboxSpec{Networks: on("app"), Ports: ports("127.0.0.1:9003:80")}), model.Conflict, "port 9003/tcp: published by web"},
 		{"port taken in a range", publish("web", ports("9003-9004:1-2")...), model.Conflict, "port 9003/tcp: published by web"},
+		{"port at an address the host does not have", publish("web", ports("203.0.113.9:81:80")...), model.Invalid, "203.0.113.9 is no address of this host"},
 		{"port range full", publish("web", ports("9000-9003:80")...), model.Exhausted, "host ports 9000-9003/tcp: none is free"},
 		{"port of another program", publish("web", ports("8050:80")...), model.Conflict, "port 8050: in use by httpd"},
 		{"port of another program, new", run(SandboxSpec{Networks: on("dual"), Ports: ports("22:22")}), model.Conflict, "in use by sshd"},

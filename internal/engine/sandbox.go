@@ -96,7 +96,7 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 	if spec.PublishAll {
 		ports = append(slices.Clone(ports), spec.Expose...)
 	}
-	return sb, d.addPorts(sb, ports, skip)
+	return sb, d.addPorts(ctx, sb, ports, skip)
 }
 
 // addEndpoint puts a new endpoint of sb into the draft.
@@ -244,7 +244,7 @@ func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, por
 			err = d.addEndpoint(ctx, sb, spec)
 		}
 		if err == nil {
-			err = d.addPorts(sb, ports, skip)
+			err = d.addPorts(ctx, sb, ports, skip)
 		}
 		if err != nil {
 			d.discard()
