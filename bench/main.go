@@ -108,13 +108,14 @@ func run(quick, disk bool, only []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	b := &bench{ctx: ctx, bin: dir, quick: quick}
+	where := "tmpfs (-disk: on disk)"
 	if disk {
-		b.disk = dir
+		b.disk, where = dir, "disk"
 	}
 	if err := build(dir); err != nil {
 		return err
 	}
-	fmt.Println(machine())
+	fmt.Printf("%s, the daemon's store on %s\n", machine(), where)
 	for _, m := range measures {
 		if len(only) > 0 && !slices.Contains(only, m.name) {
 			continue
