@@ -50,6 +50,7 @@ type Linux struct {
 	host    *netns.Handle
 	dir     netns.Dir
 	links   *rtnl.Conn
+	holds   *bpf.Holder
 	parts   []part // all that belong to the host alone
 	kinds   map[kstate.Kind]applier
 	watched []watcher
@@ -97,12 +98,17 @@ func (l *Linux) open(c Config) (err error) {
 	}
 	l.closers = append(l.closers, l.flows.Close)
 	settings, texts := sysctl.New(c.Journal, l.host.Do), files{filepath.Join(c.RunDir, "sandboxes")}
-	l.parts = []part{settings, holds, rules, texts}
+	l.holds = holds
+	ports := &reserving{holds: holds, journal: c.Journal, inside: l.host.Do}
+	if err := ports.start(); err != nil {
+		return fmt.Errorf("reserved ports: %w", err)
+	}
+	l.parts = []part{settings, ports, rules, texts}
 	l.watched = []watcher{l.links, rules}
 	l.kinds = map[kstate.Kind]applier{
 		kstate.KindNetNS: spaces{l.dir, l.links}, kstate.KindSysctl: settings,
 		kstate.KindLink: l.links, kstate.KindAddr: l.links, kstate.KindRoute: l.links,
-		kstate.KindHold: holds, kstate.KindFile: texts,
+		kstate.KindHold: ports, kstate.KindFile: texts,
 		kstate.KindTable: rules, kstate.KindSet: rules, kstate.KindChain: rules, kstate.KindElem: rules,
 	}
 	return nil

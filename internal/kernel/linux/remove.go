@@ -2,9 +2,6 @@ package linux
 
 import (
 	"errors"
-
-	"github.com/sealane/sealane/internal/kernel/bpf"
-	"github.com/sealane/sealane/internal/kstate"
 )
 
 // Remove takes away what stands behind the objects and is no object itself:
@@ -13,9 +10,5 @@ import (
 func (l *Linux) Remove() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var errs []error
-	if holds, ok := l.kinds[kstate.KindHold].(*bpf.Holder); ok {
-		errs = append(errs, holds.Remove())
-	}
-	return errors.Join(append(errs, l.dir.Unmake())...)
+	return errors.Join(l.holds.Remove(), l.dir.Unmake())
 }
