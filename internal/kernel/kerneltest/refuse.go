@@ -12,8 +12,6 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-func isUnsupported(err error) bool { return errors.Is(err, kernel.ErrUnsupported) }
-
 // refuseCases: what cannot be is refused with the right cause, changes
 // nothing, and does not keep the ops after it from being carried out.
 var refuseCases = []testcase{
