@@ -107,9 +107,9 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 type lateResolver struct{ engine atomic.Pointer[engine.Engine] }
 
 // Target asks the engine once there is one.
-func (r *lateResolver) Target(proto string, dst netip.AddrPort) (netip.AddrPort, bool) {
+func (r *lateResolver) Target(proto string, client netip.Addr, dst netip.AddrPort) (netip.AddrPort, bool) {
 	if e := r.engine.Load(); e != nil {
-		return e.Target(proto, dst)
+		return e.Target(proto, client, dst)
 	}
 	return netip.AddrPort{}, false
 }

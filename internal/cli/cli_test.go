@@ -104,7 +104,7 @@ func TestCommands(t *testing.T) {
 		{"network create app", 1, "sealane: network app: create: the name is taken (by network ID, driver bridge)"},
 		{"network create --subnet 10.0.0.1/8 b", 2, "sealane: network b: create: subnet 10.0.0.1/8: host bits are set, should be 10.0.0.0/8"},
 		{"network create --subnet x b", 2, `sealane: network create: --subnet "x": want ADDRESS/BITS, as 10.1.0.0/16`},
-		{"network create -o x=y b", 2, `sealane: network b: create: option "x": not known to driver bridge, which knows icc, masquerade, mtu, name`},
+		{"network create -o x=y b", 2, `sealane: network b: create: option "x": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof, gateway-mode, gateway-mode-ipv4, gateway-mode-ipv6, host-access, host-binding, icc, ifname-prefix, inhibit-ipv4, masquerade, mtu, name, source-ip, trusted-interfaces`},
 		{"network create --ipv4=false b", 2, "sealane: network b: create: no subnet: both address families are off"},
 		{"network inspect --format {{.Name}}:{{.Internal}}:{{index_.Options_\"icc\"}}:{{json_.Labels}} app", 0, `app:true:false:{"x":""}`},
 		{"run --name web -p 8080:80 --network-alias www", 0, "ID"},

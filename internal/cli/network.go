@@ -160,7 +160,7 @@ namespace of something else.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			req.Sandbox = args[1]
 			var err error
-			if req.Ports, err = parsePublish(publish); err != nil {
+			if req.Ports, err = checkPorts(publish); err != nil {
 				return usage("network connect: %s", err)
 			}
 			_, err = a.client().Connect(c.Context(), args[0], req)

@@ -120,26 +120,6 @@ func TestParsePlace(t *testing.T) {
 	}
 }
 
-func TestParsePublish(t *testing.T) {
-	for _, c := range []struct{ text, want, err string }{
-		{"80", "80", ""},
-		{"127.0.0.1:8080-8081:80-81/udp", "127.0.0.1:8080-8081:80-81/udp", ""},
-		{"published=8080,target=80", "8080:80", ""},
-		{"target=80,protocol=udp", "80/udp", ""},
-		{"published=8080,target=80,host-ip=::1,protocol=tcp", "[::1]:8080:80/tcp", ""},
-		{"target=80,host-ip=192.0.2.1", "192.0.2.1::80", ""},
-		{"x", "", `port "x": container port "x"`},
-		{"80/sctp", "", "want tcp or udp"},
-		{"published=80", "", "target: missing"},
-		{"target=80,mode=ingress", "", `key "mode": not known (known: published, target, protocol, host-ip)`},
-		{"target=80,target=81", "", "target: is there twice"},
-		{"target=80,", "", "want KEY=VALUE"},
-	} {
-		got, err := parsePublish([]string{c.text})
-		checkParse(t, c.text, strings.Join(got, " "), c.want, err, c.err)
-	}
-}
-
 func TestParseHosts(t *testing.T) {
 	for _, c := range []struct{ text, name, addr, err string }{
 		{"db:10.0.0.1", "db", "10.0.0.1", ""},

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
 )
 
 func (a *app) portCommand() *cobra.Command {
@@ -20,12 +21,13 @@ func (a *app) portAdd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "add REF PORT…",
 		Short: "Publish ports",
-		Long: `A PORT is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp], or PORT alone for a
-free host port. What was published is printed.`,
+		Long: `A PORT is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp], or PORT alone
+for a free host port, or published=,target=,protocol=,host-ip=,from=CIDR;CIDR
+where from says who may use it. What was published is printed.`,
 		Example: "  sealane port add web 8080:80\n  sealane port add web 127.0.0.1:53:53/udp",
 		Args:    args(2, -1),
 		RunE: func(c *cobra.Command, args []string) error {
-			ports, err := parsePublish(args[1:])
+			ports, err := checkPorts(args[1:])
 			if err != nil {
 				return usage("port add: %s", err)
 			}
@@ -44,13 +46,23 @@ func (a *app) portRm() *cobra.Command {
 		Short: "Take published ports back",
 		Args:  args(2, -1),
 		RunE: func(c *cobra.Command, args []string) error {
-			ports, err := parsePublish(args[1:])
+			ports, err := checkPorts(args[1:])
 			if err != nil {
 				return usage("port rm: %s", err)
 			}
 			return a.client().Unpublish(c.Context(), args[0], api.Ports{Ports: ports})
 		},
 	}
+}
+
+// checkPorts refuses here what the daemon would refuse as a wrong port.
+func checkPorts(texts []string) ([]string, error) {
+	for _, text := range texts {
+		if _, err := model.ParsePort(text); err != nil {
+			return nil, err
+		}
+	}
+	return texts, nil
 }
 
 // publishedPort is a port with its sandbox's name.

@@ -111,7 +111,7 @@ func (f *runFlags) spec(command []string) (api.SandboxSpec, error) {
 	if at.mode == model.ModeHost && len(command) == 0 {
 		return spec, fmt.Errorf("--network host: there is no namespace to hold, give a command")
 	}
-	if spec.Ports, err = parsePublish(f.publish); err != nil {
+	if spec.Ports, err = checkPorts(f.publish); err != nil {
 		return spec, err
 	}
 	if spec.Hosts, err = parseHosts(f.addHost); err != nil {

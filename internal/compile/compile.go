@@ -53,7 +53,7 @@ func All(in Intent, f Facts) (kstate.Set, error) {
 		}
 	}
 	for _, sb := range in.Sandboxes {
-		s, err := Sandbox(sb, in.Networks, f)
+		s, err := Sandbox(sb, in, f)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", sb.Ref(), err)
 		}
@@ -71,6 +71,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 		return kstate.Set{}, nil
 	}
 	s := firewall(f.ProxyPort)
+	if !f.NoBridgeFilter {
+		must(s.Merge(guard()))
+	}
 	has := map[bool]bool{}
 	for _, n := range in.Networks {
 		for _, sub := range n.Subnets {
@@ -102,42 +105,22 @@ func Network(n *model.Network, f Facts) (kstate.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	dev := n.Device()
-	add := func(set *kstate.NftSet, key, value string) error {
-		return s.Add(kstate.Elem{Set: set, At: key, Value: value})
-	}
-	must(add(setBridges, dev, ""))
-	if !n.Options.NoICC {
-		must(add(setInside, dev+" . "+dev, ""))
-	}
-	if n.Internal {
-		must(add(mapEgress, dev, verdictDrop))
-		must(add(mapIngress, dev, verdictDrop))
-		return s, nil
-	}
-	must(add(mapIngress, dev, verdictToNAT))
-	for _, sub := range n.Subnets {
-		is6 := sub.Prefix.Addr().Is6()
-		must(add(setHome.of(is6), sub.Prefix.String()+" . "+dev, ""))
-		if !n.Options.NoMasq {
-			must(add(setMasq.of(is6), sub.Prefix.String(), ""))
-		}
-	}
-	return s, nil
+	return s, s.Add(place(n)...)
 }
 
 // Sandbox returns a sandbox's fragment: its namespace if it is ours, its
-// endpoints, default routes, published ports and files. A sandbox that ended
-// has none.
-func Sandbox(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) (kstate.Set, error) {
+// endpoints, default routes, published ports, links and files. A sandbox that
+// ended has none. The fragment changes when a sandbox it links to does.
+func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 	if sb.Exit != nil {
 		return kstate.Set{}, nil
 	}
+	nets := in.Networks
 	ns, published := NS(sb), ports(sb, nets)
 	s := make(kstate.Set, len(published)+16)
 	if sb.Mode == model.ModeOwn {
 		must(s.Add(kstate.NetNS{NS: ns, Sysctls: sandboxSysctls(sb)}))
-		must(s.Add(files(sb, f)...))
+		must(s.Add(files(sb, in, f)...))
 	}
 	for i := range sb.Endpoints {
 		e := &sb.Endpoints[i]
@@ -156,8 +139,16 @@ func Sandbox(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) (ksta
 		if err := s.Merge(part); err != nil {
 			return nil, err
 		}
+		if !n.Options.NoAntispoof && !f.NoBridgeFilter {
+			if err := s.Add(genuine(sb, e)...); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if err := s.Add(defaultRoutes(sb, nets, ns)...); err != nil {
+		return nil, err
+	}
+	if err := s.Add(linked(sb, in)...); err != nil {
 		return nil, err
 	}
 	return s, s.Add(published...)

@@ -109,6 +109,15 @@ func documented() (compile.Intent, compile.Facts) {
 var chainWhy = map[string]string{
 	"guard":       "127.0.0.0/8 can be routed over bridges, for published ports on it; nothing may come in that way.",
 	"forward":     "Judges what is forwarded from or to a network: first whether it stays inside one, then by the bridge it comes from, then by the bridge it goes to. Everything else on the host passes untouched.",
+	"pass":        "What is let pass gets a mark, so that one rule in another firewall can tell it from the rest.",
+	"to_routed":   "What may enter a routed network: errors about known flows, answers, pings, and packets to published ports at the container's own address.",
+	"to_open":     "What may enter a nat-unprotected network: everything, but a rewritten packet only while its port is published.",
+	"input":       "What containers may send to the host itself.",
+	"no_host":     "host-access=off: only answers, pings, neighbour discovery and published ports.",
+	"proxied":     "What to_proxy rewrote reaches the daemon's proxy.",
+	"arp":         "A container may claim only its own addresses.",
+	"ip6":         "Routers and DHCP servers are not in containers; a neighbour advertisement may claim only the sender's addresses.",
+	"claim":       "The address that a neighbour advertisement is about.",
 	"to_nat":      "What may enter a network: errors about known flows, packets to published ports, answers.",
 	"published":   "A rewritten packet passes while its port is published: taking the port back cuts its flows at once.",
 	"prerouting":  "Packets from elsewhere to an address of the host may be for a published port. Ports on 127.0.0.0/8 are for the host itself only.",
@@ -120,6 +129,10 @@ var chainWhy = map[string]string{
 }
 
 var setWhy = map[string]string{
+	"closed": "bridges that published ports are not served to", "trusted": "host devices and bridges whose published ports they may use directly",
+	"to_host": "what becomes of packets to the host itself", "source": "prefixes that get another address when they leave",
+	"open_from": "published ports of containers, and for whom", "links": "clients, containers and ports of links where icc=false",
+	"guarded": "ports of bridges whose containers must not forge addresses", "macs": "port and hardware address", "own": "port, hardware address and the container's address",
 	"bridges": "every network's bridge", "inside": "bridges whose containers may talk to each other",
 	"egress": "what becomes of packets from a network", "ingress": "what becomes of packets to a network",
 	"around": "clients, and containers that would answer them past the host",
@@ -130,6 +143,8 @@ var setWhy = map[string]string{
 }
 
 var elemWhy = map[string]string{
+	"closed": "an internal network is not served published ports", "guarded": "antispoof: what the container sends is looked at",
+	"macs": "its hardware address", "own": "an address it may send from",
 	"bridges": "this is a network's bridge", "inside": "icc: its containers reach each other",
 	"egress": "an internal network leads nowhere", "ingress": "who may come in: published ports and answers, or nobody",
 	"around": "it is on that client's network too, so the answer would not come back this way: the client is masqueraded",
@@ -146,6 +161,9 @@ func why(t *testing.T, o kstate.Object) string {
 	switch o := o.(type) {
 	case kstate.Chain:
 		text = chainWhy[o.Name]
+		if o.Table.Family == "bridge" && o.Name == "guard" {
+			text = "What a container sends is looked at where it enters the bridge: port, hardware address and source address belong together."
+		}
 	case kstate.NftSet:
 		text = setWhy[strings.TrimRight(o.Name, "46")] + family(o.Name)
 	case kstate.Elem:

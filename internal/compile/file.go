@@ -17,51 +17,112 @@ func Dir(runDir string, id model.ID) string { return path.Join(runDir, "sandboxe
 
 // files returns what is bound over /etc/hosts, /etc/hostname and
 // /etc/resolv.conf in a sandbox.
-func files(sb *model.Sandbox, f Facts) []kstate.Object {
+func files(sb *model.Sandbox, in Intent, f Facts) []kstate.Object {
 	dir := Dir(f.RunDir, sb.ID)
 	return []kstate.Object{
-		kstate.File{Path: path.Join(dir, "hosts"), Content: hosts(sb)},
+		kstate.File{Path: path.Join(dir, "hosts"), Content: hosts(sb, in)},
 		kstate.File{Path: path.Join(dir, "hostname"), Content: sb.Hostname + "\n"},
-		kstate.File{Path: path.Join(dir, "resolv.conf"), Content: resolv(sb, f.Resolv)},
+		kstate.File{Path: path.Join(dir, "resolv.conf"), Content: resolv(sb, in.Networks, f)},
 	}
 }
 
 // hosts is /etc/hosts as Docker writes it: localhost, the sandbox's own names
-// for each of its addresses, then what --add-host gave.
-func hosts(sb *model.Sandbox) string {
+// for each of its addresses, what --add-host gave, and links on the default
+// network.
+func hosts(sb *model.Sandbox, in Intent) string {
 	var b strings.Builder
-	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
-		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-	own := sb.Hostname
+	line := func(a netip.Addr, names ...string) { fmt.Fprintf(&b, "%s\t%s\n", a, strings.Join(names, " ")) }
+	b.WriteString("127.0.0.1\tlocalhost\n")
+	if sb.Sysctls["net.ipv6.conf.all.disable_ipv6"] != "1" {
+		b.WriteString("::1\tlocalhost ip6-localhost ip6-loopback\n" +
+			"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	}
+	own := []string{sb.Hostname}
 	if sb.Domain != "" {
-		own = sb.Hostname + "." + sb.Domain + " " + sb.Hostname
+		own = []string{sb.Hostname + "." + sb.Domain, sb.Hostname}
 	}
 	for _, e := range sb.Endpoints {
 		for _, p := range e.Addrs {
-			fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), own)
+			line(p.Addr(), own...)
 		}
 	}
 	if len(sb.Endpoints) == 0 {
-		fmt.Fprintf(&b, "127.0.1.1\t%s\n", own)
+		line(netip.AddrFrom4([4]byte{127, 0, 1, 1}), own...)
 	}
 	for _, h := range sb.Hosts {
-		fmt.Fprintf(&b, "%s\t%s\n", h.Addr, h.Name)
+		if !h.Gateway {
+			line(h.Addr, h.Name)
+			continue
+		}
+		for _, a := range hostAddrs(sb, in.Networks) {
+			line(a, h.Name)
+		}
+	}
+	for _, l := range sb.Links {
+		to := in.Linked(l)
+		if _, e := legacy(sb, to, in.Networks); e != nil {
+			for _, p := range e.Addrs {
+				line(p.Addr(), slices.Compact([]string{l.Alias, to.Hostname, to.Name})...)
+			}
+		}
 	}
 	return b.String()
 }
 
-// resolv is resolv.conf: what the sandbox asked for, and the host's for what
-// it did not.
-func resolv(sb *model.Sandbox, host model.DNS) string {
+// hostAddrs are the addresses at which a sandbox reaches the host: the gateways
+// of its default routes, or else of the default network.
+func hostAddrs(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
+	var out []netip.Addr
+	for _, is6 := range []bool{false, true} {
+		if e := Gateway(sb, nets, is6); e != nil && nets[e.Network].OnBridge(is6) {
+			sub, _ := nets[e.Network].Subnet(is6)
+			out = append(out, sub.Gateway)
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, n := range nets {
+		if n.Name == model.NetworkBridge {
+			for _, sub := range n.Subnets {
+				out = append(out, sub.Gateway)
+			}
+		}
+	}
+	return out
+}
+
+// Resolver is where the daemon's resolver answers in a sandbox, as Docker's.
+var Resolver = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+
+// Resolves reports whether a sandbox has the daemon's resolver: it is ours, and
+// on a network whose containers have names for each other. The default network
+// has none, as in Docker.
+func Resolves(sb *model.Sandbox, nets map[model.ID]*model.Network) bool {
+	return sb.Mode == model.ModeOwn && sb.Exit == nil && slices.ContainsFunc(sb.Endpoints, func(e model.Endpoint) bool {
+		n := nets[e.Network]
+		return n != nil && n.Name != model.NetworkBridge
+	})
+}
+
+// resolv is resolv.conf: the daemon's resolver, which asks the others, or what
+// the sandbox asked for, and the host's for what it did not.
+func resolv(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) string {
 	servers, search, options := sb.DNS.Servers, sb.DNS.Search, sb.DNS.Options
 	if len(servers) == 0 {
-		servers = host.Servers
+		servers = f.Resolv.Servers
 	}
 	if len(search) == 0 {
-		search = host.Search
+		search = f.Resolv.Search
 	}
 	if len(options) == 0 {
-		options = host.Options
+		options = f.Resolv.Options
+	}
+	if Resolves(sb, nets) {
+		servers = []netip.Addr{Resolver}
+		if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+			options = append(slices.Clone(options), "ndots:0")
+		}
 	}
 	var b strings.Builder
 	for _, s := range servers {

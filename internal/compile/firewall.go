@@ -16,7 +16,8 @@ import (
 //	prerouting  its destination is an address of the host: publish looks
 //	            protocol and port up in a map and rewrites the destination
 //	forward     ingress, by the bridge it leaves through: to_nat lets a
-//	            rewritten packet pass only while its port is in open*
+//	            rewritten packet pass only while its port is in open*;
+//	            to_routed and to_open judge networks of those gateway modes
 //	postrouting a client on a network of the container's is masqueraded, so
 //	            that the answer comes back this way; any other keeps its address
 //
@@ -30,20 +31,27 @@ import (
 // family the container does not have) proxy sends to the daemon's proxy.
 var table = kstate.Table{Family: "inet", Name: "sealane"}
 
-// The sets and maps. Names end in the address family where they hold addresses.
+// The sets and maps. Names end in the address family where they hold addresses
+// or differ by family.
 var (
 	setBridges = set("bridges", "ifname", "")                     // every network's bridge
 	setInside  = set("inside", "ifname . ifname", "")             // bridge . bridge whose ports may talk
+	setClosed  = set("closed", "ifname", "")                      // bridges that published ports are not served to
+	setTrusted = set("trusted", "ifname . ifname", "")            // host device . bridge: may use ports directly
 	mapEgress  = set("egress", "ifname", "verdict")               // what may leave a network
-	mapIngress = set("ingress", "ifname", "verdict")              // what may enter a network
+	mapIngress = perFamily("ingress", "ifname", "verdict")        // what may enter a network
+	mapToHost  = perFamily("to_host", "ifname", "verdict")        // what may reach the host itself
 	setHome    = perFamily("home", "ADDR . ifname", "", interval) // prefix . bridge
 	setMasq    = perFamily("masq", "ADDR", "", interval)          // sources that get the host's address
+	mapSource  = perFamily("source", "ADDR", "ADDR", interval)    // sources that get another address
 	mapPorts   = perFamily("ports", "inet_proto . inet_service", "ADDR . inet_service")
 	mapPortsAt = perFamily("ports_at", "ADDR . inet_proto . inet_service", "ADDR . inet_service")
 	mapRanges  = perFamily("ranges", "inet_proto . inet_service", "ADDR", interval) // same ports inside and out
 	setOpen    = perFamily("open", "ADDR . inet_proto . inet_service", "")          // container ports that are published
 	setOpens   = perFamily("open_ranges", "ADDR . inet_proto . inet_service", "", interval)
-	setAround  = perFamily("around", "ADDR . ADDR", "", interval) // clients that a container would answer past us
+	setOpenTo  = perFamily("open_from", "ADDR . inet_proto . inet_service . ADDR", "", interval) // the same, and for whom
+	setLinks   = perFamily("links", "ADDR . ADDR . inet_proto . inet_service", "", interval)     // client . container . port
+	setAround  = perFamily("around", "ADDR . ADDR", "", interval)                                // clients that a container would answer past us
 	setProxy   = perFamily("proxy", "inet_proto . inet_service", "")
 	setProxies = perFamily("proxy_ranges", "inet_proto . inet_service", "", interval)
 	setProxyAt = perFamily("proxy_at", "ADDR . inet_proto . inet_service", "")
@@ -77,18 +85,31 @@ func perFamily(name, key, data string, mods ...func(*kstate.NftSet)) families {
 	return families{one("4", "ipv4_addr"), one("6", "ipv6_addr")}
 }
 
-// Chains that verdict maps jump to.
+// Verdicts of the maps by bridge.
 const (
-	verdictDrop  = "drop"
-	verdictToNAT = "jump to_nat"
+	verdictDrop     = "drop"
+	verdictToNAT    = "goto to_nat"
+	verdictToRouted = "goto to_routed"
+	verdictToOpen   = "goto to_open"
+	verdictNoHost   = "goto no_host"
 )
+
+// Mark is the bit of the packet mark on what this firewall lets pass. Where
+// another firewall on the host would drop it, one rule there lets marked packets
+// pass too.
+const Mark = 0x10000000
+
+// judging is the priority of the chains that judge: before those of other
+// firewalls, which have 0 (filter) or more, so that these see the mark.
+const judging = -10
 
 // firewall returns the table with its sets and chains. proxyPort is where the
 // daemon's proxy listens, 0 if there is none.
 func firewall(proxyPort uint16) kstate.Set {
 	s := kstate.Set{}
-	must(s.Add(table, *setBridges, *setInside, *mapEgress, *mapIngress))
-	for _, f := range []families{setHome, setMasq, mapPorts, mapPortsAt, mapRanges, setOpen, setOpens, setAround, setProxy, setProxies, setProxyAt} {
+	must(s.Add(table, *setBridges, *setInside, *setClosed, *setTrusted, *mapEgress))
+	for _, f := range []families{mapIngress, mapToHost, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
+		setOpen, setOpens, setOpenTo, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(s.Add(*f.v4, *f.v6))
 	}
 	base := func(name, typ, hook string, priority int, rules ...string) {
@@ -101,23 +122,55 @@ func firewall(proxyPort uint16) kstate.Set {
 	base("guard", "filter", "prerouting", -300,
 		"iifname @bridges ip saddr 127.0.0.0/8 drop",
 		"iifname @bridges ip daddr 127.0.0.0/8 drop")
-	base("forward", "filter", "forward", 0,
-		"iifname . oifname @inside accept",
+	base("forward", "filter", "forward", judging,
+		"iifname . oifname @inside goto pass",
 		"iifname vmap @egress",
-		"oifname vmap @ingress")
+		"meta nfproto ipv4 oifname vmap @ingress4",
+		"meta nfproto ipv6 oifname vmap @ingress6",
+		"iifname @bridges goto pass")
+	chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", Mark))
 	chain("to_nat",
-		"ct state related accept",
+		"ct state related goto pass",
+		"ct direction reply ct state established goto pass",
+		"ct status dnat goto published",
+		"iifname . oifname @trusted goto published",
+		"ip saddr . ip daddr . meta l4proto . th dport @links4 goto pass",
+		"ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 goto pass",
+		"drop")
+	chain("to_routed",
+		"ct state related goto pass",
+		"ct direction reply ct state established goto pass",
+		"icmp type echo-request goto pass",
+		"icmpv6 type echo-request goto pass",
+		"goto published")
+	chain("to_open",
 		"ct direction original ct status dnat goto published",
-		"ct state established accept",
-		"drop")
+		"goto pass")
 	chain("published",
-		"ip daddr . meta l4proto . th dport @open4 accept",
-		"ip daddr . meta l4proto . th dport @open_ranges4 accept",
-		"ip6 daddr . meta l4proto . th dport @open6 accept",
-		"ip6 daddr . meta l4proto . th dport @open_ranges6 accept",
+		"ip daddr . meta l4proto . th dport @open4 goto pass",
+		"ip daddr . meta l4proto . th dport @open_ranges4 goto pass",
+		"ip daddr . meta l4proto . th dport . ip saddr @open_from4 goto pass",
+		"ip6 daddr . meta l4proto . th dport @open6 goto pass",
+		"ip6 daddr . meta l4proto . th dport @open_ranges6 goto pass",
+		"ip6 daddr . meta l4proto . th dport . ip6 saddr @open_from6 goto pass",
 		"drop")
+	base("input", "filter", "input", judging,
+		"meta nfproto ipv4 iifname vmap @to_host4",
+		"meta nfproto ipv6 iifname vmap @to_host6",
+		"ct status dnat goto proxied")
+	chain("no_host",
+		"ct state related accept",
+		"ct direction reply ct state established accept",
+		"icmp type echo-request accept",
+		"icmpv6 type echo-request accept",
+		"icmpv6 type nd-neighbor-solicit accept",
+		"icmpv6 type nd-neighbor-advert accept",
+		"ct status dnat jump proxied",
+		"drop")
+	chain("proxied", proxied(proxyPort)...)
 
 	base("prerouting", "nat", "prerouting", -100,
+		"iifname @closed return",
 		"ip daddr 127.0.0.0/8 return",
 		"fib daddr type local goto publish")
 	base("output", "nat", "output", -100,
@@ -143,6 +196,8 @@ func firewall(proxyPort uint16) kstate.Set {
 		"ct status dnat oifname @bridges return",
 		"ip saddr . oifname @home4 return",
 		"ip6 saddr . oifname @home6 return",
+		"snat ip to ip saddr map @source4",
+		"snat ip6 to ip6 saddr map @source6",
 		"ip saddr @masq4 masquerade",
 		"ip6 saddr @masq6 masquerade")
 	return s
@@ -156,6 +211,19 @@ func proxyRules() []string {
 			f.addr+" daddr . meta l4proto . th dport @proxy_at"+f.digit+" goto to_proxy",
 			"meta nfproto "+f.proto+" meta l4proto . th dport @proxy"+f.digit+" goto to_proxy",
 			"meta nfproto "+f.proto+" meta l4proto . th dport @proxy_ranges"+f.digit+" goto to_proxy")
+	}
+	return rules
+}
+
+// proxied lets packets that to_proxy rewrote reach the proxy, past firewalls
+// that close the host to others.
+func proxied(port uint16) []string {
+	if port == 0 {
+		return nil
+	}
+	var rules []string
+	for _, proto := range []string{"tcp", "udp"} {
+		rules = append(rules, fmt.Sprintf("meta l4proto %s th dport %d goto pass", proto, port))
 	}
 	return rules
 }

@@ -13,26 +13,64 @@ import (
 
 // ports returns the holds and the map elements of a sandbox's published ports.
 func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object {
+	if len(sb.Ports) == 0 {
+		return nil
+	}
 	var p publisher
 	for _, is6 := range []bool{false, true} {
-		if e := Gateway(sb, nets, is6); e != nil {
+		if e := natGateway(sb, nets, is6); e != nil {
 			a, _ := e.Addr(is6)
 			p.target[index(is6)] = a.Addr()
-			if len(sb.Ports) > 0 {
-				p.answersAround(sb, e, is6)
-			}
+			p.answersAround(sb, e, is6)
 		}
 	}
+	routed := routedAddrs(sb, nets)
 	for _, m := range sb.Ports {
-		p.objs = append(p.objs, kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()})
-		for _, is6 := range []bool{false, true} {
-			if !m.HostIP.IsValid() || m.HostIP.Is6() == is6 {
-				p.publish(m, is6)
+		if p.rewrites() && !m.Idle {
+			p.hold(m)
+			for _, is6 := range []bool{false, true} {
+				if !m.HostIP.IsValid() || m.HostIP.Is6() == is6 {
+					p.publish(m, is6)
+				}
+			}
+		}
+		for _, a := range routed {
+			if !m.HostIP.IsValid() || m.HostIP.Is6() == a.Is6() {
+				p.opens(m, a)
 			}
 		}
 	}
 	p.openPorts()
 	return p.objs
+}
+
+// NATs reports whether a sandbox's published ports take ports of the host. On
+// routed networks alone they are reached at the container's own addresses.
+func NATs(sb *model.Sandbox, nets map[model.ID]*model.Network) bool {
+	return natGateway(sb, nets, false) != nil || natGateway(sb, nets, true) != nil
+}
+
+// natGateway returns the endpoint that host ports of a family lead to, or nil:
+// the gateway, unless its network is routed.
+func natGateway(sb *model.Sandbox, nets map[model.ID]*model.Network, is6 bool) *model.Endpoint {
+	if e := Gateway(sb, nets, is6); e != nil && nets[e.Network].Mode(is6).NAT() {
+		return e
+	}
+	return nil
+}
+
+// routedAddrs lists the addresses at which a sandbox is reached itself.
+func routedAddrs(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
+	var out []netip.Addr
+	for i := range sb.Endpoints {
+		n := nets[sb.Endpoints[i].Network]
+		for _, a := range sb.Endpoints[i].Addrs {
+			if n != nil && !n.Internal && n.Mode(a.Addr().Is6()) == model.GatewayRouted {
+				out = append(out, a.Addr())
+			}
+		}
+	}
+	return out
 }
 
 // publisher gathers the objects of one sandbox's published ports.
@@ -42,11 +80,33 @@ type publisher struct {
 	objs   []kstate.Object
 }
 
-// span is container ports that are published, in one address family.
+// span is container ports that are published at one address to some clients.
 type span struct {
-	is6         bool
+	to          netip.Addr
 	proto       string
+	from        string // a prefix; "" is everyone
 	first, last uint16
+}
+
+func (p *publisher) rewrites() bool { return p.target[0].IsValid() || p.target[1].IsValid() }
+
+// hold keeps other programs off the host's ports. The kernel asks nobody when a
+// program binds a port of SCTP (sctp_bind has no hook), so those are not held.
+func (p *publisher) hold(m model.PortMapping) {
+	if m.Proto != "sctp" {
+		p.objs = append(p.objs, kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()})
+	}
+}
+
+// opens notes that the ports of a mapping may be reached at a container's address.
+func (p *publisher) opens(m model.PortMapping, to netip.Addr) {
+	if m.From == "" {
+		p.open = append(p.open, span{to, m.Proto, "", m.Port, m.Port + m.Count - 1})
+		return
+	}
+	for _, from := range m.From.Prefixes(to.Is6()) {
+		p.open = append(p.open, span{to, m.Proto, from.String(), m.Port, m.Port + m.Count - 1})
+	}
 }
 
 func index(is6 bool) int {
@@ -86,14 +146,11 @@ func (p *publisher) answersAround(sb *model.Sandbox, gateway *model.Endpoint, is
 // publish makes a mapping reachable at the host's addresses of one family.
 func (p *publisher) publish(m model.PortMapping, is6 bool) {
 	to := p.target[index(is6)]
-	if !to.IsValid() && !p.target[index(!is6)].IsValid() {
-		return // no network that leads outside
-	}
 	if to.IsValid() {
 		p.rewrite(m, to)
-		p.open = append(p.open, span{is6, m.Proto, m.Port, m.Port + m.Count - 1})
+		p.opens(m, to)
 	}
-	if !to.IsValid() || is6 && needsProxy(m.HostIP) {
+	if m.Proto != "sctp" && (!to.IsValid() || is6 && needsProxy(m.HostIP)) {
 		p.proxy(m, is6)
 	}
 }
@@ -142,22 +199,25 @@ func (p *publisher) proxy(m model.PortMapping, is6 bool) {
 // Spans that touch are joined: the kernel refuses overlapping intervals.
 func (p *publisher) openPorts() {
 	slices.SortFunc(p.open, func(a, b span) int {
-		return cmp.Or(cmp.Compare(index(a.is6), index(b.is6)), cmp.Compare(a.proto, b.proto), cmp.Compare(a.first, b.first))
+		return cmp.Or(a.to.Compare(b.to), cmp.Compare(a.proto, b.proto), cmp.Compare(a.from, b.from), cmp.Compare(a.first, b.first))
 	})
 	for i := 0; i < len(p.open); {
 		s := p.open[i]
 		for i++; i < len(p.open) && joins(s, p.open[i]); i++ {
 			s.last = max(s.last, p.open[i].last)
 		}
-		to := p.target[index(s.is6)]
-		if s.first == s.last {
-			p.elem(setOpen.of(s.is6), "", "%s . %s . %d", to, s.proto, s.first)
-		} else {
-			p.elem(setOpens.of(s.is6), "", "%s . %s . %d-%d", to, s.proto, s.first, s.last)
+		is6 := s.to.Is6()
+		switch {
+		case s.from != "":
+			p.elem(setOpenTo.of(is6), "", "%s . %s . %d-%d . %s", s.to, s.proto, s.first, s.last, s.from)
+		case s.first == s.last:
+			p.elem(setOpen.of(is6), "", "%s . %s . %d", s.to, s.proto, s.first)
+		default:
+			p.elem(setOpens.of(is6), "", "%s . %s . %d-%d", s.to, s.proto, s.first, s.last)
 		}
 	}
 }
 
 func joins(a, b span) bool {
-	return a.is6 == b.is6 && a.proto == b.proto && int(b.first) <= int(a.last)+1
+	return a.to == b.to && a.proto == b.proto && a.from == b.from && int(b.first) <= int(a.last)+1
 }

@@ -150,7 +150,7 @@ func TestFragmentsAreDisjointAndAllThereIs(t *testing.T) {
 			add(compile.Network(n, w.facts))
 		}
 		for _, sb := range w.intent.Sandboxes {
-			add(compile.Sandbox(sb, w.intent.Networks, w.facts))
+			add(compile.Sandbox(sb, w.intent, w.facts))
 		}
 		if union.String() != all.String() {
 			t.Errorf("fragments make\n%s\nall is\n%s", union, all)

@@ -44,14 +44,14 @@ func defaultRoutes(sb *model.Sandbox, nets map[model.ID]*model.Network, ns kstat
 			continue
 		}
 		sub, ok := nets[e.Network].Subnet(is6)
-		if !ok {
+		if !ok || !sub.Router().IsValid() {
 			continue
 		}
 		dst := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if is6 {
 			dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
-		objs = append(objs, kstate.Route{NS: ns, Dst: dst, Via: sub.Gateway, Dev: e.IfName})
+		objs = append(objs, kstate.Route{NS: ns, Dst: dst, Via: sub.Router(), Dev: e.IfName})
 	}
 	return objs
 }

@@ -39,6 +39,9 @@ type Facts struct {
 	// that calls itself by a published port then needs its bridge port to
 	// send frames back where they came from.
 	BridgeNetfilter bool
+	// NoBridgeFilter: the kernel has no nftables on bridges (the bridge
+	// family), so what containers send is not looked at.
+	NoBridgeFilter bool
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements

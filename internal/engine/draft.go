@@ -75,18 +75,18 @@ func (d *draft) edit(sb *model.Sandbox) *model.Sandbox {
 	return c
 }
 
-// fragments compiles what the draft touches, as it was or as it will be.
-func (d *draft) fragments(networks map[model.ID]*model.Network, network map[model.ID]*model.Network, sandbox map[model.ID]*model.Sandbox) (kstate.Set, error) {
+// fragments compiles what the draft touches, as it is in intent.
+func (d *draft) fragments(in compile.Intent) (kstate.Set, error) {
 	s := kstate.Set{}
 	if len(d.networks) > 0 {
-		host, err := compile.Host(compile.Intent{Networks: networks}, d.e.facts)
+		host, err := compile.Host(in, d.e.facts)
 		if err != nil {
 			return nil, err
 		}
 		s = host
 	}
 	for id := range d.networks {
-		if n := network[id]; n != nil {
+		if n := in.Networks[id]; n != nil {
 			part, err := compile.Network(n, d.e.facts)
 			if err != nil {
 				return nil, err
@@ -97,8 +97,8 @@ func (d *draft) fragments(networks map[model.ID]*model.Network, network map[mode
 		}
 	}
 	for id := range d.sandboxes {
-		if sb := sandbox[id]; sb != nil {
-			part, err := compile.Sandbox(sb, networks, d.e.facts)
+		if sb := in.Sandboxes[id]; sb != nil {
+			part, err := compile.Sandbox(sb, in, d.e.facts)
 			if err != nil {
 				return nil, err
 			}
@@ -114,12 +114,36 @@ func (d *draft) fragments(networks map[model.ID]*model.Network, network map[mode
 
 // compile returns the state of what the draft touches, before and after.
 func (d *draft) compile() (before, after kstate.Set, err error) {
-	before, err = d.fragments(d.e.intent.Networks, d.e.intent.Networks, d.e.intent.Sandboxes)
+	d.touchLinked()
+	before, err = d.fragments(d.e.intent)
 	if err != nil {
 		return nil, nil, err
 	}
-	after, err = d.fragments(d.allNetworks(), d.networks, d.sandboxes)
+	after, err = d.fragments(compile.Intent{Networks: d.allNetworks(), Sandboxes: d.allSandboxes()})
 	return before, after, err
+}
+
+// touchLinked takes into the draft the sandboxes that link to one in it: their
+// fragments change with it.
+func (d *draft) touchLinked() {
+	if d.e.links == 0 {
+		return
+	}
+	var changed []*model.Sandbox
+	for id, sb := range d.sandboxes {
+		for _, sb := range []*model.Sandbox{sb, d.e.intent.Sandboxes[id]} {
+			if sb != nil {
+				changed = append(changed, sb)
+			}
+		}
+	}
+	for id, sb := range d.e.intent.Sandboxes {
+		if _, in := d.sandboxes[id]; !in && slices.ContainsFunc(sb.Links, func(l model.Link) bool {
+			return slices.ContainsFunc(changed, l.Means)
+		}) {
+			d.edit(sb)
+		}
+	}
 }
 
 // change is what the store gets.
@@ -313,6 +337,7 @@ func (e *Engine) count(sb *model.Sandbox, by int) {
 		for _, ep := range sb.Endpoints {
 			e.endpoints[ep.Network] += by
 		}
+		e.links += by * len(sb.Links)
 	}
 }
 
@@ -339,7 +364,13 @@ func held(sb *model.Sandbox) (map[netip.Addr]poolKey, []model.PortMapping) {
 			addrs[p.Addr()] = poolKey{ep.Network, p.Addr().Is6()}
 		}
 	}
-	return addrs, sb.Ports
+	ports := make([]model.PortMapping, 0, len(sb.Ports))
+	for _, m := range sb.Ports {
+		if !m.Idle {
+			ports = append(ports, m)
+		}
+	}
+	return addrs, ports
 }
 
 // claim takes what a sandbox from the store holds.

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,6 +82,7 @@ type Engine struct {
 	networkID map[string]model.ID // by name
 	sandboxID map[string]model.ID // by name
 	endpoints map[model.ID]int    // endpoints per network
+	links     int                 // between sandboxes
 	facts     compile.Facts
 	problems  map[string]problem // by object reference
 	repairs   fight
@@ -170,9 +172,7 @@ func (e *Engine) load(snap store.Snapshot) error {
 		if err := e.claim(sb); err != nil {
 			return fmt.Errorf("store: %s: %w", sb.Ref(), err)
 		}
-		for _, ep := range sb.Endpoints {
-			e.endpoints[ep.Network]++
-		}
+		e.count(sb, +1)
 	}
 	return nil
 }
@@ -209,8 +209,9 @@ func (e *Engine) snapshot() compile.Intent {
 }
 
 // Target implements the proxy's question: which container does a port at a
-// host address belong to. It answers from live intent.
-func (e *Engine) Target(proto string, dst netip.AddrPort) (netip.AddrPort, bool) {
+// host address belong to, and may this client use it. The host's own programs
+// may use every port. It answers from live intent.
+func (e *Engine) Target(proto string, client netip.Addr, dst netip.AddrPort) (netip.AddrPort, bool) {
 	e.portsMu.RLock()
 	owner, port, ok := e.ports.Lookup(proto, dst)
 	e.portsMu.RUnlock()
@@ -220,16 +221,24 @@ func (e *Engine) Target(proto string, dst netip.AddrPort) (netip.AddrPort, bool)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	sb := e.intent.Sandboxes[e.sandboxID[owner]]
-	if sb == nil || sb.Exit != nil {
+	if sb == nil || sb.Exit != nil || !client.IsLoopback() && !allowed(sb, proto, client, dst) {
 		return netip.AddrPort{}, false
 	}
 	for _, is6 := range []bool{dst.Addr().Is6(), !dst.Addr().Is6()} {
-		if ep := compile.Gateway(sb, e.intent.Networks, is6); ep != nil {
+		if ep := compile.Gateway(sb, e.intent.Networks, is6); ep != nil && e.intent.Networks[ep.Network].Mode(is6).NAT() {
 			a, _ := ep.Addr(is6)
 			return netip.AddrPortFrom(a.Addr(), port), true
 		}
 	}
 	return netip.AddrPort{}, false
+}
+
+// allowed reports whether a mapping of sb at dst is for the client.
+func allowed(sb *model.Sandbox, proto string, client netip.Addr, dst netip.AddrPort) bool {
+	return slices.ContainsFunc(sb.Ports, func(m model.PortMapping) bool {
+		return m.Proto == proto && m.HostPort <= dst.Port() && dst.Port() <= m.HostLast() &&
+			model.Meet(m.HostIP, dst.Addr()) && m.From.Allows(client)
+	})
 }
 
 // internal wraps an error that is not the caller's fault.

@@ -155,19 +155,19 @@ func TestConnectAndDisconnect(t *testing.T) {
 		t.Errorf("the way out was\n%s\nand is\n%s", first, second)
 	}
 	at := netip.MustParseAddrPort("192.0.2.1:8080")
-	to, ok := r.e.Target("tcp", at)
+	to, ok := r.e.Target("tcp", netip.Addr{}, at)
 	r.equal("target", fmt.Sprint(to, ok), "10.2.0.2:80 true")
 	r.ok(r.e.Disconnect(r.ctx, "web", "dual"))
 	r.check()
-	to, ok = r.e.Target("tcp", at)
+	to, ok = r.e.Target("tcp", netip.Addr{}, at)
 	r.equal("target after", fmt.Sprint(to, ok), "10.1.0.2:80 true")
-	to, ok = r.e.Target("tcp", netip.MustParseAddrPort("[2001:db8::1]:8080"))
+	to, ok = r.e.Target("tcp", netip.Addr{}, netip.MustParseAddrPort("[2001:db8::1]:8080"))
 	r.equal("target of an IPv6 client", fmt.Sprint(to, ok), "10.1.0.2:80 true")
-	if _, ok := r.e.Target("udp", at); ok {
+	if _, ok := r.e.Target("udp", netip.Addr{}, at); ok {
 		t.Error("a target of a port that is not published")
 	}
 	r.ok(r.e.Disconnect(r.ctx, "web", "app"))
-	if _, ok = r.e.Target("tcp", at); ok {
+	if _, ok = r.e.Target("tcp", netip.Addr{}, at); ok {
 		t.Error("a target without a network")
 	}
 	r.check()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"github.com/sealane/sealane/internal/compile"
@@ -52,26 +53,62 @@ func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.P
 	if compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil {
 		return d.errorf(model.Invalid, "ports cannot be published: sandbox %s is on no network that leads outside", sb.Name)
 	}
+	binding := d.binding(sb)
 	for _, m := range ports {
+		if !m.HostIP.IsValid() {
+			m.HostIP = binding
+		}
 		if err := m.Validate(); err != nil {
 			return d.errorf(model.Invalid, "%w", err)
 		}
 		if err := d.checkHostIP(ctx, m); err != nil {
 			return err
 		}
+		m.Idle = true
+		sb.Ports = append(sb.Ports, m)
 	}
+	return d.settlePorts(sb, skip)
+}
+
+// binding is the host address of ports that name none: that of the network
+// that gives the default route.
+func (d *draft) binding(sb *model.Sandbox) netip.Addr {
+	nets := d.allNetworks()
+	for _, is6 := range []bool{false, true} {
+		if e := compile.Gateway(sb, nets, is6); e != nil && nets[e.Network].Options.HostBinding.IsValid() {
+			return nets[e.Network].Options.HostBinding
+		}
+	}
+	return netip.Addr{}
+}
+
+// settlePorts allocates host ports for those of sb that need them and have
+// none, and gives up those that are not needed: only networks whose addresses
+// are rewritten take ports of the host.
+func (d *draft) settlePorts(sb *model.Sandbox, skip skipPorts) error {
+	if len(sb.Ports) == 0 {
+		return nil
+	}
+	nat := compile.NATs(sb, d.allNetworks())
 	d.e.portsMu.Lock()
 	defer d.e.portsMu.Unlock()
-	for _, m := range ports {
-		got, err := d.e.ports.Allocate(m, sb.Name, skip)
-		if err != nil {
-			kind := model.Conflict
-			if errors.Is(err, ipam.ErrExhausted) {
-				kind = model.Exhausted
-			}
-			return d.errorf(kind, "%w", err)
+	for i := range sb.Ports {
+		m := sb.Ports[i]
+		if m.Idle != nat {
+			continue
 		}
-		sb.Ports = append(sb.Ports, got)
+		if m.Idle = !nat; nat {
+			got, err := d.e.ports.Allocate(m, sb.Name, skip)
+			if err != nil {
+				kind := model.Conflict
+				if errors.Is(err, ipam.ErrExhausted) {
+					kind = model.Exhausted
+				}
+				return d.errorf(kind, "%w", err)
+			}
+			m = got
+		}
+		sb.Ports[i] = m
 	}
 	return nil
 }

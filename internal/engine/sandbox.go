@@ -3,10 +3,10 @@ package engine
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/sealane/sealane/internal/model"
 )
@@ -25,6 +25,7 @@ type SandboxSpec struct {
 	Domain     string
 	DNS        model.DNS
 	Hosts      []model.HostEntry
+	Links      []model.Link
 	Sysctls    map[string]string
 	Command    []string
 	AutoRemove bool
@@ -68,7 +69,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (*model.Sa
 func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts) (*model.Sandbox, error) {
 	id := newID()
 	sb := &model.Sandbox{ID: id, Name: cmp.Or(spec.Name, string(id)), Mode: cmp.Or(spec.Mode, model.ModeOwn),
-		Domain: spec.Domain, DNS: spec.DNS, Hosts: spec.Hosts, Sysctls: spec.Sysctls, Expose: spec.Expose,
+		Domain: spec.Domain, DNS: spec.DNS, Hosts: spec.Hosts, Links: spec.Links, Sysctls: spec.Sysctls, Expose: spec.Expose,
 		Endpoints: []model.Endpoint{}, Ports: []model.PortMapping{},
 		Command: spec.Command, AutoRemove: spec.AutoRemove, Process: spec.Process, Created: d.e.cfg.Now().UTC()}
 	if old := d.findSandbox(sb.Name); old != nil {
@@ -109,7 +110,7 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 		return d.errorf(model.Conflict, "network %s: is connected already", n.Name)
 	}
 	ep := model.Endpoint{ID: newID(), Network: n.ID, Aliases: spec.Aliases, Priority: spec.Priority}
-	if ep.IfName, err = d.ifName(ctx, sb, spec.IfName); err != nil {
+	if ep.IfName, err = d.ifName(ctx, sb, cmp.Or(n.Options.IfPrefix, "eth"), spec.IfName); err != nil {
 		return err
 	}
 	for _, a := range spec.Aliases {
@@ -162,9 +163,9 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 	return nil
 }
 
-// ifName decides an interface's name: the wanted one, or eth with the lowest
+// ifName decides an interface's name: the wanted one, or prefix with the lowest
 // number that is free in the sandbox.
-func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, want string) (string, error) {
+func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, prefix, want string) (string, error) {
 	taken := map[string]bool{"lo": true}
 	for _, ep := range sb.Endpoints {
 		taken[ep.IfName] = true
@@ -188,7 +189,7 @@ func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, want string) (str
 		return want, nil
 	}
 	for i := 0; ; i++ {
-		if name := fmt.Sprintf("eth%d", i); !taken[name] {
+		if name := prefix + strconv.Itoa(i); !taken[name] {
 			return name, nil
 		}
 	}
@@ -244,6 +245,9 @@ func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, por
 			err = d.addEndpoint(ctx, sb, spec)
 		}
 		if err == nil {
+			err = d.settlePorts(sb, skip)
+		}
+		if err == nil {
 			err = d.addPorts(ctx, sb, ports, skip)
 		}
 		if err != nil {
@@ -291,6 +295,9 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 	c.Endpoints = slices.DeleteFunc(c.Endpoints, func(ep model.Endpoint) bool { return ep.Network == n.ID })
 	if len(c.Endpoints) == 0 && c.Mode == model.ModeOther {
 		d.sandboxes[c.ID] = nil
+	} else if err := d.settlePorts(c, nil); err != nil {
+		d.discard()
+		return err
 	}
 	return d.commit(ctx)
 }

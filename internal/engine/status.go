@@ -82,7 +82,7 @@ func (e *Engine) owners(o kstate.Object) []string {
 		}
 	}
 	for _, sb := range e.intent.Sandboxes {
-		if s, err := compile.Sandbox(sb, e.intent.Networks, e.facts); err == nil && s[key] != nil {
+		if s, err := compile.Sandbox(sb, e.intent, e.facts); err == nil && s[key] != nil {
 			return []string{sb.Ref()}
 		}
 	}

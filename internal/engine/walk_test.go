@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 type walker struct {
 	*rig
 	*rand.Rand
+	stop func() // ends httpd
 }
 
 func (w *walker) of(list ...string) string { return list[w.IntN(len(list))] }
@@ -59,14 +61,26 @@ func (w *walker) networkSpec() NetworkSpec {
 		if w.IntN(2) == 0 {
 			words = append(words, fmt.Sprintf("fd00:%d::/64", i))
 		}
-		return netSpec(name, append(words, w.of("icc=true", "icc=false"), w.of("masquerade=true", "masquerade=false"))...)
+		return netSpec(name, append(words, w.of("icc=true", "icc=false"), w.of("masquerade=true", "masquerade=false"), w.mode())...)
 	}
+}
+
+func (w *walker) mode() string {
+	return w.of("gateway-mode=nat", "gateway-mode-ipv4=routed", "gateway-mode=routed", "gateway-mode-ipv6=nat-unprotected")
+}
+
+// update changes options of a network.
+func (w *walker) update() (string, error) {
+	name := w.network()
+	k, v, _ := strings.Cut(w.of(w.mode(), "icc=false", "icc=true", "antispoof=off", "antispoof=on", "host-access=off", "mtu=1400", "source-ip=192.0.2.1"), "=")
+	_, err := w.e.UpdateNetwork(w.ctx, name, NetworkUpdate{Options: map[string]string{k: v}})
+	return "update " + name + " " + k + "=" + v, err
 }
 
 // change makes one change through the engine.
 func (w *walker) change() (what string, err error) {
 	ctx, e := w.ctx, w.e
-	switch w.IntN(12) {
+	switch w.IntN(13) {
 	case 0, 1:
 		spec := w.networkSpec()
 		_, err = e.CreateNetwork(ctx, spec)
@@ -101,6 +115,8 @@ func (w *walker) change() (what string, err error) {
 			return "unpublish " + name, e.Unpublish(ctx, name, sb.Ports[:1+w.IntN(len(sb.Ports))])
 		}
 		return "end " + name, e.Exited(ctx, name, model.Exit{Code: 1})
+	case 11:
+		return w.update()
 	default:
 		d := Declaration{Networks: []NetworkSpec{w.networkSpec()},
 			Endpoints: []EndpointDeclaration{{Sandbox: w.sandbox(), EndpointSpec: w.endpoint(), Ports: w.ports()}}}
@@ -116,6 +132,7 @@ func (w *walker) changeAndDie() string {
 		c.step, c.store = -1, w.of("before", "after")
 	}
 	what := ""
+	w.stop() // a port that is stored and then cannot be held stays so
 	w.dieAt(c, func(*rig) (err error) { what, err = w.change(); return err })
 	return fmt.Sprint(what, ", ", c)
 }
@@ -142,7 +159,7 @@ func TestRandomWalk(t *testing.T) {
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			w := &walker{newRig(t), rand.New(rand.NewPCG(seed, 7))}
+			w := &walker{rig: newRig(t), Rand: rand.New(rand.NewPCG(seed, 7)), stop: func() {}}
 			w.httpd()
 			end := time.Now().Add(15 * time.Second)
 			var story []string
@@ -171,6 +188,7 @@ func (w *walker) step(refused map[model.Kind]int) string {
 	case 0, 1, 2:
 		what := w.changeAndDie()
 		w.start()
+		w.httpd()
 		return what
 	case 3:
 		what := w.damage()
@@ -187,8 +205,8 @@ func (w *walker) step(refused map[model.Kind]int) string {
 		}
 		w.die()
 		w.reboot()
-		w.httpd()
 		w.start()
+		w.httpd()
 		return "reboot"
 	default:
 		before := w.summary() + w.k.Dump()
@@ -201,7 +219,9 @@ func (w *walker) step(refused map[model.Kind]int) string {
 	}
 }
 
-// httpd has a port that the walk publishes now and then.
+// httpd takes a port that the walk publishes now and then, if it can.
 func (w *walker) httpd() {
-	must[func()](w)(w.k.Listen("tcp", netip.MustParseAddrPort("0.0.0.0:8060"), "httpd"))
+	if stop, err := w.k.Listen("tcp", netip.MustParseAddrPort("0.0.0.0:8060"), "httpd"); err == nil {
+		w.stop = stop
+	}
 }

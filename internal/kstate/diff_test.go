@@ -53,6 +53,7 @@ func TestDiff(t *testing.T) {
 		hold   = kstate.Hold{Proto: "tcp", First: 80, Last: 80}
 		fwd    = kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: "1"}
 		file   = kstate.File{Path: "/run/sealane/hosts", Content: "a"}
+		guest  = kstate.Guest{Table: kstate.Table{Family: "ip", Name: "filter"}, Chain: "FORWARD", At: "first", Rule: "accept"}
 		all    = set(ns, br, v, gw, own, own6, def, def6, table, *bridges, *ports, chain, port, member, hold, fwd, file)
 	)
 	mtu, down, noMaster, renamed, typ := br, br, v, v, *ports
@@ -195,6 +196,16 @@ func TestDiff(t *testing.T) {
 			- elem inet sealane ports4 tcp . 80
 			+ elem inet sealane bridges slb1`},
 
+		{"a guest comes last and goes first", set(table, member), set(table, member, guest), `
+			+ guest ip filter FORWARD accept`},
+		{"and does not mind where in its chain it is", set(guest), set(kstate.Guest{Table: guest.Table, Chain: guest.Chain, At: "last", Rule: guest.Rule}), ""},
+		{"nor a new table of ours", set(table, *ports, guest), set(table, typ, guest), `
+			- table inet sealane
+			+ table inet sealane
+			+ set inet sealane ports4`},
+		{"a guest goes before what it lets pass", set(table, *bridges, member, guest), set(table, *bridges), `
+			- guest ip filter FORWARD accept
+			- elem inet sealane bridges slb1`},
 		{"foreign objects stay", set(foreign(br), theirs, other, kstate.NetNS{NS: given, Other: true}), nil, ""},
 		{"a foreign object that is as wanted will do", set(theirs), set(addr(host, "br0", "192.0.2.1/24")), ""},
 		{"a foreign object in the way is for Apply to tell", set(foreign(br)), set(mtu), `
@@ -218,7 +229,7 @@ func TestDiff(t *testing.T) {
 
 // keys prints ops short: what is done to which key.
 func keys(ops []kstate.Op) string {
-	kinds := []string{"netns", "link", "sysctl", "addr", "route", "hold", "table", "set", "chain", "elem", "file"}
+	kinds := []string{"netns", "link", "sysctl", "addr", "route", "hold", "table", "set", "chain", "elem", "guest", "file"}
 	var b strings.Builder
 	for _, op := range ops {
 		k := op.Object().Key()

@@ -32,6 +32,7 @@ const (
 	KindSet                // an nftables set or map
 	KindChain              // an nftables chain with all its rules
 	KindElem               // an element of an nftables set or map
+	KindGuest              // a rule of ours in somebody else's nftables chain
 	KindFile               // a small file in our run directory
 )
 

@@ -80,6 +80,7 @@ func TestTexts(t *testing.T) {
 		"chain inet sealane proxy { }":                                                            kstate.Chain{Table: table, Name: "proxy"},
 		"element inet sealane bridges { slb1 }":                                                   kstate.Elem{Set: bridges, At: "slb1"},
 		"element inet sealane ports4 { tcp . 80 : 192.0.2.2 . 80 }":                               kstate.Elem{Set: ports, At: "tcp . 80", Value: "192.0.2.2 . 80"},
+		"guest ip filter DOCKER-USER: meta mark 7 accept":                                         kstate.Guest{Table: kstate.Table{Family: "ip", Name: "filter"}, Chain: "DOCKER-USER", At: "first", Rule: "meta mark 7 accept"},
 		"file /run/sealane/hosts 1 bytes ca978112ca1b":                                            kstate.File{Path: "/run/sealane/hosts", Content: "a"},
 	} {
 		if got := o.String(); got != want {

@@ -59,6 +59,17 @@ func CheckIfName(name string) error {
 	return nil
 }
 
+// CheckIfPrefix reports why prefix and a number cannot name a network device.
+func CheckIfPrefix(prefix string) error {
+	if err := CheckIfName(prefix); err != nil {
+		return err
+	}
+	if len(prefix) > MaxIfName-3 {
+		return fmt.Errorf("interface prefix %q: at most %d bytes, so that a number fits behind", prefix, MaxIfName-3)
+	}
+	return nil
+}
+
 // hostRE is a DNS name: labels of letters, digits and inner hyphens (RFC 1123).
 var hostRE = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*$`)
 

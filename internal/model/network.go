@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -23,7 +24,7 @@ type Network struct {
 // Subnet is one pool of a network's addresses. Dual stack is two subnets.
 type Subnet struct {
 	Prefix  netip.Prefix          `json:"prefix"`         // masked
-	Gateway netip.Addr            `json:"gateway"`        // on the bridge; the default route
+	Gateway netip.Addr            `json:"gateway"`        // on the bridge; the default route. Zero: none
 	Range   netip.Prefix          `json:"range,omitzero"` // automatic addresses come from here
 	Aux     map[string]netip.Addr `json:"aux,omitempty"`  // addresses that others use
 }
@@ -50,6 +51,42 @@ func (n *Network) Subnet(is6 bool) (Subnet, bool) {
 	return Subnet{}, false
 }
 
+// Mode returns the gateway mode of a family, never "".
+func (n *Network) Mode(is6 bool) GatewayMode {
+	if is6 {
+		return cmp.Or(n.Options.Mode6, GatewayNAT)
+	}
+	return cmp.Or(n.Options.Mode4, GatewayNAT)
+}
+
+// TakesGateway reports whether a subnet of a family has a gateway address at
+// all. Without one, both addresses of a /31 are for containers.
+func (n *Network) TakesGateway(is6 bool) bool {
+	return n.Mode(is6) != GatewayIsolated && !(n.Internal && !is6 && n.Options.Inhibit4)
+}
+
+// OnBridge reports whether the gateway address of a family is the bridge's.
+func (n *Network) OnBridge(is6 bool) bool {
+	return n.TakesGateway(is6) && (is6 || !n.Options.Inhibit4)
+}
+
+// checkModes reports options that contradict the network or each other.
+func (n *Network) checkModes() error {
+	for _, is6 := range []bool{false, true} {
+		_, has := n.Subnet(is6)
+		switch m := n.Mode(is6); {
+		case m == GatewayIsolated && !n.Internal:
+			return fmt.Errorf("gateway-mode isolated: only an internal network can be isolated, with --internal")
+		case n.Internal && (m == GatewayRouted || m == GatewayOpen):
+			return fmt.Errorf("gateway-mode %s: an internal network has no way out", m)
+		}
+		if a, ok := n.Options.Source(is6); ok && !has {
+			return fmt.Errorf("option source-ip: %s: the network has no subnet of that family", a)
+		}
+	}
+	return nil
+}
+
 // Validate reports the first thing that makes n impossible on any host.
 func (n *Network) Validate() error {
 	bad := func(format string, args ...any) *Error { return Errorf(Invalid, n.Ref(), "create", format, args...) }
@@ -71,6 +108,9 @@ func (n *Network) Validate() error {
 		seen[is6] = true
 	}
 	if err := n.Options.Validate(); err != nil {
+		return bad("%w", err)
+	}
+	if err := n.checkModes(); err != nil {
 		return bad("%w", err)
 	}
 	if m := n.Options.MTU; m != 0 && m < 1280 && seen[true] {
@@ -128,6 +168,26 @@ func (s Subnet) Validate() error {
 		used[a] = "aux-address " + name
 	}
 	return nil
+}
+
+// The names of auxiliary addresses that Docker gives a meaning: they are the
+// containers' default route instead of the bridge's address.
+const (
+	auxGateway4 = "DefaultGatewayIPv4"
+	auxGateway6 = "DefaultGatewayIPv6"
+)
+
+// Router returns the address that containers send to what is not on the
+// subnet: the gateway, or the auxiliary address that stands for it.
+func (s Subnet) Router() netip.Addr {
+	name := auxGateway4
+	if s.Prefix.Addr().Is6() {
+		name = auxGateway6
+	}
+	if a, ok := s.Aux[name]; ok {
+		return a
+	}
+	return s.Gateway
 }
 
 // usable reports why a cannot be a host's address in s. The cause starts with

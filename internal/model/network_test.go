@@ -173,7 +173,7 @@ func TestParseOptions(t *testing.T) {
 		{"bridge", "mtu", "1500b", "want 68 to 65535 bytes"},
 		{"bridge", "name", "", "option name: interface name"},
 		{"bridge", "name", "a b", "option name: interface name"},
-		{"bridge", "ICC", "true", `option "ICC": not known to driver bridge, which knows icc, masquerade, mtu, name`},
+		{"bridge", "ICC", "true", `option "ICC": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof, gateway-mode`},
 		{"bridge", "parent", "eth0", `not known to driver bridge`},
 		{"ghost", "mtu", "1500", `not known to driver ghost`},
 	} {
@@ -201,7 +201,7 @@ func FuzzParseOptions(f *testing.F) {
 
 func TestSandboxValidate(t *testing.T) {
 	good := func() *Sandbox {
-		return &Sandbox{Name: "web", Hostname: "web", Domain: "example.net", Hosts: []HostEntry{{"db", addrOf("10.0.0.9")}},
+		return &Sandbox{Name: "web", Hostname: "web", Domain: "example.net", Hosts: []HostEntry{{Name: "db", Addr: addrOf("10.0.0.9")}},
 			DNS:     DNS{Servers: []netip.Addr{addrOf("192.0.2.53")}, Search: []string{"example.net.", "."}, Options: []string{"ndots:1"}},
 			Sysctls: map[string]string{"net.core.somaxconn": "512"}}
 	}

@@ -1,8 +1,10 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -10,14 +12,84 @@ import (
 // PortMapping publishes container ports on the host: host port HostPort+i goes
 // to container port Port+i, for i below Count.
 type PortMapping struct {
-	Proto    string     `json:"protocol"`        // "tcp" or "udp"
+	Proto    string     `json:"protocol"`        // "tcp", "udp" or "sctp"
 	HostIP   netip.Addr `json:"hostIP,omitzero"` // zero: every address of the host
 	HostPort uint16     `json:"hostPort"`        // 0 until one is allocated
 	Port     uint16     `json:"port"`            // in the container
 	Count    uint16     `json:"count"`           // at least 1
 	// HostEnd, when set, offers HostPort..HostEnd to choose one port from. It
 	// is zero once a port is allocated.
-	HostEnd uint16 `json:"hostEnd,omitempty"`
+	HostEnd uint16  `json:"hostEnd,omitempty"`
+	From    Clients `json:"from,omitempty"` // who may use it
+	// Idle: the sandbox is on no network whose addresses are rewritten, so the
+	// port takes none of the host's. On a routed one it is open at the
+	// container's own address.
+	Idle bool `json:"idle,omitempty"`
+}
+
+// wantProto is what errors about a protocol ask for.
+const wantProto = "want tcp, udp or sctp"
+
+func isProto(s string) bool { return s == "tcp" || s == "udp" || s == "sctp" }
+
+// Clients are the prefixes that may use a port, written as "CIDR;CIDR" in
+// order; "" is everyone. It is a string so that mappings can be compared.
+type Clients string
+
+// ParseClients reads "CIDR;CIDR" or "CIDR,CIDR"; a bare address is one client.
+func ParseClients(s string) (Clients, error) {
+	var all []netip.Prefix
+	for _, f := range strings.FieldsFunc(s, func(r rune) bool { return r == ';' || r == ',' }) {
+		p, err := netip.ParsePrefix(f)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(f); err == nil && a.Zone() == "" {
+				p = netip.PrefixFrom(a, a.BitLen())
+			}
+		}
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return "", fmt.Errorf("from %q: want CIDR;CIDR, as 192.0.2.0/24;2001:db8::/32", f)
+		}
+		if p != p.Masked() {
+			return "", fmt.Errorf("from %s: host bits are set, should be %s", p, p.Masked())
+		}
+		all = append(all, p)
+	}
+	if len(all) == 0 {
+		return "", fmt.Errorf("from %q: no prefix", s)
+	}
+	return joinClients(all), nil
+}
+
+// joinClients leaves out what another prefix covers: the kernel refuses
+// overlapping intervals.
+func joinClients(all []netip.Prefix) Clients {
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(cmp.Compare(a.Bits(), b.Bits()), a.Addr().Compare(b.Addr()))
+	})
+	var kept []string
+	for i, p := range all {
+		if !slices.ContainsFunc(all[:i], func(q netip.Prefix) bool { return q.Overlaps(p) }) {
+			kept = append(kept, p.String())
+		}
+	}
+	return Clients(strings.Join(kept, ";"))
+}
+
+// Prefixes returns the prefixes of a family.
+func (c Clients) Prefixes(is6 bool) []netip.Prefix {
+	var out []netip.Prefix
+	for f := range strings.SplitSeq(string(c), ";") {
+		if p, err := netip.ParsePrefix(f); err == nil && p.Addr().Is6() == is6 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Allows reports whether a client may use the port.
+func (c Clients) Allows(a netip.Addr) bool {
+	return c == "" || slices.ContainsFunc(c.Prefixes(a.Unmap().Is6()), func(p netip.Prefix) bool { return p.Contains(a.Unmap().WithZone("")) })
 }
 
 // String is the mapping as `-p` takes it, with the protocol.
@@ -43,7 +115,11 @@ func (m PortMapping) String() string {
 	case host != "":
 		host += ":"
 	}
-	return host + span(m.Port) + "/" + m.Proto
+	s := host + span(m.Port) + "/" + m.Proto
+	if m.From != "" {
+		s += " from " + string(m.From)
+	}
+	return s
 }
 
 // HostLast returns the last host port.
@@ -60,14 +136,19 @@ func Meet(a, b netip.Addr) bool {
 // returns is valid.
 func (m PortMapping) Validate() error {
 	switch {
-	case m.Proto != "tcp" && m.Proto != "udp":
-		return fmt.Errorf("port %s: protocol %q: want tcp or udp", m, m.Proto)
+	case !isProto(m.Proto):
+		return fmt.Errorf("port %s: protocol %q: %s", m, m.Proto, wantProto)
 	case m.Port == 0 || m.Count == 0 || int(m.Port)+int(m.Count)-1 > 65535 || int(m.HostPort)+int(m.Count)-1 > 65535:
 		return fmt.Errorf("port %s: want ports from 1 to 65535", m)
 	case m.HostEnd != 0 && (m.Count != 1 || m.HostPort == 0 || m.HostEnd < m.HostPort):
 		return fmt.Errorf("port %s: want one container port and a range FIRST-LAST to choose from", m)
 	case m.HostIP.IsMulticast(), m.HostIP.Zone() != "", m.HostIP.Is4In6(), m.HostIP.Is4() && m.HostIP.IsUnspecified():
 		return fmt.Errorf("port %s: host address %s: want one of this host's, or none for every address", m, m.HostIP)
+	}
+	if m.From != "" {
+		if c, err := ParseClients(string(m.From)); err != nil || c != m.From {
+			return fmt.Errorf("port %s: from %q: want prefixes in order", m, m.From)
+		}
 	}
 	return nil
 }
@@ -80,15 +161,20 @@ func (m PortMapping) Matches(p PortMapping) bool {
 		(!m.HostIP.IsValid() || m.HostIP == p.HostIP) && (m.HostPort == 0 || m.HostPort == p.HostPort)
 }
 
-// ParsePort reads Docker's short form of -p:
+// ParsePort reads Docker's forms of -p:
 //
-//	[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp]
-//	PORT[-END][/tcp|udp]
+//	[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]
+//	PORT[-END][/tcp|udp|sctp]
 //
 // An IPv6 host address stands in brackets. Without a host port a free one is
 // chosen; a host range with a single container port offers the range to choose
-// from.
+// from. It also reads the long form, with who may use the port:
+//
+//	published=8080,target=80,protocol=tcp,host-ip=A,from=CIDR;CIDR
 func ParsePort(s string) (PortMapping, error) {
+	if strings.Contains(s, "=") {
+		return parseLongPort(s)
+	}
 	m := PortMapping{Proto: "tcp"}
 	bad := func(format string, args ...any) (PortMapping, error) {
 		return PortMapping{}, fmt.Errorf("port %q: %s", s, fmt.Sprintf(format, args...))
@@ -96,8 +182,8 @@ func ParsePort(s string) (PortMapping, error) {
 	rest := s
 	if i := strings.LastIndexByte(rest, '/'); i >= 0 {
 		rest, m.Proto = rest[:i], strings.ToLower(rest[i+1:])
-		if m.Proto != "tcp" && m.Proto != "udp" {
-			return bad("protocol %q: want tcp or udp", m.Proto)
+		if !isProto(m.Proto) {
+			return bad("protocol %q: %s", m.Proto, wantProto)
 		}
 	}
 	target := rest

@@ -66,8 +66,8 @@ func TestParsePortRefuses(t *testing.T) {
 		"65536:80":               `host port "65536": want`,
 		"9-8:80":                 `host port "9-8": want`,
 		"8080:":                  `container port "": want`,
-		"80/sctp":                `protocol "sctp": want tcp or udp`,
-		"80/":                    `protocol "": want tcp or udp`,
+		"80/icmp":                `protocol "icmp": want tcp, udp or sctp`,
+		"80/":                    `protocol "": want tcp, udp or sctp`,
 		"80/tcp/udp":             `container port "80/tcp": want`,
 		"8000-8001:80-82":        `2 host ports for 3 container ports: want as many, or one container port`,
 		"8000:80-82":             `1 host ports for 3 container ports: want as many`,
@@ -91,6 +91,33 @@ func TestParsePortRefuses(t *testing.T) {
 	}
 }
 
+func TestParseLongPort(t *testing.T) {
+	for _, c := range []struct{ text, want, err string }{
+		{"published=8080,target=80", "8080:80/tcp", ""},
+		{"target=80,protocol=udp", "80/udp", ""},
+		{"published=8080,target=80,host-ip=::1,protocol=tcp", "[::1]:8080:80/tcp", ""},
+		{"target=80,host-ip=192.0.2.1,mode=host", "192.0.2.1::80/tcp", ""},
+		{"published=8000-8001,target=80-81,protocol=sctp", "8000-8001:80-81/sctp", ""},
+		{"target=80,from=10.0.0.0/8;2001:db8::/32;10.1.0.0/16", "80/tcp from 10.0.0.0/8;2001:db8::/32", ""},
+		{"target=80,from=192.0.2.7", "80/tcp from 192.0.2.7/32", ""},
+		{"target=80,from=10.0.0.1/8", "", "host bits are set, should be 10.0.0.0/8"},
+		{"target=80,from=all", "", `from "all": want CIDR;CIDR`},
+		{"published=80", "", "target: missing"},
+		{"target=80,mode=vip", "", `mode "vip": want host or ingress`},
+		{"target=80,name=web", "", `key "name": not known (known: published, target, protocol, host-ip, from, mode)`},
+		{"target=80,target=81", "", "target: is there twice"},
+		{"target=80,", "", "want KEY=VALUE"},
+	} {
+		m, err := ParsePort(c.text)
+		switch {
+		case c.err == "" && (err != nil || m.String() != c.want || m.Validate() != nil):
+			t.Errorf("%q: got %s, %v, want %s", c.text, m, err, c.want)
+		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
+			t.Errorf("%q: got %s, %v, want an error with %s", c.text, m, err, c.err)
+		}
+	}
+}
+
 func FuzzParsePort(f *testing.F) {
 	for _, s := range []string{"80", "8000-8010:80/udp", "[::1]::80-81", "127.0.0.1:1-2:3-4", ":1", "[::ffff:1.2.3.4]:1:1"} {
 		f.Add(s)
@@ -109,7 +136,7 @@ func TestPortValidate(t *testing.T) {
 		change func(*PortMapping)
 		want   string
 	}{
-		{"protocol", func(m *PortMapping) { m.Proto = "icmp" }, `protocol "icmp": want tcp or udp`},
+		{"protocol", func(m *PortMapping) { m.Proto = "icmp" }, `protocol "icmp": want tcp, udp or sctp`},
 		{"no port", func(m *PortMapping) { m.Port = 0 }, "want ports from 1 to 65535"},
 		{"none", func(m *PortMapping) { m.Count = 0 }, "want ports from 1 to 65535"},
 		{"beyond the last container port", func(m *PortMapping) { m.Port, m.Count = 65535, 2 }, "want ports"},

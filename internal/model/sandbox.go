@@ -38,6 +38,7 @@ type Sandbox struct {
 	Domain   string            `json:"domain,omitempty"`
 	DNS      DNS               `json:"dns,omitzero"`
 	Hosts    []HostEntry       `json:"hosts,omitempty"` // --add-host
+	Links    []Link            `json:"links,omitempty"`
 	Sysctls  map[string]string `json:"sysctls,omitempty"`
 	Expose   []PortMapping     `json:"expose,omitempty"` // what -P would publish
 
@@ -56,13 +57,18 @@ func (sb *Sandbox) Routed(is6 bool) bool { return is6 && sb.Routed6 || !is6 && s
 
 // Endpoint is one interface of a sandbox on one network.
 type Endpoint struct {
-	ID       ID             `json:"id"`
-	Network  ID             `json:"network"`
-	IfName   string         `json:"ifname"`
-	MAC      string         `json:"mac"`
-	Addrs    []netip.Prefix `json:"addrs"` // with the subnet's length: 10.0.0.2/24
-	Aliases  []string       `json:"aliases,omitempty"`
-	Priority int            `json:"gwPriority,omitempty"` // the highest gives the default route
+	ID      ID             `json:"id"`
+	Network ID             `json:"network"`
+	IfName  string         `json:"ifname"`
+	MAC     string         `json:"mac"`
+	Addrs   []netip.Prefix `json:"addrs"` // with the subnet's length: 10.0.0.2/24
+	Aliases []string       `json:"aliases,omitempty"`
+	// LinkLocal are more addresses of the interface, each with its prefix.
+	LinkLocal []netip.Prefix `json:"linkLocal,omitempty"`
+	// Sysctls are settings of the interface, "net.ipv4.conf.IFNAME.key=value",
+	// written when it is made.
+	Sysctls  []string `json:"sysctls,omitempty"`
+	Priority int      `json:"gwPriority,omitempty"` // the highest gives the default route
 }
 
 // DNS is what goes into a sandbox's resolv.conf instead of the host's.
@@ -74,9 +80,22 @@ type DNS struct {
 
 // HostEntry is one extra line of /etc/hosts.
 type HostEntry struct {
-	Name string     `json:"name"`
-	Addr netip.Addr `json:"addr"`
+	Name    string     `json:"name"`
+	Addr    netip.Addr `json:"addr"`
+	Gateway bool       `json:"gateway,omitempty"` // the host, as the sandbox reaches it, instead of Addr
 }
+
+// Link is another sandbox under a name of this one's own, as Docker's --link.
+// It may not be there yet. On the default network, whose containers have no
+// names for each other, it is a line of /etc/hosts, and opens the other's
+// exposed ports where icc=false; elsewhere a private name.
+type Link struct {
+	Target string `json:"target"` // name or ID
+	Alias  string `json:"alias"`
+}
+
+// Means reports whether the link is to sb.
+func (l Link) Means(sb *Sandbox) bool { return l.Target == sb.Name || l.Target == string(sb.ID) }
 
 // Process is a running command. Start is field 22 of /proc/PID/stat, so that a
 // reused PID is noticed.
@@ -105,13 +124,21 @@ func (s *Sandbox) Validate() error {
 	}
 	names := slices.DeleteFunc([]string{s.Hostname, s.Domain}, func(n string) bool { return n == "" })
 	for _, h := range s.Hosts {
-		if names = append(names, h.Name); !h.Addr.IsValid() {
+		if names = append(names, h.Name); h.Addr.IsValid() == h.Gateway {
 			return bad("add-host %s: want an address", h.Name)
 		}
 	}
 	for _, n := range append(names, s.DNS.Search...) {
 		if err := CheckHostname(strings.TrimSuffix(n, ".")); err != nil && n != "." {
 			return bad("%w", err)
+		}
+	}
+	for _, l := range s.Links {
+		if err := CheckHostname(l.Alias); err != nil {
+			return bad("link %s: %w", l.Target, err)
+		}
+		if err := CheckName(l.Target); err != nil {
+			return bad("link: %w", err)
 		}
 	}
 	for _, o := range s.DNS.Options {

@@ -46,7 +46,7 @@ func (Driver) Network(n *model.Network, _ driver.Facts) (kstate.Set, error) {
 		Name: dev, Type: kstate.TypeBridge, MTU: n.Options.MTU, MAC: model.MACForID(model.MACBridge, n.ID),
 		Up: true, Localnet: has4 && !n.Internal, Alias: "sealane " + n.Name,
 	})
-	if has6 {
+	if has6 && n.OnBridge(true) {
 		objs = append(objs, kstate.Addr{Dev: dev, Prefix: linkLocal})
 	}
 	return s, s.Add(objs...)
@@ -55,6 +55,9 @@ func (Driver) Network(n *model.Network, _ driver.Facts) (kstate.Set, error) {
 func gateways(n *model.Network, dev string) []kstate.Object {
 	var objs []kstate.Object
 	for _, sub := range n.Subnets {
+		if !n.OnBridge(sub.Prefix.Addr().Is6()) {
+			continue
+		}
 		objs = append(objs, kstate.Addr{Dev: dev, Prefix: netip.PrefixFrom(sub.Gateway, sub.Prefix.Bits())})
 	}
 	return objs

@@ -23,19 +23,44 @@ type compiled struct {
 	userdata []byte
 }
 
-// families of tables, as nft names them.
+// families of tables, as nft names them: those of our tables, and those where
+// others filter what passes the host.
 var families = []struct {
-	name   string
-	number byte
-}{{"inet", unix.NFPROTO_INET}, {"bridge", unix.NFPROTO_BRIDGE}}
+	name         string
+	number       byte
+	ours, theirs bool
+}{
+	{"inet", unix.NFPROTO_INET, true, true}, {"bridge", unix.NFPROTO_BRIDGE, true, false},
+	{"ip", unix.NFPROTO_IPV4, false, true}, {"ip6", unix.NFPROTO_IPV6, false, true},
+}
 
 func familyNumber(name string) (byte, error) {
 	for _, f := range families {
-		if f.name == name {
+		if f.name == name && f.ours {
 			return f.number, nil
 		}
 	}
 	return 0, fmt.Errorf("family %q: want inet or bridge", name)
+}
+
+// guestFamily is the number of a family where our guests may be.
+func guestFamily(name string) (byte, error) {
+	for _, f := range families {
+		if f.name == name && f.theirs {
+			return f.number, nil
+		}
+	}
+	return 0, fmt.Errorf("family %q: want ip, ip6 or inet", name)
+}
+
+// familyName is the name of a family of ours or theirs, "" for another.
+func familyName(number byte) string {
+	for _, f := range families {
+		if f.number == number {
+			return f.name
+		}
+	}
+	return ""
 }
 
 // hooks by number, enum nf_inet_hooks; those of a bridge are the same.
@@ -65,7 +90,7 @@ func (p *Parsed) add(family byte, text string) error {
 	if err != nil {
 		return err
 	}
-	c, err := r.compile(family)
+	c, err := r.compile(compiler{family: family})
 	if err != nil {
 		return err
 	}

@@ -218,3 +218,26 @@ func TestListing(t *testing.T) {
 		}
 	}
 }
+
+// TestSameTarget: nft 1.0.6 has no word for the target of neighbour discovery
+// and takes it as so many bits of the transport header.
+func TestSameTarget(t *testing.T) {
+	c := open(t)
+	b := kstate.Table{Family: "bridge", Name: "sealane"}
+	source := kstate.NftSet{Table: b, Name: "source6", Type: "ifname . ether_addr . ipv6_addr"}
+	mine := kstate.Chain{Table: b, Name: "c", Type: "filter", Hook: "prerouting", Rules: []string{
+		"icmpv6 type nd-neighbor-advert icmpv6 taddr 2001:db8::1 accept",
+		"icmpv6 type nd-neighbor-advert iifname . ether saddr . icmpv6 taddr @source6 accept",
+		"icmpv6 taddr != fe80::1 drop",
+	}}
+	apply(t, c, adds(b, source, mine, elem(&source, "br0 . 02:42:0a:00:00:02 . 2001:db8::2", ""))...)
+	run(t, `table bridge other {
+		set source6 { typeof iifname . ether saddr . @th,64,128; }
+		chain c { type filter hook prerouting priority 0;
+			icmpv6 type nd-neighbor-advert @th,64,128 0x20010db8000000000000000000000001 accept
+			icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 @source6 accept
+			ether type ip6 meta l4proto ipv6-icmp @th,64,128 != 0xfe800000000000000000000000000001 drop
+		}
+	}`)
+	sameRules(t, mine, rawRules(t, c, "bridge", "sealane")["c"], rawRules(t, c, "bridge", "other")["c"])
+}

@@ -140,6 +140,7 @@ func bridgeCorpus() []kstate.Object {
 		return kstate.NftSet{Table: b, Name: name, Type: key, Data: data}
 	}
 	return []kstate.Object{b, s("macs", "ifname . ether_addr", ""), s("addrs", "ifname . ipv4_addr", ""), s("ports", "ifname", "verdict"),
+		s("guarded", "ifname", ""), s("source4", "ifname . ether_addr . ipv4_addr", ""), s("source6", "ifname . ether_addr . ipv6_addr", ""),
 		kstate.Chain{Table: b, Name: "prerouting", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []string{
 			"iifname . ether saddr @macs accept",
 			"iifname . ip saddr @addrs accept",
@@ -149,7 +150,41 @@ func bridgeCorpus() []kstate.Object {
 			"udp dport 53 drop",
 			"iifname vmap @ports",
 		}},
+		kstate.Chain{Table: b, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -200, Rules: guardRules},
+		kstate.Chain{Table: b, Name: "frames", Type: "filter", Hook: "forward", Rules: frameRules},
+		kstate.Chain{Table: b, Name: "input", Type: "filter", Hook: "input", Priority: 1},
+		kstate.Chain{Table: b, Name: "output", Type: "filter", Hook: "output", Priority: 2, Rules: []string{"ether type arp accept"}},
+		kstate.Chain{Table: b, Name: "postrouting", Type: "filter", Hook: "postrouting", Priority: 3},
 	}
+}
+
+// guardRules refuse frames whose sender says it is somebody else.
+var guardRules = []string{
+	"iifname != @guarded accept",
+	"iifname . ether saddr != @macs drop",
+	"iifname . ether saddr . ip saddr @source4 accept",
+	"iifname . ether saddr . ip6 saddr @source6 accept",
+	"iifname . arp saddr ether . arp saddr ip @source4 accept",
+	"arp saddr ip 0.0.0.0 accept",
+	"ether type arp drop",
+	"udp sport 67 drop",
+	"udp sport 547 drop",
+	"ip saddr 0.0.0.0 udp dport 67 accept",
+	"icmpv6 type nd-router-advert drop",
+	"ip6 saddr :: accept",
+}
+
+// frameRules are rules beyond the firewall's that only a bridge table takes, or
+// that nft writes otherwise there.
+var frameRules = []string{
+	"ether type ip accept", "ether type ip6 drop", "ether type 0x88cc drop", "ether type 8021q drop", "ether type != arp accept",
+	"meta protocol arp drop", "meta protocol ip udp dport 67 accept", "meta protocol ip6 ip6 saddr ::1 accept",
+	"ether type ip ip saddr 192.0.2.1 accept", "ether type ip udp dport 67 accept", "ether type arp arp operation request accept",
+	"arp operation reply drop", "arp operation != request drop", "arp daddr ip 192.0.2.1 accept", "arp daddr ether 02:42:0a:00:00:02 accept",
+	"arp saddr ether 02:42:0a:00:00:02 accept", "arp operation request iifname . arp saddr ether @macs accept",
+	"icmp type echo-request accept", "ip saddr 192.0.2.1 icmp type echo-reply accept", "icmp type echo-reply ip daddr 192.0.2.1 accept",
+	"icmpv6 type mld2-listener-report accept", "ip6 saddr :: icmpv6 type nd-neighbor-solicit accept", "icmpv6 type nd-redirect drop",
+	"meta l4proto ipv6-icmp icmpv6 type nd-router-solicit accept", "meta l4proto sctp th dport 80 accept",
 }
 
 // moreRules are rules beyond the firewall's, by the kind of chain they need.
@@ -173,6 +208,14 @@ var moreRules = map[string][]string{
 		"ct status snat accept", "ct status snat,dnat accept", "ct status != dnat accept", "ct status confirmed ct direction reply accept", "ct direction != reply drop",
 		"fib daddr type != local return", "fib saddr type broadcast return",
 		"jump target", "ip daddr . tcp dport @here accept", "tcp dport . ip daddr @there accept", "ip daddr . ip protocol . th dport vmap @vip",
+		"iifname . meta nfproto @kinds accept", "oifname . meta nfproto vmap @judged", "meta nfproto @nfprotos accept", "meta protocol ip accept", "ether type arp drop",
+		"icmp type echo-request accept", "icmp type 14 accept", "icmp type != redirect drop", "icmpv6 type echo-request accept", "icmpv6 type nd-neighbor-advert drop",
+		"meta nfproto ipv4 icmp type echo-request accept", "meta l4proto icmp icmp type echo-request accept", "ip6 saddr ::1 icmpv6 type packet-too-big accept",
+		"udp sport 67 drop", "meta l4proto sctp accept", "meta l4proto sctp th dport 80 accept", "sctp dport 80 accept", "sctp sport 80 drop",
+		"meta mark set meta mark or 0x10000000", "meta mark set ct mark and 0xff", "ct mark set ct mark or 1", "ct mark set meta mark and 0x10000000",
+		"meta mark and 0x10000000 == 0x10000000 accept", "meta mark and 0x10000000 != 0 accept", "ct mark and 3 == 1 drop",
+		"ip daddr . meta l4proto . th dport . ip saddr @open_from4 accept", "ip6 daddr . meta l4proto . th dport . ip6 saddr @open_from6 accept",
+		"iifname . oifname @trusted goto target", "meta nfproto ipv4 oifname vmap @judge", "ct state related accept", "ct status dnat accept", "iifname vmap @judge",
 		"iifname . meta mark . ip6 saddr @mixed accept", "iifname . ether saddr @ifmacs accept",
 	},
 	"nat postrouting": {
@@ -193,6 +236,9 @@ func moreSets() []kstate.Object {
 		*newSet("remarked", "mark", "mark", false), *newSet("services", "inet_service", "", false), *newSet("macs", "ether_addr", "", false),
 		*newSet("here", "ipv4_addr . inet_service", "", false), *newSet("there", "inet_service . ipv4_addr", "", false),
 		*newSet("vip", "ipv4_addr . inet_proto . inet_service", "verdict", false), *newSet("mixed", "ifname . mark . ipv6_addr", "", false),
+		*newSet("kinds", "ifname . nf_proto", "", false), *newSet("judged", "ifname . nf_proto", "verdict", false), *newSet("judge", "ifname", "verdict", false),
+		*newSet("nfprotos", "nf_proto", "", false), *newSet("trusted", "ifname . ifname", "", false),
+		*newSet("open_from4", "ipv4_addr . inet_proto . inet_service . ipv4_addr", "", true), *newSet("open_from6", "ipv6_addr . inet_proto . inet_service . ipv6_addr", "", true),
 		*newSet("ifmacs", "ifname . ether_addr", "", false), *newSet("sources", "ipv4_addr", "ipv4_addr", false),
 		*newSet("services4", "ipv4_addr . inet_service", "ipv4_addr . inet_service", false),
 		*newSet("backends", "ipv4_addr . inet_proto . inet_service . mark", "ipv4_addr . inet_service", false),
@@ -208,6 +254,14 @@ func goodElems() []kstate.Elem {
 		one("ipv4_addr", "", false, "192.0.2.1", ""),
 		one("ipv6_addr", "", false, "2001:db8::1", ""),
 		one("ipv6_addr", "", false, "::", ""),
+		one("nf_proto", "", false, "ipv6", ""),
+		one("ifname . nf_proto", "", false, "br0 . ipv4", ""),
+		one("ifname . ether_addr", "", false, "br0 . 02:42:0a:00:00:02", ""),
+		one("ifname . ether_addr . ipv4_addr", "", false, "br0 . 02:42:0a:00:00:02 . 192.0.2.2", ""),
+		one("ifname . ether_addr . ipv6_addr", "", false, "br0 . 02:42:0a:00:00:02 . 2001:db8::2", ""),
+		one("ipv4_addr . inet_proto . inet_service . ipv4_addr", "", true, "192.0.2.2 . tcp . 80 . 198.51.100.0/24", ""),
+		one("ipv4_addr . inet_proto . inet_service . ipv4_addr", "", true, "192.0.2.2 . sctp . 80-90 . 0.0.0.0/0", ""),
+		one("ipv6_addr . inet_proto . inet_service . ipv6_addr", "", true, "2001:db8::2 . udp . 53 . 2001:db8:9::/48", ""),
 		one("ether_addr", "", false, "02:42:0a:00:00:ff", ""),
 		one("inet_proto", "", false, "udp", ""),
 		one("inet_proto", "", false, "ipv6-icmp", ""),

@@ -17,6 +17,7 @@ import (
 // one-byte field, to no effect.
 type compiler struct {
 	family    byte
+	xtables   bool // for a table that iptables keeps, see Guests
 	ethernet  bool
 	network   byte // NFPROTO_*, 0 when not known
 	transport int  // IP protocol, -1 when not known
@@ -32,8 +33,12 @@ type SetUse struct {
 	Data string // of the value; "" for a set
 }
 
-func (r *rule) compile(family byte) (*compiler, error) {
-	c := &compiler{family: family, transport: -1}
+func (r *rule) compile(in compiler) (*compiler, error) {
+	c := &in
+	c.transport = -1
+	if c.family == unix.NFPROTO_IPV4 || c.family == unix.NFPROTO_IPV6 {
+		c.network = c.family
+	}
 	for _, s := range r.stmts {
 		if err := s.add(c); err != nil {
 			return nil, err
@@ -73,23 +78,41 @@ func (c *compiler) depend(s *selector) error {
 	if s.typ == typeNFProto && c.family == unix.NFPROTO_BRIDGE {
 		return fmt.Errorf("%s has no use in a bridge table", s.name)
 	}
-	known, err := c.tell(s.layer, s.value)
+	if s.value == unix.NFPROTO_ARP && s.layer == layerNetwork && c.family != unix.NFPROTO_BRIDGE {
+		return fmt.Errorf("%s is for bridge tables", s.name)
+	}
+	if s.over != 0 && c.transport < 0 {
+		if err := c.require(s.name, layerNetwork, s.over, true); err != nil {
+			return err
+		}
+	}
+	return c.require(s.name, s.layer, s.value, s.value == unix.NFPROTO_ARP)
+}
+
+// require matches a layer's protocol if that is not known yet. In a bridge
+// table nft reads it from the frame's header for some selectors and asks the
+// kernel for others, which differs for frames with a VLAN tag.
+func (c *compiler) require(who string, l layer, value byte, header bool) error {
+	known, err := c.tell(l, value)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
+		return fmt.Errorf("%s: %w", who, err)
 	}
 	if known {
 		return nil
 	}
-	key, value := expr.MetaKeyL4PROTO, []byte{s.value}
+	meta, data := expr.MetaKeyL4PROTO, []byte{value}
 	switch {
-	case s.layer == layerLink:
-		key, value = expr.MetaKeyIIFTYPE, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)
-	case s.layer == layerNetwork && c.family == unix.NFPROTO_BRIDGE:
-		key, value = expr.MetaKeyPROTOCOL, etherType(s.value)
-	case s.layer == layerNetwork:
-		key = expr.MetaKeyNFPROTO
+	case l == layerLink:
+		meta, data = expr.MetaKeyIIFTYPE, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)
+	case l == layerNetwork && c.family == unix.NFPROTO_BRIDGE && header:
+		c.emit(&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 12, Len: 2}, equal(etherType(value)))
+		return nil
+	case l == layerNetwork && c.family == unix.NFPROTO_BRIDGE:
+		meta, data = expr.MetaKeyPROTOCOL, etherType(value)
+	case l == layerNetwork:
+		meta = expr.MetaKeyNFPROTO
 	}
-	c.emit(&expr.Meta{Key: key, Register: 1}, equal(value))
+	c.emit(&expr.Meta{Key: meta, Register: 1}, equal(data))
 	return nil
 }
 
@@ -117,13 +140,6 @@ func (c *compiler) tell(l layer, value byte) (known bool, err error) {
 	return known, nil
 }
 
-func etherType(family byte) []byte {
-	if family == unix.NFPROTO_IPV6 {
-		return binary.BigEndian.AppendUint16(nil, unix.ETH_P_IPV6)
-	}
-	return binary.BigEndian.AppendUint16(nil, unix.ETH_P_IP)
-}
-
 func equal(value []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: value} }
 
 // use notes a set, once.
@@ -139,6 +155,10 @@ func (c *compiler) use(name string, key []*selector, data string) {
 }
 
 func (m match) add(c *compiler) error {
+	if c.xtables && m.mask != nil && m.key[0].key == unix.NFT_META_MARK {
+		c.emit(xtMark(m.data, m.mask, m.not))
+		return nil
+	}
 	if err := c.load(m.key); err != nil {
 		return err
 	}
@@ -147,12 +167,14 @@ func (m match) add(c *compiler) error {
 		c.emit(&expr.Lookup{SourceRegister: 1, SetName: m.set, Invert: m.not})
 		return nil
 	}
-	op, s := expr.CmpOpEq, m.key[0]
+	op := expr.CmpOpEq
 	if m.not {
 		op = expr.CmpOpNeq
 	}
 	data := m.data[:m.typ.width]
 	switch {
+	case m.mask != nil:
+		c.emit(masked(m.mask))
 	case (m.typ == typeState || m.typ == typeStatus) && !m.not:
 		// One of the bits is enough.
 		c.emit(masked(data))
@@ -171,10 +193,21 @@ func (m match) add(c *compiler) error {
 		c.emit(masked(last))
 	}
 	c.emit(&expr.Cmp{Op: op, Register: 1, Data: data})
-	if s.tells != layerNone && !m.not {
-		if _, err := c.tell(s.tells, data[0]); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
+	return m.teach(c, data)
+}
+
+// teach notes what an equal match makes known of the packet.
+func (m match) teach(c *compiler, data []byte) error {
+	s := m.key[0]
+	if s.tells == layerNone || m.not {
+		return nil
+	}
+	value := data[0]
+	if m.typ == typeEtherType {
+		value = networkOf(data)
+	}
+	if _, err := c.tell(s.tells, value); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	return nil
 }
@@ -293,6 +326,9 @@ func (a assign) add(c *compiler) error {
 		c.emit(&expr.Immediate{Register: 1, Data: a.value})
 	case a.from != nil:
 		c.emit(a.from.load(a.from, 1))
+		if a.bits != nil {
+			c.emit(a.bits)
+		}
 	case a.mod != 0:
 		c.emit(&expr.Numgen{Register: 1, Modulus: a.mod, Type: unix.NFT_NG_RANDOM})
 	default:

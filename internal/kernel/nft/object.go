@@ -239,8 +239,17 @@ func (t *transaction) rule(i int, o kstate.Chain, r compiled) error {
 	}
 	e.str(unix.NFTA_RULE_TABLE, o.Table.Name)
 	e.str(unix.NFTA_RULE_CHAIN, o.Name)
-	list := e.nest(unix.NFTA_RULE_EXPRESSIONS)
 	family, _ := familyNumber(o.Table.Family)
+	if err := e.rule(family, r); err != nil {
+		return err
+	}
+	e.close()
+	return nil
+}
+
+// rule appends the expressions and the mark of a rule.
+func (e *encoder) rule(family byte, r compiled) error {
+	list := e.nest(unix.NFTA_RULE_EXPRESSIONS)
 	for _, x := range r.exprs {
 		b, err := expr.Marshal(family, x)
 		if err != nil {
@@ -250,6 +259,5 @@ func (t *transaction) rule(i int, o kstate.Chain, r compiled) error {
 	}
 	e.unnest(list)
 	e.bytes(unix.NFTA_RULE_USERDATA, r.userdata)
-	e.close()
 	return nil
 }

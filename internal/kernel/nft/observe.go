@@ -20,16 +20,30 @@ const ours = "sealane"
 //
 // A table that somebody made dormant is left out, without what is in it: adding
 // it wakes it.
+//
+// Guests are found in tables where others filter what passes the host, see
+// [Conn.Filters].
 func (c *Conn) Observe() ([]kstate.Object, error) {
+	var objs []kstate.Object
+	err := c.consistent(func(r *reader) error {
+		err := r.all()
+		objs = r.objs
+		return err
+	})
+	return objs, err
+}
+
+// consistent reads what nobody changes meanwhile; read may be called many times.
+func (c *Conn) consistent(read func(*reader) error) error {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	if objs, err := c.settle(calmTries); err != errChanged {
-		return objs, err
+	if err := c.settle(calmTries, read); err != errChanged {
+		return err
 	}
 	// Our own changes must not keep us from ever finishing.
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
-	return c.settle(heldTries)
+	return c.settle(heldTries, read)
 }
 
 // How often a snapshot is tried before our own writes are held up, and then.
@@ -39,32 +53,31 @@ const (
 )
 
 // settle takes a snapshot that nothing disturbed, with growing pauses.
-func (c *Conn) settle(tries int) ([]kstate.Object, error) {
+func (c *Conn) settle(tries int, read func(*reader) error) error {
 	for try := range tries {
-		if objs, err := c.snapshot(); err != errChanged {
-			return objs, err
+		if err := c.snapshot(read); err != errChanged {
+			return err
 		}
 		time.Sleep(time.Duration(try+1) * time.Millisecond)
 	}
-	return nil, errChanged
+	return errChanged
 }
 
-// snapshot reads everything between two looks at the generation, which each
-// transaction of the namespace changes.
-func (c *Conn) snapshot() ([]kstate.Object, error) {
+// snapshot reads between two looks at the generation, which each transaction of
+// the namespace changes.
+func (c *Conn) snapshot(read func(*reader) error) error {
 	before, err := c.generation()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := reader{conn: c}
-	if err := r.all(); err != nil {
-		return nil, err
+	if err := read(&reader{conn: c}); err != nil {
+		return err
 	}
 	after, err := c.generation()
 	if err == nil && after != before {
 		err = errChanged
 	}
-	return r.objs, err
+	return err
 }
 
 func (c *Conn) generation() (uint32, error) {
@@ -86,40 +99,75 @@ type reader struct {
 
 // get dumps what matches: the attribute, when not 0, names the table.
 func (r *reader) get(typ int, table kstate.Table, attr int, got func(attrs)) error {
-	family, _ := familyNumber(table.Family)
+	return r.getNamed(typ, table, attr, 0, "", got)
+}
+
+// getNamed is get with one more attribute, when not 0, that names something.
+func (r *reader) getNamed(typ int, table kstate.Table, attr, attr2 int, name string, got func(attrs)) error {
+	family := byte(unix.AF_UNSPEC)
+	for _, f := range families {
+		if f.name == table.Family {
+			family = f.number
+		}
+	}
 	e := &r.conn.ask
 	e.buf = e.buf[:0]
 	e.message(typ, unix.NLM_F_DUMP, family, 0)
 	if attr != 0 {
 		e.str(attr, table.Name)
 	}
+	if attr2 != 0 {
+		e.str(attr2, name)
+	}
 	e.close()
 	return r.conn.read.dump(e.buf, func(m reply) {
-		if family == unix.AF_UNSPEC || m.family() == family {
+		if m.family() == family {
 			got(m.attrs())
 		}
 	})
 }
 
+// getAll dumps everything of a type, of the families we know.
+func (r *reader) getAll(typ, attr int, got func(kstate.Table, attrs)) error {
+	e := &r.conn.ask
+	e.buf = e.buf[:0]
+	e.message(typ, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0)
+	e.close()
+	return r.conn.read.dump(e.buf, func(m reply) {
+		if family := familyName(m.family()); family != "" {
+			got(kstate.Table{Family: family, Name: text(m.attrs().find(attr))}, m.attrs())
+		}
+	})
+}
+
+// tables returns the tables that are awake: ours, and those of others where
+// guests may be.
+func (r *reader) tables() (mine, theirs []kstate.Table, err error) {
+	err = r.getAll(unix.NFT_MSG_GETTABLE, unix.NFTA_TABLE_NAME, func(t kstate.Table, a attrs) {
+		_, notMine := familyNumber(t.Family)
+		_, notTheirs := guestFamily(t.Family)
+		switch {
+		case number(a.find(unix.NFTA_TABLE_FLAGS))&unix.NFT_TABLE_F_DORMANT != 0:
+		case t.Name == ours && notMine == nil:
+			mine = append(mine, t)
+		case notTheirs == nil:
+			theirs = append(theirs, t)
+		}
+	})
+	return mine, theirs, err
+}
+
 func (r *reader) all() error {
-	for _, f := range families {
-		t := kstate.Table{Family: f.name, Name: ours}
-		there := false
-		err := r.get(unix.NFT_MSG_GETTABLE, t, 0, func(a attrs) {
-			awake := number(a.find(unix.NFTA_TABLE_FLAGS))&unix.NFT_TABLE_F_DORMANT == 0
-			there = there || awake && text(a.find(unix.NFTA_TABLE_NAME)) == ours
-		})
-		if err != nil {
-			return err
-		}
-		if !there {
-			continue
-		}
+	mine, theirs, err := r.tables()
+	if err != nil {
+		return err
+	}
+	for _, t := range mine {
 		if err := r.table(t); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.guests(theirs)
 }
 
 func (r *reader) table(t kstate.Table) error {

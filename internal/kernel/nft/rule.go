@@ -5,17 +5,20 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
 // rule is a rule taken apart. The language, a part of nft's:
 //
 //	rule      = { match | look-up | counter | assignment } [ end ] [ comment "text" ]
-//	match     = key [ "==" | "!=" ] ( value | "@" set )
+//	match     = key [ "==" | "!=" ] ( value | "@" set ) |
+//	            mark "and" number ( "==" | "!=" ) number
 //	look-up   = key "vmap" "@" map
 //	key       = selector { "." selector }
 //	assignment = ( "meta" | "ct" ) "mark" "set" ( number | key "map" "@" map |
-//	            "meta mark" | "ct mark" | "numgen random mod" number )
+//	            mark [ ( "or" | "and" ) number ] | "numgen random mod" number )
+//	mark      = "meta mark" | "ct mark"
 //	end       = verdict | "reject" | "masquerade" | "redirect" [ "to" ":" port ] |
 //	            ( "snat" | "dnat" ) ( "ip" | "ip6" ) [ "addr . port" ] "to"
 //	            ( address | key "map" "@" map ) | "dnat" "to" ":" port
@@ -37,7 +40,8 @@ type (
 		set  string // "" for a value
 		typ  *datatype
 		data []byte
-		bits int // of data that count, -1 for all
+		bits int    // of data that count, -1 for all
+		mask []byte // of a mark: the bits that count; nil for all
 	}
 	// lookup asks a verdict map.
 	lookup struct {
@@ -60,11 +64,12 @@ type (
 	}
 	// assign writes a mark.
 	assign struct {
-		ct    bool        // of the connection, not the packet
-		value []byte      // fixed, or
-		from  *selector   // another mark, or
-		mod   uint32      // a random number below this, or
-		key   []*selector // what a map says
+		ct    bool          // of the connection, not the packet
+		value []byte        // fixed, or
+		from  *selector     // a mark, with some of its bits changed, or
+		bits  *expr.Bitwise // what changes them, if any
+		mod   uint32        // a random number below this, or
+		key   []*selector   // what a map says
 		set   string
 	}
 )
@@ -215,7 +220,11 @@ func parseMatch(c *cursor) (stmt, error) {
 		set, err := takeLookup(c, key)
 		return lookup{key, set}, err
 	}
-	m := match{key: key, bits: -1, not: c.accept("!=")}
+	m := match{key: key, bits: -1}
+	if key[0].typ == typeMark && len(key) == 1 && c.accept("and") {
+		return m, m.parseMasked(c)
+	}
+	m.not = c.accept("!=")
 	if !m.not {
 		c.accept("==")
 	}
@@ -227,6 +236,27 @@ func parseMatch(c *cursor) (stmt, error) {
 		return nil, fmt.Errorf("%s, want the name of a set after @", c.found())
 	}
 	return m, m.parseValue(c)
+}
+
+// parseMasked takes the rest of a mark's comparison, of which some bits count.
+func (m *match) parseMasked(c *cursor) error {
+	var err error
+	if m.mask, err = takeNumber(c); err != nil {
+		return err
+	}
+	m.not = c.accept("!=")
+	if !m.not && !c.accept("==") {
+		return fmt.Errorf("%s, want == or !=", c.found())
+	}
+	m.typ = typeAnyMark
+	m.data, err = takeNumber(c)
+	return err
+}
+
+// takeNumber takes a number of 32 bits.
+func takeNumber(c *cursor) ([]byte, error) {
+	n := make([]byte, 4)
+	return n, parseNumber(n, c.next().text)
 }
 
 // parseValue takes the value that a single selector is compared with.
@@ -329,8 +359,8 @@ func parseMap(c *cursor) ([]*selector, string, error) {
 func parseAssign(c *cursor, ct bool) (stmt, error) {
 	a := assign{ct: ct}
 	if c.accept("numgen", "random", "mod") {
-		n := make([]byte, 4)
-		if err := parseNumber(n, c.next().text); err != nil {
+		n, err := takeNumber(c)
+		if err != nil {
 			return nil, err
 		}
 		a.mod = binary.NativeEndian.Uint32(n)
@@ -339,16 +369,37 @@ func parseAssign(c *cursor, ct bool) (stmt, error) {
 		}
 		return a, nil
 	}
-	ahead := *c
+	ahead, err := *c, error(nil)
 	switch s := takeSelector(&ahead); {
 	case s == nil:
-		a.value = make([]byte, 4)
-		return a, parseNumber(a.value, c.next().text)
+		a.value, err = takeNumber(c)
+		return a, err
 	case s.typ == typeMark && ahead.peek().text != "." && ahead.peek().text != "map":
 		*c, a.from = ahead, s
-		return a, nil
+		a.bits, err = parseBits(c)
+		return a, err
 	}
-	var err error
 	a.key, a.set, err = parseMap(c)
 	return a, err
+}
+
+// parseBits takes what is done to the bits of a mark, nil for nothing:
+// x or b is (x and not b) xor b.
+func parseBits(c *cursor) (*expr.Bitwise, error) {
+	set := c.accept("or")
+	if !set && !c.accept("and") {
+		return nil, nil
+	}
+	n, err := takeNumber(c)
+	if err != nil {
+		return nil, err
+	}
+	b := &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: n, Xor: make([]byte, 4)}
+	if set {
+		b.Mask, b.Xor = b.Xor, n
+		for i := range n {
+			b.Mask[i] = ^n[i]
+		}
+	}
+	return b, nil
 }

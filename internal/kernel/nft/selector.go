@@ -13,6 +13,7 @@ type selector struct {
 	typ   *datatype
 	layer layer  // what must be known of the packet before it is read
 	value byte   // … the layer's value
+	over  byte   // … and, for a transport's field, NFPROTO_* of the network: 0 for any
 	tells layer  // the layer that an equal match makes known
 	key   uint32 // meta or ct key, or offset in the header
 	load  func(s *selector, reg uint32) expr.Any
@@ -25,12 +26,12 @@ type layer uint8
 const (
 	layerNone      layer = iota
 	layerLink            // value unused: ethernet
-	layerNetwork         // value is NFPROTO_IPV4 or NFPROTO_IPV6
+	layerNetwork         // value is NFPROTO_IPV4, NFPROTO_IPV6 or NFPROTO_ARP
 	layerTransport       // value is an IP protocol
 )
 
 // selectors in nft's words. Offsets are those of struct iphdr, ipv6hdr, tcphdr,
-// udphdr and ethhdr.
+// udphdr, icmphdr, nd_msg, ethhdr and, with addresses of ethernet and IPv4, arphdr.
 var selectors = []selector{
 	{name: "iifname", typ: typeIfname, key: unix.NFT_META_IIFNAME, load: loadMeta},
 	{name: "oifname", typ: typeIfname, key: unix.NFT_META_OIFNAME, load: loadMeta},
@@ -38,6 +39,7 @@ var selectors = []selector{
 	{name: "meta oifname", typ: typeIfname, key: unix.NFT_META_OIFNAME, load: loadMeta},
 	{name: "meta mark", typ: typeMark, key: unix.NFT_META_MARK, load: loadMeta},
 	{name: "meta l4proto", typ: typeProto, tells: layerTransport, key: unix.NFT_META_L4PROTO, load: loadMeta},
+	{name: "meta protocol", typ: typeEtherType, tells: layerNetwork, key: unix.NFT_META_PROTOCOL, load: loadMeta},
 	{name: "meta nfproto", typ: typeNFProto, tells: layerNetwork, key: unix.NFT_META_NFPROTO, load: loadMeta},
 
 	{name: "ct state", typ: typeState, key: unix.NFT_CT_STATE, load: loadCt},
@@ -50,6 +52,13 @@ var selectors = []selector{
 
 	{name: "ether daddr", typ: typeEther, layer: layerLink, key: 0, load: loadLink},
 	{name: "ether saddr", typ: typeEther, layer: layerLink, key: 6, load: loadLink},
+	{name: "ether type", typ: typeEtherType, layer: layerLink, tells: layerNetwork, key: 12, load: loadLink},
+
+	{name: "arp operation", typ: typeARPOp, layer: layerNetwork, value: unix.NFPROTO_ARP, key: 6, load: loadNetwork},
+	{name: "arp saddr ether", typ: typeEther, layer: layerNetwork, value: unix.NFPROTO_ARP, key: 8, load: loadNetwork},
+	{name: "arp saddr ip", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_ARP, key: 14, load: loadNetwork},
+	{name: "arp daddr ether", typ: typeEther, layer: layerNetwork, value: unix.NFPROTO_ARP, key: 18, load: loadNetwork},
+	{name: "arp daddr ip", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_ARP, key: 24, load: loadNetwork},
 
 	{name: "ip protocol", typ: typeProto, layer: layerNetwork, value: unix.NFPROTO_IPV4, tells: layerTransport, key: 9, load: loadNetwork},
 	{name: "ip saddr", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 12, load: loadNetwork},
@@ -61,6 +70,11 @@ var selectors = []selector{
 	{name: "tcp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_TCP, key: 2, load: loadTransport},
 	{name: "udp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_UDP, key: 0, load: loadTransport},
 	{name: "udp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_UDP, key: 2, load: loadTransport},
+	{name: "sctp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_SCTP, key: 0, load: loadTransport},
+	{name: "sctp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_SCTP, key: 2, load: loadTransport},
+	{name: "icmp type", typ: typeICMP, layer: layerTransport, value: unix.IPPROTO_ICMP, over: unix.NFPROTO_IPV4, key: 0, load: loadTransport},
+	{name: "icmpv6 type", typ: typeICMPv6, layer: layerTransport, value: unix.IPPROTO_ICMPV6, over: unix.NFPROTO_IPV6, key: 0, load: loadTransport},
+	{name: "icmpv6 taddr", typ: typeIPv6, layer: layerTransport, value: unix.IPPROTO_ICMPV6, over: unix.NFPROTO_IPV6, key: 8, load: loadTransport},
 	{name: "th sport", typ: typeService, key: 0, load: loadTransport},
 	{name: "th dport", typ: typeService, key: 2, load: loadTransport},
 }

@@ -29,6 +29,7 @@ var (
 	typeIPv6    = &datatype{name: "ipv6_addr", id: 8, width: 16, prefix: true, span: true, parse: parseIPv6, format: formatAddr}
 	typeEther   = &datatype{name: "ether_addr", id: 9, width: 6, parse: parseEther, format: formatEther}
 	typeProto   = &datatype{name: "inet_proto", id: 12, width: 1, parse: parseProto, format: formatProto}
+	typeNFProto = &datatype{name: "nf_proto", id: 2, width: 1, host: true, parse: oneOf(1, "ipv4", 2, "ipv6", 10), format: formatNFProto}
 	typeService = &datatype{name: "inet_service", id: 13, width: 2, span: true, parse: parseService, format: formatService}
 	typeMark    = &datatype{name: "mark", id: 19, width: 4, host: true, parse: parseMark, format: formatMark}
 	typeIfname  = &datatype{name: "ifname", id: 41, width: 16, host: true, parse: parseIfname, format: formatIfname}
@@ -36,16 +37,19 @@ var (
 
 // The types that occur in rules only.
 var (
-	typeNFProto   = &datatype{name: "nf_proto", width: 1, parse: oneOf(1, "ipv4", 2, "ipv6", 10)}
 	typeDirection = &datatype{name: "ct_dir", width: 1, parse: oneOf(1, "original", 0, "reply", 1)}
 	typeFibType   = &datatype{name: "fib_addrtype", width: 4, parse: oneOf(4, "unicast", 1, "local", 2, "broadcast", 3, "anycast", 4, "multicast", 5, "blackhole", 6, "unreachable", 7, "prohibit", 8)}
 	typeState     = &datatype{name: "ct_state", width: 4, parse: anyOf("invalid", 1, "established", 2, "related", 4, "new", 8, "untracked", 64)}
 	typeStatus    = &datatype{name: "ct_status", width: 4, parse: anyOf("expected", 1, "seen-reply", 2, "assured", 4, "confirmed", 8, "snat", 16, "dnat", 32, "dying", 512)}
 	typeAnyMark   = &datatype{name: "mark", width: 4, parse: parseNumber}
+	typeEtherType = &datatype{name: "ether_type", width: 2, parse: parseEtherType}
+	typeARPOp     = &datatype{name: "arp_op", width: 2, parse: oneOf(2, "request", 1, "reply", 2, "rrequest", 3, "rreply", 4, "inrequest", 8, "inreply", 9, "nak", 10)}
+	typeICMP      = &datatype{name: "icmp_type", width: 1, parse: icmpTypes}
+	typeICMPv6    = &datatype{name: "icmpv6_type", width: 1, parse: icmpv6Types}
 )
 
 // setTypes are the types a set may be declared with.
-var setTypes = []*datatype{typeIPv4, typeIPv6, typeEther, typeProto, typeService, typeMark, typeIfname}
+var setTypes = []*datatype{typeIPv4, typeIPv6, typeEther, typeNFProto, typeProto, typeService, typeMark, typeIfname}
 
 // typeVerdict is the name that makes a map a verdict map.
 const typeVerdict = "verdict"
@@ -154,6 +158,16 @@ func formatProto(dst, v []byte) []byte {
 	return strconv.AppendUint(dst, uint64(v[0]), 10)
 }
 
+func formatNFProto(dst, v []byte) []byte {
+	switch v[0] {
+	case 2:
+		return append(dst, "ipv4"...)
+	case 10:
+		return append(dst, "ipv6"...)
+	}
+	return strconv.AppendUint(dst, uint64(v[0]), 10)
+}
+
 func parseService(dst []byte, text string) error {
 	n, err := parseDecimal(text, 65535)
 	if err != nil {
@@ -247,7 +261,7 @@ func oneOf(width int, pairs ...any) func([]byte, string) error {
 	return func(dst []byte, text string) error {
 		for i := 0; i < len(pairs); i += 2 {
 			if pairs[i] == text {
-				putHost(dst[:width], pairs[i+1].(int))
+				putWord(dst[:width], pairs[i+1].(int))
 				return nil
 			}
 		}
@@ -271,10 +285,15 @@ func anyOf(pairs ...any) func([]byte, string) error {
 	}
 }
 
-func putHost(dst []byte, n int) {
-	if len(dst) == 1 {
+// putWord writes what a word stands for: fields of packets have 1 or 2 bytes,
+// numbers of the kernel's own have 4.
+func putWord(dst []byte, n int) {
+	switch len(dst) {
+	case 1:
 		dst[0] = byte(n)
-		return
+	case 2:
+		binary.BigEndian.PutUint16(dst, uint16(n))
+	default:
+		binary.NativeEndian.PutUint32(dst, uint32(n))
 	}
-	binary.NativeEndian.PutUint32(dst, uint32(n))
 }

@@ -43,6 +43,18 @@ func encodeUserdata(text, comment string) ([]byte, error) {
 	return append(b, body...), nil
 }
 
+// commentIn returns the comment in a rule's userdata, "" if there is none.
+func commentIn(b []byte) string {
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		end := 2 + int(b[1])
+		if b[0] == udataComment {
+			return text(b[2:end])
+		}
+		b = b[end:]
+	}
+	return ""
+}
+
 // decodeUserdata returns a rule's text, false if it is not of ours.
 func decodeUserdata(b []byte) (string, bool) {
 	body, comment, ours := "", "", false

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch sends a few words whenever somebody else changed one of our tables,
-// until ctx is done; then it closes the channel. Changes that come close
+// Watch sends a few words whenever somebody else changed one of our tables, or
+// tables, chains or rules where guests may be, until ctx is done; then it closes
+// the channel. Changes that come close
 // together, and changes while nobody receives, give one message. So does a
 // burst of events that was too much for the receive buffer.
 //
@@ -78,7 +79,7 @@ const pause = 20 * time.Millisecond
 type watch struct {
 	*socket
 	out     chan string
-	touched bool   // the transaction being received is about a table of ours
+	touched bool   // the transaction being received is about something we look at
 	pending string // to be said when nothing came for a pause
 }
 
@@ -119,11 +120,31 @@ func (w *watch) events(b []byte) error {
 			if err := w.note(describeGeneration(r.attrs())); err != nil {
 				return err
 			}
-		case text(r.attrs().find(unix.NFTA_TABLE_NAME)) == ours:
-			w.touched = true // the table is attribute 1 of every object
+		case !w.touched:
+			w.touched = matters(r)
 		}
 	}
 	return nil
+}
+
+// matters says whether an event is about a table of ours, or about what guests
+// stand on. The elements of others' sets are not, nor are the rules of tables
+// for address translation, which Docker changes with every container.
+func matters(r reply) bool {
+	table := text(r.attrs().find(unix.NFTA_TABLE_NAME)) // attribute 1 of every object
+	if table == ours {
+		return true
+	}
+	if _, err := guestFamily(familyName(r.family())); err != nil {
+		return false
+	}
+	switch r.typ &^ (unix.NFNL_SUBSYS_NFTABLES << 8) {
+	case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
+		return true
+	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
+		return table != "nat"
+	}
+	return false
 }
 
 // note remembers what to say, and to say it after a pause.

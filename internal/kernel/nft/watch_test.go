@@ -47,16 +47,29 @@ func TestWatch(t *testing.T) {
 	apply(t, c, adds(many(20000)...)...) // more events than a receive buffer would hold
 	silent(t, ch)
 
-	run(t, "add table inet other; add set inet other s { type mark; elements = { 1, 2 } }; delete table inet other")
+	run(t, "add table inet other; add set inet other s { type mark; }; add chain inet other c; add table ip nat; add chain ip nat c; add table bridge b")
+	said(t, ch)
+	run(t, "add element inet other s { 1, 2 }; add rule ip nat c counter; add chain bridge b c; add rule bridge b c drop; delete table bridge b")
 	silent(t, ch)
+	for _, line := range []string{"add rule inet other c drop", "flush chain inet other c", "delete chain inet other c", "delete table inet other"} {
+		run(t, line)
+		if s := said(t, ch); !strings.HasPrefix(s, "nft (process ") {
+			t.Errorf("%s: said %q", line, s)
+		}
+	}
 
 	run(t, "add rule inet sealane forward counter")
 	if s := said(t, ch); !strings.HasPrefix(s, "nft (process ") {
 		t.Errorf("said %q", s)
 	}
 	// A burst is one message.
+	other, err := Open(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
 	for range 5 {
-		run(t, "add rule inet sealane forward counter")
+		apply(t, other, adds(chain("published", "drop"))...)
 	}
 	said(t, ch)
 	silent(t, ch)

@@ -12,6 +12,7 @@ type flow struct {
 	context.Context
 	end    context.CancelFunc
 	proto  string
+	client netip.Addr
 	dst    netip.AddrPort // where the client wanted to go
 	target netip.AddrPort // where it is taken
 }
@@ -29,15 +30,16 @@ func newFlows(ctx context.Context, resolve Resolver) *flows {
 	return &flows{ctx: ctx, resolve: resolve, open: map[*flow]struct{}{}}
 }
 
-// begin opens a flow to whoever serves dst, false if nobody does.
-func (fs *flows) begin(proto string, dst netip.AddrPort) (*flow, bool) {
+// begin opens a flow of a client to whoever serves dst, false if nobody does
+// or it is none of this client's.
+func (fs *flows) begin(proto string, client netip.Addr, dst netip.AddrPort) (*flow, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	target, ok := fs.resolve.Target(proto, dst)
+	target, ok := fs.resolve.Target(proto, client, dst)
 	if !ok {
 		return nil, false
 	}
-	f := &flow{proto: proto, dst: dst, target: target}
+	f := &flow{proto: proto, client: client, dst: dst, target: target}
 	f.Context, f.end = context.WithCancel(fs.ctx)
 	fs.open[f] = struct{}{}
 	context.AfterFunc(f, func() { fs.forget(f) })
@@ -55,7 +57,7 @@ func (fs *flows) recheck() {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for f := range fs.open {
-		if target, ok := fs.resolve.Target(f.proto, f.dst); !ok || target != f.target {
+		if target, ok := fs.resolve.Target(f.proto, f.client, f.dst); !ok || target != f.target {
 			f.end()
 		}
 	}

@@ -142,7 +142,7 @@ type ports struct {
 	m map[uint16]string
 }
 
-func (p *ports) Target(_ string, dst netip.AddrPort) (netip.AddrPort, bool) {
+func (p *ports) Target(_ string, _ netip.Addr, dst netip.AddrPort) (netip.AddrPort, bool) {
 	p.Lock()
 	defer p.Unlock()
 	if dst.Addr().Zone() != "" {

@@ -35,9 +35,9 @@ import (
 type Resolver interface {
 	// Target returns the container address and port for a flow whose client
 	// asked for dst, an address of this host without zone; proto is "tcp" or
-	// "udp". It is called once per flow and for every flow on Recheck, from
+	// "udp". It is false for a client that may not use the port. It is called once per flow and for every flow on Recheck, from
 	// several goroutines, and answers from what is published at that moment.
-	Target(proto string, dst netip.AddrPort) (netip.AddrPort, bool)
+	Target(proto string, client netip.Addr, dst netip.AddrPort) (netip.AddrPort, bool)
 }
 
 // Proxy serves redirected flows until it is closed.

@@ -37,7 +37,7 @@ func (p *Proxy) connection(client *net.TCPConn) {
 		abort(client)
 		return
 	}
-	f, ok := p.flows.begin("tcp", dst)
+	f, ok := p.flows.begin("tcp", client.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), dst)
 	if !ok {
 		abort(client)
 		return

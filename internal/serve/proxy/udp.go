@@ -143,7 +143,7 @@ func (r *relayUDP) begin(key udpKey, dst netip.AddrPort, now time.Time) (*udpFlo
 	if dst.Port() == r.Port() {
 		return nil, errNobody
 	}
-	base, ok := r.flows.begin("udp", dst)
+	base, ok := r.flows.begin("udp", key.client.Addr(), dst)
 	if !ok {
 		return nil, errNobody
 	}

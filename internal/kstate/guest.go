@@ -1,0 +1,43 @@
+package kstate
+
+// Guest is one rule of ours in somebody else's chain: the exception that lets
+// our packets past their firewall. What reads and writes their rules, such as
+// iptables-save and iptables-restore, sees an ordinary rule with a comment.
+type Guest struct {
+	Table Table  // theirs; the family may be "ip", "ip6" or "inet"
+	Chain string // theirs; it is never made
+	// At is where in the chain the rule is put: "first", "last", or
+	// "before-last", which is last but before a return that ends the chain.
+	// It is no part of the text: a rule that others have moved stays.
+	At   string
+	Rule string // in nft's syntax, with a verdict and without a comment
+}
+
+// Key is the chain and the rule.
+func (o Guest) Key() Key {
+	return Key{KindGuest, o.Table.Family + " " + o.Table.Name + " " + o.Chain + " " + o.Rule}
+}
+
+// On is their table and chain.
+func (o Guest) On() []Key {
+	return []Key{o.Table.Key(), Chain{Table: o.Table, Name: o.Chain}.Key()}
+}
+
+// String is "guest FAMILY TABLE CHAIN: RULE".
+func (o Guest) String() string {
+	return "guest " + o.Table.Family + " " + o.Table.Name + " " + o.Chain + ": " + o.Rule
+}
+
+// Filter is a fact about the host: a base chain of somebody else's that packets
+// through the host, or to it, pass. Whatever our own chains accept may end there.
+type Filter struct {
+	Table    Table // the family is "ip", "ip6" or "inet"
+	Chain    string
+	Hook     string // "forward" or "input"
+	Priority int    // chains run from low to high, see [Chain]
+	Policy   string // "accept" or "drop": what becomes of packets at the end
+	// Stops says that a rule in it, or in a chain that it leads to, may drop,
+	// reject or queue packets; the policy does not count.
+	Stops  bool
+	Chains []string // the regular chains of the table, sorted
+}
