@@ -53,11 +53,12 @@ func run(ctx context.Context, s settings) error {
 	defer kern.Close()
 
 	var targets lateResolver
-	px, err := proxy.Start(ctx, &targets, log)
+	px, err := proxy.Start(ctx, &targets, lastPort(s.RunDir), log)
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
 	defer px.Close()
+	notePort(s.RunDir, px.Port(), log)
 
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log),
@@ -101,6 +102,22 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	defer cancel()
 	return srv.Shutdown(grace)
 }
+
+// lastPort returns the port that the proxy had before this daemon started, so
+// that the firewall need not change; 0 if none is known.
+func lastPort(runDir string) uint16 {
+	text, _ := os.ReadFile(filepath.Join(runDir, portFile))
+	port, _ := strconv.ParseUint(string(text), 10, 16)
+	return uint16(port)
+}
+
+func notePort(runDir string, port uint16, log *slog.Logger) {
+	if err := os.WriteFile(filepath.Join(runDir, portFile), []byte(strconv.Itoa(int(port))), 0o644); err != nil {
+		log.Warn("note the proxy's port", "err", err)
+	}
+}
+
+const portFile = "proxy-port"
 
 // lateResolver lets the proxy start before the engine that answers it: the
 // engine must know the proxy's port.

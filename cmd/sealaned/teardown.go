@@ -30,8 +30,10 @@ func teardown(ctx context.Context, s settings) error {
 		RunDir: s.RunDir, Now: time.Now, Log: log,
 	})
 	err = errors.Join(err, kern.Remove(), kern.Close())
-	if rm := os.Remove(s.Socket); rm != nil && !errors.Is(rm, os.ErrNotExist) {
-		err = errors.Join(err, rm)
+	for _, file := range []string{s.Socket, filepath.Join(s.RunDir, portFile)} {
+		if rm := os.Remove(file); rm != nil && !errors.Is(rm, os.ErrNotExist) {
+			err = errors.Join(err, rm)
+		}
 	}
 	os.Remove(s.RunDir) // stays if others keep something there
 	if err == nil {

@@ -9,14 +9,13 @@ import (
 // stateScript prints what a host's kernel holds that a network product could
 // change: devices, addresses, routes, rules, settings, mounts, files, and the
 // insides of named namespaces. Left out is what comes and goes with a
-// carrier, devices that are on their way out (group 24226), and the port of the
-// daemon's proxy.
+// carrier, and devices that are on their way out (group 24226).
 const stateScript = `
 look() {
 	ip -o link | sed 's/ state [A-Z]*//; s/NO-CARRIER,//; s/,LOWER_UP//'
 	ip -o addr | sed 's/ tentative//'
 	ip -4 route show table all; ip -6 route show table all | grep -v -e fe80: -e '^multicast'; ip -4 rule; ip -6 rule
-	nft list ruleset | sed 's/dnat to :[0-9]*/dnat to the proxy/'
+	nft list ruleset
 }
 look | grep -v 'group 24226' | sed 's/ linkdown//'
 sysctl -a 2>/dev/null | grep -E '^net\.(ipv4\.ip_forward|ipv[46]\.conf\..*|bridge\..*) '

@@ -25,11 +25,15 @@ type sockets struct {
 	udp  []*net.UDPConn
 }
 
-// listen finds a port that is free for TCP and UDP in both families.
-func listen(ctx context.Context) (sockets, error) {
+// listen finds a port that is free for TCP and UDP in both families, first
+// unless that is 0 or taken.
+func listen(ctx context.Context, first uint16) (sockets, error) {
 	var err error
-	for range portAttempts {
+	for i := range portAttempts {
 		var s sockets
+		if i == 0 {
+			s.port = first
+		}
 		if err = s.open(ctx); err == nil {
 			return s, nil
 		}

@@ -171,7 +171,7 @@ func start(t *testing.T, m map[uint16]string) (*Proxy, *ports, world) {
 	w := theWorld()
 	resolve := &ports{m: m}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	p, err := Start(context.Background(), resolve, log)
+	p, err := Start(context.Background(), resolve, 0, log)
 	if err != nil {
 		t.Fatal(err)
 	}

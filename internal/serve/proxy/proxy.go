@@ -52,11 +52,12 @@ type Proxy struct {
 }
 
 // Start listens on one free port of every local address, TCP and UDP, and
-// serves until ctx is done or Close is called. A kernel without IPv6 is
+// serves until ctx is done or Close is called. It is the given port unless that
+// is 0 or taken. A kernel without IPv6 is
 // served for IPv4 only.
-func Start(ctx context.Context, resolve Resolver, log *slog.Logger) (*Proxy, error) {
+func Start(ctx context.Context, resolve Resolver, port uint16, log *slog.Logger) (*Proxy, error) {
 	p := &Proxy{log: log}
-	if err := p.open(ctx); err != nil {
+	if err := p.open(ctx, port); err != nil {
 		p.release()
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
@@ -72,7 +73,7 @@ func Start(ctx context.Context, resolve Resolver, log *slog.Logger) (*Proxy, err
 	return p, nil
 }
 
-func (p *Proxy) open(ctx context.Context) (err error) {
+func (p *Proxy) open(ctx context.Context, port uint16) (err error) {
 	if p.router, err = newRouter(); err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (p *Proxy) open(ctx context.Context) (err error) {
 	if err := p.tracker.check(); err != nil {
 		p.log.Warn("proxy: UDP through the proxy will not work", "cause", err)
 	}
-	p.sockets, err = listen(ctx)
+	p.sockets, err = listen(ctx, port)
 	return err
 }
 
