@@ -47,15 +47,26 @@ func ownCgroup() (string, error) {
 	return "", errors.New("cgroup v2 is not mounted")
 }
 
-// remove removes the cgroup once its processes have left it, which they do a
-// moment after they were reaped.
+// remove removes the cgroup and those that were made in it once their processes
+// have left, which they do a moment after they were reaped.
 func (c *cgroup) remove() {
 	defer c.dir.Close()
 	for range 200 {
-		if err := os.Remove(c.dir.Name()); err == nil || errors.Is(err, os.ErrNotExist) {
+		if removeTree(c.dir.Name()) == nil {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	fmt.Fprintf(os.Stderr, "bench: cgroup %s is left behind\n", c.dir.Name())
+}
+
+// removeTree removes a directory in which only directories can be removed.
+func removeTree(root string) error {
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		if e.IsDir() {
+			err = errors.Join(err, removeTree(filepath.Join(root, e.Name())))
+		}
+	}
+	return errors.Join(err, os.Remove(root))
 }

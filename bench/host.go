@@ -254,13 +254,21 @@ func (h *host) drained(n int) error {
 	return fmt.Errorf("more than %d devices are left after 30 s", n)
 }
 
+// kill kills all processes of the host. Those that we started are ours to wait
+// for, before close does for process 1.
+func (h *host) kill() {
+	if h.pid1.Process != nil {
+		h.pid1.Process.Kill()
+	}
+}
+
 // close ends the host and everything in it.
 func (h *host) close() {
 	if h.links != nil {
 		h.links.Close()
 	}
+	h.kill()
 	if h.pid1.Process != nil {
-		h.pid1.Process.Kill()
 		h.alive.Close()
 		_ = h.pid1.Wait() // it was killed, after all others in the host
 	}

@@ -47,15 +47,33 @@ func (b *bench) contest(n int, ours, peer block) (outcome, error) {
 	if err := b.ctx.Err(); err != nil {
 		return outcome{}, err
 	}
+	return settle(pairs), nil
+}
+
+// pairs runs n pairs and keeps them all: for what takes minutes.
+func (b *bench) pairs(n int, ours, peer block) (outcome, error) {
+	var pairs []pair
+	for i := range n {
+		p, err := onePair(ours, peer, i%2 == 1)
+		if err != nil {
+			return outcome{}, err
+		}
+		pairs = append(pairs, p)
+	}
+	return settle(pairs), nil
+}
+
+// settle drops the disturbed pairs, unless too few would be left.
+func settle(pairs []pair) outcome {
 	kept := undisturbed(pairs)
 	o := outcome{dropped: len(pairs) - len(kept)}
-	if o.noisy = len(kept) < len(pairs)/2 || len(kept) < 3; o.noisy {
-		kept = pairs
+	if o.noisy = len(kept) < len(pairs)/2 || len(kept) < min(3, len(pairs)); o.noisy {
+		kept, o.dropped = pairs, 0
 	}
 	for _, p := range kept {
 		o.ours, o.peer = append(o.ours, p.ours.value), append(o.peer, p.peer.value)
 	}
-	return o, nil
+	return o
 }
 
 // alone is a contest without a peer.

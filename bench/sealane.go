@@ -16,7 +16,7 @@ import (
 
 // build compiles what is measured, statically as it ships.
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...", "./internal/lab/echo")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {

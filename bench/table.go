@@ -110,10 +110,13 @@ func (t *table) print(w io.Writer) {
 }
 
 // Formats of results.
-func millis(v float64) string { return fmt.Sprintf("%.2f ms", 1000*v) }
-func times(v float64) string  { return fmt.Sprintf("%g×", v) }
-func gbits(v float64) string  { return fmt.Sprintf("%.1f Gbit/s", v/1e9) }
-func mebi(v float64) string   { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
+func millis(v float64) string    { return fmt.Sprintf("%.2f ms", 1000*v) }
+func times(v float64) string     { return fmt.Sprintf("%g×", v) }
+func gbits(v float64) string     { return fmt.Sprintf("%.1f Gbit/s", v/1e9) }
+func perSecond(v float64) string { return fmt.Sprintf("%.0f /s", v) }
+func seconds(v float64) string   { return fmt.Sprintf("%.2f s", v) }
+func kibi(v float64) string      { return fmt.Sprintf("%.0f KiB", v/(1<<10)) }
+func mebi(v float64) string      { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
 
 // machine says in one line what all this ran on.
 func machine() string {

@@ -17,6 +17,7 @@ import (
 	"github.com/sealane/sealane/internal/kernel/journal"
 	"github.com/sealane/sealane/internal/kernel/process"
 	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/serve/dns"
 )
 
 // hostFacts returns the engine's source of facts about the host.
@@ -30,6 +31,7 @@ func hostFacts(j journal.Journal, log *slog.Logger) func() engine.Host {
 			BridgeNetfilter: slices.Contains(calls, "bridge-nf-call-iptables") || slices.Contains(calls, "bridge-nf-call-ip6tables"),
 			AcceptRA:        advertised(j),
 			Resolv:          compile.ParseResolv(facts.ResolvConf()),
+			Servers:         dns.Servers(facts.OwnResolvConf()),
 		}
 	}
 }

@@ -22,7 +22,10 @@ import (
 	"github.com/sealane/sealane/internal/api/server"
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/feature"
+	"github.com/sealane/sealane/internal/kernel/facts"
 	"github.com/sealane/sealane/internal/kernel/linux"
+	"github.com/sealane/sealane/internal/serve/announce"
+	"github.com/sealane/sealane/internal/serve/dns"
 	"github.com/sealane/sealane/internal/serve/proxy"
 	"github.com/sealane/sealane/internal/store"
 )
@@ -60,15 +63,28 @@ func run(ctx context.Context, s settings) error {
 	defer px.Close()
 	notePort(s.RunDir, px.Port(), log)
 
+	names := dns.New(log)
+	defer names.Close()
+	ann, err := announce.Start(log)
+	if err != nil {
+		return err
+	}
+	defer ann.Close()
+
 	eng := engine.New(engine.Config{
-		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log),
-		RunDir: s.RunDir, ProxyPort: px.Port(), PortsChanged: px.Recheck, Now: time.Now, Log: log,
+		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
+		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Now: time.Now, Log: log,
 	})
 	targets.engine.Store(eng)
 	if err := eng.Start(ctx); err != nil {
 		return err
 	}
 	defer eng.Close()
+	go func() {
+		if err := facts.WatchResolvConf(ctx, func() { eng.Kick("resolv.conf changed") }); err != nil {
+			log.Warn("watch resolv.conf: changes are seen by regular passes only", "err", err)
+		}
+	}()
 	return serve(ctx, listener, server.New(eng, server.Info{Version: version, RunDir: s.RunDir}, log), log)
 }
 

@@ -11,9 +11,9 @@ func (c *Client) Version(ctx context.Context) (VersionInfo, error) {
 	return ask[VersionInfo](ctx, c, http.MethodGet, "/version", nil)
 }
 
-// Networks lists all networks by name.
-func (c *Client) Networks(ctx context.Context) ([]Network, error) {
-	return ask[[]Network](ctx, c, http.MethodGet, "/networks", nil)
+// Networks lists the networks that pass filters KEY=VALUE, by name.
+func (c *Client) Networks(ctx context.Context, filters ...string) ([]Network, error) {
+	return ask[[]Network](ctx, c, http.MethodGet, "/networks"+query("filter", filters), nil)
 }
 
 // Network returns one network.
@@ -26,14 +26,20 @@ func (c *Client) CreateNetwork(ctx context.Context, spec NetworkSpec) (Network, 
 	return ask[Network](ctx, c, http.MethodPost, "/networks", spec)
 }
 
+// UpdateNetwork changes a network in place.
+func (c *Client) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate) (Network, error) {
+	return ask[Network](ctx, c, http.MethodPatch, "/networks/"+segment(ref), up)
+}
+
 // RemoveNetwork removes a network that nobody uses.
 func (c *Client) RemoveNetwork(ctx context.Context, ref string) error {
 	return c.call(ctx, http.MethodDelete, "/networks/"+segment(ref), nil, nil)
 }
 
-// PruneNetworks removes all networks that nobody uses, but the built-in ones.
-func (c *Client) PruneNetworks(ctx context.Context) (Pruned, error) {
-	return ask[Pruned](ctx, c, http.MethodPost, "/networks/prune", nil)
+// PruneNetworks removes all networks that nobody uses and that pass filters
+// KEY=VALUE, but the built-in ones.
+func (c *Client) PruneNetworks(ctx context.Context, filters ...string) (Pruned, error) {
+	return ask[Pruned](ctx, c, http.MethodPost, "/networks/prune"+query("filter", filters), nil)
 }
 
 // Connect puts a sandbox on a network.
@@ -46,10 +52,14 @@ func (c *Client) Disconnect(ctx context.Context, network string, req Disconnect)
 	return c.call(ctx, http.MethodPost, "/networks/"+segment(network)+"/disconnect", req, nil)
 }
 
-// Sandboxes lists sandboxes, oldest first: those that have not ended, or all.
-func (c *Client) Sandboxes(ctx context.Context, all bool) ([]Sandbox, error) {
-	path := "/sandboxes"
-	if all {
+// Sandboxes lists sandboxes that pass filters KEY=VALUE, oldest first: those
+// that have not ended, or all.
+func (c *Client) Sandboxes(ctx context.Context, all bool, filters ...string) ([]Sandbox, error) {
+	path := "/sandboxes" + query("filter", filters)
+	switch {
+	case all && len(filters) > 0:
+		path += "&all=true"
+	case all:
 		path += "?all=true"
 	}
 	return ask[[]Sandbox](ctx, c, http.MethodGet, path, nil)

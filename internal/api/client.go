@@ -116,6 +116,14 @@ func (c *Client) unreachable(err error) error {
 	return fmt.Errorf("daemon at %s: %w", c.socket, err)
 }
 
+// query makes a query of one parameter's values, or nothing.
+func query(name string, values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return "?" + url.Values{name: values}.Encode()
+}
+
 // segment escapes a reference for use as one segment of a path. A reference
 // may contain slashes (netns:PATH) and must not be taken for "." or "..".
 func segment(ref string) string {

@@ -151,9 +151,16 @@ func TestNotAllowed(t *testing.T) {
 
 func TestPortString(t *testing.T) {
 	for want, p := range map[string]Port{
-		"8080->80/tcp":               {"tcp", netip.Addr{}, 8080, 80, 1},
-		"192.0.2.1:53->53/udp":       {"udp", netip.MustParseAddr("192.0.2.1"), 53, 53, 1},
-		"[::1]:65534-65535->1-2/tcp": {"tcp", netip.IPv6Loopback(), 65534, 1, 2},
+		"8080->80/tcp":               {Protocol: "tcp", HostPort: 8080, Port: 80, Count: 1},
+		"192.0.2.1:53->53/udp":       {Protocol: "udp", HostIP: netip.MustParseAddr("192.0.2.1"), HostPort: 53, Port: 53, Count: 1},
+		"[::1]:65534-65535->1-2/tcp": {Protocol: "tcp", HostIP: netip.IPv6Loopback(), HostPort: 65534, Port: 1, Count: 2},
+		"80->80/sctp from 192.0.2.0/24;2001:db8::/32": {Protocol: "sctp", HostPort: 80, Port: 80, Count: 1,
+			From: "192.0.2.0/24;2001:db8::/32"},
+		"90/tcp": {Protocol: "tcp", Port: 90, Count: 1, Idle: true},
+		"10.1.0.2:90-91/tcp, [fd00::2]:90-91/tcp": {Protocol: "tcp", Port: 90, Count: 2, Idle: true,
+			Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}},
+		"8080->90/tcp, [fd00::2]:90/tcp from 192.0.2.7/32": {Protocol: "tcp", HostPort: 8080, Port: 90, Count: 1,
+			Addresses: []netip.Addr{netip.MustParseAddr("fd00::2")}, From: "192.0.2.7/32"},
 	} {
 		if got := p.String(); got != want {
 			t.Errorf("%s, want %s", got, want)

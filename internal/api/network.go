@@ -17,8 +17,11 @@ type Network struct {
 	Labels    map[string]string `json:"labels"`
 	Endpoints []NetworkEndpoint `json:"endpoints"`
 	Status    Status            `json:"status"`
-	Device    string            `json:"device,omitempty"` // of the host
-	Created   time.Time         `json:"created,omitzero"`
+	// Exceptions are the rules that let the networks of this host pass others'
+	// firewalls, as "FAMILY TABLE CHAIN: RULE".
+	Exceptions []string  `json:"exceptions,omitempty"`
+	Device     string    `json:"device,omitempty"` // of the host
+	Created    time.Time `json:"created,omitzero"`
 }
 
 // Subnet is one pool of a network's addresses.
@@ -54,8 +57,16 @@ type NetworkSpec struct {
 	IPv4     *bool             `json:"ipv4,omitempty"` // false: no automatic IPv4 subnet
 	IPv6     bool              `json:"ipv6,omitempty"` // an automatic IPv6 subnet if none is given
 	Internal bool              `json:"internal,omitempty"`
-	Options  map[string]string `json:"options,omitempty"` // short names or Docker's
+	Options  map[string]string `json:"options,omitempty"` // short names or Docker's, also of ipv4 and ipv6
 	Labels   map[string]string `json:"labels,omitempty"`
+}
+
+// NetworkUpdate is what changes about a network: PATCH /v1/networks/{ref}. What
+// is left out stays as it is.
+type NetworkUpdate struct {
+	Options      map[string]string `json:"options,omitempty"` // an empty value puts the default back
+	Labels       map[string]string `json:"labels,omitempty"`
+	RemoveLabels []string          `json:"removeLabels,omitempty"`
 }
 
 // SubnetSpec is a subnet as a user writes it.

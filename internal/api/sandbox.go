@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type Sandbox struct {
 	Command   []string   `json:"command"`
 	Endpoints []Endpoint `json:"endpoints"`
 	Ports     []Port     `json:"ports"`
+	Expose    []string   `json:"expose"` // PORT[-END]/PROTOCOL
+	Links     []string   `json:"links"`  // NAME:ALIAS
 	Status    Status     `json:"status"`
 	Exit      *Exit      `json:"exit,omitempty"` // once it has ended
 	Dir       string     `json:"dir"`            // holds hosts, hostname, resolv.conf and output
@@ -36,30 +39,56 @@ type Endpoint struct {
 	Addresses []netip.Prefix `json:"addresses"`
 	Gateway   netip.Addr     `json:"gateway"` // of the first address's subnet; empty on an internal network
 	Aliases   []string       `json:"aliases"`
+
+	LinkLocal  []netip.Prefix `json:"linkLocal,omitempty"` // more addresses
+	Sysctls    []string       `json:"sysctls,omitempty"`
+	GwPriority int            `json:"gwPriority,omitempty"`
 }
 
 // Port is a published port: host port HostPort+i leads to Port+i in the
-// sandbox, for i below Count.
+// sandbox, for i below Count. A port that takes none of the host's has no
+// HostPort: on routed networks it is reached at the sandbox's own Addresses.
 type Port struct {
-	Protocol string     `json:"protocol"` // tcp or udp
-	HostIP   netip.Addr `json:"hostIP"`   // empty: every address of the host
-	HostPort uint16     `json:"hostPort"`
-	Port     uint16     `json:"port"`
-	Count    uint16     `json:"count"`
+	Protocol  string       `json:"protocol"` // tcp, udp or sctp
+	HostIP    netip.Addr   `json:"hostIP"`   // empty: every address of the host
+	HostPort  uint16       `json:"hostPort"`
+	Port      uint16       `json:"port"`
+	Count     uint16       `json:"count"`
+	From      string       `json:"from,omitempty"`      // who may use it, "CIDR;CIDR"; everyone
+	Idle      bool         `json:"idle,omitempty"`      // takes no port of the host
+	Addresses []netip.Addr `json:"addresses,omitempty"` // of the sandbox, where it is reached itself
 }
 
-// String is the port as docker ps writes it: 0.0.0.0:8080->80/tcp, or without
-// an address when the port answers on all of them.
+// String is the port as docker ps writes it: 0.0.0.0:8080->80/tcp, without an
+// address when the port answers on all of them, 10.1.0.2:80/tcp where it is
+// reached at the sandbox itself, and 80/tcp where it is not reached at all.
 func (p Port) String() string {
-	host := span(p.HostPort, p.Count)
-	if p.HostIP.IsValid() {
-		addr := p.HostIP.String()
-		if p.HostIP.Is6() {
-			addr = "[" + addr + "]"
-		}
-		host = addr + ":" + host
+	inside := span(p.Port, p.Count) + "/" + p.Protocol
+	var forms []string
+	if !p.Idle {
+		forms = append(forms, at(p.HostIP, span(p.HostPort, p.Count))+"->"+inside)
 	}
-	return fmt.Sprintf("%s->%s/%s", host, span(p.Port, p.Count), p.Protocol)
+	for _, a := range p.Addresses {
+		forms = append(forms, at(a, inside))
+	}
+	if len(forms) == 0 {
+		forms = []string{inside}
+	}
+	if p.From != "" {
+		forms[len(forms)-1] += " from " + p.From
+	}
+	return strings.Join(forms, ", ")
+}
+
+// at puts an address before a port, unless there is none.
+func at(a netip.Addr, port string) string {
+	switch {
+	case !a.IsValid():
+		return port
+	case a.Is6():
+		return "[" + a.String() + "]:" + port
+	}
+	return a.String() + ":" + port
 }
 
 func span(first, count uint16) string {
@@ -86,7 +115,8 @@ type SandboxSpec struct {
 	Networks   []EndpointSpec    `json:"networks,omitempty"`
 	Ports      []string          `json:"ports,omitempty"` // as -p takes them
 	PublishAll bool              `json:"publishAll,omitempty"`
-	Expose     []string          `json:"expose,omitempty"` // PORT[-END][/tcp|udp]
+	Expose     []string          `json:"expose,omitempty"` // PORT[-END][/tcp|udp|sctp]
+	Links      []string          `json:"links,omitempty"`  // NAME[:ALIAS]
 	Hostname   string            `json:"hostname,omitempty"`
 	Domain     string            `json:"domainname,omitempty"`
 	DNS        DNS               `json:"dns,omitzero"`
@@ -112,6 +142,14 @@ type EndpointOptions struct {
 	IfName     string   `json:"ifname,omitempty"`
 	Aliases    []string `json:"aliases,omitempty"`
 	GwPriority int      `json:"gwPriority,omitempty"` // the highest gives the default route
+	// LinkLocalIPs are more addresses of the interface.
+	LinkLocalIPs []string `json:"linkLocalIPs,omitempty"`
+	// Sysctls are settings of the interface, net.ipv4.conf.IFNAME.KEY=VALUE.
+	Sysctls []string `json:"sysctls,omitempty"`
+	// Links are NAME[:ALIAS], and go with the endpoint.
+	Links []string `json:"links,omitempty"`
+	// Options are ifname and sysctls, or Docker's names for them.
+	Options map[string]string `json:"options,omitempty"`
 }
 
 // DNS is what goes into resolv.conf instead of the host's.
@@ -124,8 +162,11 @@ type DNS struct {
 // HostEntry is one extra line of /etc/hosts.
 type HostEntry struct {
 	Name    string `json:"name"`
-	Address string `json:"address"`
+	Address string `json:"address"` // or host-gateway
 }
+
+// HostGateway stands for the host's address, as a sandbox reaches it.
+const HostGateway = "host-gateway"
 
 // Process names a process for good: PUT /v1/sandboxes/{ref}/process. Start is
 // field 22 of /proc/PID/stat, so that a reused PID is noticed.

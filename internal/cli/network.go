@@ -14,7 +14,7 @@ import (
 func (a *app) networkCommand() *cobra.Command {
 	c := &cobra.Command{Use: "network", Short: "Make, show and remove networks, and put sandboxes on them"}
 	c.AddCommand(
-		a.networkCreate(), a.networkLs(), a.networkInspect(), a.networkRm(), a.networkPrune(),
+		a.networkCreate(), a.networkLs(), a.networkInspect(), a.networkUpdate(), a.networkRm(), a.networkPrune(),
 		a.networkConnect(), a.networkDisconnect(),
 	)
 	return c
@@ -76,16 +76,19 @@ func labelMap(texts []string) map[string]string {
 
 func (a *app) networkLs() *cobra.Command {
 	var quiet bool
+	var filters []string
 	var f format
 	c := &cobra.Command{
 		Use:   "ls",
 		Short: "List networks",
-		Args:  args(0, 0),
+		Long: `A FILTER is driver=, id=, name= (or a part of it), label=KEY[=VALUE],
+type=builtin|custom, dangling=true|false (nobody uses it) or internal=true|false.`,
+		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
 			}
-			list, err := a.client().Networks(c.Context())
+			list, err := a.client().Networks(c.Context(), filters...)
 			if err != nil {
 				return err
 			}
@@ -99,6 +102,8 @@ func (a *app) networkLs() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs only")
+	c.Flags().StringArrayVarP(&filters, "filter", "f", nil, "show only what passes `FILTER`; may be repeated")
+	c.Flags().Bool("no-trunc", false, "has no effect: nothing is cut")
 	f.flags(c)
 	return c
 }
@@ -120,47 +125,99 @@ func (a *app) networkInspect() *cobra.Command {
 	})
 }
 
+func (a *app) networkUpdate() *cobra.Command {
+	var options, labels []string
+	var up api.NetworkUpdate
+	c := &cobra.Command{
+		Use:   "update [FLAGS] NETWORK",
+		Short: "Change options and labels of a network, under whatever is on it",
+		Long: `It happens wholly or not at all, and cuts no connection that the new options
+allow. An option without a value gets its default back; what is not mentioned
+stays as it is.`,
+		Example: "  sealane network update -o icc=false -o mtu=1400 app\n  sealane network update --label tier=web --label-rm old app",
+		Args:    args(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var err error
+			if up.Options, err = pairs("-o", options); err != nil {
+				return usage("network update: %s", err)
+			}
+			up.Labels = labelMap(labels)
+			if len(up.Options)+len(up.Labels)+len(up.RemoveLabels) == 0 {
+				return usage("network update: want -o, --label or --label-rm")
+			}
+			_, err = a.client().UpdateNetwork(c.Context(), args[0], up)
+			return err
+		},
+	}
+	c.Flags().StringArrayVarP(&options, "opt", "o", nil, "`KEY=VALUE` for the driver; may be repeated")
+	c.Flags().StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to note; may be repeated")
+	c.Flags().StringArrayVar(&up.RemoveLabels, "label-rm", nil, "label `KEY` to remove; may be repeated")
+	return c
+}
+
 func (a *app) networkRm() *cobra.Command {
-	return &cobra.Command{
-		Use:   "rm NETWORK…",
+	var force bool
+	c := &cobra.Command{
+		Use:   "rm [FLAGS] NETWORK…",
 		Short: "Remove networks that nobody uses",
 		Args:  args(1, -1),
 		RunE: func(c *cobra.Command, refs []string) error {
 			client := a.client()
-			return a.each(refs, func(ref string) error { return client.RemoveNetwork(c.Context(), ref) })
+			return a.each(refs, func(ref string) error {
+				err := client.RemoveNetwork(c.Context(), ref)
+				if force && model.KindOf(err) == model.NotFound {
+					return nil
+				}
+				return err
+			})
 		},
 	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "no error if there is no such network")
+	return c
 }
 
 func (a *app) networkPrune() *cobra.Command {
-	return &cobra.Command{
+	var filters []string
+	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove all networks that nobody uses, but not the built-in ones",
-		Args:  args(0, 0),
+		Long: `A FILTER is until=TIME (made before that time, or so long ago: until=24h),
+label=KEY[=VALUE] or label!=KEY[=VALUE]. Nothing is asked first.`,
+		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
-			pruned, err := a.client().PruneNetworks(c.Context())
+			pruned, err := a.client().PruneNetworks(c.Context(), filters...)
 			for _, name := range pruned.Removed {
 				fmt.Fprintln(a.Out, name)
 			}
 			return err
 		},
 	}
+	c.Flags().StringArrayVar(&filters, "filter", nil, "remove only what passes `FILTER`; may be repeated")
+	c.Flags().BoolP("force", "f", false, "has no effect: nothing is asked")
+	return c
 }
 
 func (a *app) networkConnect() *cobra.Command {
 	var req api.Connect
-	var publish []string
+	var publish, options []string
 	c := &cobra.Command{
 		Use:   "connect [FLAGS] NETWORK REF",
 		Short: "Put a running sandbox on a network",
 		Long: `REF is the name or ID of a sandbox, or netns:PATH or pid:N for the network
-namespace of something else.`,
+namespace of something else. Options are ifname, and sysctls with commas between
+them; IFNAME stands for the interface, as in sysctls=net.ipv4.conf.IFNAME.log_martians=1.`,
 		Example: "  sealane network connect app web\n  sealane network connect --ip 10.1.0.7 -p 8080:80 app netns:/run/netns/vm1",
 		Args:    args(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			req.Sandbox = args[1]
 			var err error
 			if req.Ports, err = checkPorts(publish); err != nil {
+				return usage("network connect: %s", err)
+			}
+			if req.Options, err = pairs("-o", options); err != nil {
+				return usage("network connect: %s", err)
+			}
+			if err := checkLinks(req.Links); err != nil {
 				return usage("network connect: %s", err)
 			}
 			_, err = a.client().Connect(c.Context(), args[0], req)
@@ -173,8 +230,12 @@ namespace of something else.`,
 	f.StringVar(&req.MAC, "mac-address", "", "hardware `ADDRESS`")
 	f.StringArrayVar(&req.Aliases, "alias", nil, "another `NAME` on the network; may be repeated")
 	f.StringVar(&req.IfName, "ifname", "", "`NAME` of the interface (default eth0, eth1, …)")
+	f.StringArrayVar(&req.LinkLocalIPs, "link-local-ip", nil, "additional link-local `ADDRESS`; may be repeated")
+	f.StringArrayVar(&req.Links, "link", nil, "`NAME[:ALIAS]` of another sandbox, for this one only; may be repeated")
 	f.IntVar(&req.GwPriority, "gw-priority", 0, "the network with the highest `NUMBER` gives the default route")
+	f.StringArrayVarP(&options, "opt", "o", nil, "`KEY=VALUE` for the endpoint; may be repeated")
 	f.StringArrayVarP(&publish, "publish", "p", nil, "publish a `PORT` on the host; may be repeated")
+	f.SetNormalizeFunc(dockerNames)
 	return c
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/csv"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +25,19 @@ func TestParseSpec(t *testing.T) {
 		{"name=app,ip=10.0.0.2,ip6=fd00::2,alias=a,alias=b,mac-address=02:42:0a:00:00:02,ifname=net0,gw-priority=-3",
 			api.EndpointSpec{Network: "app", EndpointOptions: api.EndpointOptions{IP: "10.0.0.2", IP6: "fd00::2", Aliases: []string{"a", "b"},
 				MAC: "02:42:0a:00:00:02", IfName: "net0", GwPriority: -3}}, ""},
+		{"name=App,alias=DB,link-local-ip=169.254.3.4,link-local-ip=fe80::34,sysctl=net.ipv4.conf.IFNAME.log_martians=1,driver-opt=com.docker.network.endpoint.ifname=Lan0",
+			api.EndpointSpec{Network: "App", EndpointOptions: api.EndpointOptions{Aliases: []string{"DB"}, LinkLocalIPs: []string{"169.254.3.4", "fe80::34"},
+				Sysctls: []string{"net.ipv4.conf.IFNAME.log_martians=1"}, Options: map[string]string{"com.docker.network.endpoint.ifname": "Lan0"}}}, ""},
+		{`name=app,"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.a=1,net.ipv4.conf.IFNAME.b=2"`,
+			api.EndpointSpec{Network: "app", EndpointOptions: api.EndpointOptions{
+				Options: map[string]string{"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.a=1,net.ipv4.conf.IFNAME.b=2"}}}, ""},
+		{"name=app,driver-opt=x", api.EndpointSpec{}, `driver-opt "x": want KEY=VALUE`},
+		{"name=app,driver-opt==x", api.EndpointSpec{}, `driver-opt "=x": want KEY=VALUE`},
+		{"name=app,driver-opt=a=1,driver-opt=a=2", api.EndpointSpec{}, "driver-opt a: is there twice"},
+		{"name=app,gw-priority=0,gw-priority=1", api.EndpointSpec{}, "gw-priority: is there twice"},
+		{`name=app,"`, api.EndpointSpec{}, "want name=N,KEY=VALUE"},
+		{"name=app\nname=b", api.EndpointSpec{}, "want name=N,KEY=VALUE"},
+		{"name=app,Alias=b", api.EndpointSpec{}, `key "Alias": not known`},
 		{"", api.EndpointSpec{}, "want a network's name"},
 		{"a b", api.EndpointSpec{}, "want a network's name"},
 		{"container:", api.EndpointSpec{}, "want container:REF"},
@@ -31,7 +45,7 @@ func TestParseSpec(t *testing.T) {
 		{"name=app,", api.EndpointSpec{}, `"": want KEY=VALUE`},
 		{"name=app,ip=", api.EndpointSpec{}, `"ip=": want KEY=VALUE`},
 		{"name=app,name=b", api.EndpointSpec{}, "name: is there twice"},
-		{"name=app,pi=1", api.EndpointSpec{}, `key "pi": not known (known: alias, gw-priority, ifname, ip, ip6, mac-address, name)`},
+		{"name=app,pi=1", api.EndpointSpec{}, `key "pi": not known (known: alias, driver-opt, gw-priority, ifname, ip, ip6, link-local-ip, mac-address, name, sysctl)`},
 		{"name=app,gw-priority=x", api.EndpointSpec{}, `gw-priority "x": want a number`},
 		{"name=host,ip=10.0.0.2", api.EndpointSpec{}, "host takes no settings"},
 	} {
@@ -60,7 +74,8 @@ func checkParse(t *testing.T, text string, got, want any, err error, wantErr str
 
 // FuzzSpec: what parses can be written again, and is the same then.
 func FuzzSpec(f *testing.F) {
-	for _, s := range []string{"app", "host", "container:x", "name=a,ip=1.2.3.4,alias=b,alias=c", "name=a,gw-priority=-1,ifname=i,mac-address=m,ip6=::1"} {
+	for _, s := range []string{"app", "host", "container:x", "name=a,ip=1.2.3.4,alias=b,alias=c", "name=a,gw-priority=-1,ifname=i,mac-address=m,ip6=::1",
+		`name=a,"sysctl=a=1,2",driver-opt=k=v,link-local-ip=fe80::2`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -94,7 +109,20 @@ func specText(ep api.EndpointSpec) string {
 	if ep.GwPriority != 0 {
 		parts = append(parts, "gw-priority="+strconv.Itoa(ep.GwPriority))
 	}
-	return strings.Join(parts, ",")
+	for _, a := range ep.LinkLocalIPs {
+		parts = append(parts, "link-local-ip="+a)
+	}
+	for _, s := range ep.Sysctls {
+		parts = append(parts, "sysctl="+s)
+	}
+	for k, v := range ep.Options {
+		parts = append(parts, "driver-opt="+k+"="+v)
+	}
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	_ = w.Write(parts) // a strings.Builder takes all
+	w.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func TestParsePlace(t *testing.T) {
@@ -126,9 +154,10 @@ func TestParseHosts(t *testing.T) {
 		{"db=10.0.0.1", "db", "10.0.0.1", ""},
 		{"db:fd00::1", "db", "fd00::1", ""},
 		{"db:[fd00::1]", "db", "fd00::1", ""},
+		{"me:host-gateway", "me", "host-gateway", ""},
 		{"db", "", "", "want NAME:ADDRESS"},
 		{":10.0.0.1", "", "", "want NAME:ADDRESS"},
-		{"db:x", "", "", `"x" is not an IP address`},
+		{"db:x", "", "", `"x" is neither an IP address nor host-gateway`},
 	} {
 		got, err := parseHosts([]string{c.text})
 		checkParse(t, c.text, got, []api.HostEntry{{Name: c.name, Address: c.addr}}, err, c.err)
@@ -181,6 +210,14 @@ func TestRunSpec(t *testing.T) {
 			api.SandboxSpec{Mode: "own", Command: []string{"ls", "--", "-l"}, Networks: []api.EndpointSpec{
 				{Network: "app", EndpointOptions: api.EndpointOptions{IP: "10.0.0.2", IP6: "fd00::2", MAC: "m", Aliases: []string{"a", "b"}}},
 				{Network: "back", EndpointOptions: api.EndpointOptions{IP: "10.0.0.3"}}}}, ""},
+		{"--link db --link cache:c --link-local-ip 169.254.1.2 --network name=app,link-local-ip=fe80::9 --expose 80-82/udp ls",
+			api.SandboxSpec{Mode: "own", Command: []string{"ls"}, Links: []string{"db", "cache:c"}, Expose: []string{"80-82/udp"}, Networks: []api.EndpointSpec{
+				{Network: "app", EndpointOptions: api.EndpointOptions{LinkLocalIPs: []string{"fe80::9", "169.254.1.2"}}}}}, ""},
+		{"--link :x ls", api.SandboxSpec{}, `link: name ""`},
+		{"--link db: ls", api.SandboxSpec{}, "want NAME or NAME:ALIAS"},
+		{"--link db:a_b_/ ls", api.SandboxSpec{}, "link db: host name"},
+		{"--network none --link-local-ip 169.254.1.2 ls", api.SandboxSpec{}, "--link-local-ip: there is no network"},
+		{"--expose 80-79 ls", api.SandboxSpec{}, `--expose: port "80-79"`},
 		{"--network host ls", api.SandboxSpec{Mode: "host", Command: []string{"ls"}}, ""},
 		{"--network container:web ls", api.SandboxSpec{Mode: "shared", Donor: "web", Command: []string{"ls"}}, ""},
 		{"--network none", api.SandboxSpec{Mode: "own", Command: []string{}}, ""},

@@ -19,7 +19,7 @@ type runFlags struct {
 	networks, publish, expose              []string
 	ip, ip6, mac                           string
 	aliases, dns, search, options, addHost []string
-	sysctls, env                           []string
+	linkLocal, links, sysctls, env         []string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -34,9 +34,10 @@ executed, 127 that it is not there. Without CMD the namespace is held until
 it is removed, and its ID is printed.
 
 A network SPEC is host, none, container:REF, a network's name, or
-name=N,ip=A,ip6=A,alias=A,mac-address=M,ifname=I,gw-priority=N.
-A PORT is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp], or PORT alone for a
-free host port.`,
+name=N,ip=A,ip6=A,link-local-ip=A,alias=A,mac-address=M,ifname=I,gw-priority=N,
+sysctl=net.ipv4.conf.IFNAME.KEY=VALUE,driver-opt=KEY=VALUE.
+A PORT is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp], or PORT alone for
+a free host port, or published=,target=,protocol=,host-ip=,from=CIDR;CIDR.`,
 		Example: `  sealane run --rm ip addr
   sealane run -d --name web -p 8080:80 --network app nginx -g 'daemon off;'`,
 		Annotations: map[string]string{runsCommand: "yes"},
@@ -65,15 +66,17 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringArrayVar(&f.networks, "network", nil, "`SPEC` of a network (default bridge); may be repeated")
 	s.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a `PORT` on the host; may be repeated")
 	s.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish all exposed ports on free host ports")
-	s.StringArrayVar(&f.expose, "expose", nil, "expose a `PORT`, for -P; may be repeated")
+	s.StringArrayVar(&f.expose, "expose", nil, "expose `PORT[-END][/tcp|udp|sctp]`, for -P and links; may be repeated")
 	s.StringVar(&f.ip, "ip", "", "IPv4 `ADDRESS` on the first network")
 	s.StringVar(&f.ip6, "ip6", "", "IPv6 `ADDRESS` on the first network")
 	s.StringVar(&f.mac, "mac-address", "", "hardware `ADDRESS` on the first network")
 	s.StringArrayVar(&f.aliases, "network-alias", nil, "another `NAME` on the first network; may be repeated")
+	s.StringArrayVar(&f.linkLocal, "link-local-ip", nil, "additional link-local `ADDRESS` on the first network; may be repeated")
+	s.StringArrayVar(&f.links, "link", nil, "`NAME[:ALIAS]` of another sandbox, for this one only; may be repeated")
 	s.StringArrayVar(&f.dns, "dns", nil, "`ADDRESS` of a DNS server; may be repeated")
 	s.StringArrayVar(&f.search, "dns-search", nil, "`DOMAIN` to search, . for none; may be repeated")
 	s.StringArrayVar(&f.options, "dns-option", nil, "`OPTION` of the resolver; may be repeated")
-	s.StringArrayVar(&f.addHost, "add-host", nil, "`NAME:ADDRESS` for /etc/hosts; may be repeated")
+	s.StringArrayVar(&f.addHost, "add-host", nil, "`NAME:ADDRESS` or NAME:host-gateway for /etc/hosts; may be repeated")
 	s.StringVar(&f.hostname, "hostname", "", "`NAME` of the host inside (default the sandbox's)")
 	s.StringVar(&f.domain, "domainname", "", "`DOMAIN` of the host inside")
 	s.StringArrayVar(&f.sysctls, "sysctl", nil, "`KEY=VALUE` to set in the namespace; may be repeated")
@@ -90,6 +93,8 @@ func dockerNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		name = "network-alias"
 	case "dns-opt":
 		name = "dns-option"
+	case "driver-opt":
+		name = "opt"
 	}
 	return pflag.NormalizedName(name)
 }
@@ -97,7 +102,7 @@ func dockerNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 // spec is the request that the flags and arguments make.
 func (f *runFlags) spec(command []string) (api.SandboxSpec, error) {
 	spec := api.SandboxSpec{
-		Name: f.name, PublishAll: f.publishAll, Expose: f.expose, Hostname: f.hostname, Domain: f.domain,
+		Name: f.name, PublishAll: f.publishAll, Expose: f.expose, Links: f.links, Hostname: f.hostname, Domain: f.domain,
 		DNS: api.DNS{Servers: f.dns, Search: f.search, Options: f.options}, Command: command, AutoRemove: f.remove,
 	}
 	at, err := parsePlace(f.networks)
@@ -117,6 +122,12 @@ func (f *runFlags) spec(command []string) (api.SandboxSpec, error) {
 	if spec.Hosts, err = parseHosts(f.addHost); err != nil {
 		return spec, err
 	}
+	if err := checkLinks(f.links); err != nil {
+		return spec, err
+	}
+	if _, err := checkPorts(f.expose); err != nil {
+		return spec, fmt.Errorf("--expose: %w", err)
+	}
 	spec.Sysctls, err = pairs("--sysctl", f.sysctls)
 	return spec, err
 }
@@ -132,6 +143,7 @@ func (f *runFlags) firstNetwork(spec *api.SandboxSpec) error {
 		{"--ip6", f.ip6, func(e *api.EndpointSpec) *string { return &e.IP6 }},
 		{"--mac-address", f.mac, func(e *api.EndpointSpec) *string { return &e.MAC }},
 		{"--network-alias", strings.Join(f.aliases, " "), nil},
+		{"--link-local-ip", strings.Join(f.linkLocal, " "), nil},
 	} {
 		switch {
 		case set.value == "":
@@ -139,7 +151,6 @@ func (f *runFlags) firstNetwork(spec *api.SandboxSpec) error {
 		case len(spec.Networks) == 0:
 			return fmt.Errorf("%s: there is no network of its own to be on", set.flag)
 		case set.to == nil:
-			spec.Networks[0].Aliases = append(spec.Networks[0].Aliases, f.aliases...)
 			continue
 		}
 		if to := set.to(&spec.Networks[0]); *to == "" {
@@ -147,6 +158,11 @@ func (f *runFlags) firstNetwork(spec *api.SandboxSpec) error {
 		} else {
 			return fmt.Errorf("%s: network %s has one already", set.flag, spec.Networks[0].Network)
 		}
+	}
+	if len(spec.Networks) > 0 {
+		first := &spec.Networks[0]
+		first.Aliases = append(first.Aliases, f.aliases...)
+		first.LinkLocalIPs = append(first.LinkLocalIPs, f.linkLocal...)
 	}
 	return nil
 }
@@ -164,12 +180,22 @@ func parseHosts(texts []string) ([]api.HostEntry, error) {
 		if inner, ok := strings.CutPrefix(addr, "["); ok {
 			addr = strings.TrimSuffix(inner, "]")
 		}
-		if _, err := netip.ParseAddr(addr); err != nil {
-			return nil, fmt.Errorf("--add-host %q: %q is not an IP address", text, addr)
+		if _, err := netip.ParseAddr(addr); err != nil && addr != api.HostGateway {
+			return nil, fmt.Errorf("--add-host %q: %q is neither an IP address nor host-gateway", text, addr)
 		}
 		out = append(out, api.HostEntry{Name: text[:i], Address: addr})
 	}
 	return out, nil
+}
+
+// checkLinks refuses here what the daemon would refuse as a wrong link.
+func checkLinks(texts []string) error {
+	for _, text := range texts {
+		if _, err := model.ParseLink(text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pairs reads KEY=VALUE arguments of a flag.

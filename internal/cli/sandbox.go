@@ -13,17 +13,20 @@ import (
 )
 
 func (a *app) psCommand() *cobra.Command {
-	var all, quiet bool
+	var all, quiet, whole bool
+	var filters []string
 	var f format
 	c := &cobra.Command{
 		Use:   "ps",
 		Short: "List sandboxes",
-		Args:  args(0, 0),
+		Long: `A FILTER is id=, name= (or a part of it), network=, status=running|exited|lost|degraded,
+publish=PORT[-END][/PROTOCOL] for ports of the host, or expose= for the sandbox's own.`,
+		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
 			}
-			list, err := a.client().Sandboxes(c.Context(), all)
+			list, err := a.client().Sandboxes(c.Context(), all, filters...)
 			if err != nil {
 				return err
 			}
@@ -33,23 +36,25 @@ func (a *app) psCommand() *cobra.Command {
 				}
 				return nil
 			}
-			return show(c, &f, list, func(w io.Writer) { sandboxTable(w, list, time.Now()) })
+			return show(c, &f, list, func(w io.Writer) { sandboxTable(w, list, time.Now(), whole) })
 		},
 	}
 	c.Flags().BoolVarP(&all, "all", "a", false, "also those that have ended")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs only")
+	c.Flags().StringArrayVarP(&filters, "filter", "f", nil, "show only what passes `FILTER`; may be repeated")
+	c.Flags().BoolVar(&whole, "no-trunc", false, "do not cut commands")
 	f.flags(c)
 	return c
 }
 
-func sandboxTable(w io.Writer, list []api.Sandbox, now time.Time) {
+func sandboxTable(w io.Writer, list []api.Sandbox, now time.Time, whole bool) {
 	fmt.Fprintln(w, "ID\tNAME\tSTATUS\tNETWORKS\tPORTS\tCOMMAND")
 	for _, sb := range list {
 		var ports []string
 		for _, p := range sb.Ports {
 			ports = append(ports, p.String())
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", sb.ID, sb.Name, statusText(sb, now), networksText(sb), dash(strings.Join(ports, ", ")), dash(commandText(sb.Command)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", sb.ID, sb.Name, statusText(sb, now), networksText(sb), dash(strings.Join(ports, ", ")), dash(commandText(sb.Command, whole)))
 	}
 }
 
@@ -89,8 +94,9 @@ func networksText(sb api.Sandbox) string {
 	return dash(strings.Join(parts, " "))
 }
 
-// commandText is a command as a shell would take it, cut to fit a table.
-func commandText(command []string) string {
+// commandText is a command as a shell would take it, cut to fit a table unless
+// the whole is wanted.
+func commandText(command []string, whole bool) string {
 	var words []string
 	for _, w := range command {
 		if w == "" || strings.ContainsAny(w, " \t\n'\"\\$`*?[]{}()<>|&;~#") {
@@ -99,7 +105,7 @@ func commandText(command []string) string {
 		words = append(words, strings.Join(strings.Fields(w), " "))
 	}
 	text := []rune(strings.Join(words, " "))
-	if len(text) > 40 {
+	if len(text) > 40 && !whole {
 		text = append(text[:39], '…')
 	}
 	return string(text)

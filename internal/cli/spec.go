@@ -1,9 +1,8 @@
 package cli
 
 import (
+	"encoding/csv"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -51,58 +50,121 @@ func parsePlace(specs []string) (place, error) {
 // containerPrefix begins a SPEC that names another sandbox's namespace.
 const containerPrefix = "container:"
 
-// parseSpec reads one SPEC: a network's name, container:REF, or
-// name=N,ip=A,ip6=A,alias=A,mac-address=M,ifname=I,gw-priority=N.
+// parseSpec reads one SPEC: a network's name, container:REF, or fields.
 func parseSpec(text string) (api.EndpointSpec, error) {
-	var ep api.EndpointSpec
 	bad := func(format string, args ...any) (api.EndpointSpec, error) {
-		return api.EndpointSpec{}, fmt.Errorf("network %q: %s", text, fmt.Sprintf(format, args...))
+		return api.EndpointSpec{}, fmt.Errorf("network %q: %w", text, fmt.Errorf(format, args...))
 	}
 	if donor, ok := strings.CutPrefix(text, containerPrefix); ok {
 		if donor == "" {
 			return bad("want container:REF")
 		}
-		ep.Network = text
-		return ep, nil
+		return api.EndpointSpec{Network: text}, nil
 	}
 	if !strings.Contains(text, "=") {
 		if err := model.CheckName(text); err != nil {
 			return bad("want a network's name, host, none, container:REF, or name=N,KEY=VALUE,…")
 		}
-		ep.Network = text
-		return ep, nil
+		return api.EndpointSpec{Network: text}, nil
 	}
-	single := map[string]*string{"name": &ep.Network, "ip": &ep.IP, "ip6": &ep.IP6, "mac-address": &ep.MAC, "ifname": &ep.IfName}
-	for part := range strings.SplitSeq(text, ",") {
-		k, v, ok := strings.Cut(part, "=")
-		to := single[k]
-		switch {
-		case !ok || v == "":
-			return bad("%q: want KEY=VALUE", part)
-		case k == "alias":
-			ep.Aliases = append(ep.Aliases, v)
-		case k == "gw-priority":
-			n, err := strconv.Atoi(v)
-			if err != nil {
-				return bad("gw-priority %q: want a number", v)
-			}
-			ep.GwPriority = n
-		case to == nil:
-			known := slices.Sorted(maps.Keys(single))
-			return bad("key %q: not known (known: alias, gw-priority, %s)", k, strings.Join(known, ", "))
-		case *to != "":
-			return bad("%s: is there twice", k)
-		default:
-			*to = v
+	fields, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil || strings.ContainsAny(text, "\r\n") {
+		return bad("want name=N,KEY=VALUE,…")
+	}
+	var s specReader
+	for _, field := range fields {
+		if err := s.field(field); err != nil {
+			return bad("%w", err)
 		}
 	}
-	if err := model.CheckName(ep.Network); err != nil {
-		return bad("name=: %v", err)
+	if err := model.CheckName(s.ep.Network); err != nil {
+		return bad("name=: %w", err)
 	}
-	if ep.Network == model.NetworkHost || ep.Network == model.NetworkNone {
-		if text != "name="+ep.Network {
-			return bad("%s takes no settings", ep.Network)
+	if s.ep.Network == model.NetworkHost || s.ep.Network == model.NetworkNone {
+		if text != "name="+s.ep.Network {
+			return bad("%s takes no settings", s.ep.Network)
 		}
 	}
-	return ep, nil
+	return s.ep, nil
+}
+
+// specReader reads name=N,ip=A,ip6=A,link-local-ip=A,alias=A,mac-address=M,
+// ifname=I,gw-priority=N,sysctl=K=V,driver-opt=K=V. Values stay as they are
+// written; quotes as in CSV keep a comma in one, as with docker.
+type specReader struct {
+	ep       api.EndpointSpec
+	priority bool // is there
+}
+
+// specKeys are the keys of a SPEC.
+func specKeys() []string {
+	return []string{"alias", "driver-opt", "gw-priority", "ifname", "ip", "ip6", "link-local-ip", "mac-address", "name", "sysctl"}
+}
+
+func (s *specReader) field(text string) error {
+	k, v, ok := strings.Cut(text, "=")
+	if !ok || v == "" {
+		return fmt.Errorf("%q: want KEY=VALUE", text)
+	}
+	switch k {
+	case "name":
+		return once(&s.ep.Network, k, v)
+	case "ip":
+		return once(&s.ep.IP, k, v)
+	case "ip6":
+		return once(&s.ep.IP6, k, v)
+	case "mac-address":
+		return once(&s.ep.MAC, k, v)
+	case "ifname":
+		return once(&s.ep.IfName, k, v)
+	case "gw-priority":
+		return s.gwPriority(v)
+	case "driver-opt":
+		return s.driverOption(v)
+	case "alias":
+		s.ep.Aliases = append(s.ep.Aliases, v)
+	case "link-local-ip":
+		s.ep.LinkLocalIPs = append(s.ep.LinkLocalIPs, v)
+	case "sysctl":
+		s.ep.Sysctls = append(s.ep.Sysctls, v)
+	default:
+		return fmt.Errorf("key %q: not known (known: %s)", k, strings.Join(specKeys(), ", "))
+	}
+	return nil
+}
+
+// once sets what may be there once.
+func once(to *string, key, value string) error {
+	if *to != "" {
+		return fmt.Errorf("%s: is there twice", key)
+	}
+	*to = value
+	return nil
+}
+
+func (s *specReader) gwPriority(v string) error {
+	n, err := strconv.Atoi(v)
+	switch {
+	case err != nil:
+		return fmt.Errorf("gw-priority %q: want a number", v)
+	case s.priority:
+		return fmt.Errorf("gw-priority: is there twice")
+	}
+	s.ep.GwPriority, s.priority = n, true
+	return nil
+}
+
+func (s *specReader) driverOption(v string) error {
+	k, value, ok := strings.Cut(v, "=")
+	_, twice := s.ep.Options[k]
+	switch {
+	case !ok || k == "":
+		return fmt.Errorf("driver-opt %q: want KEY=VALUE", v)
+	case twice:
+		return fmt.Errorf("driver-opt %s: is there twice", k)
+	case s.ep.Options == nil:
+		s.ep.Options = map[string]string{}
+	}
+	s.ep.Options[k] = value
+	return nil
 }

@@ -71,8 +71,11 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 		return kstate.Set{}, nil
 	}
 	s := firewall(f.ProxyPort)
+	must(s.Add(guests(f)...))
+	must(s.Add(strange(f)...))
 	if !f.NoBridgeFilter {
 		must(s.Merge(guard()))
+		must(s.Merge(hush()))
 	}
 	has := map[bool]bool{}
 	for _, n := range in.Networks {
@@ -139,8 +142,8 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		if err := s.Merge(part); err != nil {
 			return nil, err
 		}
-		if !n.Options.NoAntispoof && !f.NoBridgeFilter {
-			if err := s.Add(genuine(sb, e)...); err != nil {
+		if !f.NoBridgeFilter {
+			if err := s.Add(append(genuine(sb, e, n), asked(sb, e)...)...); err != nil {
 				return nil, err
 			}
 		}

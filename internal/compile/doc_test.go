@@ -107,7 +107,7 @@ func documented() (compile.Intent, compile.Facts) {
 
 // chainWhy, setWhy and elemWhy are the page's explanations, by name.
 var chainWhy = map[string]string{
-	"guard":       "127.0.0.0/8 can be routed over bridges, for published ports on it; nothing may come in that way.",
+	"guard":       "127.0.0.0/8 can be routed over bridges, for published ports on it; nothing may come in that way. Where bridged packets come through here, those on a network's further bridges are not tracked: its first bridge does that.",
 	"forward":     "Judges what is forwarded from or to a network: first whether it stays inside one, then by the bridge it comes from, then by the bridge it goes to. Everything else on the host passes untouched.",
 	"pass":        "What is let pass gets a mark, so that one rule in another firewall can tell it from the rest.",
 	"to_routed":   "What may enter a routed network: errors about known flows, answers, pings, and packets to published ports at the container's own address.",
@@ -116,8 +116,14 @@ var chainWhy = map[string]string{
 	"no_host":     "host-access=off: only answers, pings, neighbour discovery and published ports.",
 	"proxied":     "What to_proxy rewrote reaches the daemon's proxy.",
 	"arp":         "A container may claim only its own addresses.",
-	"ip6":         "Routers and DHCP servers are not in containers; a neighbour advertisement may claim only the sender's addresses.",
-	"claim":       "The address that a neighbour advertisement is about.",
+	"ip6":         "Addresses as above. Answers of a DHCP server are not a container's to send. A later fragment is a part of a packet whose first one was looked at.",
+	"icmp6":       "Router advertisements and redirects are not a container's to send.",
+	"nameless":    "Before it has an address: its own addresses' duplicate detection, and the groups it listens to.",
+	"first":       "A first fragment says at once what it is: options behind the fragment header could hide it.",
+	"first_udp":   "Answers of a DHCP server, as above.",
+	"first_icmp6": "Neighbour discovery is never fragmented (RFC 6980).",
+	"refused":     "The end, but for networks with antispoof=off.",
+	"claim":       "The address that a neighbour message is about.",
 	"to_nat":      "What may enter a network: errors about known flows, packets to published ports, answers.",
 	"published":   "A rewritten packet passes while its port is published: taking the port back cuts its flows at once.",
 	"prerouting":  "Packets from elsewhere to an address of the host may be for a published port. Ports on 127.0.0.0/8 are for the host itself only.",
@@ -132,8 +138,8 @@ var setWhy = map[string]string{
 	"closed": "bridges that published ports are not served to", "trusted": "host devices and bridges whose published ports they may use directly",
 	"to_host": "what becomes of packets to the host itself", "source": "prefixes that get another address when they leave",
 	"open_from": "published ports of containers, and for whom", "links": "clients, containers and ports of links where icc=false",
-	"guarded": "ports of bridges whose containers must not forge addresses", "macs": "port and hardware address", "own": "port, hardware address and the container's address",
-	"bridges": "every network's bridge", "inside": "bridges whose containers may talk to each other",
+	"free": "ports of bridges whose containers may forge addresses", "macs": "port and hardware address", "own": "port, hardware address and the container's address",
+	"bridges": "every network's bridge", "shards": "the further bridges of networks with more endpoints than one bridge has ports", "inside": "what containers of a network may send each other",
 	"egress": "what becomes of packets from a network", "ingress": "what becomes of packets to a network",
 	"around": "clients, and containers that would answer them past the host",
 	"home":   "each network's prefix and bridge", "masq": "prefixes that get the host's address when they leave",
@@ -143,9 +149,9 @@ var setWhy = map[string]string{
 }
 
 var elemWhy = map[string]string{
-	"closed": "an internal network is not served published ports", "guarded": "antispoof: what the container sends is looked at",
+	"closed": "an internal network is not served published ports", "free": "antispoof=off: the container may send anything",
 	"macs": "its hardware address", "own": "an address it may send from",
-	"bridges": "this is a network's bridge", "inside": "icc: its containers reach each other",
+	"bridges": "this is a network's bridge", "inside": "its containers reach each other; with icc=false, by published ports",
 	"egress": "an internal network leads nowhere", "ingress": "who may come in: published ports and answers, or nobody",
 	"around": "it is on that client's network too, so the answer would not come back this way: the client is masqueraded",
 	"home":   "packets that stay at home keep their source", "masq": "packets that leave get the host's address",

@@ -35,7 +35,9 @@ var table = kstate.Table{Family: "inet", Name: "sealane"}
 // or differ by family.
 var (
 	setBridges = set("bridges", "ifname", "")                     // every network's bridge
-	setInside  = set("inside", "ifname . ifname", "")             // bridge . bridge whose ports may talk
+	setShards  = set("shards", "ifname", "")                      // bridges that only forward: a network's second and more
+	setInside  = set("inside", "ifname . ifname", "verdict")      // bridge . bridge: what containers of a network may send each other
+	setOthers  = set("others", "ifname", "")                      // bridges of others, which their firewall guards
 	setClosed  = set("closed", "ifname", "")                      // bridges that published ports are not served to
 	setTrusted = set("trusted", "ifname . ifname", "")            // host device . bridge: may use ports directly
 	mapEgress  = set("egress", "ifname", "verdict")               // what may leave a network
@@ -88,6 +90,7 @@ func perFamily(name, key, data string, mods ...func(*kstate.NftSet)) families {
 // Verdicts of the maps by bridge.
 const (
 	verdictDrop     = "drop"
+	verdictPass     = "goto pass"
 	verdictToNAT    = "goto to_nat"
 	verdictToRouted = "goto to_routed"
 	verdictToOpen   = "goto to_open"
@@ -107,7 +110,7 @@ const judging = -10
 // daemon's proxy listens, 0 if there is none.
 func firewall(proxyPort uint16) kstate.Set {
 	s := kstate.Set{}
-	must(s.Add(table, *setBridges, *setInside, *setClosed, *setTrusted, *mapEgress))
+	must(s.Add(table, *setBridges, *setShards, *setInside, *setOthers, *setClosed, *setTrusted, *mapEgress))
 	for _, f := range []families{mapIngress, mapToHost, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
 		setOpen, setOpens, setOpenTo, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(s.Add(*f.v4, *f.v6))
@@ -121,14 +124,21 @@ func firewall(proxyPort uint16) kstate.Set {
 	// ports on it; nothing may come back in that way.
 	base("guard", "filter", "prerouting", -300,
 		"iifname @bridges ip saddr 127.0.0.0/8 drop",
-		"iifname @bridges ip daddr 127.0.0.0/8 drop")
+		"iifname @bridges ip daddr 127.0.0.0/8 drop",
+		"iifname @shards notrack")
 	base("forward", "filter", "forward", judging,
-		"iifname . oifname @inside goto pass",
+		"iifname . oifname vmap @inside",
 		"iifname vmap @egress",
 		"meta nfproto ipv4 oifname vmap @ingress4",
 		"meta nfproto ipv6 oifname vmap @ingress6",
+		"iifname @bridges oifname @others goto to_others",
 		"iifname @bridges goto pass")
 	chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", Mark))
+	// Without the mark it is for others' firewalls to say what reaches theirs.
+	chain("to_others",
+		"ct state related goto pass",
+		"ct direction reply ct state established goto pass",
+		"accept")
 	chain("to_nat",
 		"ct state related goto pass",
 		"ct direction reply ct state established goto pass",

@@ -73,7 +73,7 @@ func reach(from, to netip.Addr, ports []model.PortMapping) []kstate.Object {
 		for ; i < len(ports) && ports[i].Proto == proto && int(ports[i].Port) <= last+1; i++ {
 			last = max(last, int(ports[i].Port)+int(ports[i].Count)-1)
 		}
-		objs = append(objs, elem(setLinks.of(to.Is6()), fmt.Sprintf("%s . %s . %s . %d-%d", from, to, proto, first, last), ""))
+		objs = append(objs, elem(setLinks.of(to.Is6()), fmt.Sprintf("%s . %s . %s . %s", from, to, proto, portSpan(first, uint16(last))), ""))
 	}
 	return objs
 }

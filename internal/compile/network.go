@@ -9,9 +9,7 @@ import (
 func place(n *model.Network) []kstate.Object {
 	dev := n.Device()
 	objs := []kstate.Object{elem(setBridges, dev, "")}
-	if !n.Options.NoICC {
-		objs = append(objs, elem(setInside, dev+" . "+dev, ""))
-	}
+	objs = append(objs, elem(setInside, dev+" . "+dev, inside(n)))
 	if n.Internal {
 		objs = append(objs, elem(setClosed, dev, ""), elem(mapEgress, dev, verdictDrop))
 	}
@@ -21,7 +19,7 @@ func place(n *model.Network) []kstate.Object {
 	for _, is6 := range []bool{false, true} {
 		objs = append(objs, elem(mapIngress.of(is6), dev, ingress(n, is6)))
 		switch {
-		case n.Mode(is6) == model.GatewayIsolated:
+		case isolated(n, is6):
 			objs = append(objs, elem(mapToHost.of(is6), dev, verdictDrop))
 		case n.Options.NoHostAccess:
 			objs = append(objs, elem(mapToHost.of(is6), dev, verdictNoHost))
@@ -30,11 +28,43 @@ func place(n *model.Network) []kstate.Object {
 			objs = append(objs, leaving(n, sub)...)
 		}
 	}
+	for i := 1; i <= n.Shards; i++ {
+		objs = append(objs, forwards(n.Bridge(i))...)
+	}
 	return objs
+}
+
+// forwards returns the elements of a shard, which only forwards. Where bridged
+// packets pass here they are judged, tracked and rewritten at the first bridge;
+// what is sent to the shard itself goes nowhere.
+func forwards(dev string) []kstate.Object {
+	return []kstate.Object{
+		elem(setShards, dev, ""), elem(setInside, dev+" . "+dev, verdictPass), elem(mapEgress, dev, verdictDrop),
+		elem(mapToHost.of(false), dev, verdictDrop), elem(mapToHost.of(true), dev, verdictDrop),
+	}
 }
 
 func elem(set *kstate.NftSet, at, value string) kstate.Object {
 	return kstate.Elem{Set: set, At: at, Value: value}
+}
+
+// isolated reports whether nothing may come from a network's containers to the
+// host in a family. A family that the network does not have is as the other one.
+func isolated(n *model.Network, is6 bool) bool {
+	if _, has := n.Subnet(is6); !has && n.Mode(!is6) == model.GatewayIsolated {
+		return true
+	}
+	return n.Mode(is6) == model.GatewayIsolated
+}
+
+// inside is what containers of a network may send each other through the host.
+// With icc=false that is what may enter it from elsewhere, and in no mode more
+// than published ports.
+func inside(n *model.Network) string {
+	if n.Options.NoICC {
+		return verdictToNAT
+	}
+	return verdictPass
 }
 
 // ingress is what may enter a network of packets of a family.

@@ -24,7 +24,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 			p.answersAround(sb, e, is6)
 		}
 	}
-	routed := routedAddrs(sb, nets)
+	routed := Routed(sb, nets)
 	for _, m := range sb.Ports {
 		if p.rewrites() && !m.Idle {
 			p.hold(m)
@@ -35,7 +35,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 			}
 		}
 		for _, a := range routed {
-			if !m.HostIP.IsValid() || m.HostIP.Is6() == a.Is6() {
+			if !m.HostIP.IsValid() || m.HostIP.Is6() == a.Is6() && !m.HostIP.IsLoopback() {
 				p.opens(m, a)
 			}
 		}
@@ -59,8 +59,8 @@ func natGateway(sb *model.Sandbox, nets map[model.ID]*model.Network, is6 bool) *
 	return nil
 }
 
-// routedAddrs lists the addresses at which a sandbox is reached itself.
-func routedAddrs(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
+// Routed lists the addresses at which a sandbox is reached itself.
+func Routed(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
 	var out []netip.Addr
 	for i := range sb.Endpoints {
 		n := nets[sb.Endpoints[i].Network]
@@ -105,7 +105,7 @@ func (p *publisher) opens(m model.PortMapping, to netip.Addr) {
 		return
 	}
 	for _, from := range m.From.Prefixes(to.Is6()) {
-		p.open = append(p.open, span{to, m.Proto, from.String(), m.Port, m.Port + m.Count - 1})
+		p.open = append(p.open, span{to, m.Proto, clientSpan(from), m.Port, m.Port + m.Count - 1})
 	}
 }
 
@@ -198,6 +198,7 @@ func (p *publisher) proxy(m model.PortMapping, is6 bool) {
 // openPorts lets rewritten packets pass to the container's published ports.
 // Spans that touch are joined: the kernel refuses overlapping intervals.
 func (p *publisher) openPorts() {
+	p.open = apart(p.open)
 	slices.SortFunc(p.open, func(a, b span) int {
 		return cmp.Or(a.to.Compare(b.to), cmp.Compare(a.proto, b.proto), cmp.Compare(a.from, b.from), cmp.Compare(a.first, b.first))
 	})
@@ -209,13 +210,29 @@ func (p *publisher) openPorts() {
 		is6 := s.to.Is6()
 		switch {
 		case s.from != "":
-			p.elem(setOpenTo.of(is6), "", "%s . %s . %d-%d . %s", s.to, s.proto, s.first, s.last, s.from)
+			p.elem(setOpenTo.of(is6), "", "%s . %s . %s . %s", s.to, s.proto, portSpan(s.first, s.last), s.from)
 		case s.first == s.last:
 			p.elem(setOpen.of(is6), "", "%s . %s . %d", s.to, s.proto, s.first)
 		default:
 			p.elem(setOpens.of(is6), "", "%s . %s . %d-%d", s.to, s.proto, s.first, s.last)
 		}
 	}
+}
+
+// portSpan is ports as an element of an interval set has them.
+func portSpan(first, last uint16) string {
+	if first == last {
+		return strconv.Itoa(int(first))
+	}
+	return fmt.Sprintf("%d-%d", first, last)
+}
+
+// clientSpan is a prefix as an element of an interval set has it.
+func clientSpan(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
 }
 
 func joins(a, b span) bool {

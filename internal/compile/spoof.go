@@ -9,16 +9,20 @@ import (
 // a bridge, before any other container sees it. A frame passes if its port,
 // hardware address and source address belong together; ARP and neighbour
 // advertisements may claim only addresses that are the sender's. Routers and
-// DHCP servers are not in containers: their messages are dropped.
+// DHCP servers are not in containers: their messages are refused. So is what
+// could become one: a fragment that hides what it is a part of (RFC 7113).
+//
+// A port of ours is guarded from the moment it is there: a network without a
+// guard is the one with elements, in free. So no order of steps opens it.
 var bridgeTable = kstate.Table{Family: "bridge", Name: table.Name}
 
 // The sets hold a port and what its container may use. Every address of a
 // sandbox may be used on each of its interfaces: answers leave by the default
 // route, whichever interface the question came in by.
 var (
-	setGuarded = bridgeSet("guarded", "ifname")
-	setMACs    = bridgeSet("macs", "ifname . ether_addr")
-	setOwn     = families{bridgeSet("own4", "ifname . ether_addr . ipv4_addr"), bridgeSet("own6", "ifname . ether_addr . ipv6_addr")}
+	setFree = bridgeSet("free", "ifname")
+	setMACs = bridgeSet("macs", "ifname . ether_addr")
+	setOwn  = families{bridgeSet("own4", "ifname . ether_addr . ipv4_addr"), bridgeSet("own6", "ifname . ether_addr . ipv6_addr")}
 )
 
 func bridgeSet(name, key string) *kstate.NftSet {
@@ -32,45 +36,84 @@ func guard() kstate.Set {
 	chain := func(name string, rules ...string) {
 		must(s.Add(kstate.Chain{Table: bridgeTable, Name: name, Rules: rules}))
 	}
-	must(s.Add(bridgeTable, *setGuarded, *setMACs, *setOwn.v4, *setOwn.v6, kstate.Chain{
+	must(s.Add(bridgeTable, *setFree, *setMACs, *setOwn.v4, *setOwn.v6, kstate.Chain{
 		Table: bridgeTable, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []string{
-			"iifname != @guarded accept",
-			"udp sport 67 drop",
+			"iifname != " + model.PortPrefix + "* accept",
+			"udp dport 68 goto refused",
 			"iifname . ether saddr . ip saddr @own4 accept",
-			"iifname . ether saddr != @macs drop",
+			"iifname . ether saddr != @macs goto refused",
 			"ether type arp goto arp",
 			"ether type ip6 goto ip6",
 			"ip saddr 0.0.0.0 udp dport 67 accept",
-			"drop",
+			"goto refused",
 		}}))
 	chain("arp",
 		"iifname . arp saddr ether . arp saddr ip @own4 accept",
-		"iifname . arp saddr ether != @macs drop",
+		"iifname . arp saddr ether != @macs goto refused",
 		"arp saddr ip 0.0.0.0 accept",
-		"drop")
+		"goto refused")
+	// Ports and types are read where the kernel finds them in the frame, also
+	// behind the packet's end. Only of fragments does the receiver believe more
+	// than is in the packet; so those have nothing between the fragment header
+	// and the message, whose first 8 bytes are there then.
 	chain("ip6",
-		"icmpv6 type nd-router-advert drop",
-		"icmpv6 type nd-redirect drop",
-		"udp sport 547 drop",
+		"ip6 nexthdr tcp iifname . ether saddr . ip6 saddr @own6 accept",
+		"ip6 saddr :: goto nameless",
+		"iifname . ether saddr . ip6 saddr != @own6 goto refused",
+		"frag frag-off != 0 accept",
+		"frag frag-off 0 goto first",
+		"meta l4proto ipv6-icmp goto icmp6",
+		"udp dport 546 goto refused",
+		"meta l4proto != ipv6-icmp accept",
+		"goto refused")
+	chain("first",
+		"frag nexthdr udp goto first_udp",
+		"frag nexthdr ipv6-icmp goto first_icmp6",
+		"frag nexthdr tcp accept",
+		"frag nexthdr sctp accept",
+		"frag nexthdr esp accept",
+		"frag nexthdr gre accept",
+		"goto refused")
+	chain("first_udp",
+		"udp dport != 546 accept",
+		"goto refused")
+	chain("first_icmp6",
+		"icmpv6 type echo-request accept",
+		"icmpv6 type echo-reply accept",
+		"goto refused")
+	chain("icmp6",
 		"icmpv6 type nd-neighbor-advert goto claim",
-		"iifname . ether saddr . ip6 saddr @own6 accept",
-		"ip6 saddr :: icmpv6 type nd-neighbor-solicit accept",
-		"ip6 saddr :: icmpv6 type mld2-listener-report accept",
-		"drop")
+		"icmpv6 type nd-redirect goto refused",
+		"icmpv6 type != nd-router-advert accept",
+		"goto refused")
+	chain("nameless",
+		"frag frag-off 0 goto refused",
+		"icmpv6 type nd-neighbor-solicit goto claim",
+		"icmpv6 type mld2-listener-report accept",
+		"goto refused")
 	chain("claim",
 		"iifname . ether saddr . icmpv6 taddr @own6 accept",
+		"goto refused")
+	chain("refused",
+		"iifname @free accept",
 		"drop")
 	return s
 }
 
 // genuine returns what the sandbox may send from one of its endpoints.
-func genuine(sb *model.Sandbox, e *model.Endpoint) []kstate.Object {
-	port, from := e.Device(), e.Device()+" . "+e.MAC
-	objs := []kstate.Object{elem(setGuarded, port, ""), elem(setMACs, from, "")}
+func genuine(sb *model.Sandbox, e *model.Endpoint, n *model.Network) []kstate.Object {
+	if n.Options.NoAntispoof {
+		return []kstate.Object{elem(setFree, e.Device(), "")}
+	}
+	from := e.Device() + " . " + e.MAC
+	objs := []kstate.Object{elem(setMACs, from, "")}
 	for i := range sb.Endpoints {
 		for _, a := range sb.Endpoints[i].Addrs {
 			objs = append(objs, elem(setOwn.of(a.Addr().Is6()), from+" . "+a.Addr().String(), ""))
 		}
+	}
+	for _, p := range e.LinkLocal {
+		objs = append(objs, elem(setOwn.of(p.Addr().Is6()), from+" . "+p.Addr().String(), ""))
 	}
 	if _, ok := e.Addr(true); ok {
 		objs = append(objs, elem(setOwn.v6, from+" . "+model.LinkLocal(e.MAC).Addr().String(), ""))

@@ -42,6 +42,13 @@ type Facts struct {
 	// NoBridgeFilter: the kernel has no nftables on bridges (the bridge
 	// family), so what containers send is not looked at.
 	NoBridgeFilter bool
+	// Filters are the chains of others' firewalls that judge what passes the
+	// host or comes to it.
+	Filters []kstate.Filter
+	// Bridges are those of others that have machines of theirs behind them and
+	// no way out: Docker's, libvirt's. Whether containers of ours may reach
+	// those is for their firewall to say.
+	Bridges []string
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements

@@ -171,6 +171,12 @@ func as(ep *model.Endpoint, spec EndpointSpec) bool {
 		slices.ContainsFunc(spec.Aliases, func(a string) bool { return !slices.Contains(ep.Aliases, a) }) {
 		return false
 	}
+	if slices.ContainsFunc(spec.Sysctls, func(s string) bool { return !slices.Contains(ep.Sysctls, s) }) ||
+		slices.ContainsFunc(spec.LinkLocal, func(a netip.Addr) bool {
+			return !slices.ContainsFunc(ep.LinkLocal, func(p netip.Prefix) bool { return p.Addr() == a })
+		}) {
+		return false
+	}
 	return !slices.ContainsFunc(spec.Addrs, func(a netip.Addr) bool {
 		p, ok := ep.Addr(a.Is6())
 		return !ok || p.Addr() != a

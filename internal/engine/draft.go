@@ -29,11 +29,12 @@ type draft struct {
 	meta      map[string]string
 	view      *hostView         // the host as observed for this draft
 	spaces    map[string]*space // foreign namespaces as observed for this draft, by path
+	crowd     map[bridgeKey]int // endpoints the draft adds
 }
 
 func (e *Engine) draft(ref, op string) *draft {
 	return &draft{e: e, ref: ref, op: op, networks: map[model.ID]*model.Network{}, sandboxes: map[model.ID]*model.Sandbox{},
-		cursors: map[string]string{}, rewind: map[poolKey]netip.Addr{}, meta: map[string]string{}}
+		cursors: map[string]string{}, rewind: map[poolKey]netip.Addr{}, meta: map[string]string{}, crowd: map[bridgeKey]int{}}
 }
 
 // allNetworks returns the networks as they are after the draft.
@@ -146,6 +147,15 @@ func (d *draft) touchLinked() {
 	}
 }
 
+// before returns the sandboxes that the draft touches as they are in intent.
+func (d *draft) before() map[model.ID]*model.Sandbox {
+	m := make(map[model.ID]*model.Sandbox, len(d.sandboxes))
+	for id := range d.sandboxes {
+		m[id] = d.e.intent.Sandboxes[id]
+	}
+	return m
+}
+
 // change is what the store gets.
 func (d *draft) change() store.Change {
 	c := store.Change{Cursors: d.cursors, Meta: d.meta}
@@ -205,8 +215,9 @@ func (d *draft) commit(ctx context.Context) error {
 			d.e.cfg.Log.Warn("left to the next pass", "err", applied)
 			d.e.Kick("a removal was refused")
 		}
-		changed := d.movesPorts()
+		changed, before := d.movesPorts(), d.before()
 		d.adopt()
+		d.serveNames(before)
 		d.e.watchful()
 		if changed && d.e.cfg.PortsChanged != nil {
 			d.e.cfg.PortsChanged()
@@ -336,6 +347,7 @@ func (e *Engine) count(sb *model.Sandbox, by int) {
 	if sb != nil {
 		for _, ep := range sb.Endpoints {
 			e.endpoints[ep.Network] += by
+			e.crowdBy(&ep, by)
 		}
 		e.links += by * len(sb.Links)
 	}

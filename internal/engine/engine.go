@@ -27,6 +27,7 @@ import (
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/serve/dns"
 	"github.com/sealane/sealane/internal/store"
 )
 
@@ -58,6 +59,9 @@ type Config struct {
 	// PortsChanged, if not nil, is called after published ports or the
 	// addresses behind them changed: the proxy ends flows that lost theirs.
 	PortsChanged func()
+	Names        Resolver  // nil: no names
+	Announcer    Announcer // nil: no announcements
+	ShardPorts   int       // endpoints per bridge of a network; 0: as model.Network.Room says
 	Now          func() time.Time
 	Log          *slog.Logger
 }
@@ -67,6 +71,7 @@ type Host struct {
 	BridgeNetfilter bool
 	AcceptRA        []string
 	Resolv          model.DNS
+	Servers         []netip.AddrPort // the host's name servers, those on loopback addresses too
 }
 
 // Engine is the engine of one host. Its methods may be called concurrently;
@@ -82,10 +87,12 @@ type Engine struct {
 	networkID map[string]model.ID // by name
 	sandboxID map[string]model.ID // by name
 	endpoints map[model.ID]int    // endpoints per network
+	crowd     map[bridgeKey]int   // endpoints per bridge
 	links     int                 // between sandboxes
 	facts     compile.Facts
 	problems  map[string]problem // by object reference
 	repairs   fight
+	returns   fight // to others' firewalls, of our rules there
 
 	// The following belong to the holder of work.
 	until   time.Time     // our own changes settle, see watchful
@@ -96,6 +103,7 @@ type Engine struct {
 	pools map[poolKey]*ipam.Pool
 	ports *ipam.Ports
 	meta  map[string]string
+	names names
 	owed  []store.Change // what the store must still take back
 
 	portsMu sync.RWMutex // protects ports against Target, which cannot wait for work
@@ -116,8 +124,9 @@ func New(cfg Config) *Engine {
 	return &Engine{
 		cfg: cfg, kick: make(chan string, 1), ctx: ctx, stop: stop,
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
-		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{},
+		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
+		names: names{zones: map[model.ID]*dns.Zone{}},
 	}
 }
 
@@ -136,6 +145,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch the kernel: %w", err)
 	}
+	served := e.serveAll()
 	e.endStale()
 	if _, err := e.Sync(ctx, "start"); err != nil {
 		e.cfg.Log.Error("first pass", "err", err)
@@ -143,6 +153,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.ensureDefault(ctx); err != nil {
 		e.cfg.Log.Error("default network", "err", err)
 	}
+	<-served
 	e.background.Go(func() { e.loop(hints) })
 	return nil
 }
@@ -194,6 +205,9 @@ func newID() model.ID {
 // Facts that compile gets in the next pass or commit.
 func (e *Engine) readFacts() compile.Facts {
 	h := e.cfg.Host()
+	if e.cfg.Names != nil {
+		e.cfg.Names.SetServers(h.Servers)
+	}
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv,

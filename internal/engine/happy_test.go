@@ -61,8 +61,8 @@ func TestNetworks(t *testing.T) {
 	r.equal("list", names, "[bridge given one six six2 two]")
 	r.ok(r.e.RemoveNetwork(r.ctx, string(given.ID)))
 	r.sandbox("web", SandboxSpec{Networks: on("one")})
-	r.equal("pruned", must[[]string](r)(r.e.PruneNetworks(r.ctx)), "[six six2 two]")
-	if names := must[[]string](r)(r.e.PruneNetworks(r.ctx)); names != nil {
+	r.equal("pruned", must[[]string](r)(r.e.PruneNetworks(r.ctx, nil)), "[six six2 two]")
+	if names := must[[]string](r)(r.e.PruneNetworks(r.ctx, nil)); names != nil {
 		t.Errorf("pruned again: %v", names)
 	}
 	r.check()

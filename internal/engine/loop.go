@@ -3,7 +3,9 @@ package engine
 import (
 	"time"
 
+	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kstate"
 )
 
 // Timing of the loop.
@@ -72,7 +74,7 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 		case reason = <-e.kick:
 		case <-timer.C:
 		}
-		if !e.rest(settle + e.repairs.delay(e.cfg.Now())) {
+		if !e.rest(settle + e.patience(e.cfg.Now())) {
 			return
 		}
 		drain(hints, e.kick)
@@ -90,9 +92,7 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 			next = min(retry<<min(failures-1, 5), interval)
 			e.cfg.Log.Error("pass", "reason", reason, "err", err, "again", next)
 		}
-		if len(ops) > 0 {
-			e.fought()
-		}
+		e.fought(ops)
 		timer.Reset(next)
 	}
 }
@@ -127,12 +127,14 @@ type fight struct {
 	times []time.Time // of recent repairs
 }
 
-// The rule: more than patience repairs within window are a fight; each further
-// one waits twice as long, up to truce.
+// The rule: more than so many repairs within window are a fight; each further
+// one waits twice as long, up to truce. Others may make their own firewall anew
+// more often than anybody has reason to touch ours.
 const (
-	window   = 20 * time.Second
-	patience = 5
-	truce    = 10 * time.Second
+	window  = 20 * time.Second
+	enough  = 5
+	reloads = 15 // of others' firewalls
+	truce   = 10 * time.Second
 )
 
 // add notes a repair.
@@ -149,16 +151,33 @@ func (f *fight) recent(now time.Time) []time.Time {
 }
 
 // delay returns how long to wait before the next repair.
-func (f *fight) delay(now time.Time) time.Duration {
-	n := len(f.recent(now)) - patience
+func (f *fight) delay(now time.Time, enough int) time.Duration {
+	n := len(f.recent(now)) - enough
 	if n <= 0 {
 		return 0
 	}
 	return min(settle<<min(n, 10), truce)
 }
 
-func (e *Engine) fought() {
+// patience returns how long to wait before the next pass.
+func (e *Engine) patience(now time.Time) time.Duration {
+	return max(e.repairs.delay(now, enough), e.returns.delay(now, reloads))
+}
+
+// fought notes what a pass had to repair.
+func (e *Engine) fought(ops []kstate.Op) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.repairs.add(e.cfg.Now())
+	ours, theirs := false, false
+	for _, op := range ops {
+		_, guest := op.Object().(kstate.Guest)
+		theirs = theirs || guest
+		ours = ours || !compile.AboutOthers(op.Object())
+	}
+	if ours {
+		e.repairs.add(e.cfg.Now())
+	}
+	if theirs {
+		e.returns.add(e.cfg.Now())
+	}
 }

@@ -17,8 +17,8 @@ func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxS
 		return d.errorf(model.Invalid, "a sandbox in the %s's namespace has no networks and ports of its own",
 			map[model.Mode]string{model.ModeHost: "host", model.ModeShared: "other sandbox"}[sb.Mode])
 	}
-	if sb.Mode != model.ModeOwn && len(sb.Sysctls) > 0 {
-		return d.errorf(model.Invalid, "sysctls are for a namespace of its own")
+	if what := onlyOwn(sb); sb.Mode != model.ModeOwn && what != "" {
+		return d.errorf(model.Invalid, "%s are for a namespace of its own", what)
 	}
 	switch sb.Mode {
 	case model.ModeOwn:
@@ -47,6 +47,22 @@ func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxS
 		return d.errorf(model.Invalid, "mode %q: not known", sb.Mode)
 	}
 	return nil
+}
+
+// onlyOwn names the first thing a sandbox asks for that only a namespace of
+// ours has.
+func onlyOwn(sb *model.Sandbox) string {
+	switch {
+	case len(sb.Sysctls) > 0:
+		return "sysctls"
+	case len(sb.Links) > 0:
+		return "links"
+	case len(sb.Hosts) > 0:
+		return "additional hosts"
+	case len(sb.DNS.Servers)+len(sb.DNS.Search)+len(sb.DNS.Options) > 0:
+		return "DNS settings"
+	}
+	return ""
 }
 
 // settleForeign looks at a namespace that was given by path.

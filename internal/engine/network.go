@@ -237,15 +237,15 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
 	return d.commit(ctx)
 }
 
-// PruneNetworks removes every network without endpoints, but not the built-in
-// ones, and returns the names of those that went.
-func (e *Engine) PruneNetworks(ctx context.Context) ([]string, error) {
+// PruneNetworks removes every network without endpoints that matches, nil being
+// all, but not the built-in ones, and returns the names of those that went.
+func (e *Engine) PruneNetworks(ctx context.Context, match func(*model.Network) bool) ([]string, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("networks", "prune")
 	var names []string
 	for id, n := range e.intent.Networks {
-		if e.endpoints[id] == 0 && !model.Builtin(n.Name) {
+		if e.endpoints[id] == 0 && !model.Builtin(n.Name) && (match == nil || match(n)) {
 			d.networks[id] = nil
 			names = append(names, n.Name)
 		}

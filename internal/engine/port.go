@@ -44,6 +44,40 @@ func (e *Engine) retryPorts(try func(skipPorts) error) error {
 	return try(skip)
 }
 
+// unpublished returns the exposed ports that ports does not publish, each once.
+func unpublished(exposed, ports []model.PortMapping) []model.PortMapping {
+	type port struct {
+		proto  string
+		number int
+	}
+	taken := map[port]bool{}
+	for _, m := range ports {
+		for i := range int(m.Count) {
+			taken[port{m.Proto, int(m.Port) + i}] = true
+		}
+	}
+	var out []model.PortMapping
+	for _, m := range exposed {
+		run := model.PortMapping{Proto: m.Proto}
+		for i := range int(m.Count) {
+			p := port{m.Proto, int(m.Port) + i}
+			if !taken[p] && run.Count == 0 {
+				run.Port = uint16(p.number)
+			}
+			if !taken[p] {
+				taken[p] = true
+				run.Count++
+			} else if run.Count > 0 {
+				out, run.Count = append(out, run), 0
+			}
+		}
+		if run.Count > 0 {
+			out = append(out, run)
+		}
+	}
+	return out
+}
+
 // addPorts allocates host ports for mappings and adds them to sb.
 func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.PortMapping, skip skipPorts) error {
 	if len(ports) == 0 {

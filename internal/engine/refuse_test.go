@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 		{"sandbox bad name", run(SandboxSpec{Name: "-"}), model.Invalid, "want letters"},
 		{"mode", run(SandboxSpec{Mode: "else"}), model.Invalid, `mode "else": not known`},
 		{"hostname", run(SandboxSpec{Hostname: "a b"}), model.Invalid, "want DNS labels"},
-		{"sysctl", run(SandboxSpec{Sysctls: map[string]string{"vm.swappiness": "1"}}), model.Invalid, "only settings net."},
+		{"sysctl", run(SandboxSpec{Sysctls: map[string]string{"vm.swappiness": "1"}}), model.Invalid, "want a setting of the network"},
 		{"sysctl of another's namespace", run(SandboxSpec{Mode: model.ModeHost, Sysctls: map[string]string{"net.core.somaxconn": "1"}}), model.Invalid, "sysctls are for a namespace of its own"},
 		{"host with a network", run(SandboxSpec{Mode: model.ModeHost, Networks: on("app")}), model.Invalid, "in the host's namespace has no networks"},
 		{"shared with ports", run(SandboxSpec{Mode: model.ModeShared, Donor: "web", Ports: ports("80")}), model.Invalid, "in the other sandbox's namespace has no"},

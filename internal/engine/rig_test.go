@@ -49,6 +49,7 @@ type rig struct {
 	quiet  bool // the kernel gives no hints
 	ports  int  // of calls of PortsChanged
 	cfg    Config
+	crowd  int               // endpoints per bridge
 	before map[string]string // the journal's entries, as they must be
 }
 
@@ -78,7 +79,7 @@ func newRig(t *testing.T) *rig {
 // bare returns a rig without an engine.
 func bare(t *testing.T) *rig {
 	dir := t.TempDir()
-	r := &rig{T: t, ctx: t.Context(), path: filepath.Join(dir, "state.db"), runDir: filepath.Join(dir, "run"), cmds: &commands{}, before: map[string]string{}}
+	r := &rig{T: t, ctx: t.Context(), path: filepath.Join(dir, "state.db"), runDir: filepath.Join(dir, "run"), cmds: &commands{}, before: map[string]string{}, crowd: 2}
 	r.open()
 	r.k = fake.New(ledger{r})
 	r.k.Foreign(foreign...)
@@ -120,7 +121,7 @@ func (r *rig) prepare() {
 	tick := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var mu sync.Mutex
 	r.cfg = Config{
-		Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353,
+		Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353, ShardPorts: r.crowd,
 		PortsChanged: func() { r.ports++ },
 		Host: func() Host {
 			return Host{AcceptRA: []string{"eth0"}, Resolv: model.DNS{Servers: []netip.Addr{netip.MustParseAddr("198.51.100.53")}}}
@@ -245,6 +246,13 @@ func (d door) Observe(ctx context.Context, s kernel.Scope) (kstate.Set, error) {
 	d.looks++
 	d.mu.Unlock()
 	return d.rig.k.Observe(ctx, s)
+}
+
+func (d door) Filters(ctx context.Context) ([]kstate.Filter, error) {
+	if d.gone() {
+		return nil, errDead
+	}
+	return d.rig.k.Filters(ctx)
 }
 
 func (d door) Watch(ctx context.Context) (<-chan kernel.Hint, error) {
@@ -452,14 +460,14 @@ func (r *rig) summary() string {
 	names := map[model.ID]string{}
 	for _, n := range r.e.Networks() {
 		names[n.ID] = n.Name
-		fmt.Fprintf(&b, "network %s %v internal=%v %v\n", n.Name, n.Subnets, n.Internal, n.Options)
+		fmt.Fprintf(&b, "network %s %v internal=%v %v, %d shards\n", n.Name, n.Subnets, n.Internal, n.Options, n.Shards)
 	}
 	list := r.e.Sandboxes()
 	slices.SortFunc(list, func(a, b *model.Sandbox) int { return strings.Compare(title(a), title(b)) })
 	for _, sb := range list {
 		fmt.Fprintf(&b, "sandbox %s %s", title(sb), sb.Mode)
 		for _, ep := range sb.Endpoints {
-			fmt.Fprintf(&b, " [%s %s %s %v %d]", names[ep.Network], ep.IfName, ep.MAC, ep.Addrs, ep.Priority)
+			fmt.Fprintf(&b, " [%s %s %s %v %d %d]", names[ep.Network], ep.IfName, ep.MAC, ep.Addrs, ep.Priority, ep.Shard)
 		}
 		for _, m := range sb.Ports {
 			fmt.Fprintf(&b, " %s", m)
@@ -543,7 +551,10 @@ func (r *rig) allocated() string {
 // wanted is what the whole of intent compiles to.
 func (r *rig) wanted() kstate.Set {
 	r.Helper()
-	return must[kstate.Set](r)(compile.All(r.e.snapshot(), r.e.readFacts()))
+	facts := r.e.readFacts()
+	facts.Filters = must[[]kstate.Filter](r)(r.k.Filters(r.Context()))
+	facts.Bridges = bridges(must[kstate.Set](r)(r.k.Observe(r.Context(), kernel.Scope{})))
+	return must[kstate.Set](r)(compile.All(r.e.snapshot(), facts))
 }
 
 // check compares everything with intent: what the store has, the kernel object
@@ -571,6 +582,9 @@ func (r *rig) check() {
 	wantAllocated := r.allocated()
 	r.e = old
 	r.same("allocations", lines(got), lines(wantAllocated))
+	if !maps.Equal(r.e.crowd, fresh.crowd) {
+		r.Errorf("endpoints per bridge %v, want %v", r.e.crowd, fresh.crowd)
+	}
 	if len(r.e.pools) != len(fresh.pools) {
 		r.Errorf("%d pools, want %d", len(r.e.pools), len(fresh.pools))
 	}

@@ -40,6 +40,11 @@ type EndpointSpec struct {
 	IfName   string
 	Aliases  []string
 	Priority int
+	// LinkLocal are more addresses, of no subnet.
+	LinkLocal []netip.Addr
+	// Sysctls are settings of the interface, see [model.Endpoint].
+	Sysctls []string
+	Links   []model.Link // that go with the endpoint
 }
 
 // CreateSandbox makes a sandbox with its endpoints and ports, all or nothing.
@@ -95,7 +100,7 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 	}
 	ports := spec.Ports
 	if spec.PublishAll {
-		ports = append(slices.Clone(ports), spec.Expose...)
+		ports = append(slices.Clone(ports), unpublished(spec.Expose, ports)...)
 	}
 	return sb, d.addPorts(ctx, sb, ports, skip)
 }
@@ -109,7 +114,7 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	if sb.Endpoint(n.ID) != nil {
 		return d.errorf(model.Conflict, "network %s: is connected already", n.Name)
 	}
-	ep := model.Endpoint{ID: newID(), Network: n.ID, Aliases: spec.Aliases, Priority: spec.Priority}
+	ep := model.Endpoint{ID: newID(), Network: n.ID, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls}
 	if ep.IfName, err = d.ifName(ctx, sb, cmp.Or(n.Options.IfPrefix, "eth"), spec.IfName); err != nil {
 		return err
 	}
@@ -123,44 +128,20 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 			return d.errorf(model.Invalid, "%w", err)
 		}
 	}
+	if err := model.CheckEndpointSysctls(spec.Sysctls); err != nil {
+		return d.errorf(model.Invalid, "%w", err)
+	}
+	if ep.LinkLocal, err = d.linkLocal(sb, n, spec); err != nil {
+		return err
+	}
+	if err := d.addLinks(sb, n, spec.Links); err != nil {
+		return err
+	}
+	if err := d.settleShard(&ep, n); err != nil {
+		return err
+	}
 	sb.Endpoints = append(sb.Endpoints, ep) // before addresses: discard looks here
 	return d.addAddresses(sb, &sb.Endpoints[len(sb.Endpoints)-1], n, spec.Addrs)
-}
-
-// addAddresses gives an endpoint one address of each of its network's subnets.
-func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Network, wanted []netip.Addr) error {
-	for i, a := range wanted {
-		if _, ok := n.Subnet(a.Is6()); !ok {
-			return d.errorf(model.Invalid, "address %s: network %s has no subnet of that family", a, n.Name)
-		}
-		if slices.ContainsFunc(wanted[:i], func(b netip.Addr) bool { return a.Is6() == b.Is6() }) {
-			return d.errorf(model.Invalid, "address %s: an endpoint has one address of each family", a)
-		}
-	}
-	for _, s := range n.Subnets {
-		key := poolKey{n.ID, s.Prefix.Addr().Is6()}
-		i := slices.IndexFunc(wanted, func(a netip.Addr) bool { return a.Is6() == key.is6 })
-		var a netip.Addr
-		var err error
-		kind := model.Conflict
-		if i >= 0 {
-			if a = wanted[i]; !s.Prefix.Contains(a) || s.Reserved(a) {
-				kind = model.Invalid
-			}
-			err = d.e.pools[key].Claim(a, sb.Ref())
-		} else {
-			kind = model.Exhausted
-			a, err = d.allocate(key, sb)
-		}
-		if err != nil {
-			return d.errorf(kind, "network %s: %w", n.Name, err)
-		}
-		ep.Addrs = append(ep.Addrs, netip.PrefixFrom(a, s.Prefix.Bits()))
-	}
-	if ep.MAC == "" {
-		ep.MAC = model.MACFor(ep.Addrs[0].Addr())
-	}
-	return nil
 }
 
 // ifName decides an interface's name: the wanted one, or prefix with the lowest
@@ -292,7 +273,7 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 		return d.errorf(model.NotFound, "sandbox %s is not on it", sb.Name)
 	}
 	c := d.edit(sb)
-	c.Endpoints = slices.DeleteFunc(c.Endpoints, func(ep model.Endpoint) bool { return ep.Network == n.ID })
+	dropEndpoint(c, n.ID)
 	if len(c.Endpoints) == 0 && c.Mode == model.ModeOther {
 		d.sandboxes[c.ID] = nil
 	} else if err := d.settlePorts(c, nil); err != nil {

@@ -69,7 +69,7 @@ var scenarios = []scenario{
 	{"remove network", base, func(r *rig) error { return r.e.RemoveNetwork(r.ctx, "dual") }},
 	{"give an adopted bridge back", baseAnd(func(r *rig) { r.network("lan", "name=br0", "10.9.0.0/28", "fd00:9::/64") }),
 		func(r *rig) error { return r.e.RemoveNetwork(r.ctx, "lan") }},
-	{"prune", base, func(r *rig) error { _, err := r.e.PruneNetworks(r.ctx); return err }},
+	{"prune", base, func(r *rig) error { _, err := r.e.PruneNetworks(r.ctx, nil); return err }},
 	{"apply", base, func(r *rig) error {
 		_, err := r.e.Apply(r.ctx, Declaration{Networks: []NetworkSpec{netSpec("new", "10.4.0.0/28"), netSpec("new6", "fd00:5::/64")},
 			Endpoints: []EndpointDeclaration{

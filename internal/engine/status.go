@@ -103,8 +103,14 @@ func (e *Engine) NetworkStatus(n *model.Network) Status {
 	if p, ok := e.problems[n.Ref()]; ok {
 		return Status{StateDegraded, p.text, p.since}
 	}
-	if e.repairs.delay(e.cfg.Now()) > 0 {
+	if e.repairs.delay(e.cfg.Now(), enough) > 0 {
 		return Status{StateConflict, "another program keeps changing what sealane sets up; see the log", e.repairs.times[0].UTC()}
+	}
+	if e.returns.delay(e.cfg.Now(), reloads) > 0 {
+		return Status{StateConflict, "another program keeps removing sealane's rule from its firewall; see the log", e.returns.times[0].UTC()}
+	}
+	if text := compile.Helpless(e.facts); text != "" {
+		return Status{StateConflict, text, n.Created}
 	}
 	return Status{StateReady, "", n.Created}
 }

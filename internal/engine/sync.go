@@ -58,13 +58,18 @@ func (e *Engine) Diff(ctx context.Context) ([]kstate.Op, error) {
 // plan does steps 2 to 6. With settle, lost sandboxes become so in the store.
 func (e *Engine) plan(ctx context.Context, settle bool) ([]kstate.Op, error) {
 	facts := e.readFacts()
-	e.mu.Lock()
-	e.facts = facts
-	e.mu.Unlock()
+	filters, err := e.cfg.Kernel.Filters(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("observe: %w", err)
+	}
 	have, err := e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: e.namespaces()})
 	if err != nil {
 		return nil, fmt.Errorf("observe: %w", err)
 	}
+	facts.Filters, facts.Bridges = filters, bridges(have)
+	e.mu.Lock()
+	e.facts = facts
+	e.mu.Unlock()
 	intent := e.intent
 	if lost := e.lost(have); len(lost) > 0 {
 		intent.Sandboxes = overlay(intent.Sandboxes, lost)
@@ -128,7 +133,9 @@ func (e *Engine) settleLost(lost map[model.ID]*model.Sandbox) {
 		e.cfg.Log.Error("note lost sandboxes", "err", err)
 		return
 	}
+	before := d.before()
 	d.adopt()
+	d.serveNames(before)
 	for id, sb := range d.sandboxes {
 		if sb == nil {
 			if err := e.forget(id); err != nil {

@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"maps"
+	"slices"
 
 	"github.com/sealane/sealane/internal/model"
 )
@@ -11,7 +14,9 @@ import (
 // as they are.
 type NetworkUpdate struct {
 	Options map[string]string // short names or Docker's; "" puts the default back
-	Labels  map[string]string // "" removes the label
+	Labels  map[string]string
+	// DropLabels are the labels that go.
+	DropLabels []string
 }
 
 // fixedOptions cannot change while a network exists.
@@ -46,20 +51,8 @@ func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate
 func (d *draft) updated(old *model.Network, up NetworkUpdate) (*model.Network, error) {
 	n := *old
 	kv := old.Options.Map()
-	for k, v := range up.Options {
-		name := model.OptionName(old.Driver, k)
-		for _, fixed := range fixedOptions {
-			if name == fixed {
-				return nil, d.errorf(model.Invalid, "option %s: cannot change while the network exists", k)
-			}
-		}
-		if name == "" {
-			name = k // to be refused with the list of those there are
-		}
-		model.DropOption(kv, name)
-		if v != "" {
-			kv[name] = v
-		}
+	if err := d.changeOptions(old.Driver, kv, up.Options); err != nil {
+		return nil, err
 	}
 	options, err := model.ParseOptions(old.Driver, kv)
 	if err != nil {
@@ -75,9 +68,10 @@ func (d *draft) updated(old *model.Network, up NetworkUpdate) (*model.Network, e
 		if n.Labels == nil {
 			n.Labels = map[string]string{}
 		}
-		if n.Labels[k] = v; v == "" {
-			delete(n.Labels, k)
-		}
+		n.Labels[k] = v
+	}
+	for _, k := range up.DropLabels {
+		delete(n.Labels, k)
 	}
 	for _, s := range n.Subnets {
 		if is6 := s.Prefix.Addr().Is6(); n.TakesGateway(is6) != s.Gateway.IsValid() {
@@ -85,9 +79,34 @@ func (d *draft) updated(old *model.Network, up NetworkUpdate) (*model.Network, e
 		}
 	}
 	if err := n.Validate(); err != nil {
-		return nil, d.errorf(model.Invalid, "%w", err)
+		return nil, d.errorf(model.Invalid, "%w", errors.Unwrap(err)) // without its words of a creation
 	}
 	return &n, nil
+}
+
+// changeOptions changes kv, options by their short names. Docker has two names
+// for what packets leave with, one of each family.
+func (d *draft) changeOptions(driver string, kv, changes map[string]string) error {
+	given := map[string]string{}
+	for _, k := range slices.Sorted(maps.Keys(changes)) {
+		name := cmp.Or(model.OptionName(driver, k), k) // what is not known is refused with the list of those there are
+		first, twice := given[name]
+		switch {
+		case slices.Contains(fixedOptions, name):
+			return d.errorf(model.Invalid, "option %s: cannot change while the network exists", k)
+		case twice && name == "source-ip" && kv[name] != "" && changes[k] != "":
+			kv[name] += "," + changes[k]
+			continue
+		case twice:
+			return d.errorf(model.Invalid, "option %s: given twice, as %s and %s", name, first, k)
+		}
+		given[name] = k
+		model.DropOption(kv, name)
+		if changes[k] != "" {
+			kv[name] = changes[k]
+		}
+	}
+	return nil
 }
 
 // putNetwork takes a changed network into the draft, with the sandboxes on it:

@@ -25,11 +25,15 @@ type Kernel interface {
 	// an error.
 	Observe(ctx context.Context, scope Scope) (kstate.Set, error)
 
+	// Filters returns the base chains of others' tables that judge what passes
+	// the host or comes to it.
+	Filters(ctx context.Context) ([]kstate.Filter, error)
+
 	// Apply carries out ops in order. It goes on after a failed op and
 	// returns all failures, each an *OpError, joined in the order of ops.
 	// Adding what is there already exactly as wanted is no failure, nor is
 	// removing what is gone. Consecutive nftables ops are one transaction: all
-	// of them happen or none.
+	// of them happen or none. A guest is by itself.
 	Apply(ctx context.Context, ops []kstate.Op) error
 
 	// Watch sends a Hint whenever something of ours may have been changed by

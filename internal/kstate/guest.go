@@ -7,7 +7,8 @@ type Guest struct {
 	Table Table  // theirs; the family may be "ip", "ip6" or "inet"
 	Chain string // theirs; it is never made
 	// At is where in the chain the rule is put: "first", "last", or
-	// "before-last", which is last but before a return that ends the chain.
+	// "before-last", which is last but before a rule that ends the chain for
+	// all packets: one that returns, drops or rejects them.
 	// It is no part of the text: a rule that others have moved stays.
 	At   string
 	Rule string // in nft's syntax, with a verdict and without a comment
@@ -39,5 +40,21 @@ type Filter struct {
 	// Stops says that a rule in it, or in a chain that it leads to, may drop,
 	// reject or queue packets; the policy does not count.
 	Stops  bool
+	Owned  bool     // only the program that made the table may change it: no guest can be there
 	Chains []string // the regular chains of the table, sorted
+	// Reached are the regular chains that a rule in it, or in a chain it leads
+	// to, names; sorted.
+	Reached []string
+	Ends    Ending
 }
+
+// Ending is what becomes of the packets that no condition of a filter decides.
+type Ending string
+
+// The endings of a filter.
+const (
+	EndsOpen   Ending = ""       // they pass
+	EndsPolicy Ending = "policy" // the policy drops them
+	EndsLast   Ending = "last"   // the last rule drops or rejects them
+	EndsInside Ending = "inside" // a rule before the last does, or one in a chain that it leads to
+)

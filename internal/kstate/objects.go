@@ -80,9 +80,25 @@ type Link struct {
 	Isolated bool   // bridge port: may not talk to other isolated ports (IFLA_BRPORT_ISOLATED)
 	Hairpin  bool   // bridge port: frames may leave by the port they came in by
 
+	// Pinned, of a veth that is a bridge port: frames to Peer.MAC leave by
+	// this port, also after frames from there came in by another
+	// (NTF_STICKY in linux/neighbour.h). It is done when the device becomes
+	// a port or Peer.MAC changes, and neither observed nor compared: to ask
+	// costs the square of the number of ports.
+	Pinned bool
+
+	// NoARP keeps the host from answering ARP on this device, as it would
+	// for any of its addresses (IFF_NOARP).
+	NoARP bool
+
 	// Localnet allows 127.0.0.0/8 to be routed over this device
 	// (net.ipv4.conf.DEV.route_localnet): published ports on 127.0.0.1 need it.
 	Localnet bool
+
+	// ProxyARP answers ARP for what is reached by this device itself
+	// (net.ipv4.conf.DEV.proxy_arp_pvlan): isolated ports of a bridge then
+	// send to each other by the host, which judges it (RFC 3069).
+	ProxyARP bool
 
 	Peer Peer // veth only
 
@@ -96,6 +112,16 @@ type Peer struct {
 	NS   NS
 	Name string
 	MAC  string
+
+	// Sysctls are "key=value" settings of this end, one a line, written when
+	// it is made, after its addresses. They are not observed afterwards, see
+	// [NetNS.Sysctls].
+	Sysctls string
+
+	// In the host's namespace only: the bridge that the far end is a port
+	// of, and whether it may not talk to other isolated ports there.
+	Master   string
+	Isolated bool
 }
 
 func (o Link) foreign() bool { return o.Other }
@@ -142,7 +168,7 @@ func (o Link) String() string {
 	for _, f := range []struct {
 		on   bool
 		word string
-	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.Localnet, " localnet"}, {o.Up, " up"}} {
+	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.NoARP, " noarp"}, {o.Localnet, " localnet"}, {o.ProxyARP, " proxyarp"}, {o.Up, " up"}} {
 		if f.on {
 			b.WriteString(f.word)
 		}
@@ -151,6 +177,12 @@ func (o Link) String() string {
 		fmt.Fprintf(&b, " peer %s", o.Peer.Name)
 		if o.Peer.MAC != "" {
 			b.WriteString(" address " + o.Peer.MAC)
+		}
+		if o.Peer.Master != "" {
+			b.WriteString(" master " + o.Peer.Master)
+		}
+		if o.Peer.Isolated {
+			b.WriteString(" isolated")
 		}
 		b.WriteString(" netns " + o.Peer.NS.String())
 	}

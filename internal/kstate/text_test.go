@@ -50,7 +50,7 @@ func set(objs ...kstate.Object) kstate.Set {
 
 func TestTexts(t *testing.T) {
 	full := veth("slv1", "slb1", web, "eth0")
-	full.Isolated, full.Hairpin, full.Localnet, full.Alias, full.Index = true, true, true, "for humans", 7
+	full.Isolated, full.Hairpin, full.Localnet, full.ProxyARP, full.Alias, full.Index = true, true, true, true, "for humans", 7
 	bare := kstate.Link{Name: "slv1", Type: kstate.TypeVeth, Peer: kstate.Peer{Name: "slv2"}}
 	inner := bridge("br0")
 	inner.NS = given
@@ -58,7 +58,7 @@ func TestTexts(t *testing.T) {
 		"netns /run/sealane/netns/web":                                kstate.NetNS{NS: web, Sysctls: []string{"a=b"}},
 		"netns /proc/7/ns/net#4026531":                                kstate.NetNS{NS: given, Other: true},
 		"link slb1 type bridge mtu 1500 address 02:00:00:00:00:01 up": bridge("slb1"),
-		"link slv1 type veth mtu 1500 address 02:00:00:00:00:02 master slb1 isolated hairpin localnet up" +
+		"link slv1 type veth mtu 1500 address 02:00:00:00:00:02 master slb1 isolated hairpin localnet proxyarp up" +
 			" peer eth0 address 02:00:00:00:00:03 netns /run/sealane/netns/web": full,
 		"link slv1 type veth peer slv2 netns ":                                                    bare,
 		"netns /proc/7/ns/net#4026531 link br0 type bridge mtu 1500 address 02:00:00:00:00:01 up": inner,

@@ -18,6 +18,7 @@ type Network struct {
 	Internal bool              `json:"internal"` // no way out, no way in
 	Options  Options           `json:"options"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	Shards   int               `json:"shards,omitempty"` // bridges besides the first, see Bridge
 	Created  time.Time         `json:"created"`
 }
 

@@ -219,8 +219,8 @@ func TestSandboxValidate(t *testing.T) {
 		{func(s *Sandbox) { s.Hosts[0].Addr = netip.Addr{} }, "add-host db: want an address"},
 		{func(s *Sandbox) { s.DNS.Search = []string{"a b"} }, "host name"},
 		{func(s *Sandbox) { s.DNS.Options = []string{"a\nnameserver 192.0.2.1"} }, "want one word"},
-		{func(s *Sandbox) { s.Sysctls = map[string]string{"kernel.msgmax": "1"} }, `sysctl "kernel.msgmax": only settings net.`},
-		{func(s *Sandbox) { s.Sysctls["net.core.somaxconn"] = "1\n" }, "only settings"},
+		{func(s *Sandbox) { s.Sysctls = map[string]string{"kernel.msgmax": "1"} }, `sysctl "kernel.msgmax": want a setting of the network`},
+		{func(s *Sandbox) { s.Sysctls["net.core.somaxconn"] = "1\n" }, "want one line"},
 	} {
 		s := good()
 		c.change(s)

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -69,6 +70,7 @@ type Endpoint struct {
 	// written when it is made.
 	Sysctls  []string `json:"sysctls,omitempty"`
 	Priority int      `json:"gwPriority,omitempty"` // the highest gives the default route
+	Shard    int      `json:"shard,omitempty"`      // which bridge of the network it is on, see Network.Bridge
 }
 
 // DNS is what goes into a sandbox's resolv.conf instead of the host's.
@@ -92,6 +94,9 @@ type HostEntry struct {
 type Link struct {
 	Target string `json:"target"` // name or ID
 	Alias  string `json:"alias"`
+	// Network, if not empty, is the endpoint's that the link came with and
+	// goes with.
+	Network ID `json:"network,omitempty"`
 }
 
 // Means reports whether the link is to sb.
@@ -122,41 +127,78 @@ func (s *Sandbox) Validate() error {
 	if err := CheckName(s.Name); err != nil {
 		return bad("%w", err)
 	}
-	names := slices.DeleteFunc([]string{s.Hostname, s.Domain}, func(n string) bool { return n == "" })
-	for _, h := range s.Hosts {
-		if names = append(names, h.Name); h.Addr.IsValid() == h.Gateway {
-			return bad("add-host %s: want an address", h.Name)
-		}
-	}
-	for _, n := range append(names, s.DNS.Search...) {
-		if err := CheckHostname(strings.TrimSuffix(n, ".")); err != nil && n != "." {
+	for _, check := range []func() error{s.checkNames, s.CheckLinks, s.DNS.validate} {
+		if err := check(); err != nil {
 			return bad("%w", err)
 		}
 	}
-	for _, l := range s.Links {
-		if err := CheckHostname(l.Alias); err != nil {
-			return bad("link %s: %w", l.Target, err)
-		}
-		if err := CheckName(l.Target); err != nil {
-			return bad("link: %w", err)
-		}
-	}
-	for _, o := range s.DNS.Options {
-		if len(strings.Fields(o)) != 1 {
-			return bad("dns-option %q: want one word", o)
-		}
-	}
 	for _, k := range slices.Sorted(maps.Keys(s.Sysctls)) {
-		v := s.Sysctls[k]
-		if !strings.HasPrefix(k, "net.") || strings.ContainsAny(k+v, "=\n") {
-			return bad("sysctl %q: only settings net.… belong to a network namespace", k)
+		if err := checkSysctl(k, s.Sysctls[k]); err != nil {
+			return bad("%w", err)
+		}
+	}
+	for _, m := range s.Expose {
+		if m.HostPort != 0 || m.HostIP.IsValid() || m.From != "" {
+			return bad("expose %s: want PORT[-END][/tcp|udp|sctp]", m)
 		}
 	}
 	return nil
 }
 
+// checkNames looks at what is written into /etc/hosts and /etc/hostname.
+func (s *Sandbox) checkNames() error {
+	for _, n := range [][2]string{{"hostname", s.Hostname}, {"domainname", s.Domain}} {
+		if err := CheckHostname(n[1]); n[1] != "" && err != nil {
+			return fmt.Errorf("%s: %w", n[0], err)
+		}
+	}
+	for _, h := range s.Hosts {
+		if err := CheckHostname(h.Name); err != nil {
+			return fmt.Errorf("add-host: %w", err)
+		}
+		if h.Addr.IsValid() == h.Gateway {
+			return fmt.Errorf("add-host %s: want an address, or host-gateway", h.Name)
+		}
+	}
+	return nil
+}
+
+// CheckLinks reports the first link that cannot be, or whose alias means
+// another sandbox too.
+func (s *Sandbox) CheckLinks() error {
+	target := map[string]string{}
+	for _, l := range s.Links {
+		if err := l.validate(); err != nil {
+			return err
+		}
+		if old, twice := target[strings.ToLower(l.Alias)]; twice && old != l.Target {
+			return fmt.Errorf("link %s: alias %s is that of %s", l.Target, l.Alias, old)
+		}
+		target[strings.ToLower(l.Alias)] = l.Target
+	}
+	return nil
+}
+
+// validate looks at what is written into resolv.conf.
+func (d DNS) validate() error {
+	for _, n := range d.Search {
+		if err := CheckHostname(strings.TrimSuffix(n, ".")); err != nil && n != "." {
+			return fmt.Errorf("dns-search: %w", err)
+		}
+	}
+	for _, o := range d.Options {
+		if len(strings.Fields(o)) != 1 || strings.TrimSpace(o) != o || !printable(o) {
+			return fmt.Errorf("dns-option %q: want one word, as ndots:2", o)
+		}
+	}
+	return nil
+}
+
+// PortPrefix begins the name of the host's end of every endpoint's veth.
+const PortPrefix = "slv"
+
 // Device returns the name of the host's end of an endpoint's veth.
-func (e *Endpoint) Device() string { return "slv" + string(e.ID) }
+func (e *Endpoint) Device() string { return PortPrefix + string(e.ID) }
 
 // Addr returns the endpoint's address of a family, or false.
 func (e *Endpoint) Addr(is6 bool) (netip.Prefix, bool) {

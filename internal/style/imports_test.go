@@ -91,6 +91,7 @@ var sideways = []struct{ from, to, why string }{
 	{"internal/feature", "internal/kernel/...", "a probe asks the kernel"},
 	{"internal/runtime", "internal/kernel/...", "a container is found by its process and its namespace"},
 	{"internal/engine", "internal/trace", "the engine answers what explain asks"},
+	{"internal/serve/...", "internal/kernel/netns", "a server in a sandbox has its sockets in the sandbox's namespace"},
 	{"internal/cli/...", "internal/api", "the command line is a client of the API"},
 	{"internal/cni/...", "internal/api", "the CNI plugin is a client of the API"},
 	{"internal/pipework/...", "internal/api", "pipework is a client of the API"},

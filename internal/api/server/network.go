@@ -2,9 +2,13 @@ package server
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/engine"
@@ -15,12 +19,17 @@ func (s *service) version(*http.Request, none) (api.VersionInfo, error) {
 	return api.VersionInfo{Version: s.info.Version, API: api.Version}, nil
 }
 
-func (s *service) networks(*http.Request, none) ([]api.Network, error) {
+func (s *service) networks(r *http.Request, _ none) ([]api.Network, error) {
+	match, err := networkFilter(r)
+	if err != nil {
+		return nil, err
+	}
 	list := builtin()
 	endpoints := s.endpointsByNetwork()
 	for _, n := range s.engine.Networks() {
 		list = append(list, withEndpoints(s.networkOf(n), endpoints[n.ID]))
 	}
+	list = slices.DeleteFunc(list, func(n api.Network) bool { return !match(n) })
 	slices.SortFunc(list, func(a, b api.Network) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil
 }
@@ -56,12 +65,28 @@ func (s *service) createNetwork(r *http.Request, req api.NetworkSpec) (api.Netwo
 	return s.networkOf(n), nil
 }
 
+func (s *service) updateNetwork(r *http.Request, req api.NetworkUpdate) (api.Network, error) {
+	ref := r.PathValue("ref")
+	if len(req.Options)+len(req.Labels)+len(req.RemoveLabels) == 0 {
+		return api.Network{}, invalid("network "+ref, "update", "nothing to change")
+	}
+	n, err := s.engine.UpdateNetwork(r.Context(), ref, engine.NetworkUpdate{Options: req.Options, Labels: req.Labels, DropLabels: req.RemoveLabels})
+	if err != nil {
+		return api.Network{}, err
+	}
+	return withEndpoints(s.networkOf(n), s.endpointsByNetwork()[n.ID]), nil
+}
+
 func (s *service) removeNetwork(r *http.Request, _ none) (none, error) {
 	return none{}, s.engine.RemoveNetwork(r.Context(), r.PathValue("ref"))
 }
 
 func (s *service) pruneNetworks(r *http.Request, _ none) (api.Pruned, error) {
-	names, err := s.engine.PruneNetworks(r.Context())
+	match, err := pruneFilter(r, time.Now())
+	if err != nil {
+		return api.Pruned{}, err
+	}
+	names, err := s.engine.PruneNetworks(r.Context(), match)
 	return api.Pruned{Removed: present(names)}, err
 }
 
@@ -86,7 +111,7 @@ func (s *service) connect(r *http.Request, req api.Connect) (api.Connection, err
 	if err != nil || n.ID != ep.Network {
 		n = s.view().network(ep.Network) // the name changed hands meanwhile
 	}
-	return api.Connection{Sandbox: string(sb.ID), Endpoint: endpointOf(ep, n), Ports: portsOf(sb.Ports)}, nil
+	return api.Connection{Sandbox: string(sb.ID), Endpoint: endpointOf(ep, n), Ports: s.view().ports(sb, sb.Ports)}, nil
 }
 
 func (s *service) disconnect(r *http.Request, req api.Disconnect) (none, error) {
@@ -100,7 +125,10 @@ func (s *service) disconnect(r *http.Request, req api.Disconnect) (none, error) 
 func networkSpec(req api.NetworkSpec, op string) (engine.NetworkSpec, error) {
 	spec := engine.NetworkSpec{
 		Name: req.Name, Driver: req.Driver, IPv6: req.IPv6, NoIPv4: req.IPv4 != nil && !*req.IPv4,
-		Internal: req.Internal, Options: req.Options, Labels: req.Labels,
+		Internal: req.Internal, Labels: req.Labels,
+	}
+	if err := families(req, &spec); err != nil {
+		return spec, invalid("network "+req.Name, op, "%w", err)
 	}
 	for _, sub := range req.Subnets {
 		s, err := subnet(sub)
@@ -110,6 +138,36 @@ func networkSpec(req api.NetworkSpec, op string) (engine.NetworkSpec, error) {
 		spec.Subnets = append(spec.Subnets, s)
 	}
 	return spec, nil
+}
+
+// Docker's options that stand for ipv4 and ipv6.
+const (
+	enableIPv4 = "com.docker.network.enable_ipv4"
+	enableIPv6 = "com.docker.network.enable_ipv6"
+)
+
+// families takes the options that choose address families from the others.
+func families(req api.NetworkSpec, spec *engine.NetworkSpec) error {
+	spec.Options = maps.Clone(req.Options)
+	for _, key := range []string{enableIPv4, enableIPv6} {
+		text, given := spec.Options[key]
+		if !given {
+			continue
+		}
+		delete(spec.Options, key)
+		on, err := strconv.ParseBool(text)
+		switch {
+		case err != nil:
+			return fmt.Errorf("option %s: %q: want true or false", key, text)
+		case key == enableIPv4 && req.IPv4 != nil && *req.IPv4 != on, key == enableIPv6 && req.IPv6 && !on:
+			return fmt.Errorf("option %s: %s: the request says otherwise, too", key, text)
+		case key == enableIPv4:
+			spec.NoIPv4 = !on
+		default:
+			spec.IPv6 = on
+		}
+	}
+	return nil
 }
 
 func subnet(req api.SubnetSpec) (s model.Subnet, err error) {

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/engine"
@@ -40,9 +41,35 @@ func parsePorts(texts []string, ref, op string) ([]model.PortMapping, error) {
 	return out, nil
 }
 
+// parseLinks reads NAME[:ALIAS].
+func parseLinks(texts []string) ([]model.Link, error) {
+	var out []model.Link
+	for _, text := range texts {
+		l, err := model.ParseLink(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
 // endpointSpec reads the strings of a wish for an endpoint.
 func endpointSpec(network string, o api.EndpointOptions, ref, op string) (engine.EndpointSpec, error) {
-	spec := engine.EndpointSpec{Network: network, MAC: o.MAC, IfName: o.IfName, Aliases: o.Aliases, Priority: o.GwPriority}
+	spec := engine.EndpointSpec{Network: network, MAC: o.MAC, IfName: o.IfName, Aliases: o.Aliases, Priority: o.GwPriority, Sysctls: o.Sysctls}
+	for _, read := range []func(api.EndpointOptions, *engine.EndpointSpec) error{addresses, driverOptions} {
+		if err := read(o, &spec); err != nil {
+			return spec, invalid(ref, op, "%w", err)
+		}
+	}
+	var err error
+	if spec.Links, err = parseLinks(o.Links); err != nil {
+		return spec, invalid(ref, op, "%w", err)
+	}
+	return spec, nil
+}
+
+func addresses(o api.EndpointOptions, spec *engine.EndpointSpec) error {
 	for _, want := range []struct {
 		key, text string
 		is6       bool
@@ -51,13 +78,35 @@ func endpointSpec(network string, o api.EndpointOptions, ref, op string) (engine
 			continue
 		}
 		a, err := parseAddr(want.key, want.text)
-		if err == nil && a.Is6() != want.is6 {
-			err = fmt.Errorf("%s %s: is an address of the other family", want.key, a)
-		}
 		if err != nil {
-			return spec, invalid(ref, op, "%w", err)
+			return err
+		}
+		if a.Is6() != want.is6 {
+			return fmt.Errorf("%s %s: is an address of the other family", want.key, a)
 		}
 		spec.Addrs = append(spec.Addrs, a)
 	}
-	return spec, nil
+	for _, text := range o.LinkLocalIPs {
+		a, err := parseAddr("link-local-ip", text)
+		if err != nil {
+			return err
+		}
+		spec.LinkLocal = append(spec.LinkLocal, a)
+	}
+	return nil
+}
+
+// driverOptions reads options by name, which may say what fields say too.
+func driverOptions(o api.EndpointOptions, spec *engine.EndpointSpec) error {
+	options, err := model.ParseEndpointOptions(o.Options)
+	switch {
+	case err != nil:
+		return err
+	case options.IfName != "" && o.IfName != "" && options.IfName != o.IfName:
+		return fmt.Errorf("interface name %q: endpoint options say %q", o.IfName, options.IfName)
+	case options.IfName != "":
+		spec.IfName = options.IfName
+	}
+	spec.Sysctls = slices.Concat(spec.Sysctls, options.Sysctls)
+	return nil
 }

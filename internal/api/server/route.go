@@ -34,23 +34,24 @@ type none struct{}
 // table is all routes, in the order of the document.
 func table() []route {
 	const (
-		get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
-		networks, network   = prefix + "/networks", prefix + "/networks/{ref}"
-		sandboxes, sandbox  = prefix + "/sandboxes", prefix + "/sandboxes/{ref}"
+		get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
+		networks, network          = prefix + "/networks", prefix + "/networks/{ref}"
+		sandboxes, sandbox         = prefix + "/sandboxes", prefix + "/sandboxes/{ref}"
 	)
 	return []route{
 		on(get, prefix+"/version", "Say the daemon's version", (*service).version),
 
-		on(get, networks, "List all networks by name", (*service).networks),
+		on(get, networks, "List all networks by name", (*service).networks).with(filtered(networkKeys())),
 		on(post, networks, "Make a network", (*service).createNetwork),
-		on(post, networks+"/prune", "Remove all networks that nobody uses", (*service).pruneNetworks),
+		on(post, networks+"/prune", "Remove all networks that nobody uses", (*service).pruneNetworks).with(filtered(pruneKeys())),
 		on(get, network, "Show a network", (*service).network),
+		on(patch, network, "Change options and labels of a network, under whatever is on it", (*service).updateNetwork),
 		on(del, network, "Remove a network that nobody uses", (*service).removeNetwork),
 		on(post, network+"/connect", "Put a running sandbox on a network", (*service).connect),
 		on(post, network+"/disconnect", "Take a sandbox off a network", (*service).disconnect),
 
 		on(get, sandboxes, "List sandboxes, oldest first", (*service).sandboxes).
-			with(parameter{"all", "also those that have ended", false}),
+			with(parameter{"all", "also those that have ended", false}).with(filtered(sandboxKeys())),
 		on(post, sandboxes, "Make a sandbox with its endpoints and ports, all or nothing", (*service).createSandbox),
 		on(get, sandbox, "Show a sandbox", (*service).sandbox),
 		on(del, sandbox, "Remove a sandbox", (*service).removeSandbox).

@@ -14,10 +14,17 @@ func (s *service) sandboxes(r *http.Request, _ none) ([]api.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
+	match, ended, err := s.sandboxFilter(r)
+	if err != nil {
+		return nil, err
+	}
 	list, v := []api.Sandbox{}, s.view()
 	for _, sb := range s.engine.Sandboxes() {
-		if all || sb.Exit == nil {
-			list = append(list, v.sandbox(sb))
+		if !all && !ended && sb.Exit != nil {
+			continue
+		}
+		if one := v.sandbox(sb); match(one) {
+			list = append(list, one)
 		}
 	}
 	return list, nil
@@ -71,7 +78,14 @@ func (s *service) publish(r *http.Request, req api.Ports) ([]api.Port, error) {
 		return nil, err
 	}
 	got, err := s.engine.Publish(r.Context(), r.PathValue("ref"), ports)
-	return portsOf(got), err
+	if err != nil {
+		return nil, err
+	}
+	sb, err := s.engine.Sandbox(r.PathValue("ref"))
+	if err != nil {
+		return nil, err
+	}
+	return s.view().ports(sb, got), nil
 }
 
 // unpublish takes its ports from the query or from the body: not every client
@@ -113,6 +127,9 @@ func sandboxSpec(req api.SandboxSpec) (engine.SandboxSpec, error) {
 		spec.Networks = append(spec.Networks, ep)
 	}
 	var err error
+	if spec.Links, err = parseLinks(req.Links); err != nil {
+		return spec, invalid(ref, "create", "%w", err)
+	}
 	if spec.Ports, err = parsePorts(req.Ports, ref, "create"); err != nil {
 		return spec, err
 	}

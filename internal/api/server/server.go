@@ -118,7 +118,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, status int, v a
 // unknown answers what no route takes: a wrong path, or a wrong method.
 func (s *service) unknown(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, m := range []string{http.MethodDelete, http.MethodGet, http.MethodPost, http.MethodPut} {
+	for _, m := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut} {
 		probe := &http.Request{Method: m, URL: r.URL, Host: r.Host}
 		if _, pattern := s.mux.Handler(probe); strings.HasPrefix(pattern, m+" ") {
 			allowed = append(allowed, m)

@@ -115,6 +115,38 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
+// TestDockersFamilies: options that stand for ipv4 and ipv6.
+func TestDockersFamilies(t *testing.T) {
+	h := newHost(t)
+	const four, six = `"com.docker.network.enable_ipv4":`, `"com.docker.network.enable_ipv6":`
+	for options, want := range map[string]string{
+		`{` + four + `"0",` + six + `"true"}`: "fd",
+		`{` + six + `"true"}`:                 "1fd",
+		`{` + four + `"true","mtu":"1400"}`:   "1",
+	} {
+		n := decodeAs[api.Network](t, h.must(t, "POST", "/v1/networks", `{"name":"x","options":`+options+`}`))
+		got := ""
+		for _, s := range n.Subnets {
+			if got += "1"; s.Prefix.Addr().Is6() {
+				got = got[:len(got)-1] + "fd"
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %v", options, n.Subnets)
+		}
+		h.must(t, "DELETE", "/v1/networks/x", "")
+	}
+	for body, want := range map[string]string{
+		`{"name":"x","ipv4":true,"options":{` + four + `"false"}}`: "the request says otherwise",
+		`{"name":"x","ipv6":true,"options":{` + six + `"false"}}`:  "the request says otherwise",
+		`{"name":"x","options":{` + six + `"maybe"}}`:              "want true or false",
+	} {
+		if status, got := h.do("POST", "/v1/networks", "application/json", body); status != http.StatusBadRequest || !strings.Contains(got, want) {
+			t.Errorf("%s: %d %s", body, status, got)
+		}
+	}
+}
+
 func TestSandboxes(t *testing.T) {
 	h := newHost(t)
 	sb := decodeAs[api.Sandbox](t, h.must(t, "POST", "/v1/sandboxes",

@@ -44,7 +44,7 @@ func (s *service) networkOf(n *model.Network) api.Network {
 	out := api.Network{
 		ID: string(n.ID), Name: n.Name, Driver: n.Driver, Subnets: []api.Subnet{}, Options: n.Options.Map(),
 		Internal: n.Internal, Labels: map[string]string{}, Endpoints: []api.NetworkEndpoint{},
-		Status: statusOf(s.engine.NetworkStatus(n)), Device: n.Device(), Created: n.Created,
+		Status: statusOf(s.engine.NetworkStatus(n)), Exceptions: s.engine.Exceptions(), Device: n.Device(), Created: n.Created,
 	}
 	for k, v := range n.Labels {
 		out.Labels[k] = v
@@ -71,11 +71,17 @@ func (s *service) endpointsByNetwork() map[model.ID][]api.NetworkEndpoint {
 func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
 	out := api.Sandbox{
 		ID: string(sb.ID), Name: sb.Name, Mode: string(sb.Mode), NetNS: sb.NetNS, Inode: sb.Inode, Donor: string(sb.Donor), Hostname: sb.Hostname, Domain: sb.Domain,
-		Command: present(sb.Command), Endpoints: []api.Endpoint{}, Ports: portsOf(sb.Ports),
+		Command: present(sb.Command), Endpoints: []api.Endpoint{}, Ports: v.ports(sb, sb.Ports), Expose: []string{}, Links: []string{},
 		Status: statusOf(v.s.engine.SandboxStatus(sb)), Dir: compile.Dir(v.s.info.RunDir, sb.ID), Created: sb.Created,
 	}
 	for i := range sb.Endpoints {
 		out.Endpoints = append(out.Endpoints, endpointOf(&sb.Endpoints[i], v.network(sb.Endpoints[i].Network)))
+	}
+	for _, m := range sb.Expose {
+		out.Expose = append(out.Expose, m.String())
+	}
+	for _, l := range sb.Links {
+		out.Links = append(out.Links, l.Target+":"+l.Alias)
 	}
 	if sb.Process != nil && sb.Exit == nil {
 		out.PID = sb.Process.PID
@@ -88,22 +94,34 @@ func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
 
 // endpointOf is an endpoint with its network's name and gateway.
 func endpointOf(ep *model.Endpoint, n *model.Network) api.Endpoint {
-	out := api.Endpoint{ID: string(ep.ID), IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Aliases: present(ep.Aliases)}
+	out := api.Endpoint{ID: string(ep.ID), IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Aliases: present(ep.Aliases),
+		LinkLocal: ep.LinkLocal, Sysctls: ep.Sysctls, GwPriority: ep.Priority}
 	if n == nil {
 		return out
 	}
 	out.Network = n.Name
 	if !n.Internal && len(ep.Addrs) > 0 {
 		sub, _ := n.Subnet(ep.Addrs[0].Addr().Is6())
-		out.Gateway = sub.Gateway
+		out.Gateway = sub.Router()
 	}
 	return out
 }
 
-func portsOf(ports []model.PortMapping) []api.Port {
+// ports are some of a sandbox's published ports.
+func (v view) ports(sb *model.Sandbox, ports []model.PortMapping) []api.Port {
 	out := []api.Port{}
+	routed := compile.Routed(sb, v.networks)
 	for _, m := range ports {
-		out = append(out, api.Port{Protocol: m.Proto, HostIP: m.HostIP, HostPort: m.HostPort, Port: m.Port, Count: m.Count})
+		p := api.Port{Protocol: m.Proto, HostIP: m.HostIP, HostPort: m.HostPort, Port: m.Port, Count: m.Count, From: string(m.From), Idle: m.Idle}
+		if m.Idle {
+			p.HostIP, p.HostPort = netip.Addr{}, 0
+		}
+		for _, a := range routed {
+			if !m.HostIP.IsValid() || m.HostIP.Is6() == a.Is6() && !m.HostIP.IsLoopback() {
+				p.Addresses = append(p.Addresses, a)
+			}
+		}
+		out = append(out, p)
 	}
 	return out
 }

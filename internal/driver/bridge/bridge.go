@@ -31,20 +31,29 @@ var linkLocal = netip.MustParsePrefix("fe80::1/64")
 
 // Network returns the bridge with the gateway addresses. An adopted bridge is
 // not made, only given the addresses it lacks.
-func (Driver) Network(n *model.Network, _ driver.Facts) (kstate.Set, error) {
+func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
+	if err := s.Add(shards(n, f)...); err != nil {
+		return nil, err
+	}
 	_, has4 := n.Subnet(false)
 	_, has6 := n.Subnet(true)
 	dev := n.Device()
+	localnet := has4 && !n.Internal
+	proxyARP := n.Options.NoICC && has4 && n.OnBridge(false)
 	if n.Options.Adopted {
-		if has4 && !n.Internal {
-			return s, s.Add(append(gateways(n, dev), kstate.Sysctl{Name: driver.Setting("ipv4", dev, "route_localnet"), Value: "1"})...)
+		objs := gateways(n, dev)
+		if localnet {
+			objs = append(objs, kstate.Sysctl{Name: driver.Setting("ipv4", dev, "route_localnet"), Value: "1"})
 		}
-		return s, s.Add(gateways(n, dev)...)
+		if proxyARP {
+			objs = append(objs, kstate.Sysctl{Name: driver.Setting("ipv4", dev, "proxy_arp_pvlan"), Value: "1"})
+		}
+		return s, s.Add(objs...)
 	}
 	objs := append(gateways(n, dev), kstate.Link{
 		Name: dev, Type: kstate.TypeBridge, MTU: n.Options.MTU, MAC: model.MACForID(model.MACBridge, n.ID),
-		Up: true, Localnet: has4 && !n.Internal, Alias: "sealane " + n.Name,
+		Up: true, Localnet: localnet, ProxyARP: proxyARP, Alias: "sealane " + n.Name,
 	})
 	if has6 && n.OnBridge(true) {
 		objs = append(objs, kstate.Addr{Dev: dev, Prefix: linkLocal})
@@ -68,8 +77,9 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 	s := kstate.Set{}
 	objs := []kstate.Object{kstate.Link{
 		Name: e.Device(), Type: kstate.TypeVeth, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, e.ID),
-		Up: true, Master: n.Device(), Isolated: n.Options.NoICC, Hairpin: f.BridgeNetfilter,
-		Peer:  kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC},
+		Up: true, Master: n.Bridge(e.Shard), Isolated: n.Options.NoICC,
+		Hairpin: f.BridgeNetfilter && e.Shard == 0, Pinned: e.Shard > 0, // see shards
+		Peer:  kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()},
 		Alias: "sealane " + n.Name,
 	}}
 	for _, p := range e.Addrs {
@@ -77,6 +87,9 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 		if p.Addr().Is6() {
 			objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: model.LinkLocal(e.MAC)})
 		}
+	}
+	for _, p := range e.LinkLocal {
+		objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: p})
 	}
 	return s, s.Add(objs...)
 }

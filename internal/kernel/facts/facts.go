@@ -55,6 +55,13 @@ const (
 	resolvUpstream = "/run/systemd/resolve/resolv.conf"
 )
 
+// OwnResolvConf returns the text of the host's resolv.conf as its own programs
+// read it, or "".
+func OwnResolvConf() string {
+	b, _ := os.ReadFile(resolvConf)
+	return string(b)
+}
+
 // ResolvConf returns the text of the host's resolv.conf that names servers
 // outside the host, or "".
 func ResolvConf() string {

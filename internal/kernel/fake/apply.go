@@ -39,6 +39,8 @@ func (k *Kernel) put(o kstate.Object, change bool) error {
 		return k.world.putRoute(o)
 	case kstate.Hold:
 		return k.world.putHold(o)
+	case kstate.Guest:
+		return k.world.putGuest(o)
 	case kstate.File:
 		return k.world.putFile(o)
 	}
@@ -76,12 +78,22 @@ func (w *world) putNetNS(o kstate.NetNS) error {
 	if !path.IsAbs(o.NS.Path) {
 		return fmt.Errorf("path %q is not absolute", o.NS.Path)
 	}
-	for _, s := range o.Sysctls {
-		if key, _, ok := strings.Cut(s, "="); !ok || !strings.HasPrefix(key, "net.") {
-			return fmt.Errorf("setting %q: %w", s, kernel.ErrMissing)
-		}
+	if err := checkSettings(o.Sysctls, ""); err != nil {
+		return err
 	}
 	w.namespace(o)
+	return nil
+}
+
+// checkSettings refuses settings that are not of a network namespace or, if
+// about is not empty, not about the device of that name.
+func checkSettings(settings []string, about string) error {
+	for _, s := range settings {
+		key, _, ok := strings.Cut(s, "=")
+		if !ok || !strings.HasPrefix(key, "net.") || about != "" && !strings.Contains(key, "."+strings.ReplaceAll(about, ".", "/")+".") {
+			return fmt.Errorf("setting %q %w", s, kernel.ErrMissing)
+		}
+	}
 	return nil
 }
 
@@ -149,7 +161,7 @@ func (w *world) checkEnds(o kstate.Link) error {
 	if _, ok := w.device(o.Peer.NS, o.Peer.Name); ok || o.PeerKey() == o.Key() {
 		return fmt.Errorf("peer device %s: %w", o.Peer.Name, kernel.ErrInUse)
 	}
-	return nil
+	return checkSettings(strings.FieldsFunc(o.Peer.Sysctls, func(r rune) bool { return r == '\n' }), o.Peer.Name)
 }
 
 func checkName(name string) error {
@@ -159,24 +171,41 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkPort refuses a link that cannot be the bridge port it wants to be.
+// checkPort refuses a link whose ends cannot be the bridge ports they want to
+// be.
 func (w *world) checkPort(o, have kstate.Link) error {
-	if o.Master == "" {
-		if o.Isolated || o.Hairpin {
-			return errors.New("isolated and hairpin are for bridge ports")
-		}
+	switch {
+	case o.Type == kstate.TypeBridge && o.Master != "":
+		return errors.New("a bridge cannot be a port of a bridge")
+	case o.Master == "" && (o.Isolated || o.Hairpin || o.Pinned), o.Peer.Master == "" && o.Peer.Isolated:
+		return errors.New("isolated, hairpin and pinned are for bridge ports")
+	case o.Pinned && o.Peer.MAC == "":
+		return errors.New("pinned: the far end's hardware address is not given")
+	case o.Peer.Master != "" && !o.Peer.NS.IsHost():
+		return fmt.Errorf("peer: bridge ports are in the host's namespace: %w", kernel.ErrUnsupported)
+	}
+	if err := w.checkMaster(o.Master, have.Master); err != nil {
+		return err
+	}
+	if err := w.checkMaster(o.Peer.Master, have.Peer.Master); err != nil {
+		return fmt.Errorf("peer: %w", err)
+	}
+	return nil
+}
+
+// checkMaster refuses what cannot take one more port.
+func (w *world) checkMaster(name, before string) error {
+	if name == "" {
 		return nil
 	}
-	m, ok := w.device(o.NS, o.Master)
+	m, ok := w.device(kstate.NS{}, name)
 	switch {
 	case !ok:
-		return fmt.Errorf("master %s %w", o.Master, kernel.ErrMissing)
+		return fmt.Errorf("master %s %w", name, kernel.ErrMissing)
 	case m.Type != kstate.TypeBridge:
-		return fmt.Errorf("master %s is no bridge", o.Master)
-	case o.Type == kstate.TypeBridge:
-		return errors.New("a bridge cannot be a port of a bridge")
-	case have.Master != o.Master && len(w.ports(m)) >= maxPorts:
-		return fmt.Errorf("master %s: exchange full: a bridge has at most %d ports", o.Master, maxPorts)
+		return fmt.Errorf("master %s is no bridge", name)
+	case name != before && w.countPorts(m) >= maxPorts:
+		return fmt.Errorf("master %s: exchange full: a bridge has at most %d ports", name, maxPorts)
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ func TestFake(t *testing.T) {
 // outside is what kerneltest asks of somebody else, done in memory.
 type outside struct {
 	*fake.Kernel
-	n int // namespaces made
+	n      int            // namespaces made
+	tables []kstate.Table // that somebody else made
 }
 
 func (o *outside) Reopen(*testing.T) kernel.Kernel {
@@ -47,9 +48,21 @@ func (o *outside) Route(_ *testing.T, dst netip.Prefix, dev string) {
 
 func (o *outside) Delete(_ *testing.T, dev string) { o.Remove(kstate.Link{Name: dev}.Key()) }
 
+func (o *outside) Unplug(_ *testing.T, dev string) { o.Kernel.Unplug(dev) }
+
 func (o *outside) Flush(*testing.T) {
-	o.Remove(kstate.Table{Family: "inet", Name: "sealane"}.Key())
+	o.Remove(kstate.Table{Family: "inet", Name: "sealane"}.Key(), kstate.Table{Family: "bridge", Name: "sealane"}.Key())
+	for _, table := range o.tables {
+		o.Remove(table.Key())
+	}
 }
+
+func (o *outside) Chain(_ *testing.T, c kstate.Chain) {
+	o.tables = append(o.tables, c.Table)
+	o.Foreign(c.Table, c)
+}
+
+func (o *outside) DropTable(_ *testing.T, table kstate.Table) { o.Remove(table.Key()) }
 
 func (o *outside) NetNS(*testing.T) kstate.NS {
 	o.n++

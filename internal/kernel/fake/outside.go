@@ -12,6 +12,9 @@ import (
 
 // Foreign lets somebody else make or change objects that are not ours: links,
 // addresses, routes, namespaces, settings. What they stand on is not checked.
+// Tables and chains of nftables that are not in a table named sealane are
+// somebody else's too; a chain's policy is told as Observe tells it, by the type
+// "filter policy drop".
 func (k *Kernel) Foreign(objs ...kstate.Object) {
 	for _, o := range objs {
 		switch v := o.(type) {
@@ -45,7 +48,7 @@ func (k *Kernel) Tamper(objs ...kstate.Object) {
 		case kstate.Sysctl:
 			w.sysctls[v.Name] = v.Value
 		case kstate.Table, kstate.NftSet, kstate.Chain, kstate.Elem:
-			w.nft[v.Key()] = v
+			w.ruleset(v)[v.Key()] = v
 		case kstate.Link:
 			w.tamperLink(v)
 		default:
@@ -72,7 +75,11 @@ func (k *Kernel) Remove(keys ...kstate.Key) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, key := range keys {
+		_, theirs := k.world.others[key]
 		switch {
+		case theirs:
+			ruleset{k.world.others}.drop(key)
+			k.world.fall(key)
 		case isNft(key.Kind):
 			ruleset{k.world.nft}.drop(key)
 		case key.Kind == kstate.KindSysctl:
@@ -82,10 +89,29 @@ func (k *Kernel) Remove(keys ...kstate.Key) {
 			if key.Kind == kstate.KindNetNS {
 				key.ID = path
 			}
+			if near, ok := k.world.far[key]; ok {
+				key = near
+			}
 			k.world.drop(key)
 		}
 		k.hint("- %s", key.ID)
 	}
+}
+
+// Unplug lets somebody else take a device out of its bridge.
+func (k *Kernel) Unplug(dev string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l, ok := k.world.device(kstate.NS{}, dev)
+	if !ok {
+		return
+	}
+	if l.Name == dev {
+		k.world.set(leave(l, kstate.Link{Name: l.Master}))
+	} else {
+		k.world.set(leave(l, kstate.Link{Name: l.Peer.Master}))
+	}
+	k.hint("~ %s", dev)
 }
 
 // Reboot leaves what survives one: nothing of the kernel's, no file (they are
@@ -137,7 +163,7 @@ func (k *Kernel) Dump() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	all := kstate.Set{}
-	for _, part := range []kstate.Set{k.world.objs, k.world.nft} {
+	for _, part := range []kstate.Set{k.world.objs, k.world.nft, k.world.others} {
 		for key, o := range part {
 			all[key] = o
 		}
@@ -151,7 +177,7 @@ func (k *Kernel) Dump() string {
 	var b strings.Builder
 	for _, o := range all.Sorted() {
 		fmt.Fprint(&b, o)
-		if kstate.Foreign(o) {
+		if _, theirs := k.world.others[o.Key()]; theirs || kstate.Foreign(o) {
 			b.WriteString(" # foreign")
 		}
 		b.WriteByte('\n')

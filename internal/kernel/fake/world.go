@@ -18,6 +18,7 @@ type world struct {
 	objs    kstate.Set                // all but nftables and settings
 	far     map[kstate.Key]kstate.Key // the far end of a veth → the veth
 	nft     kstate.Set
+	others  kstate.Set        // tables and chains of nftables that are not ours
 	sysctls map[string]string // those not at their default
 	inodes  map[string]uint64 // of namespaces, by path
 	sockets []socket
@@ -36,7 +37,7 @@ func (s socket) String() string { return fmt.Sprintf("socket %s %s by %s", s.pro
 // boot returns the world after a boot: one namespace with a loopback device.
 func boot() world {
 	w := world{
-		objs: kstate.Set{}, far: map[kstate.Key]kstate.Key{}, nft: kstate.Set{},
+		objs: kstate.Set{}, far: map[kstate.Key]kstate.Key{}, nft: kstate.Set{}, others: kstate.Set{},
 		sysctls: map[string]string{}, inodes: map[string]uint64{},
 	}
 	w.loopback(kstate.NS{})
@@ -121,22 +122,39 @@ func (w *world) release(l kstate.Link) {
 		delete(w.far, l.PeerKey())
 		w.fall(l.PeerKey())
 	case kstate.TypeBridge:
-		for _, p := range w.ports(l) {
-			p.Master, p.Isolated, p.Hairpin = "", false, false
-			w.set(p)
+		for k, o := range w.objs {
+			if p, ok := o.(kstate.Link); ok {
+				w.objs[k] = leave(p, l)
+			}
 		}
 	}
 }
 
-// ports returns the links of a bridge.
-func (w *world) ports(bridge kstate.Link) []kstate.Link {
-	var out []kstate.Link
+// leave returns a link without those of its ends in a bridge that are.
+func leave(l, bridge kstate.Link) kstate.Link {
+	if l.NS == bridge.NS && l.Master == bridge.Name {
+		l.Master, l.Isolated, l.Hairpin, l.Pinned = "", false, false, false
+	}
+	if l.Peer.NS == bridge.NS && l.Peer.Master == bridge.Name {
+		l.Peer.Master, l.Peer.Isolated = "", false
+	}
+	return l
+}
+
+// countPorts counts the ports of a bridge of the host.
+func (w *world) countPorts(bridge kstate.Link) int {
+	n := 0
 	for _, o := range w.objs {
-		if l, ok := o.(kstate.Link); ok && l.NS == bridge.NS && l.Master == bridge.Name {
-			out = append(out, l)
+		if l, ok := o.(kstate.Link); ok {
+			if l.NS == bridge.NS && l.Master == bridge.Name {
+				n++
+			}
+			if l.Peer.Master == bridge.Name {
+				n++
+			}
 		}
 	}
-	return out
+	return n
 }
 
 // down takes away what a device loses when it is set down: its routes and its

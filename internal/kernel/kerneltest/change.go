@@ -22,7 +22,28 @@ var changeCases = []testcase{
 	{"master, to none", func(s *suite) { s.changes(func(_, v *kstate.Link) { v.Master = "" }) }},
 	{"isolated", func(s *suite) { s.changes(func(_, v *kstate.Link) { v.Isolated = true }) }},
 	{"hairpin", func(s *suite) { s.changes(func(_, v *kstate.Link) { v.Hairpin = true }) }},
+	{"no ARP", func(s *suite) { s.changes(func(b, _ *kstate.Link) { b.NoARP = true }) }},
+	{"pinned, with another hardware address", func(s *suite) {
+		s.changes(func(_, v *kstate.Link) { v.Pinned, v.Peer.MAC = true, hw(1, 3) })
+		s.changes(func(_, v *kstate.Link) { v.Pinned, v.Peer.MAC = true, hw(1, 4) })
+	}},
+	{"master of the far end, isolated and hairpin", func(s *suite) {
+		slb1, slb2, slb3 := bridge("slb1", 1), bridge("slb2", 2), bridge("slb3", 3)
+		v := cord("slv1", "slw1", "slb1", "slb2", 1)
+		s.reach(set(slb1, slb2, slb3, v))
+		for _, alter := range []func(){
+			func() { v.Peer.Master = "slb3" },
+			func() { v.Isolated, v.Peer.Isolated = true, true },
+			func() { v.Hairpin, v.Master, v.Peer.Master = true, "slb2", "slb1" },
+			func() { v.Peer.Master, v.Peer.Isolated = "", false },
+			func() { v.Peer.Master, v.MTU = "slb1", 1400 },
+		} {
+			alter()
+			s.does(set(slb1, slb2, slb3, v), "~ "+v.String())
+		}
+	}},
 	{"localnet", func(s *suite) { s.changes(func(b, _ *kstate.Link) { b.Localnet = true }) }},
+	{"proxy ARP", func(s *suite) { s.changes(func(b, _ *kstate.Link) { b.ProxyARP = true }) }},
 	{"up and down", func(s *suite) { s.changes(func(b, _ *kstate.Link) { b.Up = false }) }},
 	{"setting a device down takes its routes and IPv6 addresses, and Diff knows", func(s *suite) {
 		down := bridge("slb1", 1)

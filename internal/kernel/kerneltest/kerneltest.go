@@ -40,8 +40,15 @@ type Outside interface {
 	Route(t *testing.T, dst netip.Prefix, dev string)
 	// Delete deletes any device of the host.
 	Delete(t *testing.T, dev string)
+	// Unplug takes a device of the host out of its bridge.
+	Unplug(t *testing.T, dev string)
 	// Flush deletes all nftables tables.
 	Flush(t *testing.T)
+	// Chain makes an nftables chain in a table that is not ours, and the
+	// table. The type of one that drops at its end is "filter policy drop".
+	Chain(t *testing.T, c kstate.Chain)
+	// DropTable deletes a table with all that is in it.
+	DropTable(t *testing.T, table kstate.Table)
 	// NetNS makes a namespace with a path outside our run directory, and
 	// says its inode.
 	NetNS(t *testing.T) kstate.NS
@@ -62,7 +69,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		cases []testcase
 	}{
 		{"objects", objectCases}, {"change", changeCases}, {"refuse", refuseCases},
-		{"outside", outsideCases}, {"whole", wholeCases},
+		{"outside", outsideCases}, {"guest", guestCases}, {"whole", wholeCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {

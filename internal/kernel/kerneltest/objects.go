@@ -22,6 +22,11 @@ var objectCases = []testcase{
 		b.Localnet = true
 		s.comesAndGoes(b)
 	}},
+	{"bridge with proxy ARP", func(s *suite) {
+		b := bridge("slb1", 1)
+		b.ProxyARP = true
+		s.comesAndGoes(b)
+	}},
 	{"bridge that is down", func(s *suite) {
 		b := bridge("slb1", 1)
 		b.Up = false
@@ -35,6 +40,19 @@ var objectCases = []testcase{
 	{"bridge port, isolated and hairpin", func(s *suite) {
 		v := port(veth("slv1", s.ns("a"), "eth0", 1), "slb1")
 		v.Isolated, v.Hairpin = true, true
+		s.comesAndGoes(kstate.NetNS{NS: s.ns("a")}, bridge("slb1", 1), v)
+	}},
+	{"bridge that answers no ARP", func(s *suite) { s.comesAndGoes(shard("slb1", 1)) }},
+	{"veth between two bridges", func(s *suite) {
+		v := cord("slv1", "slw1", "slb1", "slb2", 1)
+		v.Isolated, v.Hairpin = true, true
+		w := cord("slv2", "slw2", "slb2", "slb1", 2)
+		w.Peer.Isolated = true
+		s.comesAndGoes(bridge("slb1", 1), shard("slb2", 2), v, w)
+	}},
+	{"bridge port that is pinned", func(s *suite) {
+		v := port(veth("slv1", s.ns("a"), "eth0", 1), "slb1")
+		v.Pinned = true
 		s.comesAndGoes(kstate.NetNS{NS: s.ns("a")}, bridge("slb1", 1), v)
 	}},
 	{"addresses of both families", func(s *suite) {
@@ -68,6 +86,16 @@ var objectCases = []testcase{
 		s.comesAndGoes(table, *bridges, *inside, *ingress, *home4, *home6, *masq4, *ports4, *ports6, *portsAt4, *ranges4, *open4, *opens6)
 	}},
 	{"firewall", func(s *suite) { s.comesAndGoes(firewall()...) }},
+	{"table of frames", func(s *suite) { s.comesAndGoes(frames()...) }},
+	{"tables of both families side by side", func(s *suite) {
+		both := set(append(firewall(), frames()...)...)
+		s.reach(both)
+		s.Outside.Flush(s.T)
+		s.holds()
+		s.reach(both)
+		s.reach(set(frames()...))
+		s.reach(set(firewall()...))
+	}},
 	{"elements", func(s *suite) {
 		s.add(firewall()...)
 		s.comesAndGoesOn(firewall(),
@@ -103,6 +131,13 @@ var objectCases = []testcase{
 		s.del(bridge("slb1", 1))
 		s.holds(veth("slv1", host, "slv2", 1))
 	}},
+	{"a bridge leaves far ends behind without a master", func(s *suite) {
+		v := cord("slv1", "slw1", "slb1", "slb2", 1)
+		v.Peer.Isolated = true
+		s.add(bridge("slb1", 1), bridge("slb2", 2), v)
+		s.del(bridge("slb2", 2))
+		s.holds(bridge("slb1", 1), port(veth("slv1", host, "slw1", 1), "slb1"))
+	}},
 	{"a table takes everything in it along", func(s *suite) {
 		s.add(firewall()...)
 		s.add(elem(ports4, "tcp . 80", "192.0.2.2 . 80"), elem(ingress, "slb1", "jump to_nat"))
@@ -119,6 +154,17 @@ var objectCases = []testcase{
 		s.add(kstate.NetNS{NS: s.ns("a"), Sysctls: []string{"net.ipv4.ip_forward=" + other(before)}})
 		if got := s.Outside.Sysctl(s.T, "net.ipv4.ip_forward"); got != before {
 			s.Errorf("the host's forwarding is %s, was %s", got, before)
+		}
+	}},
+	{"settings of a far end are inside its namespace, not on the host", func(s *suite) {
+		const name = "net.ipv4.conf.eth0.forwarding"
+		s.Outside.Bridge(s.T, "eth0")
+		before := s.Outside.Sysctl(s.T, name)
+		v := veth("slv1", s.ns("a"), "eth0", 1)
+		v.Peer.Sysctls = name + "=" + other(before) + "\nnet.ipv6.conf.eth0.accept_ra=0"
+		s.add(kstate.NetNS{NS: s.ns("a")}, v, addr(s.ns("a"), "eth0", "192.0.2.2/24"))
+		if got := s.Outside.Sysctl(s.T, name); got != before {
+			s.Errorf("the host's is %s, was %s", got, before)
 		}
 	}},
 	{"scope: without a namespace its inside is not seen", func(s *suite) {

@@ -167,6 +167,34 @@ var outsideCases = []testcase{
 		s.Outside.Flush(s.T)
 		s.reach(want)
 	}},
+	{"a bridge of two parts heals", func(s *suite) {
+		a := s.ns("a")
+		v := port(veth("slv1", a, "eth0", 1), "slb2")
+		v.Pinned = true
+		want := set(bridge("slb1", 1), shard("slb2", 2), cord("slv2", "slw2", "slb1", "slb2", 2), kstate.NetNS{NS: a}, v)
+		s.reach(want)
+		for _, act := range []func(){
+			func() { s.Outside.Delete(s.T, "slb1") }, func() { s.Outside.Delete(s.T, "slb2") },
+			func() { s.Outside.Delete(s.T, "slv2") }, func() { s.Outside.Delete(s.T, "slw2") },
+			func() { s.Outside.Unplug(s.T, "slv2") }, func() { s.Outside.Unplug(s.T, "slw2") }, func() { s.Outside.Unplug(s.T, "slv1") },
+		} {
+			act()
+			if len(s.reach(want)) == 0 {
+				s.Error("nothing was to be done")
+			}
+		}
+		s.Kernel = s.Outside.Reopen(s.T)
+		s.holds(want.Sorted()...)
+	}},
+	{"a hint for a far end that leaves its bridge", func(s *suite) {
+		s.add(bridge("slb1", 1), bridge("slb2", 2), cord("slv1", "slw1", "slb1", "slb2", 1))
+		time.Sleep(settling)
+		hinted := s.watch()
+		s.Outside.Unplug(s.T, "slw1")
+		if !hinted(3 * time.Second) {
+			s.Error("no hint")
+		}
+	}},
 	{"hints: for what others do, not for what we do", func(s *suite) {
 		v := veth("slv1", host, "slv2", 1)
 		s.add(firewall()...)
@@ -204,6 +232,10 @@ var outsideCases = []testcase{
 		})
 	}},
 }
+
+// settling is longer than a kernel takes what becomes of a device for the
+// consequence of what we did to it.
+const settling = 1600 * time.Millisecond
 
 // noted checks that the journal has exactly one entry.
 func (s *suite) noted(key, before string) {

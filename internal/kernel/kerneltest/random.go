@@ -27,6 +27,11 @@ func Random(rng *rand.Rand, run string) kstate.Set {
 			bridges = append(bridges, bridgeName(i))
 		}
 	}
+	if len(bridges) == 2 && r.chance(50) {
+		c := cord("slc0", "slc1", bridges[0], bridges[1], 9)
+		c.Isolated, c.Peer.Isolated = r.chance(50), r.chance(50)
+		add(c)
+	}
 	for i := range 4 {
 		if r.chance(60) {
 			add(r.sandbox(kstate.NS{Path: path.Join(run, "netns", sandboxName(i))}, i, bridges)...)
@@ -34,6 +39,9 @@ func Random(rng *rand.Rand, run string) kstate.Set {
 	}
 	if r.chance(80) {
 		add(r.firewall()...)
+	}
+	if r.chance(30) {
+		add(frames()...)
 	}
 	if r.chance(50) {
 		add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: itoa(r.IntN(2))})
@@ -55,7 +63,7 @@ func bridgeName(i int) string { return "slbr" + itoa(i) }
 
 func (r dice) bridge(i int) []kstate.Object {
 	b := bridge(bridgeName(i), byte(i))
-	b.MTU, b.Localnet = 1500-100*r.IntN(2), r.chance(50)
+	b.MTU, b.Localnet, b.ProxyARP, b.NoARP = 1500-100*r.IntN(2), r.chance(50), r.chance(50), r.chance(30)
 	out := []kstate.Object{b, addr(host, b.Name, r.of("192.0.2.1/24", "192.0.2.2/24", "192.0.2.1/25"))}
 	if r.chance(50) {
 		out = append(out, addr(host, b.Name, r.of("2001:db8::1/64", "2001:db8::1/96", "2001:db8::2/64")))

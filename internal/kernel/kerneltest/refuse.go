@@ -18,6 +18,14 @@ var refuseCases = []testcase{
 	{"link without its master", func(s *suite) {
 		s.refuses(kernel.ErrMissing, port(veth("slv1", host, "slv2", 1), "slb9"))
 	}},
+	{"far end without its master, or with one from another namespace", func(s *suite) {
+		s.refuses(kernel.ErrMissing, cord("slv1", "slw1", "", "slb9", 1))
+		a := s.ns("a")
+		s.add(kstate.NetNS{NS: a}, bridge("slb1", 1))
+		v := veth("slv1", a, "eth0", 1)
+		v.Peer.Master = "slb1"
+		s.refuses(kernel.ErrUnsupported, v)
+	}},
 	{"veth into a namespace that is gone", func(s *suite) {
 		s.refuses(kernel.ErrNoNamespace, veth("slv1", s.ns("a"), "eth0", 1))
 	}},
@@ -39,6 +47,14 @@ var refuseCases = []testcase{
 	{"name of a far end in the host taken", func(s *suite) {
 		s.add(veth("slv1", host, "slv2", 1))
 		s.refuses(kernel.ErrInUse, veth("slv2", host, "slv3", 2))
+	}},
+	{"setting of another device than the far end", func(s *suite) {
+		s.add(kstate.NetNS{NS: s.ns("a")})
+		v := veth("slv1", s.ns("a"), "eth0", 1)
+		v.Peer.Sysctls = "net.ipv4.conf.eth7.forwarding=1"
+		s.refuses(kernel.ErrMissing, v)
+		v.Peer.Sysctls = "kernel.panic=1"
+		s.refuses(kernel.ErrMissing, v)
 	}},
 	{"name longer than 15 bytes", func(s *suite) {
 		s.refuses(nil, bridge("slb3456789abcdef", 1))

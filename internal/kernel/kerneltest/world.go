@@ -27,6 +27,16 @@ func veth(name string, ns kstate.NS, peer string, mac byte) kstate.Link {
 
 func port(l kstate.Link, master string) kstate.Link { l.Master = master; return l }
 
+// cord is a veth between two bridges of the host.
+func cord(name, peer, from, to string, mac byte) kstate.Link {
+	l := port(veth(name, host, peer, mac), from)
+	l.Peer.Master = to
+	return l
+}
+
+// shard is a bridge that answers no ARP.
+func shard(name string, mac byte) kstate.Link { b := bridge(name, mac); b.NoARP = true; return b }
+
 func hw(kind, n byte) string { return fmt.Sprintf("02:5e:a1:00:%02x:%02x", kind, n) }
 
 func addr(ns kstate.NS, dev, p string) kstate.Addr {
@@ -133,4 +143,22 @@ func (s *suite) twoNetworks() kstate.Set {
 		all[o.Key()] = o
 	}
 	return all
+}
+
+// frames is a table of the bridge family: who may send what into a bridge.
+func frames() []kstate.Object {
+	t := kstate.Table{Family: "bridge", Name: "sealane"}
+	guarded := &kstate.NftSet{Table: t, Name: "guarded", Type: "ifname"}
+	own4 := &kstate.NftSet{Table: t, Name: "own4", Type: "ifname . ether_addr . ipv4_addr"}
+	own6 := &kstate.NftSet{Table: t, Name: "own6", Type: "ifname . ether_addr . ipv6_addr"}
+	return []kstate.Object{
+		t, *guarded, *own4, *own6,
+		kstate.Chain{Table: t, Name: "claim", Rules: []string{"iifname . ether saddr . icmpv6 taddr @own6 accept", "drop"}},
+		kstate.Chain{Table: t, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []string{
+			"iifname != @guarded accept", "udp sport 67 drop",
+			"iifname . ether saddr . ip saddr @own4 accept", "iifname . arp saddr ether . arp saddr ip @own4 accept",
+			"icmpv6 type nd-neighbor-advert goto claim", "iifname . ether saddr . ip6 saddr @own6 accept", "drop",
+		}},
+		elem(guarded, "slv1", ""), elem(own4, "slv1 . 02:5e:a1:00:00:01 . 192.0.2.2", ""), elem(own6, "slv1 . 02:5e:a1:00:00:01 . 2001:db8::2", ""),
+	}
 }

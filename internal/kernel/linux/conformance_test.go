@@ -57,7 +57,32 @@ func (o *outside) Route(t *testing.T, dst netip.Prefix, dev string) {
 
 func (o *outside) Delete(t *testing.T, dev string) { run(t, "ip link delete %s", dev) }
 
+func (o *outside) Unplug(t *testing.T, dev string) { run(t, "ip link set %s nomaster", dev) }
+
 func (o *outside) Flush(t *testing.T) { run(t, "nft flush ruleset") }
+
+func (o *outside) Chain(t *testing.T, c kstate.Chain) {
+	run(t, "nft add table %s %s", c.Table.Family, c.Table.Name)
+	spec := ""
+	if typ, policy, drops := strings.Cut(c.Type, " policy "); c.Hook != "" {
+		if !drops {
+			policy = "accept"
+		}
+		spec = fmt.Sprintf("{ type %s hook %s priority %d ; policy %s ; }", typ, c.Hook, c.Priority, policy)
+	}
+	at := fmt.Sprintf("%s %s %s", c.Table.Family, c.Table.Name, c.Name)
+	run(t, "nft add chain %s %s", at, spec)
+	for _, r := range c.Rules {
+		if _, to, ok := strings.Cut(r, "jump "); ok {
+			run(t, "nft add chain %s %s %s", c.Table.Family, c.Table.Name, to)
+		}
+		run(t, "nft add rule %s %s", at, r)
+	}
+}
+
+func (o *outside) DropTable(t *testing.T, table kstate.Table) {
+	run(t, "nft delete table %s %s", table.Family, table.Name)
+}
 
 func (o *outside) NetNS(t *testing.T) kstate.NS {
 	path := filepath.Join(o.dir, "other")

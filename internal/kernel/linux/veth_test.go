@@ -205,7 +205,7 @@ func TestFarEndOutOfSight(t *testing.T) {
 	run(t, "nsenter --net=%s ip link set eth0 netns %d", a.Path, hidden.Process.Pid)
 	have := observe(t, k, a)
 	got, ok := have[l.Key()].(kstate.Link)
-	if !ok || got.Peer != (kstate.Peer{}) {
+	if !ok || got.Peer.NS != (kstate.NS{}) || got.Peer.Name != "" {
 		t.Errorf("there is %v", got)
 	}
 	ops := kstate.Diff(have, kstate.Set{l.Key(): l})

@@ -185,6 +185,7 @@ var frameRules = []string{
 	"icmp type echo-request accept", "ip saddr 192.0.2.1 icmp type echo-reply accept", "icmp type echo-reply ip daddr 192.0.2.1 accept",
 	"icmpv6 type mld2-listener-report accept", "ip6 saddr :: icmpv6 type nd-neighbor-solicit accept", "icmpv6 type nd-redirect drop",
 	"meta l4proto ipv6-icmp icmpv6 type nd-router-solicit accept", "meta l4proto sctp th dport 80 accept",
+	"frag frag-off != 0 accept", "frag frag-off 0 drop", "frag nexthdr udp accept", "ip6 nexthdr tcp accept", "ip6 nexthdr tcp ip6 saddr ::1 accept", "udp dport != 546 accept", "iifname != slv* accept",
 }
 
 // moreRules are rules beyond the firewall's, by the kind of chain they need.
@@ -218,6 +219,7 @@ var moreRules = map[string][]string{
 		"iifname . oifname @trusted goto target", "meta nfproto ipv4 oifname vmap @judge", "ct state related accept", "ct status dnat accept", "iifname vmap @judge",
 		"iifname . meta mark . ip6 saddr @mixed accept", "iifname . ether saddr @ifmacs accept",
 	},
+	"filter prerouting": {"notrack", `iifname "br0" notrack`, "ip saddr 192.0.2.1 notrack accept"},
 	"nat postrouting": {
 		"masquerade", "snat ip to 192.0.2.1", "ip saddr 10.1.0.0/24 snat ip to 192.0.2.1", "ip6 saddr 2001:db8::1 snat ip6 to 2001:db8::2",
 		"oifname br0 snat ip to ip saddr map @sources", "tcp dport 80 masquerade",

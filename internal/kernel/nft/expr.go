@@ -86,7 +86,7 @@ func (c *compiler) depend(s *selector) error {
 			return err
 		}
 	}
-	return c.require(s.name, s.layer, s.value, s.value == unix.NFPROTO_ARP)
+	return c.require(s.name, s.layer, s.value, s.value == unix.NFPROTO_ARP || strings.HasPrefix(s.name, "frag "))
 }
 
 // require matches a layer's protocol if that is not known yet. In a bridge
@@ -179,6 +179,8 @@ func (m match) add(c *compiler) error {
 		// One of the bits is enough.
 		c.emit(masked(data))
 		op, data = expr.CmpOpNeq, make([]byte, len(data))
+	case m.typ == typeFragOff: // below it are flags
+		c.emit(masked([]byte{0xff, 0xf8}))
 	case m.bits > 0 && m.bits%8 == 0:
 		data = data[:m.bits/8]
 		if p, ok := c.out[len(c.out)-1].(*expr.Payload); ok {
@@ -240,6 +242,11 @@ func (c *compiler) ask(key []*selector, set, data string) error {
 
 func (counter) add(c *compiler) error {
 	c.emit(&expr.Counter{})
+	return nil
+}
+
+func (notrack) add(c *compiler) error {
+	c.emit(&expr.Notrack{})
 	return nil
 }
 

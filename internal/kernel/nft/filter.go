@@ -44,7 +44,7 @@ func (r *reader) filters(tables []kstate.Table) ([]kstate.Filter, error) {
 	for i := range out {
 		names := regular[out[i].Table]
 		slices.Sort(names)
-		out[i].Chains = names
+		out[i].Chains, out[i].Owned = names, slices.Contains(r.owned, out[i].Table)
 	}
 	return out, err
 }
@@ -95,6 +95,8 @@ func (r *reader) judge(filters []kstate.Filter) error {
 		for i := range filters {
 			if f := &filters[i]; f.Table == t {
 				f.Stops = flow.stops(f.Chain, map[string]bool{})
+				f.Reached = flow.reached(f.Chain)
+				f.Ends = flow.ending(*f)
 			}
 		}
 	}
@@ -127,6 +129,8 @@ type flow struct {
 	stop bool
 	next []string // chains
 	maps []string // of verdicts
+	sure []sure   // rules without a condition, in order
+	n    int      // rules
 }
 
 func (f flows) of(chain string) *flow {
@@ -152,6 +156,7 @@ var stoppers = []string{"REJECT", "NFQUEUE", "TARPIT", "DELUDE", "CHAOS"}
 
 // rule looks at a rule's expressions.
 func (f *flow) rule(exprs attrs) {
+	f.certain(exprs)
 	for _, e, ok := exprs.next(); ok; _, e, ok = exprs.next() {
 		data := attrs(attrs(e).find(unix.NFTA_EXPR_DATA))
 		switch text(attrs(e).find(unix.NFTA_EXPR_NAME)) {

@@ -140,7 +140,7 @@ func (g Guests) again(try func() error) error {
 type listed struct {
 	handle []byte // 64 bits, as the kernel has it
 	guest  string // its text if it is a guest of ours
-	bare   bool   // it only returns
+	bare   bool   // it ends the chain for all packets
 }
 
 func (r *reader) listed(t kstate.Table, chain string) ([]listed, error) {
@@ -148,26 +148,9 @@ func (r *reader) listed(t kstate.Table, chain string) ([]listed, error) {
 	err := r.getNamed(unix.NFT_MSG_GETRULE, t, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN, chain, func(a attrs) {
 		text, _ := guestText(a)
 		handle := slices.Clone(a.find(unix.NFTA_RULE_HANDLE))
-		out = append(out, listed{handle, text, returns(a.find(unix.NFTA_RULE_EXPRESSIONS))})
+		out = append(out, listed{handle, text, endsChain(a.find(unix.NFTA_RULE_EXPRESSIONS))})
 	})
 	return out, err
-}
-
-// returns says whether expressions make a rule that returns every packet,
-// which it may count.
-func returns(exprs attrs) bool {
-	last := attrs(nil)
-	for _, e, ok := exprs.next(); ok; _, e, ok = exprs.next() {
-		if last = e; text(last.find(unix.NFTA_EXPR_NAME)) != "counter" {
-			break
-		}
-	}
-	if _, _, more := exprs.next(); more || text(last.find(unix.NFTA_EXPR_NAME)) != "immediate" {
-		return false
-	}
-	data := attrs(attrs(last.find(unix.NFTA_EXPR_DATA)).find(unix.NFTA_IMMEDIATE_DATA))
-	code := attrs(data.find(unix.NFTA_DATA_VERDICT)).find(unix.NFTA_VERDICT_CODE)
-	return int32(number(code)) == codeReturn
 }
 
 func (g Guests) add(o kstate.Guest, r compiled) error {
@@ -260,6 +243,8 @@ func (g Guests) send() error {
 		return nil
 	case all[0].errno == unix.EINTR:
 		return errChanged
+	case all[0].errno == unix.EPERM: // not of us, who are root, but by NFT_TABLE_F_OWNER
+		return fmt.Errorf("%w: the table belongs to another program: %w", kernel.ErrInUse, cause(all[0]))
 	}
 	return cause(all[0])
 }

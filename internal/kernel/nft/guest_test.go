@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
+	"golang.org/x/sys/unix"
 )
 
 const pass = "meta mark and 0x10000000 == 0x10000000 accept"
@@ -199,5 +200,48 @@ func TestBadGuests(t *testing.T) {
 		if err := ParseGuest(g); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error is %v, want %q", rule, err, want)
 		}
+	}
+}
+
+// TestGuestOfOwner: a table that belongs to a program, as firewalld's does with
+// NftablesTableOwner, takes no guest.
+func TestGuestOfOwner(t *testing.T) {
+	c := open(t)
+	owner, err := Open(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := Guests{owner}
+	e := g.batch()
+	g.seq++
+	e.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, unix.NFPROTO_INET, g.seq)
+	e.str(unix.NFTA_TABLE_NAME, "firewalld")
+	e.u32(unix.NFTA_TABLE_FLAGS, tableOwner)
+	e.close()
+	g.seq++
+	e.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.NFPROTO_INET, g.seq)
+	e.str(unix.NFTA_CHAIN_TABLE, "firewalld")
+	e.str(unix.NFTA_CHAIN_NAME, "FORWARD")
+	hook := e.nest(unix.NFTA_CHAIN_HOOK)
+	e.u32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
+	e.u32(unix.NFTA_HOOK_PRIORITY, 10)
+	e.unnest(hook)
+	e.str(unix.NFTA_CHAIN_TYPE, "filter")
+	e.close()
+	if err := g.send(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := c.Filters()
+	if err != nil || len(f) != 1 || !f[0].Owned {
+		t.Errorf("filters are %v, %v", f, err)
+	}
+	if err := (Guests{c}).Apply(adds(guest("inet", "firewalld", "FORWARD", "first"))); !errors.Is(err, kernel.ErrInUse) {
+		t.Errorf("got %v, want ErrInUse", err)
+	}
+	if err := owner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := c.Filters(); err != nil || len(f) != 0 { // it went with its owner
+		t.Errorf("filters are %v, %v", f, err)
 	}
 }

@@ -95,6 +95,7 @@ type reader struct {
 	objs   []kstate.Object
 	chains []kstate.Chain
 	sets   []*layout
+	owned  []kstate.Table // of others, that only they may change
 }
 
 // get dumps what matches: the attribute, when not 0, names the table.
@@ -140,14 +141,21 @@ func (r *reader) getAll(typ, attr int, got func(kstate.Table, attrs)) error {
 	})
 }
 
+// tableOwner is NFT_TABLE_F_OWNER, which x/sys/unix lacks.
+const tableOwner = 2
+
 // tables returns the tables that are awake: ours, and those of others where
 // guests may be.
 func (r *reader) tables() (mine, theirs []kstate.Table, err error) {
 	err = r.getAll(unix.NFT_MSG_GETTABLE, unix.NFTA_TABLE_NAME, func(t kstate.Table, a attrs) {
 		_, notMine := familyNumber(t.Family)
 		_, notTheirs := guestFamily(t.Family)
+		flags := number(a.find(unix.NFTA_TABLE_FLAGS))
+		if flags&tableOwner != 0 {
+			r.owned = append(r.owned, t)
+		}
 		switch {
-		case number(a.find(unix.NFTA_TABLE_FLAGS))&unix.NFT_TABLE_F_DORMANT != 0:
+		case flags&unix.NFT_TABLE_F_DORMANT != 0:
 		case t.Name == ours && notMine == nil:
 			mine = append(mine, t)
 		case notTheirs == nil:

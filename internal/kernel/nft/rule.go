@@ -11,7 +11,7 @@ import (
 
 // rule is a rule taken apart. The language, a part of nft's:
 //
-//	rule      = { match | look-up | counter | assignment } [ end ] [ comment "text" ]
+//	rule      = { match | look-up | counter | notrack | assignment } [ end ] [ comment "text" ]
 //	match     = key [ "==" | "!=" ] ( value | "@" set ) |
 //	            mark "and" number ( "==" | "!=" ) number
 //	look-up   = key "vmap" "@" map
@@ -49,6 +49,7 @@ type (
 		set string
 	}
 	counter    struct{}
+	notrack    struct{} // the packet's connection is not tracked
 	reject     struct{}
 	masquerade struct{}
 	redirect   struct{ port uint16 } // 0: the port stays
@@ -127,6 +128,8 @@ func parseStmt(c *cursor) (s stmt, last bool, err error) {
 	switch {
 	case c.accept("counter"):
 		return counter{}, false, nil
+	case c.accept("notrack"):
+		return notrack{}, false, nil
 	case c.accept("reject"):
 		return reject{}, true, nil
 	case c.accept("masquerade"):

@@ -205,6 +205,14 @@ func FuzzRule(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, rule string) {
+		frames := chain("c", rule)
+		frames.Table.Family = "bridge"
+		if _, err := ParseChain(frames); err != nil && !strings.HasPrefix(err.Error(), "rule ") {
+			t.Errorf("error does not name the rule: %v", err)
+		}
+		if err := ParseGuest(kstate.Guest{Table: kstate.Table{Family: "ip6", Name: "filter"}, Chain: "FORWARD", At: "last", Rule: rule}); err != nil && !strings.HasPrefix(err.Error(), "rule ") {
+			t.Errorf("error does not name the rule: %v", err)
+		}
 		p, err := ParseChain(chain("c", rule))
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "rule ") {

@@ -63,8 +63,13 @@ var selectors = []selector{
 	{name: "ip protocol", typ: typeProto, layer: layerNetwork, value: unix.NFPROTO_IPV4, tells: layerTransport, key: 9, load: loadNetwork},
 	{name: "ip saddr", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 12, load: loadNetwork},
 	{name: "ip daddr", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 16, load: loadNetwork},
+	{name: "ip6 nexthdr", typ: typeProto, layer: layerNetwork, value: unix.NFPROTO_IPV6, tells: layerTransport, key: 6, load: loadNetwork},
 	{name: "ip6 saddr", typ: typeIPv6, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 8, load: loadNetwork},
 	{name: "ip6 daddr", typ: typeIPv6, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 24, load: loadNetwork},
+
+	// The fragment header of RFC 8200 4.5, where the packet has one.
+	{name: "frag nexthdr", typ: typeProto, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 0, load: loadFragment},
+	{name: "frag frag-off", typ: typeFragOff, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 2, load: loadFragment},
 
 	{name: "tcp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_TCP, key: 0, load: loadTransport},
 	{name: "tcp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_TCP, key: 2, load: loadTransport},
@@ -102,6 +107,10 @@ func loadNetwork(s *selector, reg uint32) expr.Any {
 
 func loadTransport(s *selector, reg uint32) expr.Any {
 	return s.header(expr.PayloadBaseTransportHeader, reg)
+}
+
+func loadFragment(s *selector, reg uint32) expr.Any {
+	return &expr.Exthdr{DestRegister: reg, Type: unix.IPPROTO_FRAGMENT, Offset: s.key, Len: uint32(s.typ.width), Op: expr.ExthdrOpIpv6}
 }
 
 func (s *selector) header(base expr.PayloadBase, reg uint32) expr.Any {

@@ -44,6 +44,7 @@ var (
 	typeAnyMark   = &datatype{name: "mark", width: 4, parse: parseNumber}
 	typeEtherType = &datatype{name: "ether_type", width: 2, parse: parseEtherType}
 	typeARPOp     = &datatype{name: "arp_op", width: 2, parse: oneOf(2, "request", 1, "reply", 2, "rrequest", 3, "rreply", 4, "inrequest", 8, "inreply", 9, "nak", 10)}
+	typeFragOff   = &datatype{name: "frag_off", width: 2, parse: oneOf(2, "0", 0)}
 	typeICMP      = &datatype{name: "icmp_type", width: 1, parse: icmpTypes}
 	typeICMPv6    = &datatype{name: "icmpv6_type", width: 1, parse: icmpv6Types}
 )

@@ -72,15 +72,20 @@ func notFrom(port uint32) []bpf.Instruction {
 	}
 }
 
-// pause is how long a watch waits for more before it speaks.
-const pause = 20 * time.Millisecond
+// How long a watch waits for more before it speaks: about our tables, and about
+// those of others, which iptables changes one rule at a time, many in a row.
+const (
+	pause    = 20 * time.Millisecond
+	patience = 300 * time.Millisecond
+)
 
 // watch is the receiving end of events.
 type watch struct {
 	*socket
 	out     chan string
-	touched bool   // the transaction being received is about something we look at
-	pending string // to be said when nothing came for a pause
+	wait    time.Duration // with what the transaction being received is about; 0: no word of it
+	pending string        // to be said
+	at      time.Time     // when
 }
 
 // run receives until the socket is closed.
@@ -100,7 +105,7 @@ func (w *watch) run() {
 			err = w.nl.SetReadDeadline(time.Time{})
 		case err != nil:
 		case failed != nil: // ENOBUFS, as a rule
-			err = w.note("nftables events were lost: " + failed.Error())
+			err = w.note("nftables events were lost: "+failed.Error(), pause)
 		default:
 			err = w.events(b)
 		}
@@ -113,47 +118,54 @@ func (w *watch) events(b []byte) error {
 	for r, rest, ok := nextReply(b); ok; r, rest, ok = nextReply(rest) {
 		switch {
 		case r.typ == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN:
-			if !w.touched {
+			if w.wait == 0 {
 				continue
 			}
-			w.touched = false
-			if err := w.note(describeGeneration(r.attrs())); err != nil {
+			if err := w.note(describeGeneration(r.attrs()), w.wait); err != nil {
 				return err
 			}
-		case !w.touched:
-			w.touched = matters(r)
+			w.wait = 0
+		case w.wait != pause:
+			if wait := matters(r); wait != 0 {
+				w.wait = wait
+			}
 		}
 	}
 	return nil
 }
 
-// matters says whether an event is about a table of ours, or about what guests
-// stand on. The elements of others' sets are not, nor are the rules of tables
-// for address translation, which Docker changes with every container.
-func matters(r reply) bool {
+// matters says how long an event can wait: a pause if it is about a table of
+// ours, patience if about what guests stand on, else 0. The elements of others'
+// sets are neither, nor are the rules of tables for address translation, which
+// Docker changes with every container.
+func matters(r reply) time.Duration {
 	table := text(r.attrs().find(unix.NFTA_TABLE_NAME)) // attribute 1 of every object
 	if table == ours {
-		return true
+		return pause
 	}
 	if _, err := guestFamily(familyName(r.family())); err != nil {
-		return false
+		return 0
 	}
 	switch r.typ &^ (unix.NFNL_SUBSYS_NFTABLES << 8) {
 	case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
-		return true
+		return patience
 	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
-		return table != "nat"
+		if table != "nat" {
+			return patience
+		}
 	}
-	return false
+	return 0
 }
 
-// note remembers what to say, and to say it after a pause.
-func (w *watch) note(what string) error {
-	if w.pending != "" {
+// note remembers what to say, and to say it after a wait. What is to be said
+// sooner comes in its place.
+func (w *watch) note(what string, wait time.Duration) error {
+	at := time.Now().Add(wait)
+	if w.pending != "" && !at.Before(w.at) {
 		return nil
 	}
-	w.pending = what
-	return w.nl.SetReadDeadline(time.Now().Add(pause))
+	w.pending, w.at = what, at
+	return w.nl.SetReadDeadline(at)
 }
 
 // say sends what is pending, unless the last message is not taken yet.

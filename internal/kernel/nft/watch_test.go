@@ -10,7 +10,7 @@ import (
 )
 
 // quiet is longer than a watch waits before it speaks.
-const quiet = 5 * pause
+const quiet = 5*pause + patience
 
 func said(t *testing.T, ch <-chan string) string {
 	t.Helper()
@@ -182,5 +182,33 @@ func TestSideBySide(t *testing.T) {
 	close(stop)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUrgency: news of our own table do not wait as long as those of others'.
+func TestUrgency(t *testing.T) {
+	c := open(t)
+	w, err := c.listen(receiveAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []struct {
+		what string
+		wait time.Duration
+		want string
+	}{{"theirs", patience, "theirs"}, {"more of theirs", patience, "theirs"}, {"ours", pause, "ours"}, {"theirs again", patience, "ours"}} {
+		if err := w.note(n.what, n.wait); err != nil || w.pending != n.want {
+			t.Errorf("%s: to be said is %q, %v", n.what, w.pending, err)
+		}
+	}
+	go w.run()
+	if s := said(t, w.out); s != "ours" {
+		t.Errorf("said %q", s)
+	}
+	silent(t, w.out)
+	if err := w.nl.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range w.out {
 	}
 }

@@ -28,6 +28,7 @@ const (
 	in6AddrGenModeNone  = 1
 	extFilterSkipStats  = 1 << 3
 	ipv4DevconfPromote  = 20
+	ipv4DevconfProxyARP = 25 // IPV4_DEVCONF_PROXY_ARP_PVLAN
 	ipv4DevconfLocalnet = 26
 )
 
@@ -45,7 +46,7 @@ type device struct {
 	nsid   int // where that is, as a number of this namespace
 	alias  string
 
-	isolated, hairpin, localnet bool
+	isolated, hairpin, localnet, proxyARP, noARP bool
 
 	promote bool // IPv4 addresses go without others of their subnet
 	planned bool // not there yet: it will be made by this pass, and be ours
@@ -55,13 +56,19 @@ func (d device) ours() bool { return d.group == groupOurs }
 
 func (d device) doomed() bool { return d.group == groupDoomed }
 
+// nearer reports whether a veth in the host's namespace is the near end of its
+// pair, which has the lower index.
+func (d device) nearer() bool {
+	return (d.ours() || d.doomed()) && (d.nsid != noNSID || d.index < d.far)
+}
+
 // parseDevice reads the body of an RTM_NEWLINK.
 func parseDevice(b []byte) device {
 	if len(b) < unix.SizeofIfInfomsg {
 		return device{}
 	}
 	flags := native.Uint32(b[8:])
-	d := device{index: int(int32(native.Uint32(b[4:]))), up: flags&unix.IFF_UP != 0, nsid: noNSID}
+	d := device{index: int(int32(native.Uint32(b[4:]))), up: flags&unix.IFF_UP != 0, noARP: flags&unix.IFF_NOARP != 0, nsid: noNSID}
 	if native.Uint16(b[2:]) == unix.ARPHRD_ETHER {
 		d.kind = "ether"
 	}
@@ -134,6 +141,7 @@ func (d *device) family(typ uint16, v []byte) {
 	attrs(v, func(typ uint16, v []byte) {
 		if typ == unix.IFLA_INET_CONF && len(v) >= 4*ipv4DevconfLocalnet {
 			d.localnet = u32(v[4*(ipv4DevconfLocalnet-1):]) != 0
+			d.proxyARP = u32(v[4*(ipv4DevconfProxyARP-1):]) != 0
 			d.promote = u32(v[4*(ipv4DevconfPromote-1):]) != 0
 		}
 	})
@@ -158,16 +166,26 @@ func (s *socket) devices(ctx context.Context) ([]device, error) {
 	return all, nil
 }
 
+// end is the other end of a veth of ours where it was found.
+type end struct {
+	device
+	ns     kstate.NS
+	master string // its name; known in the host's namespace only
+}
+
 // link returns a device as an object. master is the name of its master, far
-// the other end of a veth of ours if it is in sight, as peer.
-func (d device) link(ns kstate.NS, master string, far *device, farNS kstate.NS) kstate.Link {
+// the other end of a veth of ours if it is in sight.
+func (d device) link(ns kstate.NS, master string, far *end) kstate.Link {
 	l := kstate.Link{
 		NS: ns, Name: d.name, Type: kstate.LinkType(d.kind), MTU: d.mtu, MAC: d.mac, Up: d.up, Master: master,
-		Isolated: d.isolated, Hairpin: d.hairpin, Localnet: d.localnet,
+		Isolated: d.isolated, Hairpin: d.hairpin, Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP,
 		Alias: d.alias, Other: !d.ours() || !ns.IsHost(), Index: d.index,
 	}
 	if far != nil {
-		l.Peer = kstate.Peer{NS: farNS, Name: far.name, MAC: far.mac}
+		l.Peer = kstate.Peer{NS: far.ns, Name: far.name, MAC: far.mac}
+		if far.ns.IsHost() {
+			l.Peer.Master, l.Peer.Isolated = far.master, far.isolated
+		}
 		l.Up = d.up && far.up
 	}
 	return l

@@ -42,6 +42,12 @@ func (p *pass) addLink(op int, l kstate.Link) error {
 // defaultMTU is what the kernel makes an Ethernet device with (ETH_DATA_LEN).
 const defaultMTU = 1500
 
+// noLinkLocalLearn is BR_BOOLOPT_NO_LL_LEARN of include/uapi/linux/if_bridge.h
+// (Linux 5.0). Frames to 01:80:c2:00:00:0x pass no netfilter hook that could
+// refuse a forged sender, and without it the bridge learns from them where that
+// sender is.
+const noLinkLocalLearn = 1 << 0
+
 // addBridge makes a bridge without spanning tree and multicast snooping: all
 // its ports are ours and none leads to another bridge.
 //
@@ -59,11 +65,12 @@ func (p *pass) addBridge(op int, l kstate.Link, near device, m *message) error {
 		m.nest(unix.IFLA_INFO_DATA, func() {
 			m.u32(unix.IFLA_BR_STP_STATE, 0)
 			m.u8(unix.IFLA_BR_MCAST_SNOOPING, 0)
+			m.attr(unix.IFLA_BR_MULTI_BOOLOPT, native.AppendUint32(native.AppendUint32(nil, noLinkLocalLearn), noLinkLocalLearn)) // struct br_boolopt_multi
 		})
 	})
 	host.add(op, m)
-	host.quiet(op, near.index, l.Localnet)
-	m = change(near.index, l.Up, l.Up).mtu(l.MTU)
+	host.quiet(op, near.index, l)
+	m = change(near.index, l.Up, l.Up).noARP(l.NoARP).mtu(l.MTU)
 	if l.Alias != "" {
 		m.alias(l.Alias)
 	}
@@ -88,12 +95,11 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	host := p.host()
 	m.mtu(l.MTU).u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1)
 	if l.Master != "" {
-		master, err := host.device(l.Master)
+		master, err := p.master(l.Master)
 		if err != nil {
-			return fmt.Errorf("master: %w", err)
+			return err
 		}
-		m.u32(unix.IFLA_MASTER, uint32(master.index))
-		p.c.recent.touch(master.index)
+		m.u32(unix.IFLA_MASTER, master)
 	}
 	m.nest(unix.IFLA_LINKINFO, func() {
 		m.str(unix.IFLA_INFO_KIND, string(kstate.TypeVeth))
@@ -105,11 +111,14 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 				if len(mac) > 0 {
 					m.attr(unix.IFLA_ADDRESS, mac)
 				}
+				if l.Peer.NS.IsHost() {
+					m.u32(unix.IFLA_GROUP, groupOurs)
+				}
 			})
 		})
 	})
 	host.add(op, m)
-	host.quiet(op, near.index, l.Localnet)
+	host.quiet(op, near.index, l)
 	m = change(near.index, l.Up, l.Up)
 	if l.Alias != "" {
 		m.alias(l.Alias)
@@ -118,13 +127,19 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 		m.port(l)
 	}
 	host.add(op, m)
-	far.quiet(op, near.far, false)
+	if err := p.repin(op, kstate.Link{}, l, near); err != nil {
+		return err
+	}
+	far.quiet(op, near.far, kstate.Link{})
+	if err := p.portFar(op, kstate.Peer{}, l.Peer, near.far); err != nil {
+		return err
+	}
 	if l.Up {
 		far.add(op, change(near.far, true, true))
 		p.ports = append(p.ports, getDevice("", near.index))
 	}
 	host.devs[l.Name] = near
-	far.devs[l.Peer.Name] = device{name: l.Peer.Name, kind: string(kstate.TypeVeth), index: near.far, planned: true}
+	far.devs[l.Peer.Name] = device{name: l.Peer.Name, kind: string(kstate.TypeVeth), index: near.far, far: near.index, planned: true}
 	p.c.recent.touch(near.index, near.far)
 	return nil
 }
@@ -147,14 +162,20 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 		return err
 	}
 	host.add(op, m)
-	if old.Localnet != l.Localnet {
-		host.add(op, inetConf(d.index, ipv4DevconfLocalnet, bit(l.Localnet)))
+	if old.Localnet != l.Localnet || old.ProxyARP != l.ProxyARP {
+		host.add(op, inetConf(d.index, ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet)))
 	}
 	m = change(d.index, l.Up != old.Up, l.Up)
+	if l.NoARP != old.NoARP {
+		m.noARP(l.NoARP)
+	}
 	if l.Master != "" {
 		m.port(l)
 	}
 	host.add(op, m)
+	if err := p.repin(op, old, l, d); err != nil {
+		return err
+	}
 	if l.Type == kstate.TypeVeth {
 		return p.changeFar(op, old, l, d)
 	}
@@ -183,20 +204,27 @@ func (p *pass) changeNear(old, l kstate.Link, d device) (*message, error) {
 	if l.Master == old.Master {
 		return m, nil
 	}
-	var master device
-	if l.Master != "" {
-		var err error
-		if master, err = p.host().device(l.Master); err != nil {
-			return nil, fmt.Errorf("master: %w", err)
-		}
-		p.c.recent.touch(master.index)
+	master, err := p.master(l.Master)
+	return m.u32(unix.IFLA_MASTER, master), err
+}
+
+// master returns the index of a bridge in the host's namespace that a device is
+// to be a port of, 0 for none.
+func (p *pass) master(name string) (uint32, error) {
+	if name == "" {
+		return 0, nil
 	}
-	return m.u32(unix.IFLA_MASTER, uint32(master.index)), nil
+	d, err := p.host().device(name)
+	if err != nil {
+		return 0, fmt.Errorf("master: %w", err)
+	}
+	p.c.recent.touch(d.index)
+	return uint32(d.index), nil
 }
 
 // changeFar is about the far end, as far as we care for it.
 func (p *pass) changeFar(op int, old, l kstate.Link, d device) error {
-	if l.MTU == old.MTU && l.Up == old.Up && l.Peer.MAC == old.Peer.MAC {
+	if l.MTU == old.MTU && l.Up == old.Up && l.Peer.MAC == old.Peer.MAC && l.Peer.Master == old.Peer.Master && l.Peer.Isolated == old.Peer.Isolated {
 		return nil
 	}
 	far, err := p.space(l.Peer.NS)
@@ -210,6 +238,9 @@ func (p *pass) changeFar(op int, old, l kstate.Link, d device) error {
 	if err != nil {
 		return fmt.Errorf("peer: %w", err)
 	}
+	if err := p.portFar(op, old.Peer, l.Peer, d.far); err != nil {
+		return err
+	}
 	m := change(d.far, l.Up != old.Up, l.Up)
 	if l.MTU != old.MTU {
 		m.mtu(l.MTU)
@@ -219,6 +250,28 @@ func (p *pass) changeFar(op int, old, l kstate.Link, d device) error {
 	}
 	far.add(op, m)
 	p.c.recent.touch(d.far)
+	return nil
+}
+
+// portFar queues what makes the far end the bridge port it shall be, before it
+// is set up.
+func (p *pass) portFar(op int, old, peer kstate.Peer, index int) error {
+	switch {
+	case peer.Master == old.Master && peer.Isolated == old.Isolated:
+		return nil
+	case !peer.NS.IsHost():
+		return fmt.Errorf("peer: bridge ports are in the host's namespace: %w", kernel.ErrUnsupported)
+	}
+	if peer.Master != old.Master {
+		master, err := p.master(peer.Master)
+		if err != nil {
+			return fmt.Errorf("peer: %w", err)
+		}
+		p.host().add(op, change(index, false, false).u32(unix.IFLA_MASTER, master))
+	}
+	if peer.Master != "" {
+		p.host().add(op, change(index, false, false).port(kstate.Link{Isolated: peer.Isolated}))
+	}
 	return nil
 }
 
@@ -232,6 +285,16 @@ func change(index int, flag, up bool) *message {
 		flags = mask
 	}
 	return newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, index, flags, mask)
+}
+
+// noARP sets or clears a flag of the device that the message changes.
+func (m *message) noARP(on bool) *message {
+	const flags, mask = unix.SizeofNlMsghdr + 8, unix.SizeofNlMsghdr + 12 // struct ifinfomsg
+	if on {
+		native.PutUint32(m.buf[flags:], native.Uint32(m.buf[flags:])|unix.IFF_NOARP)
+	}
+	native.PutUint32(m.buf[mask:], native.Uint32(m.buf[mask:])|unix.IFF_NOARP)
+	return m
 }
 
 func (m *message) mtu(n int) *message {
@@ -262,13 +325,13 @@ func (m *message) port(l kstate.Link) *message {
 // that first. Without IPv6 there is nothing to end.
 //
 // IPv4 addresses do not take the others of their subnet along when they go.
-func (s *space) quiet(op, index int, localnet bool) {
+func (s *space) quiet(op, index int, l kstate.Link) {
 	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, index, 0, 0)
 	m.nest(unix.IFLA_AF_SPEC, func() {
 		m.nest(unix.AF_INET6, func() { m.u8(unix.IFLA_INET6_ADDR_GEN_MODE, in6AddrGenModeNone) })
 	})
 	s.addForgiving(op, m, kernel.ErrUnsupported)
-	s.add(op, inetConf(index, ipv4DevconfPromote, 1, ipv4DevconfLocalnet, bit(localnet)))
+	s.add(op, inetConf(index, ipv4DevconfPromote, 1, ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet)))
 }
 
 // inetConf changes IPv4 settings of a device: pairs of number and value.
@@ -354,12 +417,9 @@ func (p *pass) settlePeer(l kstate.Link, failed error) (settled error, cleared b
 // whole returns device d of ours as a link, and whether its far end is where
 // the wanted link says.
 func (p *pass) whole(d device, want kstate.Link) (kstate.Link, bool) {
-	master := ""
-	if m, err := p.host().sock.get(getDevice("", d.master)); d.master != 0 && err == nil {
-		master = parseDevice(m).name
-	}
+	master := p.nameOf(d.master)
 	if d.kind != string(kstate.TypeVeth) {
-		return d.link(want.NS, master, nil, kstate.NS{}), true
+		return d.link(want.NS, master, nil), true
 	}
 	s, err := p.space(want.Peer.NS)
 	if err != nil || !p.leadsTo(d, s) {
@@ -369,6 +429,21 @@ func (p *pass) whole(d device, want kstate.Link) (kstate.Link, bool) {
 	if err != nil {
 		return kstate.Link{}, false
 	}
-	far := parseDevice(got)
-	return d.link(want.NS, master, &far, want.Peer.NS), true
+	far := end{device: parseDevice(got), ns: want.Peer.NS}
+	if far.ns.IsHost() {
+		far.master = p.nameOf(far.device.master)
+	}
+	return d.link(want.NS, master, &far), true
+}
+
+// nameOf returns the name of a device of the host, "" for none.
+func (p *pass) nameOf(index int) string {
+	if index == 0 {
+		return ""
+	}
+	got, err := p.host().sock.get(getDevice("", index))
+	if err != nil {
+		return ""
+	}
+	return parseDevice(got).name
 }

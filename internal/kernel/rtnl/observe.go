@@ -57,15 +57,9 @@ type view struct {
 	noted  map[string]string // the journal
 	all    bool              // devs are all the host's devices
 	devs   map[int]device    // the host's devices by index, as far as known
-	far    map[int]far       // by the index of the near end
+	far    map[int]end       // by the index of the near end
 	inHost map[int]bool      // far ends in the host's namespace
 	objs   []kstate.Object
-}
-
-// far is where the other end of a veth of ours was found.
-type far struct {
-	device
-	ns kstate.NS
 }
 
 func (c *Conn) newView(ctx context.Context) (*view, error) {
@@ -80,7 +74,7 @@ func (c *Conn) newView(ctx context.Context) (*view, error) {
 	host := &space{handle: c.host, sock: sock, nsid: noNSID}
 	return &view{
 		ctx: ctx, c: c, host: host, noted: entries,
-		devs: map[int]device{}, far: map[int]far{}, inHost: map[int]bool{},
+		devs: map[int]device{}, far: map[int]end{}, inHost: map[int]bool{},
 	}, nil
 }
 
@@ -98,7 +92,7 @@ func (v *view) lookAtHost() error {
 	for _, d := range devs {
 		near := v.near(v.host, d)
 		if near != nil && near.ours() {
-			v.far[near.index] = far{device: d}
+			v.far[near.index] = end{device: d, master: v.devs[d.master].name}
 		}
 		if near != nil {
 			v.inHost[d.index] = true
@@ -109,9 +103,10 @@ func (v *view) lookAtHost() error {
 
 // near returns the near end of which d is the far end, if that is a veth of
 // ours, doomed or not. A near end in the host's namespace is told apart from
-// another device by all three of its index, its far end's index and namespace.
+// another device by all three of its index, its far end's index and namespace;
+// of two ends that are there, both of our group, the near one has the lower index.
 func (v *view) near(s *space, d device) *device {
-	if d.kind != string(kstate.TypeVeth) || d.far == 0 || d.ours() && s == v.host {
+	if d.kind != string(kstate.TypeVeth) || d.far == 0 || s == v.host && d.nearer() {
 		return nil
 	}
 	near, ok := v.devs[d.far]
@@ -164,9 +159,9 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 		near := v.near(s, d)
 		switch {
 		case near == nil && whole:
-			v.objs = append(v.objs, d.link(ns, byIndex[d.master].name, nil, kstate.NS{}))
+			v.objs = append(v.objs, d.link(ns, byIndex[d.master].name, nil))
 		case near != nil && near.ours():
-			v.far[near.index] = far{d, ns}
+			v.far[near.index] = end{device: d, ns: ns}
 		}
 	}
 	if !whole {
@@ -264,12 +259,11 @@ func (v *view) finish(seen map[string]bool) error {
 		if d.doomed() || v.inHost[i] {
 			continue
 		}
-		var other *device
-		var ns kstate.NS
+		var other *end
 		if f, ok := v.far[i]; ok {
-			other, ns = &f.device, f.ns
+			other = &f
 		}
-		v.objs = append(v.objs, d.link(kstate.NS{}, v.devs[d.master].name, other, ns))
+		v.objs = append(v.objs, d.link(kstate.NS{}, v.devs[d.master].name, other))
 	}
 	return nil
 }

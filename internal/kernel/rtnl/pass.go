@@ -173,6 +173,7 @@ func (p *pass) run() {
 		p.flush()
 		todo = p.again(todo, round == rounds)
 	}
+	p.writeSettings()
 	p.finish()
 }
 

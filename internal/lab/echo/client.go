@@ -18,13 +18,18 @@ func askUDP(args []string) error {
 	timeout := f.Duration("timeout", 2*time.Second, "")
 	from := f.Int("from", 0, "")
 	to := argument(f, args)
-	dialer := net.Dialer{Timeout: *timeout, LocalAddr: &net.UDPAddr{Port: *from}}
+	return exchange(to, *from, *timeout, os.Stdout)
+}
+
+// exchange sends a datagram from a port, 0 for any, and writes the answer.
+func exchange(to string, from int, timeout time.Duration, w io.Writer) error {
+	dialer := net.Dialer{Timeout: timeout, LocalAddr: &net.UDPAddr{Port: from}}
 	c, err := dialer.Dial("udp", to)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(*timeout)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	if _, err := c.Write([]byte("who am I?")); err != nil {
@@ -35,7 +40,7 @@ func askUDP(args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = os.Stdout.Write(buf[:n])
+	_, err = w.Write(buf[:n])
 	return err
 }
 

@@ -22,6 +22,14 @@ const usage = `usage:
   lab-echo stream [-for D] [-every D] URL
         Ask again and again on one connection; fail if it breaks, else print
         the number of answers and the longest gap between two.
+  lab-echo probe [-timeout D] TARGET...
+        Try all targets at once: tcp://ADDR:PORT, udp://ADDR:PORT, ping://ADDR.
+        Print for each "TARGET CLIENT NAME" as lab-echo serve answers it, with -
+        for what it does not say, or "TARGET no".
+  lab-echo send [-for D] [-every D] IF FRAME...
+        Send Ethernet frames, in hexadecimal; once or again and again.
+  lab-echo sniff IF
+        Print "ready", then each frame that comes in, in hexadecimal.
   lab-echo activate SOCKET CMD [ARG...]
         Become CMD with a listening unix socket, as systemd starts a service.
   lab-echo notified SOCKET
@@ -31,7 +39,7 @@ const usage = `usage:
 func main() {
 	commands := map[string]func([]string) error{
 		"serve": serve, "udp": askUDP, "get": get, "ping": ping, "stream": stream,
-		"activate": activate, "notified": notified,
+		"probe": probe, "send": sendFrames, "sniff": sniff, "activate": activate, "notified": notified,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)

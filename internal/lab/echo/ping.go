@@ -21,6 +21,11 @@ func ping(args []string) error {
 	timeout := f.Duration("timeout", 2*time.Second, "")
 	size := f.Int("size", 56, "")
 	to := argument(f, args)
+	return pingOnce(to, *size, *timeout)
+}
+
+// pingOnce sends a request with size bytes of data.
+func pingOnce(to string, size int, timeout time.Duration) error {
 	addr, err := netip.ParseAddr(to)
 	if err != nil {
 		return err
@@ -29,15 +34,15 @@ func ping(args []string) error {
 	if addr.Is6() {
 		network, request, reply = "ip6:ipv6-icmp", echoRequest6, echoReply6
 	}
-	c, err := net.DialTimeout(network, to, *timeout)
+	c, err := net.DialTimeout(network, to, timeout)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(*timeout)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	message := echo(request, *size)
+	message := echo(request, size)
 	if _, err := c.Write(message); err != nil {
 		return err
 	}

@@ -1,0 +1,67 @@
+package compile
+
+import (
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// The hush of the bridges: questions that everybody hears, and one answers, go
+// to that one alone. A frame for all ports is one packet for each of them in a
+// queue of 1,000 (net.core.netdev_max_backlog): on a network with as many
+// endpoints one question for the gateway fills it, and the answer is lost.
+//
+// An announcement is a question for the asker's own address (RFC 5227), and is
+// for all. Nobody follows the reports of multicast listeners (RFC 3810) here, for
+// our bridges send multicasts to all ports.
+var (
+	setAt   = families{bridgeSet("at4", "ifname . ipv4_addr"), bridgeSet("at6", "ifname . ipv6_addr")} // port and address
+	setSelf = bridgeSet("self4", "ipv4_addr . ipv4_addr")                                              // an address, twice
+)
+
+// hush returns the sets and chains, in the bridges' table.
+func hush() kstate.Set {
+	s := kstate.Set{}
+	must(s.Add(*setAt.v4, *setAt.v6, *setSelf))
+	for _, hook := range []string{"forward", "output"} {
+		must(s.Add(kstate.Chain{
+			Table: bridgeTable, Name: hook, Type: "filter", Hook: hook, Priority: -300, Rules: []string{
+				"oifname != " + model.PortPrefix + "* accept",
+				"arp operation request goto asked4",
+				"icmpv6 type nd-neighbor-solicit goto asked6",
+				"icmpv6 type mld2-listener-report drop",
+			}}))
+	}
+	must(s.Add(kstate.Chain{Table: bridgeTable, Name: "asked4", Rules: []string{
+		"oifname . arp daddr ip @at4 accept",
+		"arp saddr ip . arp daddr ip @self4 accept",
+		"oifname @free accept",
+		"drop",
+	}}, kstate.Chain{Table: bridgeTable, Name: "asked6", Rules: []string{
+		"oifname . icmpv6 taddr @at6 accept",
+		"oifname @free accept",
+		"drop",
+	}}))
+	return s
+}
+
+// asked returns what a sandbox is asked for at one of its endpoints: every
+// address it has, as for what it may send.
+func asked(sb *model.Sandbox, e *model.Endpoint) []kstate.Object {
+	var objs []kstate.Object
+	at := func(is6 bool, addr string) { objs = append(objs, elem(setAt.of(is6), e.Device()+" . "+addr, "")) }
+	for i := range sb.Endpoints {
+		for _, p := range sb.Endpoints[i].Addrs {
+			at(p.Addr().Is6(), p.Addr().String())
+		}
+	}
+	for _, p := range e.LinkLocal {
+		at(p.Addr().Is6(), p.Addr().String())
+	}
+	if _, ok := e.Addr(true); ok {
+		at(true, model.LinkLocal(e.MAC).Addr().String())
+	}
+	if p, ok := e.Addr(false); ok {
+		objs = append(objs, elem(setSelf, p.Addr().String()+" . "+p.Addr().String(), ""))
+	}
+	return objs
+}

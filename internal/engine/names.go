@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/serve/announce"
+	"github.com/sealane/sealane/internal/serve/dns"
+)
+
+// Resolver answers the sandboxes' questions for names. *dns.Resolver is one.
+type Resolver interface {
+	Put(key string, view dns.View) error
+	Remove(key string) error
+	Set(views map[string]dns.View) error
+	SetServers([]netip.AddrPort)
+	Repair() error
+}
+
+// Announcer tells neighbours of new addresses. *announce.Announcer is one.
+type Announcer interface {
+	Announce(announce.Endpoint) error
+	Cancel(device string)
+}
+
+// names keeps the resolver as intent says. It belongs to the holder of
+// Engine.work.
+type names struct {
+	zones map[model.ID]*dns.Zone // by network
+}
+
+// zone returns the names of a network.
+func (e *Engine) zone(n *model.Network) *dns.Zone {
+	z := e.names.zones[n.ID]
+	if z == nil {
+		var subnets []netip.Prefix
+		for _, s := range n.Subnets {
+			subnets = append(subnets, s.Prefix)
+		}
+		z = dns.NewZone(n.Name, subnets)
+		e.names.zones[n.ID] = z
+	}
+	return z
+}
+
+// serveAll has the resolver serve all sandboxes, and no others, and announces
+// every address: at start others may have had them meanwhile. What it returns
+// is closed when that is done.
+func (e *Engine) serveAll() <-chan struct{} {
+	views := map[string]dns.View{}
+	for _, sb := range e.intent.Sandboxes {
+		e.rename(nil, sb)
+		e.announce(nil, sb)
+		if compile.Resolves(sb, e.intent.Networks) {
+			views[string(sb.ID)] = e.dnsView(sb)
+		}
+	}
+	done := make(chan struct{})
+	e.background.Go(func() {
+		defer close(done)
+		if e.cfg.Names == nil {
+			return
+		}
+		if err := e.cfg.Names.Set(views); err != nil {
+			e.cfg.Log.Warn("names", "err", err)
+		}
+	})
+	return done
+}
+
+// rename brings the zones from one state of a sandbox to another.
+func (e *Engine) rename(from, to *model.Sandbox) {
+	if from != nil {
+		for _, ep := range from.Endpoints {
+			z := e.names.zones[ep.Network]
+			if z != nil && (to == nil || to.Exit != nil || to.Endpoint(ep.Network) == nil) {
+				z.Update(nil, string(ep.ID))
+			}
+		}
+	}
+	if to == nil || to.Exit != nil {
+		return
+	}
+	for i := range to.Endpoints {
+		if n := e.intent.Networks[to.Endpoints[i].Network]; n != nil {
+			e.zone(n).Update([]dns.Host{dnsHost(to, &to.Endpoints[i])})
+		}
+	}
+}
+
+// dnsHost is an endpoint as its network knows it.
+func dnsHost(sb *model.Sandbox, ep *model.Endpoint) dns.Host {
+	h := dns.Host{ID: string(ep.ID), Names: append([]string{sb.Name}, ep.Aliases...)}
+	h.Names = append(h.Names, string(sb.ID), sb.Hostname)
+	for _, p := range ep.Addrs {
+		h.Addrs = append(h.Addrs, p.Addr())
+	}
+	for _, m := range slices.Concat(sb.Expose, sb.Ports) {
+		if m.Count == 1 {
+			h.Ports = append(h.Ports, dns.Port{Proto: m.Proto, Number: m.Port})
+		}
+	}
+	return h
+}
+
+// dnsView is what a sandbox sees: the networks in the order of its gateways, as
+// in Docker, without the default one, which has no names.
+func (e *Engine) dnsView(sb *model.Sandbox) dns.View {
+	v := dns.View{NS: compile.NS(sb), Links: map[string]string{}}
+	nets := e.intent.Networks
+	v.Internal = compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil
+	eps := slices.Clone(sb.Endpoints)
+	slices.SortStableFunc(eps, func(a, b model.Endpoint) int { return cmp.Compare(b.Priority, a.Priority) })
+	for i := range eps {
+		if n := nets[eps[i].Network]; n != nil && n.Name != model.NetworkBridge {
+			v.Zones = append(v.Zones, e.zone(n))
+		}
+	}
+	for _, l := range sb.Links {
+		v.Links[l.Alias] = l.Target
+	}
+	for _, a := range sb.DNS.Servers {
+		v.Servers = append(v.Servers, netip.AddrPortFrom(a, 53))
+	}
+	return v
+}
+
+// serveNames brings the resolver from before a draft to after it, which is
+// intent now.
+func (d *draft) serveNames(before map[model.ID]*model.Sandbox) {
+	e := d.e
+	for id, n := range d.networks {
+		if n == nil {
+			delete(e.names.zones, id)
+		}
+	}
+	for id, sb := range d.sandboxes {
+		e.rename(before[id], sb)
+		e.announce(before[id], sb)
+		if e.cfg.Names != nil {
+			e.serveSandbox(id, sb)
+		}
+	}
+}
+
+// serveSandbox has the resolver serve a sandbox as it is now. One that goes away
+// takes the resolver's rules with it: nobody waits for that.
+func (e *Engine) serveSandbox(id model.ID, sb *model.Sandbox) {
+	if sb == nil || !compile.Resolves(sb, e.intent.Networks) {
+		e.background.Go(func() { e.cfg.Names.Remove(string(id)) })
+		return
+	}
+	if err := e.cfg.Names.Put(string(id), e.dnsView(sb)); err != nil {
+		e.cfg.Log.Warn("names", "sandbox", sb.Name, "err", err)
+	}
+}
+
+// Docker's announcements: three, a second apart.
+const (
+	announceCount    = 3
+	announceInterval = time.Second
+)
+
+// announce tells the neighbours of endpoints that are new in a sandbox.
+func (e *Engine) announce(from, to *model.Sandbox) {
+	if e.cfg.Announcer == nil {
+		return
+	}
+	if from != nil {
+		for i := range from.Endpoints {
+			if to == nil || to.Exit != nil || to.Endpoint(from.Endpoints[i].Network) == nil {
+				e.cfg.Announcer.Cancel(from.Endpoints[i].Device())
+			}
+		}
+	}
+	if to == nil || to.Exit != nil {
+		return
+	}
+	for i := range to.Endpoints {
+		ep, n := &to.Endpoints[i], e.intent.Networks[to.Endpoints[i].Network]
+		if n == nil || from != nil && from.Endpoint(ep.Network) != nil {
+			continue
+		}
+		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: cmp.Or(n.Options.Announce, announceCount),
+			Interval: cmp.Or(time.Duration(n.Options.AnnounceInterval)*time.Millisecond, announceInterval)}
+		for _, p := range slices.Concat(ep.Addrs, ep.LinkLocal) {
+			a.Addrs = append(a.Addrs, p.Addr())
+		}
+		if err := e.cfg.Announcer.Announce(a); err != nil {
+			e.cfg.Log.Warn("announce", "sandbox", to.Name, "err", err)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package announce
+
+import (
+	"container/heap"
+	"net"
+	"time"
+)
+
+// run is what is to be sent for one endpoint. The announcer's lock protects
+// left and the queue's fields; sent belongs to its goroutine.
+type run struct {
+	device   string
+	mac      net.HardwareAddr
+	frames   [][]byte
+	interval time.Duration
+	left     int // messages that are not taken from the queue yet; 0 ends the run
+	sent     int
+
+	at     time.Time // when the next message is due
+	repeat bool      // it is not the first
+}
+
+// queue holds the runs by when their next message is due. First messages come
+// before all others: they are what counts when there is no time for all.
+type queue struct{ heap runs }
+
+// put queues the next message of a run.
+func (q *queue) put(r *run, at time.Time) {
+	r.repeat = !r.at.IsZero()
+	r.at = at
+	heap.Push(&q.heap, r)
+}
+
+// due takes out a run that is due, or returns nil.
+func (q *queue) due(now time.Time) *run {
+	if at, ok := q.first(); !ok || at.After(now) {
+		return nil
+	}
+	return heap.Pop(&q.heap).(*run)
+}
+
+// first returns when due will return a run; false when there is none.
+func (q *queue) first() (time.Time, bool) {
+	if len(q.heap) == 0 {
+		return time.Time{}, false
+	}
+	return q.heap[0].at, true
+}
+
+// runs is a heap (container/heap). First messages are due at once, so that they
+// can be in front of everything.
+type runs []*run
+
+// Len is of heap.Interface, as the others are.
+func (h runs) Len() int { return len(h) }
+
+// Less orders first messages before others, and then by time.
+func (h runs) Less(i, j int) bool {
+	if h[i].repeat != h[j].repeat {
+		return h[j].repeat
+	}
+	return h[i].at.Before(h[j].at)
+}
+
+// Swap exchanges two.
+func (h runs) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push appends a *run.
+func (h *runs) Push(r any) { *h = append(*h, r.(*run)) }
+
+// Pop takes the last one.
+func (h *runs) Pop() any {
+	n := len(*h) - 1
+	r := (*h)[n]
+	(*h)[n] = nil
+	*h = (*h)[:n]
+	return r
+}

@@ -1,0 +1,183 @@
+package dns
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Limits of a cache.
+const (
+	hostCache    = 8192 // answers of the host's servers
+	privateCache = 512  // answers of one sandbox's own servers
+	maxCached    = 4096 // bytes of one
+	maxTTL       = time.Hour
+	maxNegative  = 5 * time.Minute
+)
+
+// entry is an answer of a server, without its OPT record. It does not change.
+type entry struct {
+	wire    []byte
+	ttls    []uint16 // where in wire the TTLs are
+	born    time.Time
+	expires time.Time // not after born: not to be cached
+	usable  bool      // the server knew what it said: NOERROR or NXDOMAIN
+}
+
+// newEntry reads what a server answered to q.
+func newEntry(q *question, wire []byte, now time.Time) (*entry, error) {
+	var m dns.Msg
+	if err := m.Unpack(wire); err != nil {
+		return nil, err
+	}
+	if len(m.Question) != 1 || m.Rcode > maskRcode {
+		return nil, fmt.Errorf("rcode %d, %d questions", m.Rcode, len(m.Question))
+	}
+	var extra []dns.RR
+	for _, rr := range m.Extra {
+		if rr.Header().Rrtype != typeOPT {
+			extra = append(extra, rr)
+		}
+	}
+	m.Extra, m.Compress = extra, true
+	packed, err := m.Pack()
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{wire: packed, born: now, usable: m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError}
+	e.expires = now.Add(lifetime(&m, q.typ))
+	return e, e.index(q.rawLen)
+}
+
+// lifetime is how long an answer may be kept: the least TTL, or of an answer that
+// says that there is nothing what RFC 2308, 5 says; never without a SOA.
+func lifetime(m *dns.Msg, typ uint16) time.Duration {
+	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+		return 0
+	}
+	life, positive := maxTTL, false
+	for _, rr := range m.Answer {
+		h := rr.Header()
+		life = min(life, time.Duration(h.Ttl)*time.Second)
+		positive = positive || h.Rrtype == typ || typ == dns.TypeANY
+	}
+	if positive && m.Rcode == dns.RcodeSuccess {
+		return life
+	}
+	for _, rr := range m.Ns {
+		if soa, ok := rr.(*dns.SOA); ok {
+			return min(life, maxNegative, time.Duration(min(soa.Minttl, soa.Hdr.Ttl))*time.Second)
+		}
+	}
+	return 0
+}
+
+var errCut = errors.New("message ends within a record")
+
+// index finds the TTLs in a message whose question section is n bytes long.
+func (e *entry) index(n int) error {
+	at := headerLen + n
+	for at < len(e.wire) {
+		for at < len(e.wire) && e.wire[at] != 0 && e.wire[at] < 0xc0 {
+			at += 1 + int(e.wire[at])
+		}
+		if at >= len(e.wire) {
+			return errCut
+		}
+		if e.wire[at] != 0 {
+			at++ // the second byte of a pointer
+		}
+		at++
+		if at+10 > len(e.wire) {
+			return errCut
+		}
+		e.ttls = append(e.ttls, uint16(at+4))
+		at += 10 + int(binary.BigEndian.Uint16(e.wire[at+8:]))
+	}
+	return nil
+}
+
+// render appends the reply to q, with TTLs as they are now. If it does not fit it
+// says TC and has no records.
+func (e *entry) render(dst []byte, q *question, now time.Time, limit int) []byte {
+	flags := binary.BigEndian.Uint16(e.wire[2:])&(flagAD|flagTC|maskRcode) | flagQR | flagRA | q.flags&(flagRD|flagCD)
+	whole := len(e.wire)+q.tail() <= limit
+	if whole {
+		dst = append(dst, e.wire...)
+	} else {
+		dst = append(dst, e.wire[:headerLen+q.rawLen]...)
+		clear(dst[6:headerLen])
+		flags |= flagTC
+	}
+	binary.BigEndian.PutUint16(dst, q.id)
+	binary.BigEndian.PutUint16(dst[2:], flags)
+	copy(dst[headerLen:], q.raw[:q.rawLen])
+	if whole {
+		e.age(dst, now)
+	}
+	return q.end(dst, 0)
+}
+
+func (e *entry) age(b []byte, now time.Time) {
+	passed := uint32(max(now.Sub(e.born), 0) / time.Second)
+	for _, at := range e.ttls {
+		ttl := binary.BigEndian.Uint32(b[at:])
+		binary.BigEndian.PutUint32(b[at:], ttl-min(ttl, passed))
+	}
+}
+
+// cache keeps answers by what was asked.
+type cache struct {
+	most int
+
+	mu sync.Mutex // protects m
+	m  map[string]*entry
+}
+
+func newCache(most int) *cache { return &cache{most: most, m: map[string]*entry{}} }
+
+// get returns an answer that has not expired.
+func (c *cache) get(identity string, now time.Time) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.m[identity]; e != nil && now.Before(e.expires) {
+		return e
+	}
+	return nil
+}
+
+// How many entries are looked at to find one that may go.
+const candidates = 8
+
+func (c *cache) put(identity string, e *entry) {
+	if !e.expires.After(e.born) || len(e.wire) > maxCached {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, there := c.m[identity]; !there && len(c.m) >= c.most {
+		c.evict()
+	}
+	c.m[strings.Clone(identity)] = e
+}
+
+// evict removes the one of a few, picked anyhow, that would expire first.
+func (c *cache) evict() {
+	var victim string
+	var first time.Time
+	n := 0
+	for k, e := range c.m {
+		if n == 0 || e.expires.Before(first) {
+			victim, first = k, e.expires
+		}
+		if n++; n == candidates {
+			break
+		}
+	}
+	delete(c.m, victim)
+}

@@ -1,0 +1,156 @@
+// Package manual writes docs/generated from a running system, and fails when
+// the pages, the explanations and the system drift apart.
+//
+// pages/ has the pages as templates: prose, the commands to run and places for
+// what they led to. why/ has the explanations, each after the line that it is
+// about. A host of the lab runs the commands; what its kernel then holds beyond
+// what it held before is put into the page, line by line, with its explanation.
+// A line without an explanation fails the test, and so does an explanation
+// without a line, a line that its page does not show, and a page that leaves
+// something behind when its networks and sandboxes are removed.
+//
+//	go test ./test/manual -update
+package manual
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealane/sealane/internal/feature"
+	"github.com/sealane/sealane/internal/feature/featuretest"
+	"github.com/sealane/sealane/internal/lab"
+)
+
+var update = flag.Bool("update", false, "write docs/generated anew")
+
+// generated is where the pages go.
+const generated = "../../docs/generated"
+
+// order has the pages that others are compared with before those.
+var order = []string{"firewall", "bridge", "ports"}
+
+func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
+
+func TestManual(t *testing.T) {
+	featuretest.Require(t, feature.Nftables, feature.Holds, feature.NSID, feature.IPv6, feature.Veth, feature.Bridge)
+	m := &manual{t: t, why: readWhy(t, "why"), pages: map[string]*page{}}
+	m.boot()
+	names := slices.Clone(order)
+	for _, f := range list(t, "pages") {
+		if name := strings.TrimSuffix(f, ".md"); !slices.Contains(order, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		text := m.write(name)
+		m.compare(name+".md", text)
+		m.clear(name)
+	}
+	if t.Failed() {
+		return
+	}
+	for _, line := range m.why.unused() {
+		t.Errorf("why: nothing looks like this any more: %s", line)
+	}
+	for _, f := range list(t, generated) {
+		if !slices.Contains(names, strings.TrimSuffix(f, ".md")) {
+			t.Errorf("%s/%s: no such page in pages/", generated, f)
+		}
+	}
+}
+
+func list(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// compare holds a page against the file, or writes it.
+func (m *manual) compare(name, text string) {
+	m.t.Helper()
+	path := filepath.Join(generated, name)
+	if *update {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			m.t.Fatal(err)
+		}
+		return
+	}
+	old, _ := os.ReadFile(path)
+	if d := cmp.Diff(string(old), text); d != "" {
+		m.t.Errorf("%s is out of date (go test ./test/manual -update writes it anew; see that its prose still holds):\n%s", path, d)
+	}
+}
+
+// manual is the book while it is written.
+type manual struct {
+	t     *testing.T
+	why   *explanations
+	pages map[string]*page
+
+	host     *lab.Host
+	devices  map[string]link   // a new device of each kind
+	settings map[string]string // of a host without a daemon
+	empty    *snapshot         // a host with a daemon and nothing else
+}
+
+// boot starts the host and its daemon.
+//
+//	a eth0 203.0.113.1 .2 2001:db8:ffff::1 ── lan
+func (m *manual) boot() {
+	l := lab.New(m.t)
+	bare := l.Host("bare")
+	bare.Must("sh", "-c", `ip link add bridge type bridge && ip link add veth type veth peer peer && ip link set veth master bridge`)
+	v := read(m.t, bare.Must("bash", "-c", look))
+	m.devices = map[string]link{"loopback": v.links["lo"], "bridge": v.links["bridge"], "port": v.links["veth"], "veth": v.links["peer"]}
+	m.settings = v.settings
+
+	m.host = l.Host("a")
+	m.host.Plug(l.Switch("lan"), "eth0", "203.0.113.1/24", "203.0.113.2/24", "2001:db8:ffff::1/64")
+	m.host.Must("bash", "-c", plain)
+	before := m.look()
+	m.host.Daemon()
+	m.empty = m.look()
+	m.pages[""] = &page{manual: m, now: before}
+}
+
+// plain makes a host the same on every machine: bridged frames stay out of the
+// packet filter of IP where there is br_netfilter, and there is one resolver.
+const plain = `set -e
+for f in /proc/sys/net/bridge/bridge-nf-call-*; do test ! -e $f || echo 0 > $f; done
+echo nameserver 203.0.113.53 > /run/resolv.conf
+mount --bind /run/resolv.conf /etc/resolv.conf`
+
+// clearTimeout is how long what a page made may take to go.
+const clearTimeout = 10 * time.Second
+
+// clear removes what a page made, and sees that nothing is left.
+func (m *manual) clear(name string) {
+	m.t.Helper()
+	m.host.Must("bash", "-c", `set -e
+for s in $(sealane ps -aq); do sealane rm -f $s; done
+sealane network prune
+sealane network update -o icc= bridge`)
+	var left []string
+	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		now := m.look()
+		left = append(now.beyond(m.empty), m.empty.beyond(now)...)
+		if len(left) == 0 {
+			return
+		}
+	}
+	m.t.Fatalf("%s: left behind or missing after its networks and sandboxes are gone:\n%s", name, strings.Join(left, "\n"))
+}

@@ -1,0 +1,261 @@
+package manual
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// snapshot is what a host has, as lines. A line begins with its kind:
+//
+//	device slb<app> group 24225             what a new device would not have
+//	address slb<app> 192.0.2.1/24
+//	route 192.0.2.0/24 dev slb<app> …       of the main table
+//	setting net.ipv4.ip_forward=1           what differs from a host without a daemon
+//	held tcp 8080                           a port that no other program can bind
+//	table, set, chain, rule, element        of nftables, with their table
+//
+// and in sandboxes "in web: device eth0 …" and so on, with the kinds socket, hosts
+// and resolv besides. What is made of random IDs has names instead: <app> is
+// the ID of network app, <web> that of sandbox web, <web/app> that of its endpoint.
+type snapshot struct {
+	lines  []string
+	has    map[string]bool
+	tables []table
+}
+
+// look looks at the host and all its sandboxes.
+func (m *manual) look() *snapshot {
+	m.t.Helper()
+	s := &snapshot{has: map[string]bool{}}
+	names, sandboxes := m.names()
+	host := read(m.t, m.host.Must("bash", "-c", look))
+	host.name(names, proxyPort(host.tables))
+	s.tables = host.tables
+	s.add("", m.portrait(host, true))
+	s.add("", m.held(host.tables))
+	for _, name := range sandboxes {
+		v := read(m.t, m.host.Must("sealane", "exec", name, "--", "bash", "-c", look))
+		v.name(names, "")
+		if v.namespace == host.namespace {
+			v.hosts, v.resolv = same(v.hosts, host.hosts), same(v.resolv, host.resolv)
+			s.add("in "+name+": ", append([]string{"namespace the host's"}, files(v)...))
+			continue
+		}
+		s.add("in "+name+": ", append(m.portrait(v, false), files(v)...))
+	}
+	return s
+}
+
+// same says so where a file is the host's own.
+func same(lines, hosts []string) []string {
+	if slices.Equal(lines, hosts) {
+		return []string{"the host's"}
+	}
+	return lines
+}
+
+func (s *snapshot) add(where string, lines []string) {
+	for _, l := range lines {
+		if l = where + l; !s.has[l] {
+			s.has[l] = true
+			s.lines = append(s.lines, l)
+		}
+	}
+}
+
+// beyond lists what s has and other has not.
+func (s *snapshot) beyond(other *snapshot) []string {
+	return slices.DeleteFunc(slices.Clone(s.lines), func(l string) bool { return other.has[l] })
+}
+
+// names returns what stands for the IDs, and the names of the sandboxes.
+func (m *manual) names() (*strings.Replacer, []string) {
+	var nets []struct {
+		ID, Name  string
+		Endpoints []struct{ ID, Sandbox string }
+	}
+	var boxes []struct{ ID, Name string }
+	if r := m.host.Run("sealane", "network", "ls", "-o", "json"); r.Code != 0 {
+		return strings.NewReplacer(), nil // no daemon
+	} else if err := json.Unmarshal([]byte(r.Stdout), &nets); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(m.host.Must("sealane", "ps", "-a", "-o", "json")), &boxes); err != nil {
+		m.t.Fatal(err)
+	}
+	var pairs, sandboxes []string
+	for _, n := range nets {
+		if n.ID != n.Name {
+			pairs = append(pairs, n.ID, "<"+n.Name+">")
+		}
+		for _, e := range n.Endpoints {
+			pairs = append(pairs, e.ID, "<"+e.Sandbox+"/"+n.Name+">")
+		}
+	}
+	for _, b := range boxes {
+		pairs = append(pairs, b.ID, "<"+b.Name+">")
+		sandboxes = append(sandboxes, b.Name)
+	}
+	slices.Sort(sandboxes)
+	return strings.NewReplacer(pairs...), sandboxes
+}
+
+// proxyPort is where to_proxy sends packets.
+func proxyPort(tables []table) string {
+	for _, t := range tables {
+		for _, c := range t.chains {
+			for _, r := range c.rules {
+				if _, port, ok := strings.Cut(r, " dnat to :"); ok && c.name == "to_proxy" {
+					return port
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// name puts names in the place of IDs and of ports that the kernel chose.
+func (v *view) name(names *strings.Replacer, proxy string) {
+	fix := func(list []string) {
+		for i, l := range list {
+			list[i] = names.Replace(l)
+		}
+	}
+	links := map[string]link{}
+	for dev, l := range v.links {
+		for k, value := range l {
+			l[k] = names.Replace(value)
+		}
+		if named := names.Replace(dev); named != dev || dev == "sealane0" {
+			l["address"] = "made of the ID"
+			dev = named
+		}
+		links[dev] = l
+	}
+	v.links = links
+	fix(v.addrs)
+	fix(v.routes)
+	settings := map[string]string{}
+	for k, value := range v.settings {
+		settings[names.Replace(k)] = value
+	}
+	v.settings = settings
+	ports := v.resolver()
+	for i := range v.tables {
+		t := &v.tables[i]
+		for j := range t.sets {
+			fix(t.sets[j].elems)
+			slices.Sort(t.sets[j].elems)
+		}
+		for j := range t.chains {
+			for k, r := range t.chains[j].rules {
+				if proxy != "" {
+					r = regexp.MustCompile(`(dport |dnat to :)`+proxy+`\b`).ReplaceAllString(r, "${1}<proxy>")
+				}
+				t.chains[j].rules[k] = ports.Replace(names.Replace(r))
+			}
+		}
+	}
+	for i, s := range v.sockets {
+		v.sockets[i] = ports.Replace(s)
+	}
+}
+
+// resolver names the ports where the daemon's resolver listens in a sandbox.
+func (v *view) resolver() *strings.Replacer {
+	var pairs []string
+	for _, s := range v.sockets {
+		if proto, port, ok := strings.Cut(s, " 127.0.0.11:"); ok && port != "53" {
+			pairs = append(pairs, port, "<"+proto+">")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// portrait is what a namespace has, as lines without sockets and files.
+func (m *manual) portrait(v *view, host bool) []string {
+	var out []string
+	for _, dev := range slices.Sorted(maps.Keys(v.links)) {
+		for _, k := range slices.Sorted(maps.Keys(v.links[dev])) {
+			if m.fresh(v.links[dev])[k] != v.links[dev][k] || k == "type" {
+				out = append(out, fmt.Sprintf("device %s %s %s", dev, k, v.links[dev][k]))
+			}
+		}
+	}
+	slices.Sort(v.addrs)
+	for _, a := range v.addrs {
+		out = append(out, "address "+a)
+	}
+	for _, r := range v.routes {
+		out = append(out, "route "+r)
+	}
+	for _, s := range changed(v.settings, m.settings) {
+		out = append(out, "setting "+s)
+	}
+	for _, t := range v.tables {
+		out = append(out, "table "+t.name)
+		for _, c := range t.chains {
+			out = append(out, "chain "+t.name+" "+c.name)
+			for _, r := range c.rules {
+				out = append(out, "rule "+t.name+" "+c.name+" "+r)
+			}
+		}
+		for _, s := range t.sets {
+			out = append(out, "set "+t.name+" "+s.name)
+			for _, e := range s.elems {
+				out = append(out, "element "+t.name+" "+s.name+" "+e)
+			}
+		}
+	}
+	if !host {
+		for _, s := range v.sockets {
+			out = append(out, "socket "+s)
+		}
+	}
+	return out
+}
+
+// fresh is a new device of the same kind.
+func (m *manual) fresh(l link) link {
+	kind := l["type"]
+	if l["type"] == "veth" && l["master"] != "" {
+		kind = "port"
+	}
+	return m.devices[kind]
+}
+
+func files(v *view) []string {
+	var out []string
+	for _, l := range v.hosts {
+		out = append(out, "hosts "+l)
+	}
+	for _, l := range v.resolv {
+		out = append(out, "resolv "+l)
+	}
+	return out
+}
+
+// held lists the published ports that another program tried to bind, in vain.
+func (m *manual) held(tables []table) []string {
+	var out []string
+	for _, t := range tables {
+		for _, s := range t.sets {
+			if s.name != "ports4" && s.name != "ports6" && s.name != "proxy4" {
+				continue
+			}
+			for _, e := range s.elems {
+				key, _, _ := strings.Cut(e, " : ")
+				proto, port, _ := strings.Cut(key, " . ")
+				r := m.host.Run("timeout", "0.3", "lab-echo", "serve", "-"+proto, port)
+				if proto != "sctp" && r.Code != 124 {
+					out = append(out, "held "+proto+" "+port)
+				}
+			}
+		}
+	}
+	return out
+}
