@@ -11,8 +11,8 @@ export CGO_ENABLED := 0
 # What the tests and the demo read the kernel with; the product needs none of it.
 PACKAGES := busybox containernetworking-plugins curl iproute2 nftables procps
 # What tests live with and benchmarks compare to. They start dockerd themselves,
-# in namespaces; where systemd runs, the package docker.io starts one too.
-PEERS    := dnsperf docker.io iptables
+# in namespaces; where systemd runs, the packages docker.io and firewalld start one too.
+PEERS    := conntrack dbus dnsperf docker.io firewalld iptables ufw
 
 test bench: PACKAGES += $(PEERS)
 

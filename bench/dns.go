@@ -24,7 +24,9 @@ const asked = "asked"
 
 // dnsRows measures questions for a container's address from inside another on
 // the same network, by dnsperf: our resolver, Docker's, and a socket that sends
-// back what it gets, in the same namespace as what it is compared to.
+// back what it gets, in the same namespace as what it is compared to. Beyond
+// some 230,000 a second it is dnsperf, with what it has under way, that limits:
+// a ratio near 1 to the echo says no more than that neither server does.
 func dnsRows(b *bench) error {
 	if _, err := exec.LookPath("dnsperf"); err != nil {
 		return fmt.Errorf("install Debian's package dnsperf: %w", err)
@@ -148,7 +150,7 @@ func echoes(c *net.UDPConn) {
 }
 
 // questions returns a run of dnsperf in a namespace, on processor 0. Its result
-// is how many answers there were in a second; none may be lost.
+// is how many answers there were in a second; one in a hundred may be lost.
 func (h *host) questions(b *bench, space, server string, port int) block {
 	return func() (rate float64, err error) {
 		file := filepath.Join(b.bin, "questions")
@@ -171,7 +173,7 @@ func (h *host) questions(b *bench, space, server string, port int) block {
 // What dnsperf says at its end.
 var (
 	rateLine  = regexp.MustCompile(`Queries per second: +([0-9.]+)`)
-	lostLine  = regexp.MustCompile(`Queries lost: +([0-9]+)`)
+	lostLine  = regexp.MustCompile(`Queries lost: +[0-9]+ \(([0-9.]+)%\)`)
 	codesLine = regexp.MustCompile(`Response codes: +NOERROR [0-9]+ \(100\.00%\)`)
 	sizeLine  = regexp.MustCompile(`Average packet size: +request ([0-9]+), response ([0-9]+)`)
 )
@@ -180,9 +182,16 @@ var (
 // echo's is as long.
 func answers(out string, echo bool) (float64, error) {
 	rate, lost, size := rateLine.FindStringSubmatch(out), lostLine.FindStringSubmatch(out), sizeLine.FindStringSubmatch(out)
-	if rate == nil || lost == nil || lost[1] != "0" || !codesLine.MatchString(out) || size == nil || (size[1] == size[2]) != echo {
-		_, statistics, _ := strings.Cut(out, "Statistics:")
-		return 0, fmt.Errorf("dnsperf: not all were answered:%s", statistics)
+	if rate == nil || lost == nil || size == nil || !codesLine.MatchString(out) || (size[1] == size[2]) != echo {
+		return 0, unanswered(out)
+	}
+	if percent, err := strconv.ParseFloat(lost[1], 64); err != nil || percent >= 1 {
+		return 0, unanswered(out)
 	}
 	return strconv.ParseFloat(rate[1], 64)
+}
+
+func unanswered(out string) error {
+	_, statistics, _ := strings.Cut(out, "Statistics:")
+	return fmt.Errorf("dnsperf: not as it should be answered:%s", statistics)
 }

@@ -9,6 +9,9 @@ import (
 // which the kernel would refuse: where ports have several prefixes, those inside
 // others go.
 func apart(spans []span) []span {
+	if !slices.ContainsFunc(spans, func(s span) bool { return s.from != "" }) {
+		return spans
+	}
 	var out, limited []span
 	for _, s := range spans {
 		if s.from == "" {

@@ -197,7 +197,14 @@ func firewall(proxyPort uint16) kstate.Set {
 		"goto proxy")
 	chain("proxy", proxyRules()...)
 	chain("to_proxy", toProxy(proxyPort)...)
-	base("postrouting", "nat", "postrouting", 100,
+	base("postrouting", "nat", "postrouting", 100, leave()...)
+	return s
+}
+
+// leave says which address what leaves gets: the host's, another one, or none
+// but its own.
+func leave() []string {
+	return []string{
 		"oifname @bridges ip saddr 127.0.0.0/8 masquerade",
 		"ct status dnat ip saddr . oifname @home4 masquerade",
 		"ct status dnat ip6 saddr . oifname @home6 masquerade",
@@ -209,8 +216,8 @@ func firewall(proxyPort uint16) kstate.Set {
 		"snat ip to ip saddr map @source4",
 		"snat ip6 to ip6 saddr map @source6",
 		"ip saddr @masq4 masquerade",
-		"ip6 saddr @masq6 masquerade")
-	return s
+		"ip6 saddr @masq6 masquerade",
+	}
 }
 
 // proxyRules finds what only the daemon's proxy can serve.

@@ -11,20 +11,21 @@ import (
 // endpoints one question for the gateway fills it, and the answer is lost.
 //
 // An announcement is a question for the asker's own address (RFC 5227), and is
-// for all. Nobody follows the reports of multicast listeners (RFC 3810) here, for
+// for all; so is any about a link-local address, as containers of several
+// networks may have the same. Nobody follows the reports of multicast listeners (RFC 3810) here, for
 // our bridges send multicasts to all ports.
 var (
 	setAt   = families{bridgeSet("at4", "ifname . ipv4_addr"), bridgeSet("at6", "ifname . ipv6_addr")} // port and address
-	setSelf = bridgeSet("self4", "ipv4_addr . ipv4_addr")                                              // an address, twice
+	setSelf = bridgeSet("self4", "ether_addr . ipv4_addr . ipv4_addr")                                 // sender, and its address twice
 )
 
 // hush returns the sets and chains, in the bridges' table.
 func hush() kstate.Set {
 	s := kstate.Set{}
 	must(s.Add(*setAt.v4, *setAt.v6, *setSelf))
-	for _, hook := range []string{"forward", "output"} {
+	for name, hook := range map[string]string{"hush": "forward", "hush_host": "output"} {
 		must(s.Add(kstate.Chain{
-			Table: bridgeTable, Name: hook, Type: "filter", Hook: hook, Priority: -300, Rules: []string{
+			Table: bridgeTable, Name: name, Type: "filter", Hook: hook, Priority: -300, Rules: []string{
 				"oifname != " + model.PortPrefix + "* accept",
 				"arp operation request goto asked4",
 				"icmpv6 type nd-neighbor-solicit goto asked6",
@@ -33,7 +34,8 @@ func hush() kstate.Set {
 	}
 	must(s.Add(kstate.Chain{Table: bridgeTable, Name: "asked4", Rules: []string{
 		"oifname . arp daddr ip @at4 accept",
-		"arp saddr ip . arp daddr ip @self4 accept",
+		"ether saddr . arp saddr ip . arp daddr ip @self4 accept",
+		"arp daddr ip 169.254.0.0/16 accept",
 		"oifname @free accept",
 		"drop",
 	}}, kstate.Chain{Table: bridgeTable, Name: "asked6", Rules: []string{
@@ -48,7 +50,12 @@ func hush() kstate.Set {
 // address it has, as for what it may send.
 func asked(sb *model.Sandbox, e *model.Endpoint) []kstate.Object {
 	var objs []kstate.Object
-	at := func(is6 bool, addr string) { objs = append(objs, elem(setAt.of(is6), e.Device()+" . "+addr, "")) }
+	at := func(is6 bool, addr string) {
+		objs = append(objs, elem(setAt.of(is6), e.Device()+" . "+addr, ""))
+		if !is6 {
+			objs = append(objs, elem(setSelf, e.MAC+" . "+addr+" . "+addr, ""))
+		}
+	}
 	for i := range sb.Endpoints {
 		for _, p := range sb.Endpoints[i].Addrs {
 			at(p.Addr().Is6(), p.Addr().String())
@@ -59,9 +66,6 @@ func asked(sb *model.Sandbox, e *model.Endpoint) []kstate.Object {
 	}
 	if _, ok := e.Addr(true); ok {
 		at(true, model.LinkLocal(e.MAC).Addr().String())
-	}
-	if p, ok := e.Addr(false); ok {
-		objs = append(objs, elem(setSelf, p.Addr().String()+" . "+p.Addr().String(), ""))
 	}
 	return objs
 }

@@ -30,7 +30,7 @@ func bridgeSet(name, key string) *kstate.NftSet {
 }
 
 // guard returns the bridges' table. The first rules are the path of ordinary
-// packets.
+// packets: one look-up, which is most of what the guard costs them.
 func guard() kstate.Set {
 	s := kstate.Set{}
 	chain := func(name string, rules ...string) {
@@ -41,9 +41,9 @@ func guard() kstate.Set {
 			"iifname != " + model.PortPrefix + "* accept",
 			"udp dport 68 goto refused",
 			"iifname . ether saddr . ip saddr @own4 accept",
+			"ether type ip6 goto ip6",
 			"iifname . ether saddr != @macs goto refused",
 			"ether type arp goto arp",
-			"ether type ip6 goto ip6",
 			"ip saddr 0.0.0.0 udp dport 67 accept",
 			"goto refused",
 		}}))
@@ -58,6 +58,7 @@ func guard() kstate.Set {
 	// and the message, whose first 8 bytes are there then.
 	chain("ip6",
 		"ip6 nexthdr tcp iifname . ether saddr . ip6 saddr @own6 accept",
+		"ip6 nexthdr udp goto udp6",
 		"ip6 saddr :: goto nameless",
 		"iifname . ether saddr . ip6 saddr != @own6 goto refused",
 		"frag frag-off != 0 accept",
@@ -65,6 +66,10 @@ func guard() kstate.Set {
 		"meta l4proto ipv6-icmp goto icmp6",
 		"udp dport 546 goto refused",
 		"meta l4proto != ipv6-icmp accept",
+		"goto refused")
+	chain("udp6",
+		"udp dport 546 goto refused",
+		"iifname . ether saddr . ip6 saddr @own6 accept",
 		"goto refused")
 	chain("first",
 		"frag nexthdr udp goto first_udp",
@@ -87,6 +92,7 @@ func guard() kstate.Set {
 		"icmpv6 type != nd-router-advert accept",
 		"goto refused")
 	chain("nameless",
+		"iifname . ether saddr != @macs goto refused",
 		"frag frag-off 0 goto refused",
 		"icmpv6 type nd-neighbor-solicit goto claim",
 		"icmpv6 type mld2-listener-report accept",

@@ -56,13 +56,16 @@ func (e *Engine) Kick(reason string) {
 	}
 }
 
+// regular is the reason of a pass that nothing asked for.
+const regular = "regular"
+
 // loop runs passes until Close.
 func (e *Engine) loop(hints <-chan kernel.Hint) {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	failures := 0
 	for {
-		reason := "regular"
+		reason := regular
 		select {
 		case <-e.ctx.Done():
 			return

@@ -159,6 +159,19 @@ func (e *Engine) serveSandbox(id model.ID, sb *model.Sandbox) {
 	}
 }
 
+// repairNames has the resolver put its rules back where somebody flushed them:
+// nothing hints at that, for it happens inside sandboxes.
+func (e *Engine) repairNames() {
+	if e.cfg.Names == nil {
+		return
+	}
+	e.background.Go(func() {
+		if err := e.cfg.Names.Repair(); err != nil {
+			e.cfg.Log.Warn("names: repair", "err", err)
+		}
+	})
+}
+
 // Docker's announcements: three, a second apart.
 const (
 	announceCount    = 3

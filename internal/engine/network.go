@@ -140,7 +140,7 @@ func (d *draft) settleSubnets(n *model.Network, spec NetworkSpec, view *hostView
 		n.Subnets = append(n.Subnets, model.Subnet{Prefix: p})
 	}
 	for i := range n.Subnets {
-		if s := &n.Subnets[i]; !s.Gateway.IsValid() && s.Validate() == nil {
+		if s := &n.Subnets[i]; !s.Gateway.IsValid() && s.Validate() == nil && n.TakesGateway(s.Prefix.Addr().Is6()) {
 			if err := d.chooseGateway(n, s, view); err != nil {
 				return err
 			}

@@ -47,6 +47,15 @@ var scenarios = []scenario{
 		_, _, err := r.e.Connect(r.ctx, "web", EndpointSpec{Network: "dual", Priority: 1}, ports("8082:82"))
 		return err
 	}},
+	{"connect with settings", base, func(r *rig) error {
+		_, _, err := r.e.Connect(r.ctx, "web", EndpointSpec{Network: "dual", IfName: "lan.0", LinkLocal: at("169.254.1.1", "fe80::77"),
+			Sysctls: []string{"net.ipv4.conf.IFNAME.log_martians=1"}, Links: []model.Link{{Target: "db", Alias: "db"}}}, nil)
+		return err
+	}},
+	{"update a network", base, func(r *rig) error {
+		_, err := r.e.UpdateNetwork(r.ctx, "dual", NetworkUpdate{Options: map[string]string{"icc": "false", "mtu": "1400", "gateway-mode-ipv6": "routed"}})
+		return err
+	}},
 	{"connect a foreign namespace", base, func(r *rig) error {
 		_, _, err := r.e.Connect(r.ctx, "netns:"+givenNS.Path, EndpointSpec{Network: "dual"}, ports("8082:82"))
 		return err

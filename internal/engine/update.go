@@ -74,7 +74,7 @@ func (d *draft) updated(old *model.Network, up NetworkUpdate) (*model.Network, e
 		delete(n.Labels, k)
 	}
 	for _, s := range n.Subnets {
-		if is6 := s.Prefix.Addr().Is6(); n.TakesGateway(is6) != s.Gateway.IsValid() {
+		if is6 := s.Prefix.Addr().Is6(); n.TakesGateway(is6) != old.TakesGateway(is6) {
 			return nil, d.errorf(model.Invalid, "gateway-mode %s: the network was made for another, with other addresses", n.Mode(is6)).WithHint("make a new network")
 		}
 	}

@@ -57,6 +57,9 @@ func CheckEndpointSysctls(settings []string) error {
 // InterfaceSysctls returns the endpoint's settings under its interface's name,
 // one "key=value" a line. The dots of a name are not the dots of the path (sysctl(8)).
 func (e *Endpoint) InterfaceSysctls() string {
+	if len(e.Sysctls) == 0 {
+		return ""
+	}
 	name := "." + strings.ReplaceAll(e.IfName, ".", "/") + "."
 	var lines []string
 	for _, s := range e.Sysctls {

@@ -34,7 +34,11 @@ var update = flag.Bool("update", false, "write docs/generated anew")
 const generated = "../../docs/generated"
 
 // order has the pages that others are compared with before those.
-var order = []string{"firewall", "bridge", "ports"}
+// last are those that refer to all others.
+var (
+	order = []string{"firewall", "bridge", "ports", "none"}
+	last  = []string{"iptables", "README"}
+)
 
 func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
 
@@ -44,14 +48,21 @@ func TestManual(t *testing.T) {
 	m.boot()
 	names := slices.Clone(order)
 	for _, f := range list(t, "pages") {
-		if name := strings.TrimSuffix(f, ".md"); !slices.Contains(order, name) {
+		if name := strings.TrimSuffix(f, ".md"); !slices.Contains(order, name) && !slices.Contains(last, name) {
 			names = append(names, name)
 		}
 	}
+	names = append(names, last...)
+	var text string
 	for _, name := range names {
-		text := m.write(name)
+		text = m.write(name)
 		m.compare(name+".md", text)
 		m.clear(name)
+	}
+	for _, name := range names[:len(names)-1] { // the last one is the index
+		if !strings.Contains(text, "("+name+".md)") {
+			t.Errorf("pages/README.md: no link to %s.md", name)
+		}
 	}
 	if t.Failed() {
 		return
@@ -116,6 +127,7 @@ func (m *manual) boot() {
 	bare.Must("sh", "-c", `ip link add bridge type bridge && ip link add veth type veth peer peer && ip link set veth master bridge`)
 	v := read(m.t, bare.Must("bash", "-c", look))
 	m.devices = map[string]link{"loopback": v.links["lo"], "bridge": v.links["bridge"], "port": v.links["veth"], "veth": v.links["peer"]}
+	delete(m.devices["loopback"], "state") // the lab sets it up
 	m.settings = v.settings
 
 	m.host = l.Host("a")
@@ -145,7 +157,7 @@ for s in $(sealane ps -aq); do sealane rm -f $s; done
 sealane network prune
 sealane network update -o icc= bridge`)
 	var left []string
-	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		now := m.look()
 		left = append(now.beyond(m.empty), m.empty.beyond(now)...)
 		if len(left) == 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
@@ -16,6 +17,7 @@ type page struct {
 	now   *snapshot // after its commands
 	base  *page     // what it is compared with; nil is a host with a daemon
 	shown map[string]bool
+	known map[string]bool // lines that are not shown again, see like
 }
 
 // write runs a page's commands and returns its text.
@@ -27,7 +29,7 @@ func (m *manual) write(name string) string {
 	file := filepath.Join("pages", name+".md")
 	tmpl, err := template.New(name + ".md").Funcs(template.FuncMap{
 		"run": p.run, "then": p.then, "against": p.against, "host": p.host, "firewall": p.firewall, "guard": p.guard, "inside": p.inside,
-		"omit": p.omit, "chain": p.chain, "sets": p.sets, "rule": p.rule, "line": p.line,
+		"omit": p.omit, "like": p.like, "chains": p.chains, "sets": p.sets, "rule": p.rule, "ofchain": p.ofChain, "line": p.line,
 	}).ParseFiles(file)
 	if err != nil {
 		m.t.Fatal(err)
@@ -79,7 +81,7 @@ func (p *page) run(commands string) (string, error) {
 // were before it.
 func (p *page) then(commands string) (string, error) {
 	p.finish()
-	p.base, p.shown = &page{now: p.now}, map[string]bool{}
+	p.base, p.shown, p.known = &page{now: p.now}, map[string]bool{}, nil
 	return p.run(commands)
 }
 
@@ -138,12 +140,42 @@ func (p *page) rows(title string, beginnings ...string) (string, error) {
 func (p *page) beginning(lines, beginnings []string) []string {
 	var out []string
 	for _, line := range lines {
-		if slices.ContainsFunc(beginnings, func(s string) bool { return strings.HasPrefix(line, s) }) {
-			p.shown[line] = true
+		if !slices.ContainsFunc(beginnings, func(s string) bool { return strings.HasPrefix(line, s) }) {
+			continue
+		}
+		if !p.shown[line] && !p.known[kind(line)] {
 			out = append(out, line)
 		}
+		p.shown[line] = true
 	}
 	return out
+}
+
+// names are what stands for IDs.
+var names = regexp.MustCompile(`<[^>]*>`)
+
+// kind is a line without the names in it.
+func kind(line string) string {
+	return names.ReplaceAllString(sandboxPart.ReplaceAllString(line, "inside "), "<>")
+}
+
+// like leaves out of what comes after it what another page has already but for
+// the names of networks and sandboxes.
+func (p *page) like(name string) (string, error) {
+	other := p.pages[name]
+	if other == nil {
+		return "", fmt.Errorf("like %q: no page before this one", name)
+	}
+	p.known = map[string]bool{}
+	for _, line := range other.now.lines {
+		p.known[kind(line)] = true
+	}
+	for _, line := range p.added() {
+		if p.known[kind(line)] {
+			p.shown[line] = true
+		}
+	}
+	return "", nil
 }
 
 // omit leaves lines with a beginning out: another page shows such ones.
@@ -165,14 +197,18 @@ func pretty(line string) string {
 	line = sandboxPart.ReplaceAllString(line, "")
 	kind, rest, _ := strings.Cut(line, " ")
 	switch kind {
-	case "setting", "namespace":
+	case "setting":
 		return code(rest)
+	case "namespace":
+		return "the network namespace " + rest
 	case "held":
 		return "port " + code(rest)
-	case "hosts":
-		return "`/etc/hosts`: " + code(rest)
-	case "resolv":
-		return "`/etc/resolv.conf`: " + code(rest)
+	case "hosts", "resolv":
+		file := map[string]string{"hosts": "`/etc/hosts`", "resolv": "`/etc/resolv.conf`"}[kind]
+		if strings.HasPrefix(rest, "of ") {
+			return file + " " + rest
+		}
+		return file + ": " + code(rest)
 	case "element":
 		f := strings.SplitN(rest, " ", 4)
 		return code(f[2] + " { " + f[3] + " }")
@@ -185,23 +221,67 @@ func pretty(line string) string {
 
 func code(s string) string { return "`" + strings.ReplaceAll(s, "|", `\|`) + "`" }
 
-// chain shows a chain, "inet sealane forward", with its rules.
-func (p *page) chain(name string) (string, error) {
-	i := strings.LastIndex(name, " ")
-	for _, t := range p.now.tables {
-		for _, c := range t.chains {
-			if t.name == name[:i] && c.name == name[i+1:] {
-				return p.rules(t.name, c), nil
+// chains shows all chains of a table with their rules: those of a list, in its
+// order, then the others, each after the first one that leads to it.
+func (p *page) chains(name, order string) (string, error) {
+	i := slices.IndexFunc(p.now.tables, func(t table) bool { return t.name == name })
+	if i < 0 {
+		return "", fmt.Errorf("table %s: there is none", name)
+	}
+	all := slices.Clone(p.now.tables[i].chains)
+	var b strings.Builder
+	for _, wanted := range strings.Fields(order) {
+		i := slices.IndexFunc(all, func(c chain) bool { return c.name == wanted })
+		if i < 0 {
+			p.t.Errorf("pages/%s.md: table %s: chain %s: there is none", p.name, name, wanted)
+			continue
+		}
+		b.WriteString(p.rules(name, all[i]))
+		all = slices.Delete(all, i, i+1)
+	}
+	for _, c := range walk(all) {
+		b.WriteString(p.rules(name, c))
+	}
+	return strings.TrimRight(b.String(), "\n"), nil
+}
+
+// hooks are in the order in which packets meet them.
+var hooks = []string{"prerouting", "input", "forward", "output", "postrouting"}
+
+// walk puts chains in the order in which packets come to them.
+func walk(chains []chain) []chain {
+	var out []chain
+	at := func(name string) int { return slices.IndexFunc(chains, func(c chain) bool { return c.name == name }) }
+	var visit func(i int)
+	visit = func(i int) {
+		if i < 0 || slices.ContainsFunc(out, func(c chain) bool { return c.name == chains[i].name }) {
+			return
+		}
+		out = append(out, chains[i])
+		for _, r := range chains[i].rules {
+			if f := strings.Fields(r); len(f) > 1 && (f[len(f)-2] == "goto" || f[len(f)-2] == "jump") && f[len(f)-1] != "refused" {
+				visit(at(f[len(f)-1]))
 			}
 		}
 	}
-	return "", fmt.Errorf("chain %s: there is none", name)
+	for _, hook := range hooks {
+		for i, c := range chains {
+			if strings.Contains(c.hook+" ", " hook "+hook+" ") {
+				visit(i)
+			}
+		}
+	}
+	for i := range chains {
+		visit(i)
+	}
+	return out
 }
 
 func (p *page) rules(table string, c chain) string {
 	name := table + " " + c.name
 	p.shown["chain "+name] = true
 	var b strings.Builder
+	fmt.Fprintf(&b, "### %s\n\n", c.name)
 	if c.hook != "" {
 		fmt.Fprintf(&b, "`%s`. ", c.hook)
 	}
@@ -211,7 +291,8 @@ func (p *page) rules(table string, c chain) string {
 		p.shown[line] = true
 		fmt.Fprintf(&b, "| %s | %s |\n", code(r), p.why.why(line))
 	}
-	return strings.TrimSuffix(b.String(), "\n")
+	b.WriteString("\n")
+	return b.String()
 }
 
 // sets shows the sets and maps of a table; those that differ by address family
@@ -248,6 +329,12 @@ func (p *page) rule(chain, rule string) (string, error) {
 		return "", fmt.Errorf("chain %s has no rule %s", chain, rule)
 	}
 	return code(rule), nil
+}
+
+// ofChain is rule with the chain's name.
+func (p *page) ofChain(chain, rule string) (string, error) {
+	text, err := p.rule(chain, rule)
+	return chain[strings.LastIndex(chain, " ")+1:] + ": " + text, err
 }
 
 // line shows a line of another page's host, which has to be there.

@@ -1,9 +1,11 @@
 package manual
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,23 +39,27 @@ func (m *manual) look() *snapshot {
 	s.tables = host.tables
 	s.add("", m.portrait(host, true))
 	s.add("", m.held(host.tables))
+	owners := map[string]string{host.namespace: "the host"}
+	seen := map[string]*view{"the host": host}
 	for _, name := range sandboxes {
 		v := read(m.t, m.host.Must("sealane", "exec", name, "--", "bash", "-c", look))
 		v.name(names, "")
-		if v.namespace == host.namespace {
-			v.hosts, v.resolv = same(v.hosts, host.hosts), same(v.resolv, host.resolv)
-			s.add("in "+name+": ", append([]string{"namespace the host's"}, files(v)...))
+		owner, shares := owners[v.namespace]
+		if !shares {
+			owners[v.namespace], seen[name] = name, v
+			s.add("in "+name+": ", append(m.portrait(v, false), files(v)...))
 			continue
 		}
-		s.add("in "+name+": ", append(m.portrait(v, false), files(v)...))
+		v.hosts, v.resolv = same(v.hosts, seen[owner].hosts, owner), same(v.resolv, seen[owner].resolv, owner)
+		s.add("in "+name+": ", append([]string{"namespace of " + owner}, files(v)...))
 	}
 	return s
 }
 
-// same says so where a file is the host's own.
-func same(lines, hosts []string) []string {
-	if slices.Equal(lines, hosts) {
-		return []string{"the host's"}
+// same says so where a file is the same as that of the namespace's owner.
+func same(lines, owners []string, owner string) []string {
+	if slices.Equal(lines, owners) {
+		return []string{"of " + owner}
 	}
 	return lines
 }
@@ -72,13 +78,15 @@ func (s *snapshot) beyond(other *snapshot) []string {
 	return slices.DeleteFunc(slices.Clone(s.lines), func(l string) bool { return other.has[l] })
 }
 
-// names returns what stands for the IDs, and the names of the sandboxes.
+// names returns what stands for the IDs, and the names of the sandboxes, those
+// with a namespace of their own first.
 func (m *manual) names() (*strings.Replacer, []string) {
 	var nets []struct {
 		ID, Name  string
 		Endpoints []struct{ ID, Sandbox string }
 	}
-	var boxes []struct{ ID, Name string }
+	type sandbox struct{ ID, Name, Mode string }
+	var boxes []sandbox
 	if r := m.host.Run("sealane", "network", "ls", "-o", "json"); r.Code != 0 {
 		return strings.NewReplacer(), nil // no daemon
 	} else if err := json.Unmarshal([]byte(r.Stdout), &nets); err != nil {
@@ -96,11 +104,14 @@ func (m *manual) names() (*strings.Replacer, []string) {
 			pairs = append(pairs, e.ID, "<"+e.Sandbox+"/"+n.Name+">")
 		}
 	}
+	rank := map[string]int{"own": -1}
+	slices.SortFunc(boxes, func(a, b sandbox) int {
+		return cmp.Or(rank[a.Mode]-rank[b.Mode], cmp.Compare(a.Name, b.Name))
+	})
 	for _, b := range boxes {
 		pairs = append(pairs, b.ID, "<"+b.Name+">")
 		sandboxes = append(sandboxes, b.Name)
 	}
-	slices.Sort(sandboxes)
 	return strings.NewReplacer(pairs...), sandboxes
 }
 
@@ -239,23 +250,34 @@ func files(v *view) []string {
 	return out
 }
 
-// held lists the published ports that another program tried to bind, in vain.
+// held lists the published ports that another program tried to bind, in vain;
+// of ranges the first and the last one.
 func (m *manual) held(tables []table) []string {
 	var out []string
 	for _, t := range tables {
 		for _, s := range t.sets {
-			if s.name != "ports4" && s.name != "ports6" && s.name != "proxy4" {
+			if !strings.HasPrefix(s.name, "ports") && !strings.HasPrefix(s.name, "ranges") {
 				continue
 			}
 			for _, e := range s.elems {
 				key, _, _ := strings.Cut(e, " : ")
-				proto, port, _ := strings.Cut(key, " . ")
-				r := m.host.Run("timeout", "0.3", "lab-echo", "serve", "-"+proto, port)
-				if proto != "sctp" && r.Code != 124 {
-					out = append(out, "held "+proto+" "+port)
+				f := strings.Split(key, " . ")
+				if len(f) == 2 {
+					f = slices.Insert(f, 0, "")
+				}
+				for port := range strings.SplitSeq(f[2], "-") {
+					if m.bound(f[1], f[0], port) {
+						out = append(out, fmt.Sprintf("held %s %s", f[1], strings.TrimPrefix(net.JoinHostPort(f[0], port), ":")))
+					}
 				}
 			}
 		}
 	}
 	return out
+}
+
+// bound reports whether a program on the host is refused a port.
+func (m *manual) bound(proto, addr, port string) bool {
+	r := m.host.Run("timeout", "0.3", "lab-echo", "serve", "-addr", addr, "-"+proto, port)
+	return r.Code != 124 // timeout had to end it
 }

@@ -75,7 +75,24 @@ func read(t *testing.T, text string) *view {
 			v.resolv = lines(body)
 		}
 	}
+	v.bury()
 	return v
+}
+
+// dying is the link group of devices that are on their way out.
+const dying = "24226"
+
+// bury leaves out devices that are on their way out.
+func (v *view) bury() {
+	for dev, l := range v.links {
+		if l["group"] != dying {
+			continue
+		}
+		delete(v.links, dev)
+		v.addrs = slices.DeleteFunc(v.addrs, func(a string) bool { return strings.HasPrefix(a, dev+" ") })
+		v.routes = slices.DeleteFunc(v.routes, func(r string) bool { return strings.Contains(r+" ", " dev "+dev+" ") })
+		maps.DeleteFunc(v.settings, func(name, _ string) bool { return strings.Contains(name, "."+dev+".") })
+	}
 }
 
 // lines are a text's lines with single blanks, without a carrier's flag.
@@ -83,7 +100,7 @@ func lines(text string) []string {
 	var out []string
 	for l := range strings.Lines(text) {
 		if f := strings.Join(strings.Fields(l), " "); f != "" {
-			out = append(out, strings.TrimSuffix(f, " linkdown"))
+			out = append(out, strings.ReplaceAll(f, " linkdown", ""))
 		}
 	}
 	return out

@@ -88,3 +88,20 @@ func (w *explanations) unused() []string {
 	}
 	return out
 }
+
+func TestExplanations(t *testing.T) {
+	w := &explanations{missing: map[string]bool{}}
+	w.read(t, "a.txt", "# not a line\nset a\nset b…\n\tholds\n\tthings\n\ninside route …\n\ta way\nrule x\n\tnobody needs it\n")
+	for line, want := range map[string]string{
+		"set a": "holds things", "set b2": "holds things", "in web: route default": "a way",
+		"set a2": "", "a set a": "", "route default": "",
+	} {
+		got := w.why(line)
+		if missing := w.missing[line]; missing != (want == "") || !missing && got != want {
+			t.Errorf("%s: %q, missing %v", line, got, missing)
+		}
+	}
+	if got := w.unused(); len(got) != 1 || got[0] != "rule x" {
+		t.Errorf("unused: %q", got)
+	}
+}

@@ -26,12 +26,12 @@ type hosts struct {
 	a, b *lab.Host
 }
 
-// needs skips a test without the programs it is about.
+// needs says which programs a test is about.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
+			t.Fatalf("needs %s: make packages installs it", p)
 		}
 	}
 }

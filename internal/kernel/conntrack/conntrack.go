@@ -9,6 +9,7 @@ package conntrack
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ const pause = 20 * time.Millisecond
 
 // Open opens the table of the calling thread's namespace.
 func Open() (*Table, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
+	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: %w", err)
 	}
@@ -102,19 +103,41 @@ func (t *Table) Close() error {
 	return err
 }
 
-// Forget deletes the UDP flows that were begun to one of ports. Their next
-// packet begins them anew. It walks the whole flow table.
+// Forget deletes the UDP flows that were begun to one of ports of this host.
+// Their next packet begins them anew. Flows to the same port of other machines,
+// as a resolver's, stay. It walks the whole flow table.
 func (t *Table) Forget(ports Ports) error {
+	addrs, err := t.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("conntrack: addresses of the host: %w", err)
+	}
+	stale := stale{ports, map[netip.Addr]bool{}}
+	for _, a := range addrs {
+		ip, _ := netip.AddrFromSlice(a.IP)
+		stale.local[ip.Unmap()] = true
+	}
 	var errs []error
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		if _, err := t.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, ports); err != nil {
+		if _, err := t.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale); err != nil {
 			errs = append(errs, fmt.Errorf("conntrack: forget flows: %w", err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (p Ports) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	return f.Forward.Protocol == unix.IPPROTO_UDP && p[f.Forward.DstPort]
+// stale finds flows to ports of the host.
+type stale struct {
+	ports Ports
+	local map[netip.Addr]bool // addresses of the host
+}
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter. A flow whose
+// destination was rewritten was one to the host, also when it has lost the
+// address since.
+func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	if f.Forward.Protocol != unix.IPPROTO_UDP || !s.ports[f.Forward.DstPort] {
+		return false
+	}
+	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
+	return dst.IsLoopback() || s.local[dst.Unmap()] || !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
 }

@@ -139,8 +139,8 @@ var guestCases = []testcase{
 		s.filters() // ours are none
 		s.live()
 		want := []string{
-			"inet firewalld filter_INPUT: input 10 accept stops []",
-			"ip filter FORWARD: forward 0 drop passes [DOCKER-USER]",
+			`inet firewalld filter_INPUT: input 10 accept stops [] reaches [] ends "last"`,
+			`ip filter FORWARD: forward 0 drop passes [DOCKER-USER] reaches [DOCKER-USER] ends "policy"`,
 		}
 		s.filters(want...)
 		s.add(passUser, passAll)
@@ -148,8 +148,9 @@ var guestCases = []testcase{
 		s.Outside.Chain(s.T, kstate.Chain{Table: theirs, Name: "INPUT", Type: "filter", Hook: "input", Rules: []string{"jump block"}})
 		s.Outside.Chain(s.T, kstate.Chain{Table: theirs, Name: "block", Rules: []string{"drop"}})
 		s.Outside.Chain(s.T, kstate.Chain{Table: kstate.Table{Family: "ip", Name: "nat"}, Name: "POSTROUTING", Type: "nat", Hook: "postrouting", Priority: 100})
-		s.filters("inet firewalld filter_INPUT: input 10 accept stops []",
-			"ip filter FORWARD: forward 0 drop passes [DOCKER-USER block]", "ip filter INPUT: input 0 accept stops [DOCKER-USER block]")
+		s.filters(`inet firewalld filter_INPUT: input 10 accept stops [] reaches [] ends "last"`,
+			`ip filter FORWARD: forward 0 drop passes [DOCKER-USER block] reaches [DOCKER-USER] ends "policy"`,
+			`ip filter INPUT: input 0 accept stops [DOCKER-USER block] reaches [block] ends "inside"`)
 	}},
 }
 
@@ -179,7 +180,7 @@ func (s *suite) filters(want ...string) {
 		if f.Stops {
 			word = "stops"
 		}
-		text = append(text, fmt.Sprintf("%s %s %s: %s %d %s %s %v", f.Table.Family, f.Table.Name, f.Chain, f.Hook, f.Priority, f.Policy, word, f.Chains))
+		text = append(text, fmt.Sprintf("%s %s %s: %s %d %s %s %v reaches %v ends %q", f.Table.Family, f.Table.Name, f.Chain, f.Hook, f.Priority, f.Policy, word, f.Chains, f.Reached, f.Ends))
 	}
 	slices.Sort(text)
 	if !slices.Equal(text, want) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -259,5 +260,45 @@ func TestManyNamespacesInOneApply(t *testing.T) {
 		if got := have[o.Key()]; got == nil || got.String() != o.String() {
 			t.Fatalf("there is %v, want %s", got, o)
 		}
+	}
+}
+
+func TestCordAndPinAsIpShowsThem(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	v := endpoint(a, 0)[0].(kstate.Link)
+	v.Master, v.Pinned = "slb2", true
+	cord := kstate.Link{Name: "slu", Type: kstate.TypeVeth, MTU: 1400, Up: true, Master: "slb1", Isolated: true,
+		Peer: kstate.Peer{Name: "sld", Master: "slb2"}}
+	apply(t, k, adds(kstate.Link{Name: "slb2", Type: kstate.TypeBridge, MTU: 1400, Up: true, NoARP: true}, cord, v)...)
+	for _, name := range []string{"slb2", "slu", "sld"} {
+		if d := show(t, "", name); d.Mode != "none" || len(d.Addrs) != 0 || d.Group != "24225" || d.MTU != 1400 {
+			t.Errorf("%s: address generation %s, addresses %v, group %s, MTU %d", name, d.Mode, d.Addrs, d.Group, d.MTU)
+		}
+	}
+	if near, far := show(t, "", "slu").LinkInfo.SlaveData, show(t, "", "sld").LinkInfo.SlaveData; !near.Isolated || far.Isolated {
+		t.Errorf("ports are %+v and %+v", near, far)
+	}
+	pinned := func(mac string) bool {
+		for line := range strings.Lines(run(t, "bridge fdb show br slb2")) {
+			if strings.HasPrefix(line, mac+" dev "+v.Name+" ") && strings.Contains(line, "sticky") && strings.Contains(line, "static") {
+				return true
+			}
+		}
+		return false
+	}
+	if !pinned(v.Peer.MAC) {
+		t.Errorf("%s is not pinned", v.Peer.MAC)
+	}
+	will := v
+	will.Peer.MAC = mac(3, 3)
+	apply(t, k, kstate.Op{Old: v, New: will})
+	if pinned(v.Peer.MAC) || !pinned(will.Peer.MAC) {
+		t.Errorf("after a change: old pinned %v, new %v", pinned(v.Peer.MAC), pinned(will.Peer.MAC))
+	}
+	run(t, "ip link set %s nomaster", v.Name)
+	apply(t, k, kstate.Op{Old: observe(t, k, a)[will.Key()], New: will})
+	if !pinned(will.Peer.MAC) {
+		t.Errorf("back in its bridge %s is not pinned", will.Peer.MAC)
 	}
 }

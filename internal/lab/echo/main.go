@@ -26,6 +26,12 @@ const usage = `usage:
         Try all targets at once: tcp://ADDR:PORT, udp://ADDR:PORT, ping://ADDR.
         Print for each "TARGET CLIENT NAME" as lab-echo serve answers it, with -
         for what it does not say, or "TARGET no".
+  lab-echo dns [-timeout D] [-server ADDR] [-type TYPE] [-tcp] NAME
+        Ask 127.0.0.11 or ADDR, and print the answer's code and records. With
+        -type PTR, NAME may be an address.
+  lab-echo nameserver [-addr ADDR] [-code CODE] [-silent] [NAME=ADDR...]
+        Serve names on port 53, print "ready" and then each question as
+        "CLIENT NAME TYPE". Every answer has CODE, or there is none.
   lab-echo send [-for D] [-every D] IF FRAME...
         Send Ethernet frames, in hexadecimal; once or again and again.
   lab-echo sniff IF
@@ -39,7 +45,7 @@ const usage = `usage:
 func main() {
 	commands := map[string]func([]string) error{
 		"serve": serve, "udp": askUDP, "get": get, "ping": ping, "stream": stream,
-		"probe": probe, "send": sendFrames, "sniff": sniff, "activate": activate, "notified": notified,
+		"probe": probe, "dns": askDNS, "nameserver": serveDNS, "send": sendFrames, "sniff": sniff, "activate": activate, "notified": notified,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)
