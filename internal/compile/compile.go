@@ -70,9 +70,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	if len(in.Networks) == 0 {
 		return kstate.Set{}, nil
 	}
-	s := firewall(f.ProxyPort)
+	s := firewall(f)
 	must(s.Add(guests(f)...))
-	must(s.Add(strange(f)...))
+	must(s.Add(strange(in, f)...))
 	if !f.NoBridgeFilter {
 		must(s.Merge(guard()))
 		must(s.Merge(hush()))

@@ -23,8 +23,9 @@ import (
 //
 // and of one that a container sends:
 //
-//	forward     inside: the same network; else egress judges the bridge it
-//	            came from and ingress the bridge it goes to, both
+//	forward     egress judges the bridge it came from: within asks whether it
+//	            stays inside its network, else ingress judges the bridge it
+//	            goes to
 //	postrouting what leaves its own network gets the host's address
 //
 // Where the kernel cannot rewrite (::1 and link-local clients, an address
@@ -37,10 +38,10 @@ var (
 	setBridges = set("bridges", "ifname", "")                     // every network's bridge
 	setShards  = set("shards", "ifname", "")                      // bridges that only forward: a network's second and more
 	setInside  = set("inside", "ifname . ifname", "verdict")      // bridge . bridge: what containers of a network may send each other
-	setOthers  = set("others", "ifname", "")                      // bridges of others, which their firewall guards
 	setClosed  = set("closed", "ifname", "")                      // bridges that published ports are not served to
 	setTrusted = set("trusted", "ifname . ifname", "")            // host device . bridge: may use ports directly
-	mapEgress  = set("egress", "ifname", "verdict")               // what may leave a network
+	mapEgress  = set("egress", "ifname", "verdict")               // what may leave a network, by its bridge
+	mapOnward  = set("onward", "ifname", "verdict")               // what may go from a network to another bridge
 	mapIngress = perFamily("ingress", "ifname", "verdict")        // what may enter a network
 	mapToHost  = perFamily("to_host", "ifname", "verdict")        // what may reach the host itself
 	setHome    = perFamily("home", "ADDR . ifname", "", interval) // prefix . bridge
@@ -91,6 +92,10 @@ func perFamily(name, key, data string, mods ...func(*kstate.NftSet)) families {
 const (
 	verdictDrop     = "drop"
 	verdictPass     = "goto pass"
+	verdictLeave    = "goto leave"
+	verdictStay     = "goto stay"
+	verdictWithin   = "goto within"
+	verdictToOthers = "goto to_others"
 	verdictToNAT    = "goto to_nat"
 	verdictToRouted = "goto to_routed"
 	verdictToOpen   = "goto to_open"
@@ -106,57 +111,94 @@ const Mark = 0x10000000
 // firewalls, which have 0 (filter) or more, so that these see the mark.
 const judging = -10
 
-// firewall returns the table with its sets and chains. proxyPort is where the
-// daemon's proxy listens, 0 if there is none.
-func firewall(proxyPort uint16) kstate.Set {
-	s := kstate.Set{}
-	must(s.Add(table, *setBridges, *setShards, *setInside, *setOthers, *setClosed, *setTrusted, *mapEgress))
+// builder puts the table's chains together.
+type builder struct{ kstate.Set }
+
+func (b builder) base(name, typ, hook string, priority int, rules ...string) {
+	must(b.Add(kstate.Chain{Table: table, Name: name, Type: typ, Hook: hook, Priority: priority, Rules: rules}))
+}
+
+func (b builder) chain(name string, rules ...string) {
+	must(b.Add(kstate.Chain{Table: table, Name: name, Rules: rules}))
+}
+
+// firewall returns the table with its sets and chains.
+func firewall(f Facts) kstate.Set {
+	b := builder{kstate.Set{}}
+	must(b.Add(table, *setBridges, *setShards, *setInside, *setClosed, *setTrusted, *mapEgress, *mapOnward))
 	for _, f := range []families{mapIngress, mapToHost, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
 		setOpen, setOpens, setOpenTo, setLinks, setAround, setProxy, setProxies, setProxyAt} {
-		must(s.Add(*f.v4, *f.v6))
+		must(b.Add(*f.v4, *f.v6))
 	}
-	base := func(name, typ, hook string, priority int, rules ...string) {
-		must(s.Add(kstate.Chain{Table: table, Name: name, Type: typ, Hook: hook, Priority: priority, Rules: rules}))
-	}
-	chain := func(name string, rules ...string) { must(s.Add(kstate.Chain{Table: table, Name: name, Rules: rules})) }
+	b.guard(f.BridgeNetfilter)
+	b.forward()
+	b.ingress()
+	b.input(f.ProxyPort)
+	b.nat(f.ProxyPort)
+	return b.Set
+}
 
-	// 127.0.0.0/8 is routable over our bridges for the sake of published
-	// ports on it; nothing may come back in that way.
-	base("guard", "filter", "prerouting", -300,
-		"iifname @bridges ip saddr 127.0.0.0/8 drop",
-		"iifname @bridges ip daddr 127.0.0.0/8 drop",
-		"iifname @shards notrack")
-	base("forward", "filter", "forward", judging,
-		"iifname . oifname vmap @inside",
+// guard: 127.0.0.0/8 is routable over our bridges for the sake of published
+// ports on it; nothing may come back in that way. Where bridged packets pass
+// here, those on shards are left alone: see forwards.
+func (b builder) guard(bridged bool) {
+	rules := []string{
+		"ip saddr 127.0.0.0/8 iifname @bridges drop",
+		"ip daddr 127.0.0.0/8 iifname @bridges drop",
+	}
+	if bridged {
+		rules = append(rules, "iifname @shards notrack")
+	}
+	b.base("guard", "filter", "prerouting", -300, rules...)
+}
+
+// forward judges what leaves a network before what enters one. The look-ups
+// are few for the packets of a published port: each costs as much as the rest
+// of a chain.
+func (b builder) forward() {
+	b.base("forward", "filter", "forward", judging,
 		"iifname vmap @egress",
 		"meta nfproto ipv4 oifname vmap @ingress4",
+		"meta nfproto ipv6 oifname vmap @ingress6")
+	b.chain("leave",
+		"oifname vmap @onward",
+		"goto pass")
+	b.chain("within",
+		"iifname . oifname vmap @inside",
+		"meta nfproto ipv4 oifname vmap @ingress4",
 		"meta nfproto ipv6 oifname vmap @ingress6",
-		"iifname @bridges oifname @others goto to_others",
-		"iifname @bridges goto pass")
-	chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", Mark))
+		"drop")
+	b.chain("stay",
+		"iifname . oifname vmap @inside",
+		"drop")
 	// Without the mark it is for others' firewalls to say what reaches theirs.
-	chain("to_others",
+	b.chain("to_others",
 		"ct state related goto pass",
 		"ct direction reply ct state established goto pass",
 		"accept")
-	chain("to_nat",
-		"ct state related goto pass",
+	b.chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", Mark))
+}
+
+// ingress is what may enter a network, by its gateway mode.
+func (b builder) ingress() {
+	b.chain("to_nat",
 		"ct direction reply ct state established goto pass",
+		"ct state related goto pass",
 		"ct status dnat goto published",
 		"iifname . oifname @trusted goto published",
 		"ip saddr . ip daddr . meta l4proto . th dport @links4 goto pass",
 		"ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 goto pass",
 		"drop")
-	chain("to_routed",
-		"ct state related goto pass",
+	b.chain("to_routed",
 		"ct direction reply ct state established goto pass",
+		"ct state related goto pass",
 		"icmp type echo-request goto pass",
 		"icmpv6 type echo-request goto pass",
 		"goto published")
-	chain("to_open",
+	b.chain("to_open",
 		"ct direction original ct status dnat goto published",
 		"goto pass")
-	chain("published",
+	b.chain("published",
 		"ip daddr . meta l4proto . th dport @open4 goto pass",
 		"ip daddr . meta l4proto . th dport @open_ranges4 goto pass",
 		"ip daddr . meta l4proto . th dport . ip saddr @open_from4 goto pass",
@@ -164,11 +206,15 @@ func firewall(proxyPort uint16) kstate.Set {
 		"ip6 daddr . meta l4proto . th dport @open_ranges6 goto pass",
 		"ip6 daddr . meta l4proto . th dport . ip6 saddr @open_from6 goto pass",
 		"drop")
-	base("input", "filter", "input", judging,
+}
+
+// input is what may reach the host itself.
+func (b builder) input(proxyPort uint16) {
+	b.base("input", "filter", "input", judging,
 		"meta nfproto ipv4 iifname vmap @to_host4",
 		"meta nfproto ipv6 iifname vmap @to_host6",
 		"ct status dnat goto proxied")
-	chain("no_host",
+	b.chain("no_host",
 		"ct state related accept",
 		"ct direction reply ct state established accept",
 		"icmp type echo-request accept",
@@ -177,15 +223,18 @@ func firewall(proxyPort uint16) kstate.Set {
 		"icmpv6 type nd-neighbor-advert accept",
 		"ct status dnat jump proxied",
 		"drop")
-	chain("proxied", proxied(proxyPort)...)
+	b.chain("proxied", proxied(proxyPort)...)
+}
 
-	base("prerouting", "nat", "prerouting", -100,
+// nat rewrites addresses; the first packet of a flow decides for all.
+func (b builder) nat(proxyPort uint16) {
+	b.base("prerouting", "nat", "prerouting", -100,
 		"iifname @closed return",
 		"ip daddr 127.0.0.0/8 return",
 		"fib daddr type local goto publish")
-	base("output", "nat", "output", -100,
+	b.base("output", "nat", "output", -100,
 		"fib daddr type local goto publish")
-	chain("publish",
+	b.chain("publish",
 		"ip6 daddr ::1 goto proxy",
 		"ip6 saddr fe80::/10 goto proxy",
 		"dnat ip addr . port to ip daddr . meta l4proto . th dport map @ports_at4",
@@ -195,15 +244,14 @@ func firewall(proxyPort uint16) kstate.Set {
 		"dnat ip6 addr . port to meta l4proto . th dport map @ports6",
 		"dnat ip6 to meta l4proto . th dport map @ranges6",
 		"goto proxy")
-	chain("proxy", proxyRules()...)
-	chain("to_proxy", toProxy(proxyPort)...)
-	base("postrouting", "nat", "postrouting", 100, leave()...)
-	return s
+	b.chain("proxy", proxyRules()...)
+	b.chain("to_proxy", toProxy(proxyPort)...)
+	b.base("postrouting", "nat", "postrouting", 100, sources()...)
 }
 
-// leave says which address what leaves gets: the host's, another one, or none
+// sources says which address what leaves gets: the host's, another one, or none
 // but its own.
-func leave() []string {
+func sources() []string {
 	return []string{
 		"oifname @bridges ip saddr 127.0.0.0/8 masquerade",
 		"ct status dnat ip saddr . oifname @home4 masquerade",

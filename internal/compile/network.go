@@ -10,8 +10,11 @@ func place(n *model.Network) []kstate.Object {
 	dev := n.Device()
 	objs := []kstate.Object{elem(setBridges, dev, "")}
 	objs = append(objs, elem(setInside, dev+" . "+dev, inside(n)))
+	objs = append(objs, elem(mapOnward, dev, verdictWithin))
 	if n.Internal {
-		objs = append(objs, elem(setClosed, dev, ""), elem(mapEgress, dev, verdictDrop))
+		objs = append(objs, elem(setClosed, dev, ""), elem(mapEgress, dev, verdictStay))
+	} else {
+		objs = append(objs, elem(mapEgress, dev, verdictLeave))
 	}
 	for _, t := range n.Options.TrustedDevices() {
 		objs = append(objs, elem(setTrusted, t+" . "+dev, ""))
@@ -39,7 +42,7 @@ func place(n *model.Network) []kstate.Object {
 // what is sent to the shard itself goes nowhere.
 func forwards(dev string) []kstate.Object {
 	return []kstate.Object{
-		elem(setShards, dev, ""), elem(setInside, dev+" . "+dev, verdictPass), elem(mapEgress, dev, verdictDrop),
+		elem(setShards, dev, ""), elem(setInside, dev+" . "+dev, verdictPass), elem(mapEgress, dev, verdictStay),
 		elem(mapToHost.of(false), dev, verdictDrop), elem(mapToHost.of(true), dev, verdictDrop),
 	}
 }

@@ -93,21 +93,32 @@ func Helpless(f Facts) string {
 	return ""
 }
 
-// strange returns the bridges of others. One that a network has adopted may be
-// among them: what it is sent has been judged before this set is asked.
-func strange(f Facts) []kstate.Object {
+// strange returns the bridges of others. One that a network has adopted is
+// that network's.
+func strange(in Intent, f Facts) []kstate.Object {
 	var out []kstate.Object
 	for _, dev := range f.Bridges {
-		out = append(out, elem(setOthers, dev, ""))
+		if !in.adopted(dev) {
+			out = append(out, elem(mapOnward, dev, verdictToOthers))
+		}
 	}
 	return out
+}
+
+func (in Intent) adopted(dev string) bool {
+	for _, n := range in.Networks {
+		if n.Device() == dev {
+			return true
+		}
+	}
+	return false
 }
 
 // AboutOthers says whether an object of ours follows what others have on the
 // host, and changes when that does.
 func AboutOthers(o kstate.Object) bool {
 	if e, ok := o.(kstate.Elem); ok {
-		return e.Set.Table == setOthers.Table && e.Set.Name == setOthers.Name
+		return e.Set.Name == mapOnward.Name && e.Value == verdictToOthers
 	}
 	_, ok := o.(kstate.Guest)
 	return ok

@@ -29,8 +29,9 @@ func bridgeSet(name, key string) *kstate.NftSet {
 	return &kstate.NftSet{Table: bridgeTable, Name: name, Type: key}
 }
 
-// guard returns the bridges' table. The first rules are the path of ordinary
-// packets: one look-up, which is most of what the guard costs them.
+// guard returns the bridges' table. Bridges of others are here too, so theirs are
+// let pass first. Ordinary packets meet one look-up, which is most of what the
+// guard costs them.
 func guard() kstate.Set {
 	s := kstate.Set{}
 	chain := func(name string, rules ...string) {
@@ -39,28 +40,33 @@ func guard() kstate.Set {
 	must(s.Add(bridgeTable, *setFree, *setMACs, *setOwn.v4, *setOwn.v6, kstate.Chain{
 		Table: bridgeTable, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []string{
 			"iifname != " + model.PortPrefix + "* accept",
-			"udp dport 68 goto refused",
-			"iifname . ether saddr . ip saddr @own4 accept",
+			"iifname . ether saddr . ip saddr @own4 goto mine4",
 			"ether type ip6 goto ip6",
 			"iifname . ether saddr != @macs goto refused",
 			"ether type arp goto arp",
 			"ip saddr 0.0.0.0 udp dport 67 accept",
 			"goto refused",
 		}}))
+	chain("mine4",
+		"udp dport 68 goto refused",
+		"accept")
 	chain("arp",
 		"iifname . arp saddr ether . arp saddr ip @own4 accept",
 		"iifname . arp saddr ether != @macs goto refused",
 		"arp saddr ip 0.0.0.0 accept",
 		"goto refused")
+	chain("ip6",
+		"iifname . ether saddr . ip6 saddr @own6 goto mine6",
+		"iifname . ether saddr != @macs goto refused",
+		"ip6 saddr :: goto nameless",
+		"goto refused")
 	// Ports and types are read where the kernel finds them in the frame, also
 	// behind the packet's end. Only of fragments does the receiver believe more
 	// than is in the packet; so those have nothing between the fragment header
 	// and the message, whose first 8 bytes are there then.
-	chain("ip6",
-		"ip6 nexthdr tcp iifname . ether saddr . ip6 saddr @own6 accept",
+	chain("mine6",
+		"ip6 nexthdr tcp accept",
 		"ip6 nexthdr udp goto udp6",
-		"ip6 saddr :: goto nameless",
-		"iifname . ether saddr . ip6 saddr != @own6 goto refused",
 		"frag frag-off != 0 accept",
 		"frag frag-off 0 goto first",
 		"meta l4proto ipv6-icmp goto icmp6",
@@ -69,8 +75,7 @@ func guard() kstate.Set {
 		"goto refused")
 	chain("udp6",
 		"udp dport 546 goto refused",
-		"iifname . ether saddr . ip6 saddr @own6 accept",
-		"goto refused")
+		"accept")
 	chain("first",
 		"frag nexthdr udp goto first_udp",
 		"frag nexthdr ipv6-icmp goto first_icmp6",
@@ -92,7 +97,6 @@ func guard() kstate.Set {
 		"icmpv6 type != nd-router-advert accept",
 		"goto refused")
 	chain("nameless",
-		"iifname . ether saddr != @macs goto refused",
 		"frag frag-off 0 goto refused",
 		"icmpv6 type nd-neighbor-solicit goto claim",
 		"icmpv6 type mld2-listener-report accept",

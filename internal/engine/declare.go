@@ -108,7 +108,7 @@ func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 	}
 	for _, s := range spec.Subnets {
 		have, ok := n.Subnet(s.Prefix.Addr().Is6())
-		if !ok || have.Prefix != s.Prefix {
+		if !ok || have.Prefix != s.Prefix && !sized(s.Prefix, have.Prefix) {
 			return differs("subnet", have.Prefix, s.Prefix)
 		}
 		if s.Gateway.IsValid() && s.Gateway != have.Gateway {

@@ -54,7 +54,7 @@ func (e *Engine) serveAll() <-chan struct{} {
 	views := map[string]dns.View{}
 	for _, sb := range e.intent.Sandboxes {
 		e.rename(nil, sb)
-		e.announce(nil, sb)
+		e.announce(nil, sb, true)
 		if compile.Resolves(sb, e.intent.Networks) {
 			views[string(sb.ID)] = e.dnsView(sb)
 		}
@@ -140,7 +140,7 @@ func (d *draft) serveNames(before map[model.ID]*model.Sandbox) {
 	}
 	for id, sb := range d.sandboxes {
 		e.rename(before[id], sb)
-		e.announce(before[id], sb)
+		e.announce(before[id], sb, false)
 		if e.cfg.Names != nil {
 			e.serveSandbox(id, sb)
 		}
@@ -172,14 +172,30 @@ func (e *Engine) repairNames() {
 	})
 }
 
-// Docker's announcements: three, a second apart.
+// Docker's announcements: three, a second apart. Everybody on a network hears
+// each, so that in a crowd a new endpoint is announced once, and none at start,
+// unless its user asked for a number.
 const (
 	announceCount    = 3
 	announceInterval = time.Second
+	crowd            = 250 // endpoints
 )
 
+// announcements returns how many messages an endpoint of a network gets.
+func (e *Engine) announcements(n *model.Network, start bool) int {
+	switch {
+	case n.Options.Announce != 0:
+		return n.Options.Announce
+	case e.endpoints[n.ID] <= crowd:
+		return announceCount
+	case start:
+		return 0
+	}
+	return 1
+}
+
 // announce tells the neighbours of endpoints that are new in a sandbox.
-func (e *Engine) announce(from, to *model.Sandbox) {
+func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 	if e.cfg.Announcer == nil {
 		return
 	}
@@ -198,7 +214,7 @@ func (e *Engine) announce(from, to *model.Sandbox) {
 		if n == nil || from != nil && from.Endpoint(ep.Network) != nil {
 			continue
 		}
-		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: cmp.Or(n.Options.Announce, announceCount),
+		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: e.announcements(n, start),
 			Interval: cmp.Or(time.Duration(n.Options.AnnounceInterval)*time.Millisecond, announceInterval)}
 		for _, p := range slices.Concat(ep.Addrs, ep.LinkLocal) {
 			a.Addrs = append(a.Addrs, p.Addr())

@@ -133,20 +133,37 @@ func (d *draft) settleSubnets(n *model.Network, spec NetworkSpec, view *hostView
 		if is6 && !spec.IPv6 || !is6 && spec.NoIPv4 {
 			continue
 		}
-		p, err := ipam.NextSubnet(ipam.Sources(d.ula()), is6, d.taken(view))
-		if err != nil {
-			return d.errorf(model.Exhausted, "%w", err).WithHint("give one with --subnet")
-		}
-		n.Subnets = append(n.Subnets, model.Subnet{Prefix: p})
+		n.Subnets = append(n.Subnets, model.Subnet{Prefix: anySubnet(is6)})
 	}
 	for i := range n.Subnets {
-		if s := &n.Subnets[i]; !s.Gateway.IsValid() && s.Validate() == nil && n.TakesGateway(s.Prefix.Addr().Is6()) {
+		s := &n.Subnets[i]
+		if s.Prefix.Addr().IsUnspecified() {
+			var err error
+			if s.Prefix, err = ipam.NextSubnet(ipam.Sized(ipam.Sources(d.ula()), s.Prefix.Bits()), s.Prefix.Addr().Is6(), d.taken(view)); err != nil {
+				return d.errorf(model.Exhausted, "%w", err).WithHint("give one with --subnet")
+			}
+		}
+		if !s.Gateway.IsValid() && s.Validate() == nil && n.TakesGateway(s.Prefix.Addr().Is6()) {
 			if err := d.chooseGateway(n, s, view); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// anySubnet is any subnet, of the usual size. With a length it is one of that
+// size, as in Docker.
+func anySubnet(is6 bool) netip.Prefix {
+	if is6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// sized reports whether what was asked for is any subnet of a size, which have is.
+func sized(asked, have netip.Prefix) bool {
+	return asked.Addr().IsUnspecified() && (asked.Bits() == 0 || asked.Bits() == have.Bits())
 }
 
 // chooseGateway takes an adopted bridge's address, or the first free one.

@@ -169,6 +169,32 @@ func TestNextSubnet(t *testing.T) {
 	}
 }
 
+func TestSized(t *testing.T) {
+	src := Sources(netip.MustParsePrefix("fd12:3456:789a::/48"))
+	for _, c := range []struct {
+		bits  int
+		is6   bool
+		taken string
+		want  string
+	}{
+		{0, false, "10.0.0.0/8", "172.17.0.0/16"},
+		{0, true, "10.0.0.0/8", "fd12:3456:789a::/64"},
+		{24, false, "10.0.0.0/8", "172.17.0.0/24"},
+		{24, false, "172.17.0.0/25", "172.17.1.0/24"},
+		{14, false, "10.0.0.0/8", "172.20.0.0/14"},
+		{9, false, "172.17.0.0/16", "10.128.0.0/9"},
+		{8, false, "172.17.0.0/16", ""},
+		{120, true, "10.0.0.0/8", "fd12:3456:789a::/120"},
+		{120, true, "fd12:3456:789a::/64", "fd12:3456:789a:1::/120"},
+		{47, true, "10.0.0.0/8", ""},
+	} {
+		got, err := NextSubnet(Sized(src, c.bits), c.is6, []netip.Prefix{netip.MustParsePrefix(c.taken)})
+		if c.want == "" && !errors.Is(err, ErrExhausted) || c.want != "" && (err != nil || got.String() != c.want) {
+			t.Errorf("/%d, %s taken: got %s %v, want %q", c.bits, c.taken, got, err, c.want)
+		}
+	}
+}
+
 func TestAThousandNetworksFit(t *testing.T) {
 	var taken []netip.Prefix
 	for i := range 1000 {

@@ -28,6 +28,20 @@ func Sources(ula netip.Prefix) []Source {
 	}
 }
 
+// Sized returns sources of the same ranges for subnets of bits, leaving out
+// ranges that are smaller. 0 takes each range's own size.
+func Sized(sources []Source, bits int) []Source {
+	var out []Source
+	for _, s := range sources {
+		if bits == 0 {
+			out = append(out, s)
+		} else if s.Base.Bits() <= bits && bits <= s.Base.Addr().BitLen() {
+			out = append(out, Source{s.Base, bits})
+		}
+	}
+	return out
+}
+
 // NextSubnet returns the first subnet of a family in sources that overlaps none
 // of taken. It returns ErrExhausted when there is none.
 func NextSubnet(sources []Source, is6 bool, taken []netip.Prefix) (netip.Prefix, error) {

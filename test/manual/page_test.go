@@ -313,7 +313,7 @@ func (p *page) sets(name string) (string, error) {
 				continue
 			}
 			title, typ := code(s.name), s.typ
-			if twin, is4 := strings.CutSuffix(s.name, "4"); is4 {
+			if twin, is4 := strings.CutSuffix(s.name, "4"); is4 && p.now.has["set "+name+" "+twin+"6"] {
 				title, typ = code(twin+"4")+" "+code(twin+"6"), strings.ReplaceAll(typ, "ipv4_addr", "address")
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", title, typ, p.why.why(line))

@@ -66,18 +66,31 @@ func listen(r *Resolver, view View) (*listener, error) {
 func (l *listener) open() error {
 	lc := net.ListenConfig{Control: l.anywhere}
 	lc.SetMultipathTCP(false)
-	at := netip.AddrPortFrom(own(), 0).String()
-	c, err := lc.ListenPacket(l.ctx, "udp4", at)
+	c, err := orAny(func(at string) (net.PacketConn, error) { return lc.ListenPacket(l.ctx, "udp4", at) })
 	if err != nil {
 		return err
 	}
 	l.udp = c.(*net.UDPConn)
-	t, err := lc.Listen(l.ctx, "tcp4", at)
+	t, err := orAny(func(at string) (net.Listener, error) { return lc.Listen(l.ctx, "tcp4", at) })
 	if err != nil {
 		return err
 	}
 	l.tcp = t.(*net.TCPListener)
 	return l.rules.install(l.ports())
+}
+
+// usual is the port that a listener takes where it is free: above those that the
+// kernel gives to programs that ask for none, and the same after a restart, so
+// that the rules stay as they are.
+const usual = 61053
+
+// orAny listens on the usual port, or on any other if that is taken.
+func orAny[L any](listen func(at string) (L, error)) (L, error) {
+	l, err := listen(netip.AddrPortFrom(own(), usual).String())
+	if errors.Is(err, unix.EADDRINUSE) {
+		return listen(netip.AddrPortFrom(own(), 0).String())
+	}
+	return l, err
 }
 
 // anywhere lets a socket be bound although lo is down. Bound to an address that no
