@@ -272,13 +272,26 @@ type heldError struct {
 func (e *heldError) Error() string { return e.cause.Error() }
 func (e *heldError) Unwrap() error { return e.cause }
 
+// worst returns the failure in err to tell the user: the first, but not of
+// removing what is somebody else's, which makes no change fail.
+func worst(err error) *kernel.OpError {
+	failed := opErrors(err)
+	if i := slices.IndexFunc(failed, func(f *kernel.OpError) bool { return f.Op.New != nil || !errors.Is(f.Err, kernel.ErrInUse) }); i >= 0 {
+		return failed[i]
+	}
+	if len(failed) > 0 {
+		return failed[0]
+	}
+	return nil
+}
+
 // explain turns errors of the kernel into the words of the domain.
 func explain(ref, op string, err error) error {
 	if err == nil {
 		return nil
 	}
 	first := err
-	if opErr, ok := errors.AsType[*kernel.OpError](err); ok {
+	if opErr := worst(err); opErr != nil {
 		first = opErr
 		if hold, ok := opErr.Op.Object().(kstate.Hold); ok {
 			first = &heldError{hold, opErr.Err}
