@@ -183,15 +183,14 @@ func (b builder) forward() {
 func (b builder) ingress() {
 	b.chain("to_nat",
 		"ct direction reply ct state established goto pass",
-		"ct state related goto pass",
 		"ct status dnat goto published",
+		"ct state related goto pass",
 		"iifname . oifname @trusted goto published",
 		"ip saddr . ip daddr . meta l4proto . th dport @links4 goto pass",
 		"ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 goto pass",
 		"drop")
 	b.chain("to_routed",
 		"ct direction reply ct state established goto pass",
-		"ct state related goto pass",
 		"icmp type echo-request goto pass",
 		"icmpv6 type echo-request goto pass",
 		"goto published")
@@ -205,6 +204,7 @@ func (b builder) ingress() {
 		"ip6 daddr . meta l4proto . th dport @open6 goto pass",
 		"ip6 daddr . meta l4proto . th dport @open_ranges6 goto pass",
 		"ip6 daddr . meta l4proto . th dport . ip6 saddr @open_from6 goto pass",
+		"ct state related goto pass",
 		"drop")
 }
 
@@ -253,7 +253,7 @@ func (b builder) nat(proxyPort uint16) {
 // but its own.
 func sources() []string {
 	return []string{
-		"oifname @bridges ip saddr 127.0.0.0/8 masquerade",
+		"ip saddr 127.0.0.0/8 oifname @bridges masquerade",
 		"ct status dnat ip saddr . oifname @home4 masquerade",
 		"ct status dnat ip6 saddr . oifname @home6 masquerade",
 		"ct status dnat ip saddr . ip daddr @around4 masquerade",

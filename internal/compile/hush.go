@@ -27,6 +27,7 @@ func hush() kstate.Set {
 		must(s.Add(kstate.Chain{
 			Table: bridgeTable, Name: name, Type: "filter", Hook: hook, Priority: -300, Rules: []string{
 				"oifname != " + model.PortPrefix + "* accept",
+				"meta protocol ip accept",
 				"arp operation request goto asked4",
 				"icmpv6 type nd-neighbor-solicit goto asked6",
 				"icmpv6 type mld2-listener-report drop",
