@@ -73,7 +73,7 @@ func run(ctx context.Context, s settings) error {
 
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Now: time.Now, Log: log,
+		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, SideRoutes: facts.SideRoutes, Now: time.Now, Log: log,
 	})
 	targets.engine.Store(eng)
 	if err := eng.Start(ctx); err != nil {

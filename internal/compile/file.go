@@ -97,12 +97,17 @@ var Resolver = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
 // Resolves reports whether a sandbox has the daemon's resolver: it is ours, and
 // on a network whose containers have names for each other. The default network
-// has none, as in Docker.
-func Resolves(sb *model.Sandbox, nets map[model.ID]*model.Network) bool {
-	return sb.Mode == model.ModeOwn && sb.Exit == nil && slices.ContainsFunc(sb.Endpoints, func(e model.Endpoint) bool {
-		n := nets[e.Network]
-		return n != nil && n.Name != model.NetworkBridge
-	})
+// has none, as in Docker; there the resolver helps only where the host's servers
+// are on loopback addresses, which a sandbox cannot ask itself.
+func Resolves(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) bool {
+	if sb.Mode != model.ModeOwn || sb.Exit != nil {
+		return false
+	}
+	return len(sb.DNS.Servers)+len(f.Resolv.Servers) == 0 && len(sb.Endpoints) > 0 ||
+		slices.ContainsFunc(sb.Endpoints, func(e model.Endpoint) bool {
+			n := nets[e.Network]
+			return n != nil && n.Name != model.NetworkBridge
+		})
 }
 
 // resolv is resolv.conf: the daemon's resolver, which asks the others, or what
@@ -118,7 +123,7 @@ func resolv(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) string
 	if len(options) == 0 {
 		options = f.Resolv.Options
 	}
-	if Resolves(sb, nets) {
+	if Resolves(sb, nets, f) {
 		servers = []netip.Addr{Resolver}
 		if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 			options = append(slices.Clone(options), "ndots:0")

@@ -62,8 +62,11 @@ type Config struct {
 	Names        Resolver  // nil: no names
 	Announcer    Announcer // nil: no announcements
 	ShardPorts   int       // endpoints per bridge of a network; 0: as model.Network.Room says
-	Now          func() time.Time
-	Log          *slog.Logger
+	// SideRoutes, if not nil, lists where routes lead that Observe does not tell,
+	// those of tables but the main one: automatic subnets stay away from them.
+	SideRoutes func() []netip.Prefix
+	Now        func() time.Time
+	Log        *slog.Logger
 }
 
 // Host is what is known about the host besides what Observe returns.
@@ -91,6 +94,7 @@ type Engine struct {
 	links     int                 // between sandboxes
 	facts     compile.Facts
 	problems  map[string]problem // by object reference
+	overlaps  map[string]problem // by network: what of the host's came later
 	repairs   fight
 	returns   fight // to others' firewalls, of our rules there
 
@@ -145,6 +149,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch the kernel: %w", err)
 	}
+	e.facts = e.readFacts()
 	served := e.serveAll()
 	e.endStale()
 	if _, err := e.Sync(ctx, "start"); err != nil {

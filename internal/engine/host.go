@@ -29,6 +29,12 @@ func (d *draft) host(ctx context.Context) (*hostView, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.view = viewOf(have)
+	return d.view, nil
+}
+
+// viewOf picks what others have in the host's namespace.
+func viewOf(have kstate.Set) *hostView {
 	v := &hostView{links: map[string]kstate.Link{}}
 	for _, o := range have {
 		if !kstate.Foreign(o) {
@@ -40,13 +46,16 @@ func (d *draft) host(ctx context.Context) (*hostView, error) {
 				v.links[o.Name] = o
 			}
 		case kstate.Addr:
-			v.addrs = append(v.addrs, o)
+			if o.NS.IsHost() {
+				v.addrs = append(v.addrs, o)
+			}
 		case kstate.Route:
-			v.routes = append(v.routes, o)
+			if o.NS.IsHost() {
+				v.routes = append(v.routes, o)
+			}
 		}
 	}
-	d.view = v
-	return v, nil
+	return v
 }
 
 // mtu returns the MTU of the device with the IPv4 default route, else of the
@@ -89,7 +98,7 @@ func (v *hostView) prefixes() []netip.Prefix {
 	return out
 }
 
-// conflict says what of the host's a given subnet would hide, or "". A network
+// conflict says what of the host's a given subnet meets, or "". A network
 // may lie inside a routed prefix, as inside a VPN's 10.0.0.0/8, but not inside
 // or around one the host is connected to. dev is the network's own device.
 func (v *hostView) conflict(p netip.Prefix, dev string) string {
@@ -100,7 +109,7 @@ func (v *hostView) conflict(p netip.Prefix, dev string) string {
 	}
 	for _, r := range v.routes {
 		if r.Dev != dev && r.Dst.Bits() > 0 && p.Bits() <= r.Dst.Bits() && p.Overlaps(r.Dst) {
-			return fmt.Sprintf("would hide the host's route to %s by device %s", r.Dst, r.Dev)
+			return fmt.Sprintf("overlaps the host's route to %s by device %s", r.Dst, r.Dev)
 		}
 	}
 	return ""

@@ -96,6 +96,9 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 			e.cfg.Log.Error("pass", "reason", reason, "err", err, "again", next)
 		}
 		e.fought(ops)
+		if reason == regular {
+			e.repairNames()
+		}
 		timer.Reset(next)
 	}
 }

@@ -51,11 +51,18 @@ func (e *Engine) zone(n *model.Network) *dns.Zone {
 // every address: at start others may have had them meanwhile. What it returns
 // is closed when that is done.
 func (e *Engine) serveAll() <-chan struct{} {
-	views := map[string]dns.View{}
 	for _, sb := range e.intent.Sandboxes {
 		e.rename(nil, sb)
 		e.announce(nil, sb, true)
-		if compile.Resolves(sb, e.intent.Networks) {
+	}
+	return e.serveViews()
+}
+
+// serveViews has the resolver serve exactly the sandboxes that have it.
+func (e *Engine) serveViews() <-chan struct{} {
+	views := map[string]dns.View{}
+	for _, sb := range e.intent.Sandboxes {
+		if compile.Resolves(sb, e.intent.Networks, e.facts) {
 			views[string(sb.ID)] = e.dnsView(sb)
 		}
 	}
@@ -150,7 +157,7 @@ func (d *draft) serveNames(before map[model.ID]*model.Sandbox) {
 // serveSandbox has the resolver serve a sandbox as it is now. One that goes away
 // takes the resolver's rules with it: nobody waits for that.
 func (e *Engine) serveSandbox(id model.ID, sb *model.Sandbox) {
-	if sb == nil || !compile.Resolves(sb, e.intent.Networks) {
+	if sb == nil || !compile.Resolves(sb, e.intent.Networks, e.facts) {
 		e.background.Go(func() { e.cfg.Names.Remove(string(id)) })
 		return
 	}

@@ -212,6 +212,9 @@ func (d *draft) taken(view *hostView) []netip.Prefix {
 	for _, a := range d.e.facts.Resolv.Servers {
 		out = append(out, netip.PrefixFrom(a, a.BitLen()))
 	}
+	if d.e.cfg.SideRoutes != nil {
+		out = append(out, d.e.cfg.SideRoutes()...)
+	}
 	return out
 }
 

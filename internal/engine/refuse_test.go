@@ -101,7 +101,7 @@ func TestRefusals(t *testing.T) {
 		{"overlap inside", create("new", "10.1.0.8/29"), model.Conflict, "subnet 10.1.0.8/29: overlaps 10.1.0.0/28 of network app"},
 		{"overlap of IPv6", create("new", "fd00:2::/80"), model.Conflict, "overlaps fd00:2::/64 of network dual"},
 		{"host address", create("new", "198.51.100.128/25"), model.Conflict, "overlaps 198.51.100.9/24 on the host's device eth0"},
-		{"host route", create("new", "203.0.112.0/23"), model.Conflict, "would hide the host's route to 203.0.113.0/24 by device dummy0"},
+		{"host route", create("new", "203.0.112.0/23"), model.Conflict, "overlaps the host's route to 203.0.113.0/24 by device dummy0"},
 		{"no bridge", create("new", "name=dummy0"), model.Conflict, "device dummy0: exists and is a plain device, not a bridge"},
 		{"lo", create("new", "name=lo"), model.Conflict, "device lo: exists and is a loopback, not a bridge"},
 		{"device of another", create("new", "name=br0"), model.Conflict, "device br0: belongs to network lan"},

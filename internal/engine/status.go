@@ -25,7 +25,7 @@ const (
 	StateExited   = "exited"   // a sandbox whose command ended
 	StateLost     = "lost"     // a sandbox whose namespace vanished
 	StateDegraded = "degraded" // something of it could not be applied
-	StateConflict = "conflict" // somebody keeps undoing it
+	StateConflict = "conflict" // somebody keeps undoing it, or is in its way
 )
 
 // problem is what the last pass could not apply for one object.
@@ -54,6 +54,26 @@ func (e *Engine) note(err error) {
 			since = p.since
 		}
 		e.problems[ref] = problem{text, since}
+	}
+}
+
+// noteOverlaps notes which networks meet something of the host's that was not
+// there when they were made, as a VPN's route. The caller holds mu.
+func (e *Engine) noteOverlaps(view *hostView) {
+	old := e.overlaps
+	e.overlaps = map[string]problem{}
+	for _, n := range e.intent.Networks {
+		for _, s := range n.Subnets {
+			what := view.conflict(s.Prefix, n.Device())
+			if what == "" {
+				continue
+			}
+			p := problem{fmt.Sprintf("subnet %s: %s", s.Prefix, what), e.cfg.Now().UTC()}
+			if o, ok := old[n.Ref()]; ok {
+				p.since = o.since
+			}
+			e.overlaps[n.Ref()] = p
+		}
 	}
 }
 
@@ -111,6 +131,9 @@ func (e *Engine) NetworkStatus(n *model.Network) Status {
 	}
 	if text := compile.Helpless(e.facts); text != "" {
 		return Status{StateConflict, text, n.Created}
+	}
+	if p, ok := e.overlaps[n.Ref()]; ok {
+		return Status{StateConflict, p.text, p.since}
 	}
 	return Status{StateReady, "", n.Created}
 }

@@ -67,9 +67,14 @@ func (e *Engine) plan(ctx context.Context, settle bool) ([]kstate.Op, error) {
 		return nil, fmt.Errorf("observe: %w", err)
 	}
 	facts.Filters, facts.Bridges = filters, bridges(have)
+	asked := len(e.facts.Resolv.Servers) > 0
 	e.mu.Lock()
 	e.facts = facts
+	e.noteOverlaps(viewOf(have))
 	e.mu.Unlock()
+	if settle && asked != (len(facts.Resolv.Servers) > 0) {
+		<-e.serveViews() // the default network's sandboxes have the resolver now, or no longer
+	}
 	intent := e.intent
 	if lost := e.lost(have); len(lost) > 0 {
 		intent.Sandboxes = overlay(intent.Sandboxes, lost)

@@ -6,6 +6,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -158,3 +159,39 @@ func (p *Pool) SetLast(a netip.Addr) {
 
 // Used returns how many addresses are taken, the gateway and aux ones included.
 func (p *Pool) Used() int { return len(p.used) }
+
+// Usage counts the addresses of a subnet, up to 2^64-1, as Docker's
+// Status.IPAM does.
+type Usage struct {
+	InUse uint64 // nobody else can have: owned, or the network's and broadcast address
+	Free  uint64 // can be given automatically, those in quarantine included
+}
+
+// Usage returns how full the pool is.
+func (p *Pool) Usage() Usage {
+	inUse, inRange := uint64(len(p.used)), uint64(0)
+	for a := range p.used {
+		if p.from.Contains(a) {
+			inRange++
+		}
+	}
+	for _, a := range []netip.Addr{p.subnet.Prefix.Addr(), lastAddr(p.subnet.Prefix)} {
+		if _, counted := p.used[a]; counted || !p.subnet.Reserved(a) {
+			continue
+		}
+		inUse++
+		if p.from.Contains(a) {
+			inRange++
+		}
+	}
+	return Usage{inUse, sizeWithout(p.from, inRange)}
+}
+
+// sizeWithout returns how many addresses p has besides n of them.
+func sizeWithout(p netip.Prefix, n uint64) uint64 {
+	bits := p.Addr().BitLen() - p.Bits()
+	if bits > 64 || bits == 64 && n == 0 {
+		return math.MaxUint64
+	}
+	return 1<<bits - n // with 64 bits, 2^64 is 0 and the difference still right
+}

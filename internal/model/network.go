@@ -214,10 +214,19 @@ func (s Subnet) Reserved(a netip.Addr) bool {
 
 // Last returns the highest address of p.
 func Last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 1 << (7 - i%8)
+	if p.Addr().Is4() {
+		b := p.Addr().As4()
+		fill(b[:], p.Bits())
+		return netip.AddrFrom4(b)
 	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
+	b := p.Addr().As16()
+	fill(b[:], p.Bits())
+	return netip.AddrFrom16(b)
+}
+
+// fill sets all bits of b after the first ones.
+func fill(b []byte, first int) {
+	for i := first / 8; i < len(b); i++ {
+		b[i] |= 0xff >> max(first-8*i, 0)
+	}
 }

@@ -51,6 +51,17 @@ func TestSubnetValidate(t *testing.T) {
 		{"10.0.0.0/24", "10.0.0.255", "", "", "gateway 10.0.0.255: is the network or broadcast"},
 		{"10.0.0.0/24", "::ffff:10.0.0.1", "", "", "outside subnet"},
 		{"fd00::/64", "fd00::", "", "", "gateway fd00::: is the network"},
+		{"10.0.0.0/31", "10.0.0.2", "", "", "gateway 10.0.0.2: outside subnet 10.0.0.0/31"},
+		{"fd00::/64", "fd00::1%eth0", "", "", "outside subnet"},
+		{"10.0.0.0/24", "fd00::1", "", "", "gateway fd00::1: outside subnet 10.0.0.0/24"},
+		{"fd00::/48", "", "fd00:0:0:8000::/49", "", ""},
+		{"fd00::/48", "", "fd00:0:0:ffff::/48", "", "ip-range fd00:0:0:ffff::/48: host bits are set, should be fd00::/48"},
+		{"fd00::/64", "", "fd00:0:0:1::/65", "", "ip-range fd00:0:0:1::/65: not inside subnet fd00::/64"},
+		{"10.0.0.0/24", "10.0.0.1", "10.0.0.1/32", "", ""}, // static addresses only
+		{"10.0.0.0/24", "10.0.0.1", "", "10.0.0.255", "aux-address a=10.0.0.255: is the network or broadcast address"},
+		{"10.0.0.0/24", "", "", "10.0.0.0", "aux-address a=10.0.0.0: is the network or broadcast address"},
+		{"10.0.0.0/24", "", "", "fd00::9", "aux-address a=fd00::9: outside subnet"},
+		{"10.0.0.0/24", "", "", "10.0.0.9", ""},
 		{"10.0.0.0/24", "", "10.0.0.1/25", "", "ip-range 10.0.0.1/25: host bits are set, should be 10.0.0.0/25"},
 		{"10.0.0.0/24", "", "10.0.1.0/25", "", "ip-range 10.0.1.0/25: not inside subnet 10.0.0.0/24"},
 		{"10.0.0.0/24", "", "10.0.0.0/16", "", "ip-range 10.0.0.0/16: not inside"},
@@ -109,6 +120,16 @@ func TestReserved(t *testing.T) {
 		}
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %v, want %s", prefix, got, want)
+		}
+	}
+}
+
+func TestLast(t *testing.T) {
+	for _, text := range []string{"10.1.2.3/32", "10.1.2.3/31", "10.1.2.3/25", "10.1.2.3/24", "10.1.2.3/23", "10.1.2.3/9", "10.1.2.3/8", "10.1.2.3/0",
+		"fd00::9/128", "fd00::9/127", "fd00::9/120", "fd00::9/65", "fd00::9/64", "fd00::9/63", "fd00::9/1", "fd00::9/0"} {
+		p := prefixOf(text)
+		if last := Last(p); !p.Contains(last) || p.Contains(last.Next()) || last.Is4() != p.Addr().Is4() {
+			t.Errorf("%s: %s", p, last)
 		}
 	}
 }

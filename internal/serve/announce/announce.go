@@ -109,7 +109,7 @@ func (a *Announcer) Announce(e Endpoint) error {
 		r.frames = append(r.frames, announcement(mac, addr))
 	}
 	a.mu.Lock()
-	a.cancelLocked(e.Device)
+	delete(a.runs, e.Device)
 	if r.left > 0 && len(r.frames) > 0 {
 		a.runs[e.Device] = r
 		a.queue.put(r, time.Now())
@@ -127,25 +127,7 @@ func (a *Announcer) Announce(e Endpoint) error {
 func (a *Announcer) Cancel(device string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cancelLocked(device)
-}
-
-// cancelLocked ends the run of a device, which stays in the queue until its
-// time comes. The caller holds mu.
-func (a *Announcer) cancelLocked(device string) {
-	if r := a.runs[device]; r != nil {
-		r.left = 0
-		delete(a.runs, device)
-	}
-}
-
-// end cancels one run, not another that has taken its place.
-func (a *Announcer) end(r *run) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.runs[r.device] == r {
-		a.cancelLocked(r.device)
-	}
+	delete(a.runs, device) // the queue forgets it when its time comes
 }
 
 // Close drops everything that is still to be sent.
@@ -178,7 +160,7 @@ func (a *Announcer) loop() {
 		}
 		for r := a.next(); r != nil; r = a.next() {
 			began := time.Now()
-			a.message(r)
+			a.settle(r, a.message(r))
 			if !a.rest(share * time.Since(began)) {
 				return
 			}
@@ -200,27 +182,51 @@ func (a *Announcer) rest(d time.Duration) bool {
 	}
 }
 
-// next returns the run whose message is due, or nil, and queues the one after
-// that.
+// next takes the run whose message is due from the queue, or returns nil.
 func (a *Announcer) next() *run {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := time.Now()
-	for {
+	for now := time.Now(); ; {
 		r := a.queue.due(now)
-		if r == nil {
-			return nil
+		if r == nil || a.runs[r.device] == r {
+			return r
 		}
-		if r.left == 0 {
-			continue // cancelled
-		}
-		if r.left--; r.left > 0 {
-			a.queue.put(r, now.Add(r.interval))
-		} else {
-			delete(a.runs, r.device)
-		}
-		return r
 	}
+}
+
+// outcome is what became of a message.
+type outcome int
+
+const (
+	sent  outcome = iota
+	early         // the port does not carry packets yet
+	over          // there is nobody any more to be announced
+)
+
+// A port carries packets only after the kernel has noticed that both ends are
+// up, in a work queue (net/core/link_watch.c), usually within a millisecond.
+const (
+	pause    = 5 * time.Millisecond
+	patience = 200 // pauses before the message is given up
+)
+
+// settle queues what is next for a run, unless it was cancelled meanwhile.
+func (a *Announcer) settle(r *run, o outcome) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.runs[r.device] != r {
+		return
+	}
+	if o == early && r.waited < patience {
+		r.waited++
+		a.queue.put(r, time.Now().Add(pause))
+		return
+	}
+	if r.left--; o == over || r.left == 0 {
+		delete(a.runs, r.device)
+		return
+	}
+	a.queue.put(r, time.Now().Add(r.interval))
 }
 
 // idle returns for how long nothing is due.
@@ -233,13 +239,14 @@ func (a *Announcer) idle() time.Duration {
 	return time.Hour
 }
 
-// message sends one message for each address of r, unless there is nobody any
-// more to be announced.
-func (a *Announcer) message(r *run) {
-	port, err := a.ports.index(r.device)
-	if errors.Is(err, unix.ENODEV) || err == nil && r.sent > 0 && a.moved(r, port) {
-		a.end(r)
-		return
+// message sends one message for each address of r.
+func (a *Announcer) message(r *run) outcome {
+	port, running, err := a.ports.find(r.device)
+	switch {
+	case errors.Is(err, unix.ENODEV) || err == nil && r.sent > 0 && a.moved(r, port):
+		return over
+	case err == nil && !running:
+		return early
 	}
 	r.sent++
 	for _, f := range r.frames {
@@ -250,6 +257,7 @@ func (a *Announcer) message(r *run) {
 	if err != nil {
 		a.log.Debug("announce", "device", r.device, "err", err)
 	}
+	return sent
 }
 
 // moved reports whether the container changed its hardware address itself: what

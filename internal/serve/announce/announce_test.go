@@ -183,8 +183,8 @@ func TestCancel(t *testing.T) {
 		}
 	}
 	a.Cancel("nobody")
-	if len(a.runs) != 0 {
-		t.Errorf("left: %v", a.runs)
+	if n := a.running(); n != 0 {
+		t.Errorf("%d are left", n)
 	}
 }
 
@@ -210,15 +210,22 @@ func TestTheContainerChangesItsAddress(t *testing.T) {
 func TestTheDeviceGoes(t *testing.T) {
 	lan(t)
 	a, x := announcer(t), newBox(t, "x", macA, 2)
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 3, 100 * time.Millisecond})
-	time.Sleep(50 * time.Millisecond)
+	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 1000, 100 * time.Millisecond})
+	if a.running() != 1 {
+		t.Fatal("not announced")
+	}
 	ip(t, "link del "+x.port())
-	time.Sleep(150 * time.Millisecond)
+	for end := time.Now().Add(5 * time.Second); a.running() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it goes on")
+		}
+	}
+}
+
+func (a *Announcer) running() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.runs) != 0 {
-		t.Errorf("still to be sent: %v", a.runs)
-	}
+	return len(a.runs)
 }
 
 // What replaces an announcement is what neighbours hear last.
@@ -239,17 +246,16 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// A port of a moment ago is ready, as it is after an attach: the container's
-// end is up first.
+// A port of a moment ago does not carry packets yet: the message waits for it.
 func TestRightAfterAttach(t *testing.T) {
 	lan(t)
 	a, y := announcer(t), newBox(t, "y", macB, 3)
 	e := y.listen()
 	lost := 0
 	for range 10 {
-		x := newBox(t, "x", macA, 2)
+		x := attach(t, "x", macA, 2)
 		mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 1, time.Second})
-		if _, ok := e.next(200 * time.Millisecond); !ok {
+		if _, ok := e.next(time.Second); !ok {
 			lost++
 		}
 		ip(t, "link del "+x.port())
@@ -330,16 +336,12 @@ func stubs(t *testing.T, n int) {
 	t.Helper()
 	var lines strings.Builder
 	for i := range n {
-		fmt.Fprintf(&lines, "link add b%d type veth peer name c%d\nlink set b%d addrgenmode none\nlink set c%d up\nlink set b%d master lan up\n", i, i, i, i, i)
+		fmt.Fprintf(&lines, "link add b%d type veth peer name c%d\nlink set b%d addrgenmode none\nlink set c%d up\nlink set b%d master lan up group 77\n", i, i, i, i, i)
 	}
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(lines.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("ip: %v: %s", err, out)
 	}
-	t.Cleanup(func() {
-		for i := range n {
-			exec.Command("ip", "link", "del", fmt.Sprint("b", i)).Run()
-		}
-	})
+	t.Cleanup(func() { ip(t, "link del group 77") })
 }

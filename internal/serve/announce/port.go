@@ -32,17 +32,21 @@ func openPorts() (*ports, error) {
 
 func (p *ports) close() error { return errors.Join(unix.Close(p.fd), p.conn.Close()) }
 
-// index returns a device's number, ENODEV if there is none. Going by netlink
-// would take the lock that every change of the network needs.
-func (p *ports) index(device string) (int, error) {
+// find returns a device's number and whether it carries packets, or ENODEV.
+// Asking by netlink would take the lock that every change of the network needs.
+func (p *ports) find(device string) (index int, running bool, err error) {
 	req, err := unix.NewIfreq(device)
 	if err != nil {
-		return 0, fmt.Errorf("device %q: %w", device, err)
+		return 0, false, fmt.Errorf("device %q: %w", device, err)
 	}
 	if err := unix.IoctlIfreq(p.fd, unix.SIOCGIFINDEX, req); err != nil {
-		return 0, fmt.Errorf("device %s: %w", device, err)
+		return 0, false, fmt.Errorf("device %s: %w", device, err)
 	}
-	return int(req.Uint32()), nil
+	index = int(req.Uint32())
+	if err := unix.IoctlIfreq(p.fd, unix.SIOCGIFFLAGS, req); err != nil {
+		return 0, false, fmt.Errorf("device %s: %w", device, err)
+	}
+	return index, req.Uint16()&unix.IFF_RUNNING != 0, nil
 }
 
 // farMAC returns the hardware address of the other end of a veth.

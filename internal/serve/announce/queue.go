@@ -6,22 +6,23 @@ import (
 	"time"
 )
 
-// run is what is to be sent for one endpoint. The announcer's lock protects
-// left and the queue's fields; sent belongs to its goroutine.
+// run is what is to be sent for one endpoint. Once it is queued, all that changes
+// in it belongs to the announcer's goroutine.
 type run struct {
 	device   string
 	mac      net.HardwareAddr
 	frames   [][]byte
 	interval time.Duration
-	left     int // messages that are not taken from the queue yet; 0 ends the run
+	left     int // messages to be sent
 	sent     int
+	waited   int // pauses
 
 	at     time.Time // when the next message is due
-	repeat bool      // it is not the first
+	repeat bool      // it was queued before
 }
 
-// queue holds the runs by when their next message is due. First messages come
-// before all others: they are what counts when there is no time for all.
+// queue holds the runs by when their next message is due. New ones come before
+// all others: first messages are what counts when there is no time for all.
 type queue struct{ heap runs }
 
 // put queues the next message of a run.
@@ -47,14 +48,14 @@ func (q *queue) first() (time.Time, bool) {
 	return q.heap[0].at, true
 }
 
-// runs is a heap (container/heap). First messages are due at once, so that they
-// can be in front of everything.
+// runs is a heap (container/heap). New ones are due at once, so that they can be
+// in front of everything.
 type runs []*run
 
 // Len is of heap.Interface, as the others are.
 func (h runs) Len() int { return len(h) }
 
-// Less orders first messages before others, and then by time.
+// Less orders new runs before others, and then by time.
 func (h runs) Less(i, j int) bool {
 	if h[i].repeat != h[j].repeat {
 		return h[j].repeat

@@ -59,8 +59,19 @@ func lan(t *testing.T) {
 	ip(t, "addr add fd00::1/64 dev lan nodad")
 }
 
-// newBox makes a container with 10.0.0.LAST and fd00::LAST.
+// newBox makes a container with 10.0.0.LAST and fd00::LAST, and waits until its
+// port carries packets.
 func newBox(t *testing.T, name, mac string, last int) box {
+	t.Helper()
+	b := attach(t, name, mac, last)
+	for !strings.Contains(command(t, []string{"bridge", "link", "show", "dev", b.port()}), "state forwarding") {
+		time.Sleep(time.Millisecond)
+	}
+	return b
+}
+
+// attach makes a container as newBox does and does not wait.
+func attach(t *testing.T, name, mac string, last int) box {
 	t.Helper()
 	made := make(chan *os.File)
 	go func() {
