@@ -120,8 +120,25 @@ func (d *draft) compile() (before, after kstate.Set, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	after, err = d.fragments(compile.Intent{Networks: d.allNetworks(), Sandboxes: d.allSandboxes()})
+	in := compile.Intent{Networks: d.allNetworks(), Sandboxes: d.sandboxes}
+	if d.linked() {
+		in.Sandboxes = d.allSandboxes() // which copies them
+	}
+	after, err = d.fragments(in)
 	return before, after, err
+}
+
+// linked reports whether the fragment of a sandbox may depend on another's.
+func (d *draft) linked() bool {
+	if d.e.links > 0 {
+		return true
+	}
+	for _, sb := range d.sandboxes {
+		if sb != nil && len(sb.Links) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // touchLinked takes into the draft the sandboxes that link to one in it: their

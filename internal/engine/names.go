@@ -180,22 +180,23 @@ func (e *Engine) repairNames() {
 }
 
 // Docker's announcements: three, a second apart. Everybody on a network hears
-// each, so that in a crowd a new endpoint is announced once, and none at start,
-// unless its user asked for a number.
+// each, so that in a crowd only hardware addresses that users chose are
+// announced, once, and none at start: those made from the address are the same
+// whoever has it. A number that the user asked for goes before all that.
 const (
 	announceCount    = 3
 	announceInterval = time.Second
-	crowd            = 250 // endpoints
+	crowd            = 100 // endpoints
 )
 
 // announcements returns how many messages an endpoint of a network gets.
-func (e *Engine) announcements(n *model.Network, start bool) int {
+func (e *Engine) announcements(n *model.Network, ep *model.Endpoint, start bool) int {
 	switch {
 	case n.Options.Announce != 0:
 		return n.Options.Announce
 	case e.endpoints[n.ID] <= crowd:
 		return announceCount
-	case start:
+	case start || len(ep.Addrs) > 0 && ep.MAC == model.MACFor(ep.Addrs[0].Addr()):
 		return 0
 	}
 	return 1
@@ -221,7 +222,7 @@ func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 		if n == nil || from != nil && from.Endpoint(ep.Network) != nil {
 			continue
 		}
-		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: e.announcements(n, start),
+		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: e.announcements(n, ep, start),
 			Interval: cmp.Or(time.Duration(n.Options.AnnounceInterval)*time.Millisecond, announceInterval)}
 		for _, p := range slices.Concat(ep.Addrs, ep.LinkLocal) {
 			a.Addrs = append(a.Addrs, p.Addr())

@@ -46,6 +46,7 @@ func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) (objs []kstate.O
 	if scope.Only {
 		return v.objs, nil
 	}
+	c.hear(len(scope.NS))
 	return v.objs, v.finish(seen)
 }
 

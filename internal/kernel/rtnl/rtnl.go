@@ -19,7 +19,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/journal"
@@ -35,7 +37,8 @@ type Conn struct {
 	ports   *ports
 	reaper  *reaper
 	recent  *recent
-	spare   chan *socket // in the host's namespace, for the next Observe
+	spare   chan *socket            // in the host's namespace, for the next Observe
+	ear     atomic.Pointer[os.File] // the socket of Watch
 
 	mu    sync.Mutex // one Apply at a time; protects the following
 	sock  *socket    // in the host's namespace

@@ -27,6 +27,7 @@ func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.ear.Store(f)
 	raw, err := f.SyscallConn()
 	if err != nil {
 		f.Close()
@@ -73,9 +74,33 @@ func (c *Conn) listen() (*os.File, error) {
 		}
 	}
 	// Without these, Watch sees less or loses more; it is only a hint.
-	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1)
+	_ = everywhere(s.fd, true)
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, watchBuffer)
 	return f, nil
+}
+
+// crowd is how many namespaces Watch listens in. For each notification of each
+// of them the kernel looks through all that the host knows for the number of that
+// one (peernet2id in net/core/net_namespace.c): with thousands of sandboxes that
+// is a quarter of what a new one takes. Then what somebody does inside a sandbox
+// is seen by the next pass.
+const crowd = 500
+
+// hear has Watch listen in other namespaces while they are no crowd.
+func (c *Conn) hear(namespaces int) {
+	if f := c.ear.Load(); f != nil {
+		if raw, err := f.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = everywhere(int(fd), namespaces <= crowd) })
+		}
+	}
+}
+
+func everywhere(fd int, on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, value)
 }
 
 // file makes a socket one that is waited for by Go's poller.
