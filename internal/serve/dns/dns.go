@@ -120,18 +120,18 @@ func (r *Resolver) Put(key string, view View) error {
 func (r *Resolver) Remove(key string) error {
 	s := r.lock(key)
 	defer s.mu.Unlock()
+	var err error
+	if l := s.on; l != nil {
+		s.on = nil
+		if err = l.remove(); err != nil {
+			err = fmt.Errorf("dns: %s: remove: %w", l.ns, err)
+		}
+	}
+	// Only now: who finds no slot begins in the namespace at once.
 	r.mu.Lock()
 	delete(r.slots, key)
 	r.mu.Unlock()
-	if s.on == nil {
-		return nil
-	}
-	l := s.on
-	s.on = nil
-	if err := l.remove(); err != nil {
-		return fmt.Errorf("dns: %s: remove: %w", l.ns, err)
-	}
-	return nil
+	return err
 }
 
 // Namespaces are entered by so many goroutines at a time when there are many to
