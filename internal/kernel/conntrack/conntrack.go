@@ -9,7 +9,9 @@ package conntrack
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,31 +23,56 @@ import (
 	"github.com/sealane/sealane/internal/kstate"
 )
 
-// Ports is a set of UDP ports of the host.
-type Ports map[uint16]bool
+// Ports are UDP ports of the host whose translation changed, each with the
+// places it leads to now.
+type Ports map[uint16][]netip.AddrPort
 
 // Add adds the ports whose translation op changes: op is about an element of a
 // map keyed by protocol and port.
 func (p Ports) Add(op kstate.Op) {
-	e, ok := op.Object().(kstate.Elem)
-	if !ok || e.Set.Data == "" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
-		return
+	if e, ok := op.Old.(kstate.Elem); ok {
+		for port, place := range translated(e) {
+			p[port] = slices.DeleteFunc(p[port], func(a netip.AddrPort) bool { return a == place })
+		}
 	}
-	fields := strings.Split(e.At, " . ")
-	if len(fields) < 2 || fields[len(fields)-2] != "udp" {
-		return
+	if e, ok := op.New.(kstate.Elem); ok {
+		for port, place := range translated(e) {
+			p[port] = append(p[port], place)
+		}
 	}
-	first, last, ranged := strings.Cut(fields[len(fields)-1], "-")
-	if !ranged {
-		last = first
-	}
-	a, errA := strconv.ParseUint(first, 10, 16)
-	b, errB := strconv.ParseUint(last, 10, 16)
-	if errA != nil || errB != nil {
-		return
-	}
-	for port := a; port <= b; port++ {
-		p[uint16(port)] = true
+}
+
+// translated gives each UDP port of the host that e translates and where to. A
+// value without a port keeps the port.
+func translated(e kstate.Elem) iter.Seq2[uint16, netip.AddrPort] {
+	return func(yield func(uint16, netip.AddrPort) bool) {
+		if e.Set.Data == "" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
+			return
+		}
+		fields := strings.Split(e.At, " . ")
+		if len(fields) < 2 || fields[len(fields)-2] != "udp" {
+			return
+		}
+		first, last, ranged := strings.Cut(fields[len(fields)-1], "-")
+		if !ranged {
+			last = first
+		}
+		a, errA := strconv.ParseUint(first, 10, 16)
+		b, errB := strconv.ParseUint(last, 10, 16)
+		if errA != nil || errB != nil {
+			return
+		}
+		value, behind, _ := strings.Cut(e.Value, " . ")
+		to, _ := netip.ParseAddr(value)
+		port, fixed := strconv.ParseUint(behind, 10, 16)
+		for at := a; at <= b; at++ {
+			if fixed != nil {
+				port = at
+			}
+			if !yield(uint16(at), netip.AddrPortFrom(to, uint16(port))) {
+				return
+			}
+		}
 	}
 }
 
@@ -103,9 +130,10 @@ func (t *Table) Close() error {
 	return err
 }
 
-// Forget deletes the UDP flows that were begun to one of ports of this host.
-// Their next packet begins them anew. Flows to the same port of other machines,
-// as a resolver's, stay. It walks the whole flow table.
+// Forget deletes the UDP flows that were begun to one of ports of this host and
+// go elsewhere than it leads now. Their next packet begins them anew. Flows to
+// the same port of other machines, as a resolver's, stay. It walks the whole
+// flow table.
 func (t *Table) Forget(ports Ports) error {
 	addrs, err := t.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -135,8 +163,13 @@ type stale struct {
 // destination was rewritten was one to the host, also when it has lost the
 // address since.
 func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	if f.Forward.Protocol != unix.IPPROTO_UDP || !s.ports[f.Forward.DstPort] {
+	places, changed := s.ports[f.Forward.DstPort]
+	if f.Forward.Protocol != unix.IPPROTO_UDP || !changed {
 		return false
+	}
+	from, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
+	if slices.Contains(places, netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)) {
+		return false // begun since
 	}
 	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
 	return dst.IsLoopback() || s.local[dst.Unmap()] || !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
