@@ -5,31 +5,20 @@ import (
 	"slices"
 )
 
-// apart cuts the spans that are for some clients only, so that no two overlap,
-// which the kernel would refuse: where ports have several prefixes, those inside
-// others go.
+// apart cuts spans so that no two overlap, which the kernel would refuse: where
+// ports have several prefixes, those inside others go.
 func apart(spans []span) []span {
-	if !slices.ContainsFunc(spans, func(s span) bool { return s.from != "" }) {
-		return spans
-	}
-	var out, limited []span
-	for _, s := range spans {
-		if s.from == "" {
-			out = append(out, s)
-		} else {
-			limited = append(limited, s)
-		}
-	}
-	for len(limited) > 0 {
-		one := limited[0]
-		same := func(s span) bool { return s.to == one.to && s.proto == one.proto }
-		out = append(out, cut(slices.DeleteFunc(slices.Clone(limited), func(s span) bool { return !same(s) }))...)
-		limited = slices.DeleteFunc(limited, same)
+	var out []span
+	for len(spans) > 0 {
+		one := spans[0]
+		same := func(s span) bool { return s.to == one.to && s.proto == one.proto && s.asked == one.asked }
+		out = append(out, cut(slices.DeleteFunc(slices.Clone(spans), func(s span) bool { return !same(s) }))...)
+		spans = slices.DeleteFunc(spans, same)
 	}
 	return out
 }
 
-// cut cuts spans of one address and protocol wherever one begins or ends.
+// cut cuts spans of one address and protocol, asked for in one way, wherever one begins or ends.
 func cut(spans []span) []span {
 	var edges []int
 	for _, s := range spans {

@@ -9,10 +9,10 @@ import (
 
 func TestApart(t *testing.T) {
 	to := netip.MustParseAddr("10.0.0.2")
-	at := func(from string, first, last uint16) span { return span{to, "tcp", from, first, last} }
+	at := func(from string, first, last uint16) span { return span{to, "tcp", "192.0.2.1", from, first, last} }
 	for _, c := range []struct{ in, want []span }{
 		{nil, nil},
-		{[]span{at("", 1, 9), at("", 5, 9)}, []span{at("", 1, 9), at("", 5, 9)}},
+		{[]span{at("10.0.0.0/8", 1, 9), {to, "tcp", "0.0.0.0/0", "10.0.0.0/8", 5, 9}}, []span{at("10.0.0.0/8", 1, 9), {to, "tcp", "0.0.0.0/0", "10.0.0.0/8", 5, 9}}},
 		{[]span{at("10.0.0.0/8", 80, 80), at("10.1.0.0/16", 80, 80)}, []span{at("10.0.0.0/8", 80, 80)}},
 		{[]span{at("10.1.0.7", 80, 80), at("10.1.0.7", 80, 80)}, []span{at("10.1.0.7", 80, 80)}},
 		{[]span{at("10.1.0.0/16", 80, 90), at("10.0.0.0/8", 85, 95)},
@@ -42,7 +42,7 @@ func TestApartKeepsWhoMay(t *testing.T) {
 		var in []span
 		for j := range 1 + i%4 {
 			first := uint16(i*7%5 + j*3%4 + 1)
-			in = append(in, span{to, "udp", froms[(i/3+j*i)%len(froms)], first, first + uint16((i+j)%3)})
+			in = append(in, span{to, "udp", "0.0.0.0/0", froms[(i/3+j*i)%len(froms)], first, first + uint16((i+j)%3)})
 		}
 		out := apart(slices.Clone(in))
 		for port := range uint16(14) {

@@ -52,7 +52,7 @@ var (
 	mapRanges  = perFamily("ranges", "inet_proto . inet_service", "ADDR", interval) // same ports inside and out
 	setOpen    = perFamily("open", "ADDR . inet_proto . inet_service", "")          // container ports that are published
 	setOpens   = perFamily("open_ranges", "ADDR . inet_proto . inet_service", "", interval)
-	setOpenTo  = perFamily("open_from", "ADDR . inet_proto . inet_service . ADDR", "", interval) // the same, and for whom
+	setOpenTo  = perFamily("open_from", "ADDR . inet_service . ADDR . inet_proto . ADDR", "", interval) // asked for . container . client
 	setLinks   = perFamily("links", "ADDR . ADDR . inet_proto . inet_service", "", interval)     // client . container . port
 	setAround  = perFamily("around", "ADDR . ADDR", "", interval)                                // clients that a container would answer past us
 	setProxy   = perFamily("proxy", "inet_proto . inet_service", "")
@@ -130,7 +130,7 @@ func firewall(f Facts) kstate.Set {
 		setOpen, setOpens, setOpenTo, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(b.Add(*f.v4, *f.v6))
 	}
-	b.guard(f.BridgeNetfilter)
+	b.shards(f.BridgeNetfilter)
 	b.forward()
 	b.ingress()
 	b.input(f.ProxyPort)
@@ -138,19 +138,18 @@ func firewall(f Facts) kstate.Set {
 	return b.Set
 }
 
-// guard: 127.0.0.0/8 is routable over our bridges for the sake of published
-// ports on it; nothing may come back in that way. Where bridged packets pass
-// here, those on shards are left alone: see forwards.
-func (b builder) guard(bridged bool) {
-	rules := []string{
-		"ip saddr 127.0.0.0/8 iifname @bridges drop",
-		"ip daddr 127.0.0.0/8 iifname @bridges drop",
-	}
+// shards leaves bridged packets on shards untracked, where they pass here: see
+// forwards.
+func (b builder) shards(bridged bool) {
 	if bridged {
-		rules = append(rules, "iifname @shards notrack")
+		b.base("guard", "filter", "prerouting", -300, "iifname @shards notrack")
 	}
-	b.base("guard", "filter", "prerouting", -300, rules...)
 }
+
+// fromLoopback: 127.0.0.0/8 is routable over our bridges for the sake of
+// published ports on it; nothing may come in that way. What containers send is
+// judged by the bridges' guard already.
+const fromLoopback = "ip saddr 127.0.0.0/8 drop"
 
 // forward judges what leaves a network before what enters one. The look-ups
 // are few for the packets of a published port: each costs as much as the rest
@@ -161,6 +160,7 @@ func (b builder) forward() {
 		"meta nfproto ipv4 oifname vmap @ingress4",
 		"meta nfproto ipv6 oifname vmap @ingress6")
 	b.chain("leave",
+		fromLoopback,
 		"oifname vmap @onward",
 		"goto pass")
 	b.chain("within",
@@ -169,6 +169,7 @@ func (b builder) forward() {
 		"meta nfproto ipv6 oifname vmap @ingress6",
 		"drop")
 	b.chain("stay",
+		fromLoopback,
 		"iifname . oifname vmap @inside",
 		"drop")
 	// Without the mark it is for others' firewalls to say what reaches theirs.
@@ -200,17 +201,31 @@ func (b builder) ingress() {
 	b.chain("published",
 		"ip daddr . meta l4proto . th dport @open4 goto pass",
 		"ip daddr . meta l4proto . th dport @open_ranges4 goto pass",
-		"ip daddr . meta l4proto . th dport . ip saddr @open_from4 goto pass",
 		"ip6 daddr . meta l4proto . th dport @open6 goto pass",
 		"ip6 daddr . meta l4proto . th dport @open_ranges6 goto pass",
-		"ip6 daddr . meta l4proto . th dport . ip6 saddr @open_from6 goto pass",
 		"ct state related goto pass",
-		"drop")
+		"goto for_some")
+	b.chain("for_some", forSome()...)
+}
+
+// forSome asks who may use what was asked for. The nft program wants to know the
+// protocol before it reads a port that was asked for.
+func forSome() []string {
+	var rules []string
+	for _, f := range []struct{ addr, digit string }{{"ip", "4"}, {"ip6", "6"}} {
+		for _, proto := range []string{"tcp", "udp", "sctp"} {
+			rules = append(rules, fmt.Sprintf("meta l4proto %s ct original %[2]s daddr . ct original proto-dst . %[2]s daddr . meta l4proto . %[2]s saddr @open_from%s goto pass",
+				proto, f.addr, f.digit))
+		}
+	}
+	return append(rules, "drop")
 }
 
 // input is what may reach the host itself.
 func (b builder) input(proxyPort uint16) {
 	b.base("input", "filter", "input", judging,
+		"ip saddr 127.0.0.0/8 iifname @bridges drop",
+		"ip daddr 127.0.0.0/8 iifname @bridges ct direction original drop",
 		"meta nfproto ipv4 iifname vmap @to_host4",
 		"meta nfproto ipv6 iifname vmap @to_host6",
 		"ct status dnat goto proxied")
@@ -247,6 +262,11 @@ func (b builder) nat(proxyPort uint16) {
 	b.chain("proxy", proxyRules()...)
 	b.chain("to_proxy", toProxy(proxyPort)...)
 	b.base("postrouting", "nat", "postrouting", 100, sources()...)
+	b.chain("clients",
+		"ip saddr . oifname @home4 masquerade",
+		"ip6 saddr . oifname @home6 masquerade",
+		"ip saddr . ip daddr @around4 masquerade",
+		"ip6 saddr . ip6 daddr @around6 masquerade")
 }
 
 // sources says which address what leaves gets: the host's, another one, or none
@@ -254,11 +274,7 @@ func (b builder) nat(proxyPort uint16) {
 func sources() []string {
 	return []string{
 		"ip saddr 127.0.0.0/8 oifname @bridges masquerade",
-		"ct status dnat ip saddr . oifname @home4 masquerade",
-		"ct status dnat ip6 saddr . oifname @home6 masquerade",
-		"ct status dnat ip saddr . ip daddr @around4 masquerade",
-		"ct status dnat ip6 saddr . ip6 daddr @around6 masquerade",
-		"ct status dnat oifname @bridges return",
+		"ct status dnat oifname @bridges goto clients",
 		"ip saddr . oifname @home4 return",
 		"ip6 saddr . oifname @home6 return",
 		"snat ip to ip saddr map @source4",

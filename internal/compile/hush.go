@@ -26,8 +26,8 @@ func hush() kstate.Set {
 	for name, hook := range map[string]string{"hush": "forward", "hush_host": "output"} {
 		must(s.Add(kstate.Chain{
 			Table: bridgeTable, Name: name, Type: "filter", Hook: hook, Priority: -300, Rules: []string{
-				"oifname != " + model.PortPrefix + "* accept",
 				"meta protocol ip accept",
+				"oifname != " + model.PortPrefix + "* accept",
 				"arp operation request goto asked4",
 				"icmpv6 type nd-neighbor-solicit goto asked6",
 				"icmpv6 type mld2-listener-report drop",

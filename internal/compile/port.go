@@ -16,7 +16,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 	if len(sb.Ports) == 0 {
 		return nil
 	}
-	var p publisher
+	p := publisher{limited: slices.ContainsFunc(sb.Ports, func(m model.PortMapping) bool { return m.From != "" })}
 	for _, is6 := range []bool{false, true} {
 		if e := natGateway(sb, nets, is6); e != nil {
 			a, _ := e.Addr(is6)
@@ -36,7 +36,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 		}
 		for _, a := range routed {
 			if !m.HostIP.IsValid() || m.HostIP.Is6() == a.Is6() && !m.HostIP.IsLoopback() {
-				p.opens(m, a)
+				p.opens(m, a, a, m.Port)
 			}
 		}
 	}
@@ -75,15 +75,20 @@ func Routed(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
 
 // publisher gathers the objects of one sandbox's published ports.
 type publisher struct {
-	target [2]netip.Addr // of the container, by index
-	open   []span
-	objs   []kstate.Object
+	limited bool          // some port is for some clients only
+	target  [2]netip.Addr // of the container, by index
+	open    []span
+	objs    []kstate.Object
 }
 
-// span is container ports that are published at one address to some clients.
+// span is ports by which a container may be reached. While all are for
+// everyone, its own ports say it. Otherwise it takes the address and port that
+// a client asked for: ports of the host that lead to one port of the container
+// can be for different clients.
 type span struct {
 	to          netip.Addr
 	proto       string
+	asked       string // an address or prefix; "" is any, and the ports are the container's
 	from        string // a prefix; "" is everyone
 	first, last uint16
 }
@@ -98,15 +103,33 @@ func (p *publisher) hold(m model.PortMapping) {
 	}
 }
 
-// opens notes that the ports of a mapping may be reached at a container's address.
-func (p *publisher) opens(m model.PortMapping, to netip.Addr) {
-	if m.From == "" {
-		p.open = append(p.open, span{to, m.Proto, "", m.Port, m.Port + m.Count - 1})
+// opens notes that a container may be reached by a mapping: by those who ask for
+// an address, and for ports from first on.
+func (p *publisher) opens(m model.PortMapping, to, asked netip.Addr, first uint16) {
+	if !p.limited {
+		p.open = append(p.open, span{to, m.Proto, "", "", m.Port, m.Port + m.Count - 1})
 		return
 	}
-	for _, from := range m.From.Prefixes(to.Is6()) {
-		p.open = append(p.open, span{to, m.Proto, clientSpan(from), m.Port, m.Port + m.Count - 1})
+	all := anyAddr(to.Is6())
+	from := []netip.Prefix{all}
+	if m.From != "" {
+		from = m.From.Prefixes(to.Is6())
 	}
+	where := all.String()
+	if !everywhere(asked) {
+		where = asked.String()
+	}
+	for _, f := range from {
+		p.open = append(p.open, span{to, m.Proto, where, clientSpan(f), first, first + m.Count - 1})
+	}
+}
+
+// anyAddr holds all addresses of a family.
+func anyAddr(is6 bool) netip.Prefix {
+	if is6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
 func index(is6 bool) int {
@@ -128,11 +151,7 @@ func (p *publisher) elem(set *kstate.NftSet, value, format string, args ...any) 
 // is somebody else's would answer all clients so.
 func (p *publisher) answersAround(sb *model.Sandbox, gateway *model.Endpoint, is6 bool) {
 	if sb.Routed(is6) {
-		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if is6 {
-			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		p.elem(setAround.of(is6), "", "%s . %s", all, p.target[index(is6)])
+		p.elem(setAround.of(is6), "", "%s . %s", anyAddr(is6), p.target[index(is6)])
 		return
 	}
 	for i := range sb.Endpoints {
@@ -148,7 +167,10 @@ func (p *publisher) publish(m model.PortMapping, is6 bool) {
 	to := p.target[index(is6)]
 	if to.IsValid() {
 		p.rewrite(m, to)
-		p.opens(m, to)
+		p.opens(m, to, m.HostIP, m.HostPort)
+		if p.limited && !m.HostIP.IsLoopback() {
+			p.opens(m, to, to, m.Port) // for trusted devices
+		}
 	}
 	if m.Proto != "sctp" && (!to.IsValid() || is6 && needsProxy(m.HostIP)) {
 		p.proxy(m, is6)
@@ -195,12 +217,14 @@ func (p *publisher) proxy(m model.PortMapping, is6 bool) {
 	}
 }
 
-// openPorts lets rewritten packets pass to the container's published ports.
-// Spans that touch are joined: the kernel refuses overlapping intervals.
+// openPorts lets packets pass to the container's published ports. Spans that
+// touch are joined: the kernel refuses overlapping intervals.
 func (p *publisher) openPorts() {
-	p.open = apart(p.open)
+	if p.limited {
+		p.open = apart(p.open)
+	}
 	slices.SortFunc(p.open, func(a, b span) int {
-		return cmp.Or(a.to.Compare(b.to), cmp.Compare(a.proto, b.proto), cmp.Compare(a.from, b.from), cmp.Compare(a.first, b.first))
+		return cmp.Or(a.to.Compare(b.to), cmp.Compare(a.proto, b.proto), cmp.Compare(a.asked, b.asked), cmp.Compare(a.from, b.from), cmp.Compare(a.first, b.first))
 	})
 	for i := 0; i < len(p.open); {
 		s := p.open[i]
@@ -209,8 +233,8 @@ func (p *publisher) openPorts() {
 		}
 		is6 := s.to.Is6()
 		switch {
-		case s.from != "":
-			p.elem(setOpenTo.of(is6), "", "%s . %s . %s . %s", s.to, s.proto, portSpan(s.first, s.last), s.from)
+		case s.asked != "":
+			p.elem(setOpenTo.of(is6), "", "%s . %s . %s . %s . %s", s.asked, portSpan(s.first, s.last), s.to, s.proto, s.from)
 		case s.first == s.last:
 			p.elem(setOpen.of(is6), "", "%s . %s . %d", s.to, s.proto, s.first)
 		default:
@@ -236,5 +260,5 @@ func clientSpan(p netip.Prefix) string {
 }
 
 func joins(a, b span) bool {
-	return a.to == b.to && a.proto == b.proto && a.from == b.from && int(b.first) <= int(a.last)+1
+	return a.to == b.to && a.proto == b.proto && a.asked == b.asked && a.from == b.from && int(b.first) <= int(a.last)+1
 }

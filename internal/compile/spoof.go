@@ -39,8 +39,8 @@ func guard() kstate.Set {
 	}
 	must(s.Add(bridgeTable, *setFree, *setMACs, *setOwn.v4, *setOwn.v6, kstate.Chain{
 		Table: bridgeTable, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []string{
-			"iifname != " + model.PortPrefix + "* accept",
 			"iifname . ether saddr . ip saddr @own4 goto mine4",
+			"iifname != " + model.PortPrefix + "* accept",
 			"ether type ip6 goto ip6",
 			"iifname . ether saddr != @macs goto refused",
 			"ether type arp goto arp",

@@ -81,6 +81,9 @@ func (c *compiler) depend(s *selector) error {
 	if s.value == unix.NFPROTO_ARP && s.layer == layerNetwork && c.family != unix.NFPROTO_BRIDGE {
 		return fmt.Errorf("%s is for bridge tables", s.name)
 	}
+	if s.key == unix.NFT_CT_PROTO_DST && s.typ == typeService && c.transport < 0 {
+		return fmt.Errorf("%s needs a match of its protocol in front", s.name)
+	}
 	if s.over != 0 && c.transport < 0 {
 		if err := c.require(s.name, layerNetwork, s.over, true); err != nil {
 			return err

@@ -251,6 +251,10 @@ func (t *transaction) rule(i int, o kstate.Chain, r compiled) error {
 func (e *encoder) rule(family byte, r compiled) error {
 	list := e.nest(unix.NFTA_RULE_EXPRESSIONS)
 	for _, x := range r.exprs {
+		if x, ok := x.(asked); ok {
+			x.append(e)
+			continue
+		}
 		b, err := expr.Marshal(family, x)
 		if err != nil {
 			return err

@@ -46,6 +46,9 @@ var selectors = []selector{
 	{name: "ct status", typ: typeStatus, key: unix.NFT_CT_STATUS, load: loadCt},
 	{name: "ct direction", typ: typeDirection, key: unix.NFT_CT_DIRECTION, load: loadCt},
 	{name: "ct mark", typ: typeMark, key: unix.NFT_CT_MARK, load: loadCt},
+	{name: "ct original ip daddr", typ: typeIPv4, key: unix.NFT_CT_DST_IP, load: loadAsked},
+	{name: "ct original ip6 daddr", typ: typeIPv6, key: unix.NFT_CT_DST_IP6, load: loadAsked},
+	{name: "ct original proto-dst", typ: typeService, key: unix.NFT_CT_PROTO_DST, load: loadAsked},
 
 	{name: "fib daddr type", typ: typeFibType, key: unix.NFTA_FIB_F_DADDR, load: loadFib},
 	{name: "fib saddr type", typ: typeFibType, key: unix.NFTA_FIB_F_SADDR, load: loadFib},
@@ -92,6 +95,10 @@ func loadCt(s *selector, reg uint32) expr.Any {
 	return &expr.Ct{Key: expr.CtKey(s.key), Register: reg}
 }
 
+func loadAsked(s *selector, reg uint32) expr.Any {
+	return asked{&expr.Ct{Key: expr.CtKey(s.key), Register: reg}}
+}
+
 func loadFib(s *selector, reg uint32) expr.Any {
 	return &expr.Fib{
 		Register: reg, ResultADDRTYPE: true,
@@ -115,6 +122,21 @@ func loadFragment(s *selector, reg uint32) expr.Any {
 
 func (s *selector) header(base expr.PayloadBase, reg uint32) expr.Any {
 	return &expr.Payload{DestRegister: reg, Base: base, Offset: s.key, Len: uint32(s.typ.width)}
+}
+
+// asked reads what a flow's first packet asked for, which expr.Ct cannot: it
+// leaves the direction out, or writes it in four bytes.
+type asked struct{ *expr.Ct }
+
+func (x asked) append(e *encoder) {
+	whole := e.nest(unix.NFTA_LIST_ELEM)
+	e.str(unix.NFTA_EXPR_NAME, "ct")
+	data := e.nest(unix.NFTA_EXPR_DATA)
+	e.u32(unix.NFTA_CT_KEY, uint32(x.Key))
+	e.u32(unix.NFTA_CT_DREG, x.Register)
+	e.bytes(unix.NFTA_CT_DIRECTION, []byte{0}) // IP_CT_DIR_ORIGINAL
+	e.unnest(data)
+	e.unnest(whole)
 }
 
 // takeSelector takes the selector that comes next, nil if none does.
