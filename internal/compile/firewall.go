@@ -52,9 +52,10 @@ var (
 	mapRanges  = perFamily("ranges", "inet_proto . inet_service", "ADDR", interval) // same ports inside and out
 	setOpen    = perFamily("open", "ADDR . inet_proto . inet_service", "")          // container ports that are published
 	setOpens   = perFamily("open_ranges", "ADDR . inet_proto . inet_service", "", interval)
-	setOpenTo  = perFamily("open_from", "ADDR . inet_service . ADDR . inet_proto . ADDR", "", interval) // asked for . container . client
-	setLinks   = perFamily("links", "ADDR . ADDR . inet_proto . inet_service", "", interval)     // client . container . port
-	setAround  = perFamily("around", "ADDR . ADDR", "", interval)                                // clients that a container would answer past us
+	setOpenTo  = perFamily("open_from", "ADDR . inet_proto . inet_service . ADDR", "", interval)         // the same, and for whom
+	setAsked   = perFamily("asked_from", "ADDR . inet_service . ADDR . inet_proto . ADDR", "", interval) // asked for . container . for whom
+	setLinks   = perFamily("links", "ADDR . ADDR . inet_proto . inet_service", "", interval)             // client . container . port
+	setAround  = perFamily("around", "ADDR . ADDR", "", interval)                                        // clients that a container would answer past us
 	setProxy   = perFamily("proxy", "inet_proto . inet_service", "")
 	setProxies = perFamily("proxy_ranges", "inet_proto . inet_service", "", interval)
 	setProxyAt = perFamily("proxy_at", "ADDR . inet_proto . inet_service", "")
@@ -127,7 +128,7 @@ func firewall(f Facts) kstate.Set {
 	b := builder{kstate.Set{}}
 	must(b.Add(table, *setBridges, *setShards, *setInside, *setClosed, *setTrusted, *mapEgress, *mapOnward))
 	for _, f := range []families{mapIngress, mapToHost, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
-		setOpen, setOpens, setOpenTo, setLinks, setAround, setProxy, setProxies, setProxyAt} {
+		setOpen, setOpens, setOpenTo, setAsked, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(b.Add(*f.v4, *f.v6))
 	}
 	b.shards(f.BridgeNetfilter)
@@ -205,16 +206,21 @@ func (b builder) ingress() {
 		"ip6 daddr . meta l4proto . th dport @open_ranges6 goto pass",
 		"ct state related goto pass",
 		"goto for_some")
-	b.chain("for_some", forSome()...)
+	b.chain("for_some",
+		"ct status dnat goto asked",
+		"ip daddr . meta l4proto . th dport . ip saddr @open_from4 goto pass",
+		"ip6 daddr . meta l4proto . th dport . ip6 saddr @open_from6 goto pass",
+		"drop")
+	b.chain("asked", askedFor()...)
 }
 
-// forSome asks who may use what was asked for. The nft program wants to know the
+// askedFor finds who may use what was asked for. The nft program wants to know the
 // protocol before it reads a port that was asked for.
-func forSome() []string {
+func askedFor() []string {
 	var rules []string
 	for _, f := range []struct{ addr, digit string }{{"ip", "4"}, {"ip6", "6"}} {
 		for _, proto := range []string{"tcp", "udp", "sctp"} {
-			rules = append(rules, fmt.Sprintf("meta l4proto %s ct original %[2]s daddr . ct original proto-dst . %[2]s daddr . meta l4proto . %[2]s saddr @open_from%s goto pass",
+			rules = append(rules, fmt.Sprintf("meta l4proto %s ct original %[2]s daddr . ct original proto-dst . %[2]s daddr . meta l4proto . %[2]s saddr @asked_from%s goto pass",
 				proto, f.addr, f.digit))
 		}
 	}

@@ -36,7 +36,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 		}
 		for _, a := range routed {
 			if !m.HostIP.IsValid() || m.HostIP.Is6() == a.Is6() && !m.HostIP.IsLoopback() {
-				p.opens(m, a, a, m.Port)
+				p.opens(m, a)
 			}
 		}
 	}
@@ -81,14 +81,14 @@ type publisher struct {
 	objs    []kstate.Object
 }
 
-// span is ports by which a container may be reached. While all are for
-// everyone, its own ports say it. Otherwise it takes the address and port that
-// a client asked for: ports of the host that lead to one port of the container
-// can be for different clients.
+// span is ports by which a container may be reached. Where some are for some
+// clients only, what is rewritten goes by the address and port that were asked
+// for: ports of the host that lead to one port of the container can be for
+// different clients.
 type span struct {
 	to          netip.Addr
 	proto       string
-	asked       string // an address or prefix; "" is any, and the ports are the container's
+	asked       string // an address or prefix; "" is the container's, and the ports are too
 	from        string // a prefix; "" is everyone
 	first, last uint16
 }
@@ -103,25 +103,41 @@ func (p *publisher) hold(m model.PortMapping) {
 	}
 }
 
-// opens notes that a container may be reached by a mapping: by those who ask for
-// an address, and for ports from first on.
-func (p *publisher) opens(m model.PortMapping, to, asked netip.Addr, first uint16) {
+// opens notes that the ports of a mapping may be reached at a container's address.
+func (p *publisher) opens(m model.PortMapping, to netip.Addr) {
 	if !p.limited {
 		p.open = append(p.open, span{to, m.Proto, "", "", m.Port, m.Port + m.Count - 1})
 		return
 	}
-	all := anyAddr(to.Is6())
-	from := []netip.Prefix{all}
-	if m.From != "" {
-		from = m.From.Prefixes(to.Is6())
+	for _, from := range clientsOf(m, to.Is6()) {
+		p.open = append(p.open, span{to, m.Proto, "", clientSpan(from), m.Port, m.Port + m.Count - 1})
 	}
-	where := all.String()
-	if !everywhere(asked) {
-		where = asked.String()
+}
+
+// serves notes that a container may be reached by a mapping's host ports.
+func (p *publisher) serves(m model.PortMapping, to netip.Addr) {
+	if !p.limited {
+		p.opens(m, to)
+		return
 	}
-	for _, f := range from {
-		p.open = append(p.open, span{to, m.Proto, where, clientSpan(f), first, first + m.Count - 1})
+	asked := anyAddr(to.Is6()).String()
+	if !everywhere(m.HostIP) {
+		asked = m.HostIP.String()
 	}
+	for _, from := range clientsOf(m, to.Is6()) {
+		p.open = append(p.open, span{to, m.Proto, asked, clientSpan(from), m.HostPort, m.HostLast()})
+	}
+	if !m.HostIP.IsLoopback() {
+		p.opens(m, to) // for trusted devices
+	}
+}
+
+// clientsOf returns who may use a mapping.
+func clientsOf(m model.PortMapping, is6 bool) []netip.Prefix {
+	if m.From == "" {
+		return []netip.Prefix{anyAddr(is6)}
+	}
+	return m.From.Prefixes(is6)
 }
 
 // anyAddr holds all addresses of a family.
@@ -167,10 +183,7 @@ func (p *publisher) publish(m model.PortMapping, is6 bool) {
 	to := p.target[index(is6)]
 	if to.IsValid() {
 		p.rewrite(m, to)
-		p.opens(m, to, m.HostIP, m.HostPort)
-		if p.limited && !m.HostIP.IsLoopback() {
-			p.opens(m, to, to, m.Port) // for trusted devices
-		}
+		p.serves(m, to)
 	}
 	if m.Proto != "sctp" && (!to.IsValid() || is6 && needsProxy(m.HostIP)) {
 		p.proxy(m, is6)
@@ -234,7 +247,9 @@ func (p *publisher) openPorts() {
 		is6 := s.to.Is6()
 		switch {
 		case s.asked != "":
-			p.elem(setOpenTo.of(is6), "", "%s . %s . %s . %s . %s", s.asked, portSpan(s.first, s.last), s.to, s.proto, s.from)
+			p.elem(setAsked.of(is6), "", "%s . %s . %s . %s . %s", s.asked, portSpan(s.first, s.last), s.to, s.proto, s.from)
+		case s.from != "":
+			p.elem(setOpenTo.of(is6), "", "%s . %s . %s . %s", s.to, s.proto, portSpan(s.first, s.last), s.from)
 		case s.first == s.last:
 			p.elem(setOpen.of(is6), "", "%s . %s . %d", s.to, s.proto, s.first)
 		default:
