@@ -5,15 +5,21 @@ import (
 	"slices"
 )
 
-// apart cuts spans so that no two overlap, which the kernel would refuse: where
-// ports have several prefixes, those inside others go.
+// apart cuts the spans that are for some clients only, so that no two overlap,
+// which the kernel would refuse: where ports have several prefixes, those inside
+// others go.
 func apart(spans []span) []span {
-	var out []span
-	for len(spans) > 0 {
-		one := spans[0]
+	everyone := func(s span) bool { return s.from == "" }
+	limited := slices.DeleteFunc(slices.Clone(spans), everyone)
+	if len(limited) == 0 {
+		return spans
+	}
+	out := slices.DeleteFunc(spans, func(s span) bool { return !everyone(s) })
+	for len(limited) > 0 {
+		one := limited[0]
 		same := func(s span) bool { return s.to == one.to && s.proto == one.proto && s.asked == one.asked }
-		out = append(out, cut(slices.DeleteFunc(slices.Clone(spans), func(s span) bool { return !same(s) }))...)
-		spans = slices.DeleteFunc(spans, same)
+		out = append(out, cut(slices.DeleteFunc(slices.Clone(limited), func(s span) bool { return !same(s) }))...)
+		limited = slices.DeleteFunc(limited, same)
 	}
 	return out
 }

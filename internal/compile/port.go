@@ -16,7 +16,12 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 	if len(sb.Ports) == 0 {
 		return nil
 	}
-	p := publisher{limited: slices.ContainsFunc(sb.Ports, func(m model.PortMapping) bool { return m.From != "" })}
+	var p publisher
+	for _, m := range sb.Ports {
+		if m.From != "" {
+			p.limits = append(p.limits, m)
+		}
+	}
 	for _, is6 := range []bool{false, true} {
 		if e := natGateway(sb, nets, is6); e != nil {
 			a, _ := e.Addr(is6)
@@ -75,13 +80,13 @@ func Routed(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
 
 // publisher gathers the objects of one sandbox's published ports.
 type publisher struct {
-	limited bool          // some port is for some clients only
-	target  [2]netip.Addr // of the container, by index
-	open    []span
-	objs    []kstate.Object
+	limits []model.PortMapping // those that are for some clients only
+	target [2]netip.Addr       // of the container, by index
+	open   []span
+	objs   []kstate.Object
 }
 
-// span is ports by which a container may be reached. Where some are for some
+// span is ports by which a container may be reached. Where they are for some
 // clients only, what is rewritten goes by the address and port that were asked
 // for: ports of the host that lead to one port of the container can be for
 // different clients.
@@ -105,7 +110,7 @@ func (p *publisher) hold(m model.PortMapping) {
 
 // opens notes that the ports of a mapping may be reached at a container's address.
 func (p *publisher) opens(m model.PortMapping, to netip.Addr) {
-	if !p.limited {
+	if !p.limited(m) {
 		p.open = append(p.open, span{to, m.Proto, "", "", m.Port, m.Port + m.Count - 1})
 		return
 	}
@@ -116,7 +121,7 @@ func (p *publisher) opens(m model.PortMapping, to netip.Addr) {
 
 // serves notes that a container may be reached by a mapping's host ports.
 func (p *publisher) serves(m model.PortMapping, to netip.Addr) {
-	if !p.limited {
+	if !p.limited(m) {
 		p.opens(m, to)
 		return
 	}
@@ -130,6 +135,14 @@ func (p *publisher) serves(m model.PortMapping, to netip.Addr) {
 	if !m.HostIP.IsLoopback() {
 		p.opens(m, to) // for trusted devices
 	}
+}
+
+// limited reports whether a mapping has a port of the container in common with
+// one that is for some clients only, or is such a one.
+func (p *publisher) limited(m model.PortMapping) bool {
+	return slices.ContainsFunc(p.limits, func(o model.PortMapping) bool {
+		return o.Proto == m.Proto && o.Port <= m.Port+m.Count-1 && m.Port <= o.Port+o.Count-1
+	})
 }
 
 // clientsOf returns who may use a mapping.
@@ -233,9 +246,7 @@ func (p *publisher) proxy(m model.PortMapping, is6 bool) {
 // openPorts lets packets pass to the container's published ports. Spans that
 // touch are joined: the kernel refuses overlapping intervals.
 func (p *publisher) openPorts() {
-	if p.limited {
-		p.open = apart(p.open)
-	}
+	p.open = apart(p.open)
 	slices.SortFunc(p.open, func(a, b span) int {
 		return cmp.Or(a.to.Compare(b.to), cmp.Compare(a.proto, b.proto), cmp.Compare(a.asked, b.asked), cmp.Compare(a.from, b.from), cmp.Compare(a.first, b.first))
 	})
