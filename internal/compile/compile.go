@@ -73,10 +73,8 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	s := firewall(f)
 	must(s.Add(guests(f)...))
 	must(s.Add(strange(in, f)...))
-	if !f.NoBridgeFilter {
-		must(s.Merge(guard()))
-		must(s.Merge(hush()))
-	}
+	must(s.Merge(guard()))
+	must(s.Merge(hush()))
 	has := map[bool]bool{}
 	for _, n := range in.Networks {
 		for _, sub := range n.Subnets {
@@ -142,10 +140,8 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		if err := s.Merge(part); err != nil {
 			return nil, err
 		}
-		if !f.NoBridgeFilter {
-			if err := s.Add(append(genuine(sb, e, n), asked(sb, e)...)...); err != nil {
-				return nil, err
-			}
+		if err := s.Add(append(genuine(sb, e, n), asked(sb, e)...)...); err != nil {
+			return nil, err
 		}
 	}
 	if err := s.Add(defaultRoutes(sb, nets, ns)...); err != nil {

@@ -39,9 +39,6 @@ type Facts struct {
 	// that calls itself by a published port then needs its bridge port to
 	// send frames back where they came from.
 	BridgeNetfilter bool
-	// NoBridgeFilter: the kernel has no nftables on bridges (the bridge
-	// family), so what containers send is not looked at.
-	NoBridgeFilter bool
 	// Filters are the chains of others' firewalls that judge what passes the
 	// host or comes to it.
 	Filters []kstate.Filter

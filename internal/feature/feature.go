@@ -18,7 +18,7 @@ import (
 
 // The features. Link types go by their names in ip(8).
 const (
-	Nftables        = "nftables"     // NAT chains in the inet family
+	Nftables        = "nftables"     // NAT chains in the inet family, filters on bridges
 	Holds           = "holds"        // ports held by programs on the cgroup root
 	NSID            = "nsid"         // one socket that hears from all namespaces
 	IPv6            = "ipv6"         // IPv6 sockets
@@ -47,7 +47,7 @@ func all() []Feature {
 		return Feature{name, needs, func() error { return probe.Link(name) }}
 	}
 	return []Feature{
-		{Nftables, "Linux 5.2 with CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT (module nft_chain_nat)", probe.NftInetNAT},
+		{Nftables, "Linux 5.2 with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT (module nft_chain_nat) and CONFIG_NF_TABLES_BRIDGE", probe.Nftables},
 		{Holds, "Linux 5.14 with CONFIG_CGROUP_BPF, CONFIG_INET_UDP_DIAG and a mounted cgroup v2 hierarchy", bpf.Supported},
 		{NSID, "Linux 4.2", probe.AllNSID},
 		{IPv6, "CONFIG_IPV6 and no ipv6.disable=1 on the kernel's command line", probe.IPv6},

@@ -46,8 +46,9 @@ func sure(err error, no ...error) error {
 	return err
 }
 
-// NftInetNAT asks for nftables with NAT chains in the inet family.
-func NftInetNAT() error {
+// Nftables asks for nftables with NAT chains in the inet family and with chains
+// in the bridge family.
+func Nftables() error {
 	return apart(func() error {
 		c, err := nftables.New()
 		if err != nil {
@@ -57,6 +58,11 @@ func NftInetNAT() error {
 		c.AddChain(&nftables.Chain{
 			Table: table, Name: "probe", Type: nftables.ChainTypeNAT,
 			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
+		})
+		table = c.AddTable(&nftables.Table{Family: nftables.TableFamilyBridge, Name: "probe"})
+		c.AddChain(&nftables.Chain{
+			Table: table, Name: "probe", Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityFilter,
 		})
 		return sure(c.Flush(), unix.ENOENT, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT)
 	})
