@@ -42,12 +42,15 @@ func CheckName(name string) error {
 const MaxIfName = 15
 
 // CheckIfName reports why name cannot name a network device: the kernel's
-// rule (dev_valid_name in net/core/dev.c), and no signs that mean something in
+// rules (dev_valid_name in net/core/dev.c, sysctl_dev_name_is_allowed in
+// include/linux/inetdevice.h), and no signs that mean something in
 // the text of a firewall rule.
 func CheckIfName(name string) error {
 	switch {
 	case name == "" || name == "." || name == "..":
 		return fmt.Errorf("interface name %q: empty or a path", name)
+	case name == "all" || name == "default":
+		return fmt.Errorf("interface name %q: the kernel keeps it for settings of all interfaces", name)
 	case len(name) > MaxIfName:
 		return fmt.Errorf("interface name %q: %d bytes, at most %d", name, len(name), MaxIfName)
 	}

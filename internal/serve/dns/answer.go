@@ -3,6 +3,7 @@ package dns
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -72,10 +73,18 @@ func (v *view) answer(dst []byte, q *question, limit int) ([]byte, bool) {
 	case dns.TypeAXFR, dns.TypeIXFR, dns.TypeOPT, dns.TypeTSIG, dns.TypeTKEY, dns.TypeMAILA, dns.TypeMAILB:
 		return q.empty(dst, dns.RcodeRefused), true
 	}
-	if q.class != classIN || q.odd || q.labels == 0 {
+	switch {
+	case q.labels == 0:
 		return dst, false
+	case q.class != classIN:
+		return q.elsewhere(dst, dns.RcodeRefused)
+	case q.odd:
+		return q.elsewhere(dst, dns.RcodeNameError)
 	}
 	name := q.host()
+	if isLocalhost(name) {
+		return q.known(dst, localhost(), limit), true
+	}
 	if r, _ := v.find(name); r != nil {
 		return q.known(dst, r, limit), true
 	}
@@ -87,10 +96,45 @@ func (v *view) answer(dst []byte, q *question, limit int) ([]byte, bool) {
 	if strings.HasSuffix(name, ".arpa") {
 		return v.reverse(dst, q, limit)
 	}
-	if q.labels == 1 {
-		return q.empty(dst, flagAA|dns.RcodeNameError), true
+	return q.elsewhere(dst, flagAA|dns.RcodeNameError)
+}
+
+// elsewhere leaves a name to others, but for one that could be a sandbox's: it
+// is answered so. Of that name others are asked for what only a zone has, such as
+// org: who validates answers has to know.
+func (q *question) elsewhere(dst []byte, answer uint16) ([]byte, bool) {
+	if !q.single() {
+		return dst, false
 	}
-	return dst, false
+	switch q.typ {
+	case dns.TypeDS, dns.TypeDNSKEY, dns.TypeNS, dns.TypeSOA:
+		if q.class == classIN && !q.odd {
+			return dst, false
+		}
+	}
+	return q.empty(dst, answer), true
+}
+
+// single reports whether the name is one label, not counting what is said of it
+// in front, as in _80._tcp.web.
+func (q *question) single() bool {
+	left, name := q.labels, q.host()
+	for left > 1 && !q.odd && name[0] == '_' {
+		_, name, _ = strings.Cut(name, ".")
+		left--
+	}
+	return left == 1
+}
+
+// isLocalhost reports whether name is one that every host has for itself
+// (RFC 6761, 6.3).
+func isLocalhost(name string) bool {
+	before, ok := strings.CutSuffix(name, "localhost")
+	return ok && (before == "" || before[len(before)-1] == '.')
+}
+
+func localhost() *record {
+	return newRecord([]*host{{addrs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}}})
 }
 
 // known appends the reply for a name of a zone. A type the name has nothing of
@@ -131,9 +175,10 @@ func (v *view) find(name string) (*record, *snapshot) {
 
 // service is a question for _PORT._PROTO.NAME, where the name is known.
 type service struct {
-	port  Port
+	proto string
+	port  uint16 // 0: none that there is
 	hosts []*host
-	zone  string
+	zone  *snapshot
 }
 
 func (v *view) service(name string) (service, bool) {
@@ -146,25 +191,28 @@ func (v *view) service(name string) (service, bool) {
 	if r == nil {
 		return service{}, false
 	}
-	n, _ := strconv.ParseUint(port[1:], 10, 16)
-	return service{Port{proto[1:], uint16(n)}, r.hosts, s.name}, true
+	n, err := strconv.ParseUint(port[1:], 10, 16)
+	if err != nil {
+		n = 0
+	}
+	return service{proto[1:], uint16(n), r.hosts, s}, true
 }
 
 // answer says which hosts have the port. A port that none has is a name that
 // does not exist.
 func (s *service) answer(dst []byte, q *question, limit int) []byte {
 	var srv, extra []dns.RR
-	name := escape(q.host())
+	name, said := escape(q.host()), map[string]bool{}
 	for _, h := range s.hosts {
-		for _, p := range h.ports {
-			if p != s.port || p.Number == 0 || len(h.names) == 0 {
-				continue
-			}
-			target := escape(h.names[0] + "." + s.zone)
-			srv = append(srv, &dns.SRV{Hdr: header(name, dns.TypeSRV), Port: p.Number, Target: target})
-			extra = append(extra, h.records(target)...)
-			break
+		if len(h.names) == 0 || !slices.ContainsFunc(h.ports, func(p Port) bool { return p.has(s.proto, s.port) }) {
+			continue
 		}
+		target := escape(s.zone.full(h))
+		if !said[target] {
+			srv = append(srv, &dns.SRV{Hdr: header(name, dns.TypeSRV), Port: s.port, Target: target})
+		}
+		said[target] = true
+		extra = append(extra, h.records(target)...)
 	}
 	switch {
 	case len(srv) == 0:
@@ -216,13 +264,16 @@ func (v *view) reverse(dst []byte, q *question, limit int) ([]byte, bool) {
 	if !ok {
 		return dst, false
 	}
+	if addr.IsLoopback() {
+		return q.pointer(dst, "localhost", limit), true
+	}
 	inside := false
 	for _, z := range v.zones {
 		s := z.now.Load()
 		hosts, _ := s.addrs.get(addr)
 		for _, h := range hosts {
 			if len(h.names) > 0 {
-				return q.pointer(dst, h.names[0]+"."+s.name, limit), true
+				return q.pointer(dst, s.full(h), limit), true
 			}
 		}
 		for _, p := range s.subnets {

@@ -15,9 +15,9 @@ import (
 func town() *view {
 	front := NewZone("Front", prefixes("192.0.2.0/24", "2001:db8::/64"))
 	front.Update([]Host{
-		{ID: "1", Names: []string{"Web", "www", "0123456789ab"}, Addrs: addrs("192.0.2.2", "2001:db8::2"), Ports: []Port{{"tcp", 8080}, {"udp", 53}}},
-		{ID: "2", Names: []string{"web2", "www"}, Addrs: addrs("192.0.2.3"), Ports: []Port{{"tcp", 8080}}},
-		{ID: "3", Names: []string{"db"}, Addrs: addrs("192.0.2.4")},
+		{ID: "1", Names: []string{"Web", "www", "0123456789ab"}, Addrs: addrs("192.0.2.2", "2001:db8::2"), Ports: []Port{{Proto: "tcp", Number: 8080}, {Proto: "udp", Number: 53}}},
+		{ID: "2", Names: []string{"web2", "www"}, Addrs: addrs("192.0.2.3"), Ports: []Port{{Proto: "tcp", Number: 8080}}},
+		{ID: "3", Names: []string{"db"}, Addrs: addrs("192.0.2.4"), Ports: []Port{{Proto: "tcp", Number: 65530, Count: 6}, {Proto: "udp", Number: 7, Count: 2}}},
 		{ID: "4", Names: []string{"a.b"}, Addrs: addrs("192.0.2.5")},
 		{ID: "5", Names: []string{"six"}, Addrs: addrs("2001:db8::6")},
 		{ID: "6", Names: nil, Addrs: addrs("192.0.2.7")},
@@ -90,6 +90,14 @@ func TestAnswer(t *testing.T) {
 		{"_8080._tcp.web", dns.TypeA, "NOERROR"},
 		{"_8080._udp.web", dns.TypeSRV, "NXDOMAIN"},
 		{"_0._tcp.web", dns.TypeSRV, "NXDOMAIN"},
+		{"_65530._tcp.db.front", dns.TypeSRV, "NOERROR 0 0 65530 db.front."},
+		{"_65535._tcp.db.front", dns.TypeSRV, "NOERROR 0 0 65535 db.front."},
+		{"_99999._tcp.db.front", dns.TypeSRV, "NXDOMAIN"},
+		{"_65529._tcp.db.front", dns.TypeSRV, "NXDOMAIN"},
+		{"_0._tcp.db.front", dns.TypeSRV, "NXDOMAIN"},
+		{"_8._udp.db.front", dns.TypeSRV, "NOERROR 0 0 8 db.front."},
+		{"_9._udp.db.front", dns.TypeSRV, "NXDOMAIN"},
+		{"_6._udp.db.front", dns.TypeSRV, "NXDOMAIN"},
 		{"_http._tcp.web", dns.TypeSRV, "NXDOMAIN"},
 		{"_99999._tcp.web", dns.TypeA, "NXDOMAIN"},
 		// Addresses.
@@ -104,6 +112,28 @@ func TestAnswer(t *testing.T) {
 		// Single names stay here, all others would be forwarded.
 		{"nobody", dns.TypeA, "NXDOMAIN"},
 		{"nobody", dns.TypeMX, "NXDOMAIN"},
+		{"_tcp.nobody", dns.TypeTXT, "NXDOMAIN"},
+		{"_8080._tcp.nobody", dns.TypeSRV, "NXDOMAIN"},
+		{"_dmarc", dns.TypeTXT, "NXDOMAIN"},
+		{`we\.b`, dns.TypeA, "NXDOMAIN"},
+		{`we\000b`, dns.TypeA, "NXDOMAIN"},
+		{`b\195\188cher`, dns.TypeA, "NXDOMAIN"},
+		{"_8080._tcp.example.org", dns.TypeSRV, "SERVFAIL"},
+		{`w\.b.org`, dns.TypeA, "SERVFAIL"},
+		// What only a zone has is asked by who validates answers.
+		{"org", dns.TypeDS, "SERVFAIL"},
+		{"org", dns.TypeDNSKEY, "SERVFAIL"},
+		{"org", dns.TypeNS, "SERVFAIL"},
+		{"org", dns.TypeSOA, "SERVFAIL"},
+		{"web", dns.TypeDS, "NOERROR"},
+		// RFC 6761, 6.3.
+		{"LocalHost", dns.TypeA, "NOERROR 127.0.0.1"},
+		{"localhost", dns.TypeAAAA, "NOERROR ::1"},
+		{"any.localhost", dns.TypeA, "NOERROR 127.0.0.1"},
+		{"localhost", dns.TypeMX, "NOERROR"},
+		{"notlocalhost", dns.TypeA, "NXDOMAIN"},
+		{"1.0.0.127.in-addr.arpa", dns.TypePTR, "NOERROR localhost."},
+		{strings.Repeat("1.", 1) + strings.Repeat("0.", 31) + "ip6.arpa", dns.TypePTR, "NOERROR localhost."},
 		{"nobody.front", dns.TypeA, "SERVFAIL"},
 		{"example.org", dns.TypeA, "SERVFAIL"},
 		{"x.web", dns.TypeA, "SERVFAIL"},
@@ -113,8 +143,6 @@ func TestAnswer(t *testing.T) {
 		{"x" + six[1:], dns.TypePTR, "SERVFAIL"},
 		{strings.ReplaceAll(six, "0.0", "00"), dns.TypePTR, "SERVFAIL"},
 		{".", dns.TypeNS, "SERVFAIL"},
-		{`we\.b`, dns.TypeA, "SERVFAIL"},
-		{`we\000b`, dns.TypeA, "SERVFAIL"},
 	} {
 		for _, udp := range []bool{true, false} {
 			r := over(t, v, new(dns.Msg).SetQuestion(dns.Fqdn(c.name), c.typ), udp)
@@ -137,6 +165,52 @@ func sorted(words []string) string {
 	return strings.Join(words, " ")
 }
 
+// TestOtherClasses are no way around: a single name is not asked elsewhere in
+// those either.
+func TestOtherClasses(t *testing.T) {
+	for name, want := range map[string]string{"web.": "REFUSED", "nobody.": "REFUSED", "version.bind.": "SERVFAIL"} {
+		for _, class := range []uint16{dns.ClassCHAOS, dns.ClassANY, dns.ClassNONE} {
+			m := new(dns.Msg).SetQuestion(name, dns.TypeTXT)
+			m.Question[0].Qclass = class
+			if got := line(over(t, town(), m, true)); got != want {
+				t.Errorf("%s in class %d: %s, want %s", name, class, got, want)
+			}
+		}
+	}
+}
+
+// TestNamesThatAreNone has hosts and a network whose names are allowed, but
+// cannot be said in a message. They are called by the next name they have.
+func TestNamesThatAreNone(t *testing.T) {
+	long, whole := strings.Repeat("x", 64), strings.Repeat("y", 63)
+	front, back := NewZone("front", prefixes("192.0.2.0/24")), NewZone(strings.Repeat("z.", 64), nil)
+	ports := []Port{{Proto: "tcp", Number: 80}}
+	front.Update([]Host{
+		{ID: "1", Names: []string{long, "alias"}, Addrs: addrs("192.0.2.1"), Ports: ports},
+		{ID: "2", Names: []string{"a..b", "alias"}, Addrs: addrs("192.0.2.2"), Ports: ports},
+		{ID: "3", Names: []string{"0123456789ab", "alias"}, Addrs: addrs("192.0.2.3"), Ports: ports},
+		{ID: "4", Names: []string{".a", long}, Addrs: addrs("192.0.2.4"), Ports: ports},
+	})
+	back.Update([]Host{{ID: "5", Names: []string{strings.Join([]string{whole, whole, whole}, ".")}, Addrs: addrs("198.51.100.1")}})
+	v := &view{zones: []*Zone{front, back}}
+	for _, c := range []struct {
+		name string
+		typ  uint16
+		want string
+	}{
+		{"1.2.0.192.in-addr.arpa.", dns.TypePTR, "NOERROR alias.front."},
+		{"2.2.0.192.in-addr.arpa.", dns.TypePTR, "NOERROR alias.front."},
+		{"4.2.0.192.in-addr.arpa.", dns.TypePTR, "NXDOMAIN"},
+		{"1.100.51.198.in-addr.arpa.", dns.TypePTR, "NOERROR " + strings.Join([]string{whole, whole, whole}, ".") + "."},
+		{"_80._tcp.alias.", dns.TypeSRV, "NOERROR 0 0 80 0123456789ab.front. 0 0 80 alias.front."},
+	} {
+		words := strings.Split(line(over(t, v, new(dns.Msg).SetQuestion(c.name, c.typ), false)), " ")
+		if got, want := sorted(words), sorted(strings.Split(c.want, " ")); got != want {
+			t.Errorf("%s: %s, want %s", c.name, got, want)
+		}
+	}
+}
+
 func TestServiceBringsAddresses(t *testing.T) {
 	r := over(t, town(), new(dns.Msg).SetQuestion("_8080._tcp.web.", dns.TypeSRV), true)
 	var got []string
@@ -157,9 +231,11 @@ func crowd(n int) *view {
 	return &view{zones: []*Zone{z}}
 }
 
-// TestShuffle wants every address first at some time, and all in each answer.
+// TestShuffle wants every address first at some time, all in each answer, and
+// every other one behind the first: where that one is gone its neighbour does
+// not get all of its clients.
 func TestShuffle(t *testing.T) {
-	v, firsts := crowd(5), map[string]bool{}
+	v, firsts, pairs := crowd(5), map[string]bool{}, map[string]bool{}
 	for range 300 {
 		r := over(t, v, new(dns.Msg).SetQuestion("all.", dns.TypeA), true)
 		seen := map[string]bool{}
@@ -170,6 +246,10 @@ func TestShuffle(t *testing.T) {
 			t.Fatalf("%v", r)
 		}
 		firsts[r.Answer[0].(*dns.A).A.String()] = true
+		pairs[r.Answer[0].(*dns.A).A.String()+" "+r.Answer[1].(*dns.A).A.String()] = true
+	}
+	if len(pairs) != 5*4 {
+		t.Errorf("first two were only %v", pairs)
 	}
 	if len(firsts) != 5 {
 		t.Errorf("first were only %v", firsts)
@@ -213,7 +293,7 @@ func TestSize(t *testing.T) {
 func TestBigServiceIsCut(t *testing.T) {
 	z := NewZone("front", nil)
 	for i := range 40 {
-		z.Update([]Host{{ID: fmt.Sprint(i), Names: []string{fmt.Sprintf("web%d", i), "web"}, Addrs: addrs("192.0.2.2"), Ports: []Port{{"tcp", 80}}}})
+		z.Update([]Host{{ID: fmt.Sprint(i), Names: []string{fmt.Sprintf("web%d", i), "web"}, Addrs: addrs("192.0.2.2"), Ports: []Port{{Proto: "tcp", Number: 80}}}})
 	}
 	v := &view{zones: []*Zone{z}}
 	m := new(dns.Msg).SetQuestion("_80._tcp.web.", dns.TypeSRV)

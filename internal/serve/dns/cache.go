@@ -27,6 +27,7 @@ type entry struct {
 	born    time.Time
 	expires time.Time // not after born: not to be cached
 	usable  bool      // the server knew what it said: NOERROR or NXDOMAIN
+	nothing bool      // and that is that there is nothing of what was asked for
 }
 
 // newEntry reads what a server answered to q.
@@ -50,14 +51,16 @@ func newEntry(q *question, wire []byte, now time.Time) (*entry, error) {
 		return nil, err
 	}
 	e := &entry{wire: packed, born: now, usable: m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError}
+	e.nothing = e.usable && len(m.Answer) == 0
 	e.expires = now.Add(lifetime(&m, q.typ))
 	return e, e.index(q.rawLen)
 }
 
 // lifetime is how long an answer may be kept: the least TTL, or of an answer that
-// says that there is nothing what RFC 2308, 5 says; never without a SOA.
+// says that there is nothing what RFC 2308, 5 says; never without a SOA, and
+// never one that is cut.
 func lifetime(m *dns.Msg, typ uint16) time.Duration {
-	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError || m.Truncated {
 		return 0
 	}
 	life, positive := maxTTL, false
@@ -102,30 +105,51 @@ func (e *entry) index(n int) error {
 	return nil
 }
 
-// render appends the reply to q, with TTLs as they are now. If it does not fit it
-// says TC and has no records.
+// render appends the reply to q, with TTLs as they are now. What does not fit is
+// left out.
 func (e *entry) render(dst []byte, q *question, now time.Time, limit int) []byte {
 	flags := binary.BigEndian.Uint16(e.wire[2:])&(flagAD|flagTC|maskRcode) | flagQR | flagRA | q.flags&(flagRD|flagCD)
-	whole := len(e.wire)+q.tail() <= limit
-	if whole {
-		dst = append(dst, e.wire...)
-	} else {
-		dst = append(dst, e.wire[:headerLen+q.rawLen]...)
-		clear(dst[6:headerLen])
-		flags |= flagTC
+	records, end := len(e.ttls), len(e.wire)
+	whole := end+q.tail() <= limit
+	if !whole {
+		records, end = e.fit(headerLen+q.rawLen, limit-q.tail())
+		if records < e.answers() || records == 0 || q.do {
+			flags |= flagTC
+		}
+	}
+	dst = append(dst, e.wire[:end]...)
+	if !whole {
+		binary.BigEndian.PutUint16(dst[6:], uint16(records))
+		clear(dst[8:headerLen])
 	}
 	binary.BigEndian.PutUint16(dst, q.id)
 	binary.BigEndian.PutUint16(dst[2:], flags)
 	copy(dst[headerLen:], q.raw[:q.rawLen])
-	if whole {
-		e.age(dst, now)
-	}
+	e.age(dst, records, now)
 	return q.end(dst, 0)
 }
 
-func (e *entry) age(b []byte, now time.Time) {
+// answers is how many records answer the question; others are behind them.
+func (e *entry) answers() int { return int(binary.BigEndian.Uint16(e.wire[6:])) }
+
+// fit returns how many of those, which begin at an offset, are within room, and
+// where the last of them ends.
+func (e *entry) fit(begin, room int) (records, end int) {
+	end = begin
+	for _, at := range e.ttls[:e.answers()] {
+		next := int(at) + 6 + int(binary.BigEndian.Uint16(e.wire[int(at)+4:]))
+		if next > room {
+			break
+		}
+		records, end = records+1, next
+	}
+	return records, end
+}
+
+// age makes the TTLs of the first records what they are now.
+func (e *entry) age(b []byte, records int, now time.Time) {
 	passed := uint32(max(now.Sub(e.born), 0) / time.Second)
-	for _, at := range e.ttls {
+	for _, at := range e.ttls[:records] {
 		ttl := binary.BigEndian.Uint32(b[at:])
 		binary.BigEndian.PutUint32(b[at:], ttl-min(ttl, passed))
 	}

@@ -83,9 +83,10 @@ func FuzzServer(f *testing.F) {
 			return
 		}
 		var m dns.Msg
-		for _, limit := range []int{512, maxTCP} {
-			if err := m.Unpack(e.render(nil, q, time.Now(), limit)); err != nil {
-				t.Fatalf("%v: %x", err, wire)
+		for _, limit := range []int{headerLen + q.rawLen + q.tail(), 80, 512, maxTCP} {
+			b := e.render(nil, q, time.Now(), limit)
+			if err := m.Unpack(b); err != nil || len(b) > limit || sections(&m) != binary.BigEndian.Uint64(b[4:])&0xffffffffffff {
+				t.Fatalf("%v: %d bytes of %d: %x", err, len(b), limit, wire)
 			}
 		}
 	})

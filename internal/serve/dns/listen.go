@@ -10,11 +10,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sealane/sealane/internal/kernel/netns"
 	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/serve/notice"
 )
 
 // Limits of one sandbox: what it asks too much is refused to it alone.
@@ -43,6 +45,9 @@ type listener struct {
 
 	asking atomic.Int32
 	conns  atomic.Int32
+	pace   pace
+	much   *notice.Notice // the sandbox asks too much
+	accept *notice.Notice // errors of the sockets
 }
 
 // listen begins to serve a namespace.
@@ -52,6 +57,7 @@ func listen(r *Resolver, view View) (*listener, error) {
 		return nil, err
 	}
 	l := &listener{log: r.log, ns: view.NS, space: space, host: &r.host, batches: r.batches, rules: r.rules}
+	l.much, l.accept = notice.New(r.log, "dns: a sandbox asks too much; the rest is refused to it"), notice.New(r.log, "dns: receive")
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	if err := space.Do(l.open); err != nil {
 		return nil, errors.Join(err, l.close())
@@ -143,6 +149,9 @@ func (l *listener) show(v View) {
 		next.private = newForwarder(servers, l.space, privateCache)
 	}
 	l.view.Store(next)
+	if old != nil && old.private != nil && old.private != next.private {
+		old.private.close()
+	}
 }
 
 // repair installs the rules again.
@@ -172,9 +181,11 @@ func (l *listener) close() error {
 }
 
 // begin counts a question that is forwarded, or says that there are too many.
-func (l *listener) begin() bool {
-	if l.asking.Add(1) > maxAsking {
+// How often it asks servers of its own is the sandbox's affair.
+func (l *listener) begin(f *forwarder) bool {
+	if l.asking.Add(1) > maxAsking || f == l.host.Load() && !l.pace.take(time.Now()) {
 		l.asking.Add(-1)
+		l.much.Say("sandbox", l.ns, "questions", maxAsking, "a second", maxPace)
 		return false
 	}
 	return true

@@ -19,7 +19,7 @@ import (
 
 func webZone() *Zone {
 	z := NewZone("front", prefixes("192.0.2.0/24", "2001:db8::/64"))
-	z.Update([]Host{{ID: "1", Names: []string{"web", "0123456789ab"}, Addrs: addrs("192.0.2.2", "2001:db8::2"), Ports: []Port{{"tcp", 8080}}}})
+	z.Update([]Host{{ID: "1", Names: []string{"web", "0123456789ab"}, Addrs: addrs("192.0.2.2", "2001:db8::2"), Ports: []Port{{Proto: "tcp", Number: 8080}}}})
 	return z
 }
 

@@ -60,9 +60,9 @@ func (q *question) refuse(dst []byte, v verdict) []byte {
 // empty appends a reply without records.
 func (q *question) empty(dst []byte, flags uint16) []byte { return q.end(q.begin(dst, flags, 0), 0) }
 
-// addresses appends a reply with address records of so many bytes each, beginning
-// with any of them. What does not fit is left out and TC says so; over TCP
-// there is nothing bigger to turn to, so it does not.
+// addresses appends a reply with address records of so many bytes each, in any
+// order. What does not fit is left out and TC says so; over TCP there is nothing
+// bigger to turn to, so it does not.
 func (q *question) addresses(dst, records []byte, size, limit int) []byte {
 	count, flags := len(records)/size, uint16(flagAA)
 	if fit := (limit - headerLen - q.rawLen - q.tail()) / size; count > fit {
@@ -76,9 +76,22 @@ func (q *question) addresses(dst, records []byte, size, limit int) []byte {
 	if n := len(records) / size; n > 1 {
 		first = rand.IntN(n) * size
 	}
-	head := min(count*size, len(records)-first)
+	begin, head := len(dst), min(count*size, len(records)-first)
 	dst = append(dst, records[first:first+head]...)
-	return q.end(append(dst, records[:count*size-head]...), 0)
+	dst = append(dst, records[:count*size-head]...)
+	shuffle(dst[begin:], size)
+	return q.end(dst, 0)
+}
+
+// shuffle brings records of so many bytes each into any order.
+func shuffle(records []byte, size int) {
+	var keep [recordAAAA]byte
+	rand.Shuffle(len(records)/size, func(i, j int) {
+		a, b := records[i*size:(i+1)*size], records[j*size:(j+1)*size]
+		copy(keep[:], a)
+		copy(a, b)
+		copy(b, keep[:size])
+	})
 }
 
 // records appends a reply of any records. If it does not fit there are none, and

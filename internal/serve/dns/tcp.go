@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -23,10 +24,11 @@ func (l *listener) serveTCP() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			l.log.Warn("dns: accept", "sandbox", l.ns, "cause", err)
+			l.accept.Say("sandbox", l.ns, "cause", err)
 			time.Sleep(pause)
 		case l.conns.Add(1) > maxConns:
 			l.conns.Add(-1)
+			l.much.Say("sandbox", l.ns, "connections", maxConns)
 			conn.Close()
 		default:
 			l.work.Go(func() {
@@ -37,33 +39,60 @@ func (l *listener) serveTCP() {
 	}
 }
 
-// converse answers one question after the other: each is two bytes of length and
-// a message (RFC 1035, 4.2.2).
+// converse answers questions, each two bytes of length and a message (RFC 1035,
+// 4.2.2). Answers from elsewhere are sent as they come, in any order (RFC 7766,
+// 6.2.1.1).
 func (l *listener) converse(conn net.Conn) {
 	defer conn.Close()
 	defer context.AfterFunc(l.ctx, func() { conn.Close() })()
+	var open sync.WaitGroup
+	defer open.Wait() // who asks no more still wants the answers
 	var q question
-	var size [2]byte
 	for {
-		conn.SetDeadline(time.Now().Add(tcpIdle))
-		if _, err := io.ReadFull(conn, size[:]); err != nil {
-			return
-		}
-		msg := make([]byte, binary.BigEndian.Uint16(size[:]))
-		if _, err := io.ReadFull(conn, msg); err != nil {
+		msg, err := receive(conn)
+		if err != nil {
 			return
 		}
 		reply, f := l.view.Load().reply(nil, &q, msg, false, time.Now())
-		if f != nil {
-			reply = l.waitFor(f, &q)
-		}
-		if len(reply) == 0 {
+		switch {
+		case f != nil && l.begin(f):
+			asked := q
+			open.Go(func() {
+				defer l.asking.Add(-1) // not before it is sent: who reads nothing has not many
+				send(conn, l.waitFor(f, &asked))
+			})
+			continue
+		case f != nil:
+			reply = q.empty(nil, dns.RcodeServerFailure)
+		case len(reply) == 0:
 			return
 		}
-		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(reply))), reply...)); err != nil {
+		if send(conn, reply) != nil {
 			return
 		}
 	}
+}
+
+// receive reads a message.
+func receive(conn net.Conn) ([]byte, error) {
+	conn.SetReadDeadline(time.Now().Add(tcpIdle))
+	var size [2]byte
+	if _, err := io.ReadFull(conn, size[:]); err != nil {
+		return nil, err
+	}
+	msg := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(conn, msg)
+	return msg, err
+}
+
+// send sends a message, if there is one. Several at once do not mix.
+func send(conn net.Conn, msg []byte) error {
+	if len(msg) == 0 {
+		return nil
+	}
+	conn.SetWriteDeadline(time.Now().Add(tcpIdle))
+	_, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
+	return err
 }
 
 // tcpAsker has room for the one answer it is told.
@@ -74,10 +103,6 @@ func (a tcpAsker) told(e *entry) { a <- e }
 // waitFor returns the reply to a question that is forwarded, nothing if the
 // listener is closed meanwhile.
 func (l *listener) waitFor(f *forwarder, q *question) []byte {
-	if !l.begin() {
-		return q.empty(nil, dns.RcodeServerFailure)
-	}
-	defer l.asking.Add(-1)
 	answer := make(tcpAsker, 1)
 	f.ask(q, answer)
 	select {

@@ -69,7 +69,7 @@ func (l *listener) serveUDP() {
 			return
 		}
 		if cause != 0 && cause != unix.EINTR {
-			l.log.Warn("dns: receive", "sandbox", l.ns, "cause", cause)
+			l.accept.Say("sandbox", l.ns, "cause", cause)
 			time.Sleep(pause)
 		}
 	}
@@ -151,7 +151,7 @@ type udpAsker struct {
 
 // forward asks f, or appends the refusal if the sandbox asks too much already.
 func (l *listener) forward(f *forwarder, q *question, to netip.AddrPort, dst []byte) []byte {
-	if !l.begin() {
+	if !l.begin(f) {
 		return q.empty(dst, dns.RcodeServerFailure)
 	}
 	f.ask(q, &udpAsker{l, *q, to})

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sealane/sealane/internal/kernel/netns"
 )
 
@@ -130,12 +132,66 @@ func (u *upstream) dial(ctx context.Context, network string) (conn net.Conn, err
 	}
 	err = u.space.Do(func() error {
 		addr, err := numbered(u.addr)
-		if err == nil {
+		switch {
+		case err != nil:
+		case network == "tcp":
+			conn, err = connect(addr)
+		default:
 			conn, err = d.DialContext(ctx, network, addr.String())
 		}
 		return err
 	})
 	return conn, err
+}
+
+// connect begins a TCP connection from the thread's namespace. What is written
+// waits for it: while it is made no thread is kept inside.
+func connect(to netip.AddrPort) (net.Conn, error) {
+	family, sa, err := sockaddr(to)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	f := os.NewFile(uintptr(fd), to.String())
+	defer f.Close()
+	if err := unix.Connect(fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return nil, os.NewSyscallError("connect", err)
+	}
+	return net.FileConn(f)
+}
+
+// sockaddr is an address as the kernel takes it; a zone has to be a number.
+func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr, err error) {
+	addr := a.Addr().Unmap()
+	if addr.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: addr.As4()}, nil
+	}
+	six := &unix.SockaddrInet6{Port: int(a.Port()), Addr: addr.As16()}
+	if addr.Zone() != "" {
+		link, err := strconv.ParseUint(addr.Zone(), 10, 32)
+		if err != nil {
+			return 0, nil, err
+		}
+		six.ZoneId = uint32(link)
+	}
+	return unix.AF_INET6, six, nil
+}
+
+// stream connects over TCP. In a sandbox that takes no time, and must not happen
+// after close, when the namespace is let go.
+func (u *upstream) stream(ctx context.Context) (net.Conn, error) {
+	if u.space == nil {
+		return u.dial(ctx, "tcp")
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return nil, net.ErrClosed
+	}
+	return u.dial(ctx, "tcp")
 }
 
 // numbered has the zone of a link-local address as a number. By name the library
@@ -155,7 +211,7 @@ func numbered(s netip.AddrPort) (netip.AddrPort, error) {
 func (u *upstream) call(ctx context.Context, a *attempt) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, tcpTimeout)
 	defer cancel()
-	conn, err := u.dial(ctx, "tcp")
+	conn, err := u.stream(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -315,6 +371,7 @@ func (s *socket) received(wire []byte) {
 		return
 	}
 	s.forgetLocked(a)
+	a.up.silent.Store(0)
 	a.results <- result{from: a, wire: append([]byte(nil), wire...)}
 }
 

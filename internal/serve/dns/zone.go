@@ -15,18 +15,24 @@ type Host struct {
 	// ID tells hosts of a zone apart; it is not a name.
 	ID string
 	// Names are what it is called on the network: the sandbox's name, aliases,
-	// short ID, hostname. Case does not matter. The first is the answer when
-	// somebody asks for the name of its address.
+	// short ID, hostname. Case does not matter. The first that is a DNS name is
+	// the answer when somebody asks for the name of its address.
 	Names []string
 	Addrs []netip.Addr
 	// Ports are found as _PORT._PROTO.NAME, type SRV.
 	Ports []Port
 }
 
-// Port is one that a host listens on.
+// Port is one that a host listens on, or several in a row.
 type Port struct {
 	Proto  string // "tcp", "udp" or "sctp"
-	Number uint16
+	Number uint16 // the first
+	Count  uint16 // 0 is 1
+}
+
+// has reports whether number is one of the ports. There is no port 0.
+func (p Port) has(proto string, number uint16) bool {
+	return p.Proto == proto && number != 0 && number >= p.Number && number-p.Number < max(p.Count, 1)
 }
 
 // Zone is the names of one network. It is shared by the views of all sandboxes
@@ -118,7 +124,7 @@ func (z *Zone) drop(s *snapshot, id string) {
 func newHost(h *Host) *host {
 	c := &host{id: h.ID, ports: slices.Clone(h.Ports)}
 	for _, n := range h.Names {
-		if n = canonical(n); n != "" && len(n) <= maxText && !slices.Contains(c.names, n) {
+		if n = canonical(n); sayable(n) && !slices.Contains(c.names, n) {
 			c.names = append(c.names, n)
 		}
 	}
@@ -128,6 +134,29 @@ func newHost(h *Host) *host {
 		}
 	}
 	return c
+}
+
+// sayable reports whether a name can be in a message. Sandboxes and networks may
+// have others: nobody can ask for those.
+func sayable(name string) bool {
+	if len(name) > maxText {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > maxLabel {
+			return false
+		}
+	}
+	return true
+}
+
+// full is the name that a host, which has one, is called by in answers: with the
+// network's, if that can be said.
+func (s *snapshot) full(h *host) string {
+	if name := h.names[0] + s.suffix; sayable(name) {
+		return name
+	}
+	return h.names[0]
 }
 
 // canonical is a name as the tables have it.

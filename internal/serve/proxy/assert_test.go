@@ -15,6 +15,12 @@ import (
 func addr(s string) netip.Addr         { return netip.MustParseAddr(s) }
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
+func limitUDP(p *Proxy, most int) {
+	p.flows.mu.Lock()
+	defer p.flows.mu.Unlock()
+	p.flows.udp.most = most
+}
+
 // connect dials from the host or from the client, and closes with the test.
 func connect(t *testing.T, w world, fromHost bool, network, address string) net.Conn {
 	t.Helper()

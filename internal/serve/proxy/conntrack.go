@@ -105,16 +105,18 @@ func parseOriginal(msg []byte) (netip.AddrPort, bool) {
 }
 
 // attribute returns the value of the first attribute of a type, nil if there
-// is none.
+// is none. Each is | length 2, with this header | type 2 | value |, and begins
+// at a multiple of four bytes (linux/netlink.h).
 func attribute(data []byte, kind uint16) []byte {
-	attrs, err := nl.ParseRouteAttr(data)
-	if err != nil {
-		return nil
-	}
-	for _, a := range attrs {
-		if a.Attr.Type&nl.NLA_TYPE_MASK == kind {
-			return a.Value
+	for len(data) >= unix.SizeofNlAttr {
+		n := int(binary.NativeEndian.Uint16(data))
+		if n < unix.SizeofNlAttr || n > len(data) {
+			return nil
 		}
+		if binary.NativeEndian.Uint16(data[2:])&nl.NLA_TYPE_MASK == kind {
+			return data[unix.SizeofNlAttr:n]
+		}
+		data = data[min((n+3)&^3, len(data)):]
 	}
 	return nil
 }

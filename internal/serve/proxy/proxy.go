@@ -29,6 +29,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+
+	"github.com/sealane/sealane/internal/serve/notice"
 )
 
 // Resolver says who serves a destination.
@@ -43,6 +45,7 @@ type Resolver interface {
 // Proxy serves redirected flows until it is closed.
 type Proxy struct {
 	log     *slog.Logger
+	accept  *notice.Notice
 	sockets sockets
 	flows   *flows
 	tracker *tracker
@@ -56,13 +59,13 @@ type Proxy struct {
 // is 0 or taken. A kernel without IPv6 is
 // served for IPv4 only.
 func Start(ctx context.Context, resolve Resolver, port uint16, log *slog.Logger) (*Proxy, error) {
-	p := &Proxy{log: log}
+	p := &Proxy{log: log, accept: notice.New(log, "proxy: accept")}
 	if err := p.open(ctx, port); err != nil {
 		p.release()
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	ctx, p.stop = context.WithCancel(ctx)
-	p.flows = newFlows(ctx, resolve)
+	p.flows = newFlows(ctx, resolve, log)
 	context.AfterFunc(ctx, p.sockets.close)
 	for _, l := range p.sockets.tcp {
 		p.work.Go(func() { p.serveTCP(l) })

@@ -261,8 +261,10 @@ func TestUDPAsksAgain(t *testing.T) {
 func TestUDPLimits(t *testing.T) {
 	p, _, w := start(t, map[uint16]string{1001: "172.30.0.2:53"})
 	w.serveUDP(t, ":53", "a")
+	const most = candidates - 1 // all are looked at
+	limitUDP(p, most)
 	r := newRelayUDP(p, p.sockets.udp[0])
-	begin := time.Now()
+	begin := time.Now().Add(time.Hour)
 	flow := func(i int) *udpFlow {
 		key := udpKey{client: addrPort(fmt.Sprintf("192.0.2.2:%d", 1+i)), local: addr("192.0.2.1")}
 		f, err := r.begin(key, addrPort("192.0.2.1:1001"), begin.Add(time.Duration(i)))
@@ -273,12 +275,17 @@ func TestUDPLimits(t *testing.T) {
 	}
 	first := flow(0)
 	second := flow(1)
-	for i := 2; i <= udpFlows; i++ {
+	for i := 2; i <= most; i++ {
 		flow(i)
 	}
-	if first.Err() == nil || second.Err() != nil || len(r.talks) != udpFlows {
-		t.Errorf("the longest idle flow should have gone, one of %d", len(r.talks))
+	if first.Err() == nil || second.Err() != nil {
+		t.Error("the longest idle flow should have gone")
 	}
+	eventually(t, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.talks) == most
+	})
 	second.last.Store(begin.Add(time.Second).UnixNano())
 	r.expire(begin.Add(time.Millisecond))
 	eventually(t, func() bool {
@@ -286,6 +293,40 @@ func TestUDPLimits(t *testing.T) {
 		defer r.mu.Unlock()
 		return len(r.talks) == 1 && r.talks[second.key] == second
 	})
+}
+
+// A client that sends from every port it has ends no conversation of another's.
+func TestUDPFlood(t *testing.T) {
+	p, _, w := start(t, map[uint16]string{1001: "172.30.0.2:53", 1002: "172.30.0.2:54"})
+	w.serveUDP(t, ":53", "a")
+	w.serveUDP(t, ":54", "b")
+	const most = 100
+	limitUDP(p, most)
+	quiet := connect(t, w, true, "udp", "[::1]:1002")
+	ask(t, quiet, "x", "b:x")
+	p.flows.mu.Lock()
+	var its *flow
+	for f := range p.flows.udp.open {
+		its = f
+	}
+	p.flows.mu.Unlock()
+	for i := range 20 * most {
+		c, err := dial(&w.client, "udp", "", "[2001:db8:1::1]:1001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte("x"))
+		c.Close()
+		if i%most == 0 {
+			ask(t, quiet, "y", "b:y")
+		}
+	}
+	ask(t, quiet, "z", "b:z")
+	p.flows.mu.Lock()
+	defer p.flows.mu.Unlock()
+	if n := len(p.flows.udp.open); its.Err() != nil || n > most {
+		t.Errorf("of %d flows the quiet one has gone: %v", n, its.Err())
+	}
 }
 
 func TestClose(t *testing.T) {
@@ -306,6 +347,6 @@ func TestClose(t *testing.T) {
 	eventually(t, func() bool {
 		p.flows.mu.Lock()
 		defer p.flows.mu.Unlock()
-		return len(p.flows.open) == 0
+		return len(p.flows.tcp.open)+len(p.flows.udp.open) == 0
 	})
 }

@@ -22,16 +22,17 @@ func (p *Proxy) serveTCP(l *net.TCPListener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			p.log.Warn("proxy: accept", "cause", err)
+			p.accept.Say("cause", err)
 			time.Sleep(acceptPause)
 		default:
-			p.work.Go(func() { p.connection(c) })
+			p.accepted(c)
 		}
 	}
 }
 
-// connection serves one client from beginning to end.
-func (p *Proxy) connection(client *net.TCPConn) {
+// accepted begins to serve a client, or refuses it at once: what waits for its
+// turn would be more than what is counted.
+func (p *Proxy) accepted(client *net.TCPConn) {
 	dst, err := original(client)
 	if err != nil || dst.Port() == p.Port() {
 		abort(client)
@@ -42,10 +43,15 @@ func (p *Proxy) connection(client *net.TCPConn) {
 		abort(client)
 		return
 	}
+	p.work.Go(func() { p.connection(f, client) })
+}
+
+// connection serves one client to the end.
+func (p *Proxy) connection(f *flow, client *net.TCPConn) {
 	defer f.end()
 	server, err := p.dial(f)
 	if err != nil {
-		p.log.Debug("proxy: connect", "destination", dst, "target", f.target, "cause", err)
+		p.log.Debug("proxy: connect", "destination", f.dst, "target", f.target, "cause", err)
 		abort(client)
 		return
 	}
@@ -71,10 +77,10 @@ func relay(f *flow, client, server *net.TCPConn) {
 		abort(client)
 		abort(server)
 	})
-	var both sync.WaitGroup
-	both.Go(func() { forward(f, server, client) })
-	both.Go(func() { forward(f, client, server) })
-	both.Wait()
+	var other sync.WaitGroup
+	other.Go(func() { forward(f, server, client) })
+	forward(f, client, server)
+	other.Wait()
 	if stop() {
 		client.Close()
 		server.Close()

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,7 +17,6 @@ import (
 const (
 	udpIdle  = 90 * time.Second
 	udpSweep = 10 * time.Second
-	udpFlows = 4096 // per family; beyond, the longest idle one goes
 	udpBytes = 65535
 )
 
@@ -57,8 +55,7 @@ type udpFlow struct {
 	*flow
 	key    udpKey
 	server syscall.RawConn
-	heard  time.Time    // the client's last packet; only the reader of the socket uses it
-	last   atomic.Int64 // the last packet either way, Unix nanoseconds
+	heard  time.Time // the client's last packet; only the reader of the socket uses it
 }
 
 func (p *Proxy) serveUDP(ctx context.Context, conn *net.UDPConn) {
@@ -71,7 +68,7 @@ func (p *Proxy) serveUDP(ctx context.Context, conn *net.UDPConn) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			p.log.Warn("proxy: receive", "cause", err)
+			p.accept.Say("protocol", "udp", "cause", err)
 			time.Sleep(acceptPause)
 		default:
 			r.received(client, control[:nc], packet[:n])
@@ -174,20 +171,9 @@ func (r *relayUDP) dialUDP(f *flow) (net.Conn, syscall.RawConn, error) {
 	return c, raw, err
 }
 
-// insert adds f and makes room for it.
 func (r *relayUDP) insert(f *udpFlow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.talks) >= udpFlows {
-		var oldest *udpFlow
-		for _, o := range r.talks {
-			if oldest == nil || o.last.Load() < oldest.last.Load() {
-				oldest = o
-			}
-		}
-		delete(r.talks, oldest.key)
-		oldest.end()
-	}
 	r.talks[f.key] = f
 }
 
