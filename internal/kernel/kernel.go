@@ -66,6 +66,19 @@ func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
+// SettingError is a sysctl that cannot be read or written; it names the setting
+// and not the op, whose user may have chosen it.
+type SettingError struct {
+	Name string
+	Err  error
+}
+
+// Error is "setting NAME: cause".
+func (e *SettingError) Error() string { return fmt.Sprintf("setting %s: %v", e.Name, e.Err) }
+
+// Unwrap returns the cause.
+func (e *SettingError) Unwrap() error { return e.Err }
+
 // Causes that callers act on. Kernels wrap them with the detail.
 var (
 	// ErrNoNamespace: the op's namespace is gone, or its path now names another.

@@ -80,6 +80,13 @@ type Link struct {
 	Isolated bool   // bridge port: may not talk to other isolated ports (IFLA_BRPORT_ISOLATED)
 	Hairpin  bool   // bridge port: frames may leave by the port they came in by
 
+	// GroupForward, of a bridge port: frames to the group addresses of IEEE
+	// 802.1D (01:80:c2:00:00:0x) are forwarded as all others, and so pass the
+	// filters on bridges. Otherwise the host takes them from the port itself,
+	// unseen (IFLA_BRPORT_GROUP_FWD_MASK, br_handle_frame in
+	// net/bridge/br_input.c). Pause frames are dropped in either case.
+	GroupForward bool
+
 	// Pinned, of a veth that is a bridge port: frames to Peer.MAC leave by
 	// this port, also after frames from there came in by another
 	// (NTF_STICKY in linux/neighbour.h). It is done when the device becomes
@@ -168,7 +175,7 @@ func (o Link) String() string {
 	for _, f := range []struct {
 		on   bool
 		word string
-	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.NoARP, " noarp"}, {o.Localnet, " localnet"}, {o.ProxyARP, " proxyarp"}, {o.Up, " up"}} {
+	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.GroupForward, " groupforward"}, {o.NoARP, " noarp"}, {o.Localnet, " localnet"}, {o.ProxyARP, " proxyarp"}, {o.Up, " up"}} {
 		if f.on {
 			b.WriteString(f.word)
 		}
@@ -238,6 +245,8 @@ type Route struct {
 	Via   netip.Addr   // zero: on-link
 	Dev   string
 	Other bool
+
+	Metric uint32 // of one that is not ours: the lowest to a destination is used
 }
 
 func (o Route) foreign() bool { return o.Other }

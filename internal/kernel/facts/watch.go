@@ -11,9 +11,14 @@ import (
 )
 
 // WatchResolvConf calls changed whenever a file that lists name servers may
-// have changed, until ctx is done. It watches their directories, for such files
-// are usually replaced; a directory that is not there is left out.
+// have changed, until ctx is done.
 func WatchResolvConf(ctx context.Context, changed func()) error {
+	return watch(ctx, changed, resolvConf, resolvUpstream)
+}
+
+// watch calls changed whenever one of the files may have changed. Such files are
+// usually replaced, and often are links to one that is.
+func watch(ctx context.Context, changed func(), paths ...string) error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return os.NewSyscallError("inotify_init1", err)
@@ -22,15 +27,9 @@ func WatchResolvConf(ctx context.Context, changed func()) error {
 	stop := context.AfterFunc(ctx, func() { f.Close() })
 	defer stop()
 	defer f.Close()
-	names := map[string]bool{}
-	for _, path := range []string{resolvConf, resolvUpstream} {
-		names[filepath.Base(path)] = true
-		for _, watched := range []string{filepath.Dir(path), path} { // the file itself may be mounted from elsewhere
-			_, err := unix.InotifyAddWatch(fd, watched, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_CREATE|unix.IN_DELETE)
-			if err != nil && !errors.Is(err, unix.ENOENT) {
-				return os.NewSyscallError("inotify_add_watch", err)
-			}
-		}
+	w := watcher{fd, map[string]bool{}}
+	if err := w.addAll(paths); err != nil {
+		return err
 	}
 	buf := make([]byte, 4096)
 	for {
@@ -41,10 +40,82 @@ func WatchResolvConf(ctx context.Context, changed func()) error {
 		if err != nil {
 			return err
 		}
-		if mentions(buf[:n], names) {
-			changed()
+		if !mentions(buf[:n], w.names) {
+			continue
+		}
+		if err := w.addAll(paths); err != nil { // what was replaced is another file
+			return err
+		}
+		changed()
+	}
+}
+
+// watcher is an inotify instance and the names that matter in its directories.
+// To watch again what is watched changes nothing.
+type watcher struct {
+	fd    int
+	names map[string]bool
+}
+
+func (w watcher) addAll(paths []string) error {
+	for _, path := range paths {
+		if err := w.add(path); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// maxLinks is how many links the kernel follows (MAXSYMLINKS).
+const maxLinks = 40
+
+// add watches the directory of a file, the file itself, which may be mounted from
+// elsewhere, and all that of what it links to.
+func (w watcher) add(path string) error {
+	for range maxLinks {
+		if err := w.directory(path); err != nil {
+			return err
+		}
+		if _, err := w.watch(path); err != nil {
+			return err
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return nil
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return nil
+}
+
+// directory watches the directory of a file, or if it is not there the nearest
+// above it, where it may appear.
+func (w watcher) directory(path string) error {
+	for {
+		dir, name := filepath.Dir(path), filepath.Base(path)
+		w.names[name] = true
+		there, err := w.watch(dir)
+		if there || err != nil || dir == path {
+			return err
+		}
+		path = dir
+	}
+}
+
+// watch reports whether there is something to watch.
+func (w watcher) watch(path string) (bool, error) {
+	const events = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_CREATE | unix.IN_DELETE
+	_, err := unix.InotifyAddWatch(w.fd, path, events)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return false, nil
+	case err != nil:
+		return false, os.NewSyscallError("inotify_add_watch", err)
+	}
+	return true, nil
 }
 
 // mentions reports whether one of the events is about a file of names. An event

@@ -177,8 +177,8 @@ func (w *world) checkPort(o, have kstate.Link) error {
 	switch {
 	case o.Type == kstate.TypeBridge && o.Master != "":
 		return errors.New("a bridge cannot be a port of a bridge")
-	case o.Master == "" && (o.Isolated || o.Hairpin || o.Pinned), o.Peer.Master == "" && o.Peer.Isolated:
-		return errors.New("isolated, hairpin and pinned are for bridge ports")
+	case o.Master == "" && (o.Isolated || o.Hairpin || o.GroupForward || o.Pinned), o.Peer.Master == "" && o.Peer.Isolated:
+		return errors.New("isolated, hairpin, groupforward and pinned are for bridge ports")
 	case o.Pinned && o.Peer.MAC == "":
 		return errors.New("pinned: the far end's hardware address is not given")
 	case o.Peer.Master != "" && !o.Peer.NS.IsHost():

@@ -133,7 +133,7 @@ func (w *world) release(l kstate.Link) {
 // leave returns a link without those of its ends in a bridge that are.
 func leave(l, bridge kstate.Link) kstate.Link {
 	if l.NS == bridge.NS && l.Master == bridge.Name {
-		l.Master, l.Isolated, l.Hairpin, l.Pinned = "", false, false, false
+		l.Master, l.Isolated, l.Hairpin, l.GroupForward, l.Pinned = "", false, false, false, false
 	}
 	if l.Peer.NS == bridge.NS && l.Peer.Master == bridge.Name {
 		l.Peer.Master, l.Peer.Isolated = "", false

@@ -37,9 +37,9 @@ var objectCases = []testcase{
 		s.comesAndGoes(kstate.NetNS{NS: a}, veth("slv1", a, "eth0", 1))
 	}},
 	{"veth with both ends in the host", func(s *suite) { s.comesAndGoes(veth("slv1", host, "slv2", 1)) }},
-	{"bridge port, isolated and hairpin", func(s *suite) {
+	{"bridge port, isolated, hairpin and to be forwarded what is for groups", func(s *suite) {
 		v := port(veth("slv1", s.ns("a"), "eth0", 1), "slb1")
-		v.Isolated, v.Hairpin = true, true
+		v.Isolated, v.Hairpin, v.GroupForward = true, true, true
 		s.comesAndGoes(kstate.NetNS{NS: s.ns("a")}, bridge("slb1", 1), v)
 	}},
 	{"bridge that answers no ARP", func(s *suite) { s.comesAndGoes(shard("slb1", 1)) }},

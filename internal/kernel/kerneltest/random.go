@@ -86,7 +86,7 @@ func (r dice) sandbox(ns kstate.NS, i int, bridges []string) []kstate.Object {
 	v := veth("slv"+itoa(i), ns, r.of("eth0", "eth0", "eth1"), byte(i))
 	v.MTU = 1500 - 100*r.IntN(2)
 	if len(bridges) > 0 && r.chance(80) {
-		v.Master, v.Isolated, v.Hairpin = bridges[r.IntN(len(bridges))], r.chance(50), r.chance(50)
+		v.Master, v.Isolated, v.Hairpin, v.GroupForward = bridges[r.IntN(len(bridges))], r.chance(50), r.chance(50), r.chance(50)
 	}
 	dev := v.Peer.Name
 	out = append(out, v, addr(ns, dev, r.of("192.0.2.8/24", "192.0.2.9/24", "192.0.2.8/25")))

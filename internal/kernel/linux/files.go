@@ -49,12 +49,24 @@ func write(o kstate.File) error {
 	if err := os.MkdirAll(filepath.Dir(o.Path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(o.Path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	f, err := os.OpenFile(o.Path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(o.Content)
-	return errors.Join(err, f.Truncate(int64(len(o.Content))), f.Chmod(0o644), f.Close())
+	defer f.Close()
+	have, ours, err := look(f)
+	if err != nil {
+		return err
+	}
+	if text := merge(o.Path, have, ours, o.Content); text != have {
+		unix.Fremovexattr(int(f.Fd()), written) // until all of it is there
+		_, err = f.WriteAt([]byte(text), 0)
+		err = errors.Join(err, f.Truncate(int64(len(text))))
+	}
+	if err = errors.Join(err, f.Chmod(0o644)); err == nil {
+		note(f, o.Content)
+	}
+	return err
 }
 
 // remove removes a file, and its directory if it was the last in it.
@@ -69,7 +81,8 @@ func remove(path string) error {
 	return err
 }
 
-// Observe reads all files of all sandboxes.
+// Observe reads all files of all sandboxes. What their users changed in them is
+// not seen.
 func (f files) Observe() ([]kstate.Object, error) {
 	dirs, err := os.ReadDir(f.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -79,15 +92,26 @@ func (f files) Observe() ([]kstate.Object, error) {
 	for _, d := range dirs {
 		for _, name := range fileNames {
 			path := filepath.Join(f.dir, d.Name(), name)
-			b, err := os.ReadFile(path)
+			content, err := content(path)
 			switch {
 			case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 			case err != nil:
 				return nil, fmt.Errorf("files: %w", err)
 			default:
-				objs = append(objs, kstate.File{Path: path, Content: string(b)})
+				objs = append(objs, kstate.File{Path: path, Content: content})
 			}
 		}
 	}
 	return objs, nil
+}
+
+// content is what we wrote into a file, whatever its user made of it.
+func content(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, ours, err := look(f)
+	return ours, err
 }

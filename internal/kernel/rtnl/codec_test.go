@@ -69,7 +69,7 @@ func TestRouteRoundTrip(t *testing.T) {
 		{Dst: netip.MustParsePrefix("2001:db8::/32")},
 	} {
 		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, 5)))
-		if want := (route{r.Dst, r.Via, 5, protocol}); !ok || got != want {
+		if want := (route{dst: r.Dst, via: r.Via, index: 5, protocol: protocol}); !ok || got != want {
 			t.Errorf("%+v, %v; want %+v", got, ok, want)
 		}
 	}

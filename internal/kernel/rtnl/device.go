@@ -46,7 +46,7 @@ type device struct {
 	nsid   int // where that is, as a number of this namespace
 	alias  string
 
-	isolated, hairpin, localnet, proxyARP, noARP bool
+	isolated, hairpin, groups, localnet, proxyARP, noARP bool
 
 	promote bool // IPv4 addresses go without others of their subnet
 	planned bool // not there yet: it will be made by this pass, and be ours
@@ -129,6 +129,8 @@ func (d *device) port(typ uint16, v []byte) {
 		d.isolated = u8(v) != 0
 	case unix.IFLA_BRPORT_MODE:
 		d.hairpin = u8(v) != 0
+	case unix.IFLA_BRPORT_GROUP_FWD_MASK:
+		d.groups = u16(v) == allGroups
 	}
 }
 
@@ -178,7 +180,7 @@ type end struct {
 func (d device) link(ns kstate.NS, master string, far *end) kstate.Link {
 	l := kstate.Link{
 		NS: ns, Name: d.name, Type: kstate.LinkType(d.kind), MTU: d.mtu, MAC: d.mac, Up: d.up, Master: master,
-		Isolated: d.isolated, Hairpin: d.hairpin, Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP,
+		Isolated: d.isolated, Hairpin: d.hairpin, GroupForward: d.groups, Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP,
 		Alias: d.alias, Other: !d.ours() || !ns.IsHost(), Index: d.index,
 	}
 	if far != nil {

@@ -119,11 +119,11 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	})
 	host.add(op, m)
 	host.quiet(op, near.index, l)
-	m = change(near.index, l.Up, l.Up)
+	m = change(near.index, l.Up, l.Up).noARP(l.NoARP)
 	if l.Alias != "" {
 		m.alias(l.Alias)
 	}
-	if l.Isolated || l.Hairpin {
+	if l.Isolated || l.Hairpin || l.GroupForward {
 		m.port(l)
 	}
 	host.add(op, m)
@@ -307,12 +307,17 @@ func (m *message) mtu(n int) *message {
 // alias appends a text for humans. It has no final zero.
 func (m *message) alias(s string) *message { return m.attr(unix.IFLA_IFALIAS, []byte(s)) }
 
+// allGroups has a bit for each group address of IEEE 802.1D that a port can be
+// told to forward: all but that of pause frames.
+const allGroups = 0xffff &^ (1 << 1)
+
 // port appends what the bridge shall keep about its port.
 func (m *message) port(l kstate.Link) *message {
 	return m.nest(unix.IFLA_LINKINFO, func() {
 		m.str(unix.IFLA_INFO_SLAVE_KIND, string(kstate.TypeBridge))
 		m.nest(unix.IFLA_INFO_SLAVE_DATA, func() {
 			m.u8(unix.IFLA_BRPORT_ISOLATED, bit(l.Isolated)).u8(unix.IFLA_BRPORT_MODE, bit(l.Hairpin))
+			m.u16(unix.IFLA_BRPORT_GROUP_FWD_MASK, allGroups*uint16(bit(l.GroupForward)))
 		})
 	})
 }

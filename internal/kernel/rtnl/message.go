@@ -65,6 +65,10 @@ func (m *message) attr(typ uint16, data []byte) *message {
 
 func (m *message) u8(typ uint16, v uint8) *message { return m.attr(typ, []byte{v}) }
 
+func (m *message) u16(typ uint16, v uint16) *message {
+	return m.attr(typ, native.AppendUint16(nil, v))
+}
+
 func (m *message) u32(typ uint16, v uint32) *message {
 	return m.attr(typ, native.AppendUint32(nil, v))
 }
@@ -103,6 +107,13 @@ func attrs(b []byte, each func(typ uint16, data []byte)) {
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
 // The readers of attribute values give zero for one that is too short.
+
+func u16(b []byte) uint16 {
+	if len(b) < 2 {
+		return 0
+	}
+	return native.Uint16(b)
+}
 
 func u8(b []byte) uint8 {
 	if len(b) < 1 {

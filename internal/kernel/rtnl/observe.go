@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -212,8 +213,11 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 			v.objs = append(v.objs, o)
 		}
 	}
-	for _, r := range routes {
+	for _, r := range slices.Backward(routes) { // of several by one way the kernel lists the best first, and the last counts
 		o := kstate.Route{NS: s.ns, Dst: r.dst, Via: r.via, Dev: devs[r.index].name, Other: r.protocol != protocol}
+		if o.Other {
+			o.Metric = r.metric
+		}
 		if !hidden[r.index] && !r.kernels(ours[r.index]) {
 			v.objs = append(v.objs, o)
 		}

@@ -85,6 +85,7 @@ type route struct {
 	via      netip.Addr
 	index    int
 	protocol uint8
+	metric   uint32
 }
 
 func (s *socket) routes(ctx context.Context) ([]route, error) {
@@ -117,6 +118,8 @@ func parseRoute(b []byte) (route, bool) {
 			r.via, _ = netip.AddrFromSlice(v)
 		case unix.RTA_OIF:
 			r.index = int(u32(v))
+		case unix.RTA_PRIORITY:
+			r.metric = u32(v)
 		case unix.RTA_TABLE:
 			table = u32(v)
 		case unix.RTA_MULTIPATH:

@@ -78,10 +78,10 @@ func Write(name, value string) error {
 // cause names the setting instead of its file.
 func cause(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("setting %s %w", name, kernel.ErrMissing)
+		return &kernel.SettingError{Name: name, Err: kernel.ErrMissing}
 	}
 	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		err = errno
 	}
-	return fmt.Errorf("setting %s: %w", name, err)
+	return &kernel.SettingError{Name: name, Err: err}
 }
