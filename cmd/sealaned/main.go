@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
+
+	"github.com/sealane/sealane/internal/model"
 )
 
 // version is set at build time.
@@ -47,12 +49,16 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "sealaned:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintln(os.Stderr, "sealaned:", strings.Join(model.Lines(err), "; "))
 	if _, usage := errors.AsType[*usageError](err); usage {
 		os.Exit(2)
 	}
 	os.Exit(1)
 }
+
+// maxSocket is the longest path of the socket in bytes: it is made under a
+// longer name (listenPrivately), which has to fit into 107 (unix(7)).
+const maxSocket = 107 - len(".new")
 
 // usageError is a mistake on the command line or in the settings file.
 type usageError struct{ err error }
@@ -106,14 +112,20 @@ func (s *settings) complete(c *cobra.Command) error {
 			return err
 		}
 	}
-	for _, dir := range []*string{&s.StateDir, &s.RunDir} {
-		if !filepath.IsAbs(*dir) {
-			return fmt.Errorf("%q: want an absolute path", *dir)
+	for _, dir := range []struct {
+		name string
+		path *string
+	}{{"state-dir", &s.StateDir}, {"run-dir", &s.RunDir}} {
+		if !filepath.IsAbs(*dir.path) {
+			return fmt.Errorf("%s %q: want an absolute path", dir.name, *dir.path)
 		}
-		*dir = filepath.Clean(*dir)
+		*dir.path = filepath.Clean(*dir.path)
 	}
 	if s.Socket == "" {
 		s.Socket = filepath.Join(s.RunDir, "sealane.sock")
+	}
+	if len(s.Socket) > maxSocket {
+		return fmt.Errorf("socket %s: %d bytes, at most %d", s.Socket, len(s.Socket), maxSocket)
 	}
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		return fmt.Errorf("log-format %q: want text or json", s.LogFormat)

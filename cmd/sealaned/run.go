@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -81,7 +82,12 @@ func run(ctx context.Context, s settings) error {
 	}
 	defer eng.Close()
 	go func() {
-		if err := facts.WatchResolvConf(ctx, func() { eng.Kick("resolv.conf changed") }); err != nil {
+		changed := func() {
+			time.Sleep(50 * time.Millisecond)                    // who makes the file anew is done then
+			names.SetServers(dns.Servers(facts.OwnResolvConf())) // not later: passes may be resting
+			eng.Kick("resolv.conf changed")
+		}
+		if err := facts.WatchResolvConf(ctx, changed); err != nil {
 			log.Warn("watch resolv.conf: changes are seen by regular passes only", "err", err)
 		}
 	}()
@@ -155,7 +161,10 @@ func listen(s settings) (net.Listener, error) {
 		return nil, fmt.Errorf("socket activation: %w", err)
 	}
 	if len(passed) > 0 && passed[0] != nil {
-		return passed[0], nil
+		if path := passed[0].Addr().String(); filepath.IsAbs(path) {
+			err = share(path)
+		}
+		return passed[0], err
 	}
 	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
 		return nil, err
@@ -180,15 +189,32 @@ func listenPrivately(path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	gid := 0
-	if g, err := user.LookupGroup("sealane"); err == nil {
-		gid, _ = strconv.Atoi(g.Gid)
-	}
-	err = errors.Join(os.Chown(tmp, 0, gid), os.Chmod(tmp, 0o660), os.Rename(tmp, path))
+	err = errors.Join(os.Chmod(tmp, 0o660), share(tmp), os.Rename(tmp, path))
 	if err != nil {
 		l.Close()
 		os.Remove(tmp)
 		return nil, err
 	}
 	return l, nil
+}
+
+// share gives a socket to the group sealane, if there is one. A socket of
+// another group than root's was made so by who runs the host, and is left.
+func share(path string) error {
+	g, err := user.LookupGroup("sealane")
+	if err != nil {
+		return nil
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return fmt.Errorf("group sealane: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Gid != 0 {
+		return nil
+	}
+	return os.Chown(path, 0, gid)
 }

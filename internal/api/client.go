@@ -37,6 +37,9 @@ func Dial(socket string) *Client {
 // Close gives the connection back.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// maxSocket is the longest path of a socket in bytes (unix(7)).
+const maxSocket = 107
+
 // NoDaemonError says that nobody listens at a socket.
 type NoDaemonError struct{ Socket string }
 
@@ -107,6 +110,8 @@ func (c *Client) unreachable(err error) error {
 		return &NoDaemonError{c.socket}
 	case errors.Is(err, fs.ErrPermission):
 		return &model.Error{Kind: model.Denied, Ref: "socket " + c.socket, Err: errors.New("permission denied"), Hint: whoMay(c.socket)}
+	case errors.Is(err, syscall.EINVAL) && len(c.socket) > maxSocket:
+		return fmt.Errorf("socket %s: %d bytes, at most %d", c.socket, len(c.socket), maxSocket)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("daemon at %s: went away before it answered", c.socket)
 	}

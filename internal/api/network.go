@@ -30,6 +30,17 @@ type Subnet struct {
 	Gateway netip.Addr            `json:"gateway"`
 	Range   netip.Prefix          `json:"range,omitzero"` // where automatic addresses come from
 	Aux     map[string]netip.Addr `json:"aux,omitempty"`  // never given to a sandbox
+	Usage   Usage                 `json:"usage"`
+}
+
+// Usage counts the addresses of a subnet. Counts end at 2^64-1, as Docker's do:
+// a number that is larger is that one. Readers that keep numbers as floating
+// point round what is above 2^53.
+type Usage struct {
+	InUse    uint64 `json:"inUse"`    // nobody else can have: reserved, or a sandbox's, ended ones too
+	Reserved uint64 `json:"reserved"` // of inUse: the network's, broadcast, gateway and aux addresses
+	Free     uint64 `json:"free"`     // of the range, or of the subnet without one: can be given automatically
+	Resting  uint64 `json:"resting"`  // of free: freed in the last 30 seconds, given when nothing else is left
 }
 
 // NetworkEndpoint is an endpoint, seen from its network.
@@ -54,7 +65,7 @@ type NetworkSpec struct {
 	Name     string            `json:"name"`
 	Driver   string            `json:"driver,omitempty"` // bridge
 	Subnets  []SubnetSpec      `json:"subnets,omitempty"`
-	IPv4     *bool             `json:"ipv4,omitempty"` // false: no automatic IPv4 subnet
+	IPv4     *bool             `json:"ipv4,omitempty"` // false: no IPv4 subnet, not even an automatic one
 	IPv6     bool              `json:"ipv6,omitempty"` // an automatic IPv6 subnet if none is given
 	Internal bool              `json:"internal,omitempty"`
 	Options  map[string]string `json:"options,omitempty"` // short names or Docker's, also of ipv4 and ipv6

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -52,10 +51,19 @@ func Run(ctx context.Context, console Console, version string, args []string) in
 	if err == nil {
 		return 0
 	}
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintln(a.Err, "sealane:", strings.TrimSpace(line))
-	}
+	a.complain(err)
 	return exitStatus(cmd, err)
+}
+
+// complain says what is wrong, a line for each error. A command that ended
+// badly has spoken for itself.
+func (a *app) complain(err error) {
+	if _, ok := errors.AsType[*commandError](err); ok {
+		return
+	}
+	for _, line := range model.Lines(err) {
+		fmt.Fprintln(a.Err, "sealane:", line)
+	}
 }
 
 // Exit statuses.
@@ -99,6 +107,8 @@ func (a *app) root() *cobra.Command {
 		Short:         "Container networking: any container, any network",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		// No command has another one of these.
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return checkFlags(c) },
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	socket := os.Getenv("SEALANE_SOCKET")

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,9 @@ work, 126 that the command cannot be executed, 127 that it is not there.`,
 // need no daemon.
 func (a *app) enter(ctx context.Context, ref string) (process.Spec, error) {
 	if path, ok := strings.CutPrefix(ref, "netns:"); ok {
+		if !filepath.IsAbs(path) {
+			return process.Spec{}, usage("exec: %s: want an absolute path", ref)
+		}
 		return process.Spec{NetNS: path}, nil
 	}
 	if pid, ok := strings.CutPrefix(ref, "pid:"); ok {

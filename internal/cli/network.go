@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,10 +44,15 @@ func (a *app) networkCreate() *cobra.Command {
 			if spec.Subnets, err = subnets.group(); err != nil {
 				return usage("network create: %s", err)
 			}
+			if c.Flags().Changed("ipv6") && !spec.IPv6 && slices.ContainsFunc(spec.Subnets, func(s api.SubnetSpec) bool { return strings.Contains(s.Prefix, ":") }) {
+				return usage("network create: --ipv6=false: there is a --subnet of that family")
+			}
 			if spec.Options, err = pairs("-o", options); err != nil {
 				return usage("network create: %s", err)
 			}
-			spec.Labels = labelMap(labels)
+			if spec.Labels, err = labelMap(labels); err != nil {
+				return usage("network create: %s", err)
+			}
 			n, err := a.client().CreateNetwork(c.Context(), spec)
 			if err == nil {
 				fmt.Fprintln(a.Out, n.ID)
@@ -65,13 +72,14 @@ func (a *app) networkCreate() *cobra.Command {
 }
 
 // labelMap reads labels; one without a value is empty, as with docker.
-func labelMap(texts []string) map[string]string {
-	m := map[string]string{}
-	for _, text := range texts {
-		k, v, _ := strings.Cut(text, "=")
-		m[k] = v
+func labelMap(texts []string) (map[string]string, error) {
+	whole := make([]string, len(texts))
+	for i, text := range texts {
+		if whole[i] = text; !strings.Contains(text, "=") {
+			whole[i] += "="
+		}
 	}
-	return m
+	return pairs("--label", whole)
 }
 
 func (a *app) networkLs() *cobra.Command {
@@ -85,7 +93,7 @@ func (a *app) networkLs() *cobra.Command {
 type=builtin|custom, dangling=true|false (nobody uses it) or internal=true|false.`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := f.check(c); err != nil {
+			if err := f.check(c, quiet); err != nil {
 				return err
 			}
 			list, err := a.client().Networks(c.Context(), filters...)
@@ -120,9 +128,11 @@ func networkTable(w io.Writer, list []api.Network) {
 }
 
 func (a *app) networkInspect() *cobra.Command {
-	return inspect("inspect NETWORK…", "Show networks as JSON", func(c *cobra.Command, ref string) (api.Network, error) {
+	c := inspect("inspect NETWORK…", "Show networks as JSON", func(c *cobra.Command, ref string) (api.Network, error) {
 		return a.client().Network(c.Context(), ref)
 	})
+	c.Example = "  sealane network inspect --format '{{range .Subnets}}{{.Prefix}}: {{.Usage.Free}} free {{end}}' app"
+	return c
 }
 
 func (a *app) networkUpdate() *cobra.Command {
@@ -141,7 +151,14 @@ stays as it is.`,
 			if up.Options, err = pairs("-o", options); err != nil {
 				return usage("network update: %s", err)
 			}
-			up.Labels = labelMap(labels)
+			if up.Labels, err = labelMap(labels); err != nil {
+				return usage("network update: %s", err)
+			}
+			for _, k := range up.RemoveLabels {
+				if _, both := up.Labels[k]; both {
+					return usage("network update: label %s: --label and --label-rm: want one of them", k)
+				}
+			}
 			if len(up.Options)+len(up.Labels)+len(up.RemoveLabels) == 0 {
 				return usage("network update: want -o, --label or --label-rm")
 			}
@@ -232,7 +249,10 @@ them; IFNAME stands for the interface, as in sysctls=net.ipv4.conf.IFNAME.log_ma
 	f.StringVar(&req.IfName, "ifname", "", "`NAME` of the interface (default eth0, eth1, …)")
 	f.StringArrayVar(&req.LinkLocalIPs, "link-local-ip", nil, "additional link-local `ADDRESS`; may be repeated")
 	f.StringArrayVar(&req.Links, "link", nil, "`NAME[:ALIAS]` of another sandbox, for this one only; may be repeated")
-	f.IntVar(&req.GwPriority, "gw-priority", 0, "the network with the highest `NUMBER` gives the default route")
+	f.Func("gw-priority", "the network with the highest `NUMBER` gives the default route (default 0)", func(v string) (err error) {
+		req.GwPriority, err = strconv.Atoi(v) // 010 is ten
+		return err
+	})
 	f.StringArrayVarP(&options, "opt", "o", nil, "`KEY=VALUE` for the endpoint; may be repeated")
 	f.StringArrayVarP(&publish, "publish", "p", nil, "publish a `PORT` on the host; may be repeated")
 	f.SetNormalizeFunc(dockerNames)

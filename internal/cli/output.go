@@ -20,9 +20,12 @@ func (f *format) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.template, "format", "", "Go `TEMPLATE` for each item, as {{.Name}} or {{json .}}")
 }
 
-// check refuses a format that nobody knows before anything is asked.
-func (f *format) check(c *cobra.Command) error {
+// check refuses a format that nobody knows before anything is asked, or one
+// beside -q.
+func (f *format) check(c *cobra.Command, quiet bool) error {
 	switch {
+	case quiet && f.output+f.template != "":
+		return usage("%s: -q and a format: want one of them", path(c))
 	case f.output != "" && f.output != "json":
 		return usage("%s: -o %s: want json", path(c), f.output)
 	case f.output != "" && f.template != "":

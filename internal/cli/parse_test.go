@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/csv"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -286,4 +287,29 @@ func TestDistance(t *testing.T) {
 			t.Errorf("%s, %s: %d", c.a, c.b, got)
 		}
 	}
+}
+
+// FuzzFlags reads anything as the flags that are sorted and taken apart here.
+func FuzzFlags(f *testing.F) {
+	f.Add("10.1.0.0/16,fd00::/64", "10.1.0.1", "a=10.1.0.2")
+	f.Add("x:[::1]", "=", ",")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		flags := subnetFlags{subnets: []string{a}, gateways: []string{b}, aux: []string{c}}
+		if specs, err := flags.group(); err == nil {
+			for _, s := range specs {
+				if _, err := netip.ParsePrefix(s.Prefix); err != nil {
+					t.Errorf("%q %q %q: %+v", a, b, c, s)
+				}
+			}
+		}
+		if hosts, err := parseHosts([]string{a, b, c}); err == nil && len(hosts) != 3 {
+			t.Errorf("%q %q %q: %+v", a, b, c, hosts)
+		}
+		if m, err := pairs("-o", []string{a, b, c}); err == nil && (len(m) == 0 || m[""] != "") {
+			t.Errorf("%q %q %q: %q", a, b, c, m)
+		}
+		if _, err := parsePlace([]string{a, b}); err == nil && (a == "" || b == "") {
+			t.Errorf("%q %q is a place", a, b)
+		}
+	})
 }

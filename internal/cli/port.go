@@ -78,7 +78,7 @@ func (a *app) portLs() *cobra.Command {
 		Short: "List published ports, of all sandboxes or of one",
 		Args:  args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := f.check(c); err != nil {
+			if err := f.check(c, false); err != nil {
 				return err
 			}
 			ports, err := a.ports(c.Context(), args)

@@ -116,6 +116,9 @@ func (f *runFlags) spec(command []string) (api.SandboxSpec, error) {
 	if at.mode == model.ModeHost && len(command) == 0 {
 		return spec, fmt.Errorf("--network host: there is no namespace to hold, give a command")
 	}
+	if len(command) == 0 && len(f.env)+len(f.dir) > 0 {
+		return spec, fmt.Errorf("-e and -w: there is no command that they are for")
+	}
 	if spec.Ports, err = checkPorts(f.publish); err != nil {
 		return spec, err
 	}
@@ -208,6 +211,9 @@ func pairs(flag string, texts []string) (map[string]string, error) {
 		k, v, ok := strings.Cut(text, "=")
 		if !ok || k == "" {
 			return nil, fmt.Errorf("%s %q: want KEY=VALUE", flag, text)
+		}
+		if old, twice := m[k]; twice && old != v {
+			return nil, fmt.Errorf("%s %s: is %q and %q, want one of them", flag, k, old, v)
 		}
 		m[k] = v
 	}

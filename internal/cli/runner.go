@@ -99,7 +99,7 @@ func (r *runner) foreground(ctx context.Context, sb api.Sandbox, where process.S
 	err = r.client.SetExit(ctx, sb.ID, api.Ended{Code: status.Code, Signal: status.Signal})
 	if err != nil && model.KindOf(err) != model.NotFound {
 		if leaveExit(sb.Dir, status) != nil {
-			fmt.Fprintln(r.Err, "sealane: run: the command has ended, but the daemon does not know:", err)
+			r.complain(fmt.Errorf("run: the command has ended, but the daemon does not know: %w", err))
 		}
 	}
 	return ended(status)
@@ -129,7 +129,7 @@ func (r *runner) abandon(ctx context.Context, sb api.Sandbox, cause error) error
 		err = r.client.RemoveSandbox(ctx, sb.ID, false)
 	}
 	if err != nil && model.KindOf(err) != model.NotFound { // --rm has removed it
-		fmt.Fprintln(r.Err, "sealane: run: remove the sandbox again:", err)
+		r.complain(fmt.Errorf("run: remove the sandbox again: %w", err))
 	}
 	return cause
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
 )
 
 func (a *app) psCommand() *cobra.Command {
@@ -23,7 +24,7 @@ func (a *app) psCommand() *cobra.Command {
 publish=PORT[-END][/PROTOCOL] for ports of the host, or expose= for the sandbox's own.`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := f.check(c); err != nil {
+			if err := f.check(c, quiet); err != nil {
 				return err
 			}
 			list, err := a.client().Sandboxes(c.Context(), all, filters...)
@@ -104,7 +105,7 @@ func commandText(command []string, whole bool) string {
 		}
 		words = append(words, strings.Join(strings.Fields(w), " "))
 	}
-	text := []rune(strings.Join(words, " "))
+	text := []rune(model.Printable(strings.Join(words, " ")))
 	if len(text) > 40 && !whole {
 		text = append(text[:39], '…')
 	}
@@ -163,7 +164,7 @@ func inspect[T any](use, short string, get func(*cobra.Command, string) (T, erro
 		Long:  "The output is always a JSON array, as with docker.",
 		Args:  args(1, -1),
 		RunE: func(c *cobra.Command, refs []string) error {
-			if err := f.check(c); err != nil {
+			if err := f.check(c, false); err != nil {
 				return err
 			}
 			if f.template == "" {

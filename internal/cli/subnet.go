@@ -15,17 +15,17 @@ import (
 type subnetFlags struct{ subnets, gateways, ranges, aux []string }
 
 func (f *subnetFlags) register(s *pflag.FlagSet) {
-	s.StringSliceVar(&f.subnets, "subnet", nil, "`PREFIX` of addresses; one for each address family")
-	s.StringSliceVar(&f.gateways, "gateway", nil, "`ADDRESS` of the gateway (default the first free one)")
-	s.StringSliceVar(&f.ranges, "ip-range", nil, "`PREFIX` inside a subnet to choose addresses from")
-	s.StringSliceVar(&f.aux, "aux-address", nil, "`NAME=ADDRESS` that others use; may be repeated")
+	s.StringArrayVar(&f.subnets, "subnet", nil, "`PREFIX` of addresses; one for each address family")
+	s.StringArrayVar(&f.gateways, "gateway", nil, "`ADDRESS` of the gateway (default the first free one)")
+	s.StringArrayVar(&f.ranges, "ip-range", nil, "`PREFIX` inside a subnet to choose addresses from")
+	s.StringArrayVar(&f.aux, "aux-address", nil, "`NAME=ADDRESS` that others use; may be repeated")
 }
 
 // group sorts gateways, ranges and addresses to their subnets.
 func (f *subnetFlags) group() ([]api.SubnetSpec, error) {
 	var prefixes []netip.Prefix
 	var specs []api.SubnetSpec
-	for _, text := range f.subnets {
+	for _, text := range split(f.subnets) {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			return nil, fmt.Errorf("--subnet %q: want ADDRESS/BITS, as 10.1.0.0/16", text)
@@ -41,22 +41,31 @@ func (f *subnetFlags) group() ([]api.SubnetSpec, error) {
 		}
 		return nil, fmt.Errorf("%s %s: is in no --subnet", flag, text)
 	}
-	for _, text := range f.gateways {
+	for _, text := range split(f.gateways) {
 		if err := f.gateway(text, home); err != nil {
 			return nil, err
 		}
 	}
-	for _, text := range f.ranges {
+	for _, text := range split(f.ranges) {
 		if err := f.ipRange(text, home); err != nil {
 			return nil, err
 		}
 	}
-	for _, text := range f.aux {
+	for _, text := range split(f.aux) {
 		if err := f.auxAddress(text, home); err != nil {
 			return nil, err
 		}
 	}
 	return specs, nil
+}
+
+// split takes lists with commas apart, as docker does.
+func split(texts []string) []string {
+	var out []string
+	for _, text := range texts {
+		out = append(out, strings.Split(text, ",")...)
+	}
+	return out
 }
 
 // findSubnet returns the subnet that contains an address.

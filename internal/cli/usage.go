@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -86,7 +88,41 @@ func flagError(c *cobra.Command, err error) error {
 	if _, name, ok := strings.Cut(text, "unknown shorthand flag: "); ok {
 		return usage("%s: no such flag: %s", path(c), name)
 	}
+	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usage("%s: --%s %q: want %s", path(c), e.GetFlag().Name, e.GetValue(), wanted(e.GetFlag()))
+	}
 	return usage("%s: %s", path(c), text)
+}
+
+// wanted is what the value of a flag has to be.
+func wanted(f *pflag.Flag) string {
+	if f.Value.Type() == "bool" {
+		return "true or false"
+	}
+	kind, _ := pflag.UnquoteUsage(f)
+	return "a " + strings.ToLower(kind)
+}
+
+// checkFlags refuses values that are nothing: an empty variable of a script
+// must not mean that something is chosen. Nor are there names, addresses or
+// labels that are not UTF-8, as paths and the environment may be.
+func checkFlags(c *cobra.Command) error {
+	var err error
+	c.Flags().Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		switch {
+		case err != nil, f.Value.Type() == "func": // those look at it themselves and have no text
+		case slices.Contains(values, ""):
+			err = usage("%s: --%s: is empty", path(c), f.Name)
+		case slices.Contains([]string{"env", "workdir", "file", "socket"}, f.Name):
+		case slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }):
+			err = usage("%s: --%s: is not UTF-8", path(c), f.Name)
+		}
+	})
+	return err
 }
 
 // path is a command without the program's name.

@@ -75,8 +75,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Add(strange(in, f)...))
 	must(s.Merge(guard()))
 	must(s.Merge(hush()))
-	has := map[bool]bool{}
+	has, own := map[bool]bool{}, map[string]bool{}
 	for _, n := range in.Networks {
+		own[n.Device()] = !n.Options.Adopted
 		for _, sub := range n.Subnets {
 			has[sub.Prefix.Addr().Is6()] = true
 		}
@@ -87,6 +88,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	if has[true] {
 		must(s.Add(kstate.Sysctl{Name: "net.ipv6.conf.all.forwarding", Value: "1"}))
 		for _, dev := range f.AcceptRA {
+			if own[dev] {
+				continue // no router of the host's is there
+			}
 			// Forwarding makes the kernel ignore router advertisements
 			// unless this is 2 (Documentation/networking/ip-sysctl.rst).
 			must(s.Add(kstate.Sysctl{Name: driver.Setting("ipv6", dev, "accept_ra"), Value: "2"}))

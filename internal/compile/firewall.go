@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // The fixed structure of the firewall: one table, fixed chains, shared sets
@@ -163,6 +164,12 @@ func (b builder) forward() {
 	b.chain("leave",
 		fromLoopback,
 		"oifname vmap @onward",
+		"ct state invalid goto unknown",
+		"goto pass")
+	// What belongs to no connection is not rewritten.
+	b.chain("unknown",
+		"ip saddr @masq4 drop",
+		"ip6 saddr @masq6 drop",
 		"goto pass")
 	b.chain("within",
 		"iifname . oifname vmap @inside",
@@ -227,9 +234,13 @@ func askedFor() []string {
 	return append(rules, "drop")
 }
 
-// input is what may reach the host itself.
+// input is what may reach the host itself. What comes by a port, and not by its
+// bridge, was sent to a group address of IEEE 802.1D (01:80:c2:00:00:0x): the
+// guard has not seen it, and nothing that is said of bridges is true of it. The
+// kernel does not forward it (ip_forward in net/ipv4/ip_forward.c).
 func (b builder) input(proxyPort uint16) {
 	b.base("input", "filter", "input", judging,
+		"iifname "+model.PortPrefix+"* drop",
 		"ip saddr 127.0.0.0/8 iifname @bridges drop",
 		"ip daddr 127.0.0.0/8 iifname @bridges ct direction original drop",
 		"meta nfproto ipv4 iifname vmap @to_host4",

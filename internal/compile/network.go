@@ -22,7 +22,7 @@ func place(n *model.Network) []kstate.Object {
 	for _, is6 := range []bool{false, true} {
 		objs = append(objs, elem(mapIngress.of(is6), dev, ingress(n, is6)))
 		switch {
-		case isolated(n, is6):
+		case isolated(n, is6) || strangers(n, is6):
 			objs = append(objs, elem(mapToHost.of(is6), dev, verdictDrop))
 		case n.Options.NoHostAccess:
 			objs = append(objs, elem(mapToHost.of(is6), dev, verdictNoHost))
@@ -60,6 +60,15 @@ func isolated(n *model.Network, is6 bool) bool {
 	return n.Mode(is6) == model.GatewayIsolated
 }
 
+// strangers reports whether a network's containers have nothing to say to the
+// host in a family: it does not have IPv6, and a host that routes none believes
+// the router advertisements that antispoof=off lets containers send. On an
+// adopted bridge they may be somebody else's, and meant.
+func strangers(n *model.Network, is6 bool) bool {
+	_, has := n.Subnet(is6)
+	return is6 && !has && !n.Options.Adopted
+}
+
 // inside is what containers of a network may send each other through the host.
 // With icc=false that is what may enter it from elsewhere, and in no mode more
 // than published ports.
@@ -92,7 +101,7 @@ func leaving(n *model.Network, sub model.Subnet) []kstate.Object {
 		return objs
 	}
 	if a, ok := n.Options.Source(is6); ok {
-		return append(objs, elem(mapSource.of(is6), prefix, a.String()))
+		objs = append(objs, elem(mapSource.of(is6), prefix, a.String()))
 	}
 	return append(objs, elem(setMasq.of(is6), prefix, ""))
 }

@@ -26,7 +26,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 		if e := natGateway(sb, nets, is6); e != nil {
 			a, _ := e.Addr(is6)
 			p.target[index(is6)] = a.Addr()
-			p.answersAround(sb, e, is6)
+			p.answersAround(sb, nets[e.Network], is6)
 		}
 	}
 	routed := Routed(sb, nets)
@@ -178,17 +178,24 @@ func (p *publisher) elem(set *kstate.NftSet, value, format string, args ...any) 
 // answersAround notes the other networks of a sandbox: it would answer clients
 // there directly, and not from the address they asked. One whose default route
 // is somebody else's would answer all clients so.
-func (p *publisher) answersAround(sb *model.Sandbox, gateway *model.Endpoint, is6 bool) {
-	if sb.Routed(is6) {
+func (p *publisher) answersAround(sb *model.Sandbox, gateway *model.Network, is6 bool) {
+	if sb.Routed(is6) || leadsElsewhere(gateway, is6) {
 		p.elem(setAround.of(is6), "", "%s . %s", anyAddr(is6), p.target[index(is6)])
 		return
 	}
 	for i := range sb.Endpoints {
 		e := &sb.Endpoints[i]
-		if a, ok := e.Addr(is6); ok && e.Network != gateway.Network {
+		if a, ok := e.Addr(is6); ok && e.Network != gateway.ID {
 			p.elem(setAround.of(is6), "", "%s . %s", a.Masked(), p.target[index(is6)])
 		}
 	}
+}
+
+// leadsElsewhere reports whether a network's containers send to another machine
+// what is not on their subnet, while the host is there too.
+func leadsElsewhere(n *model.Network, is6 bool) bool {
+	sub, ok := n.Subnet(is6)
+	return ok && n.OnBridge(is6) && sub.Router() != sub.Gateway
 }
 
 // publish makes a mapping reachable at the host's addresses of one family.

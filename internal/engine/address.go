@@ -40,6 +40,8 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 
 // takeAddress takes the wanted address of a subnet, or the next one.
 func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet, want netip.Addr) (netip.Addr, error) {
+	d.e.poolsMu.Lock()
+	defer d.e.poolsMu.Unlock()
 	key := poolKey{n.ID, s.Prefix.Addr().Is6()}
 	kind := model.Exhausted
 	a, err := want, error(nil)
@@ -96,6 +98,21 @@ func (d *draft) linkLocal(sb *model.Sandbox, n *model.Network, spec EndpointSpec
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// hardwareAddress reads the one that a user chose. A bridge sends to where it saw
+// an address last, so nobody else on the network may have it.
+func (d *draft) hardwareAddress(n *model.Network, text string) (string, error) {
+	mac, err := model.CheckMAC(text)
+	if err != nil {
+		return "", d.errorf(model.Invalid, "%w", err)
+	}
+	for _, o := range d.allSandboxes() {
+		if e := o.Endpoint(n.ID); o.Exit == nil && e != nil && e.MAC == mac {
+			return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by sandbox %s", n.Name, mac, o.Name)
+		}
+	}
+	return mac, nil
 }
 
 // addLinks gives a sandbox the links of a new endpoint on n.

@@ -82,6 +82,12 @@ func (d *draft) declare(ctx context.Context, decl Declaration, skip skipPorts) e
 			return err
 		}
 	}
+	d.aside = map[netip.Addr]bool{}
+	for _, ed := range decl.Endpoints {
+		for _, a := range ed.Addrs {
+			d.aside[a] = true
+		}
+	}
 	for _, ed := range decl.Endpoints {
 		d.ref, d.op = "endpoint of "+ed.Sandbox+" on "+ed.Network, "apply"
 		if err := d.declareEndpoint(ctx, ed, skip); err != nil {

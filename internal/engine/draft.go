@@ -27,9 +27,10 @@ type draft struct {
 	cursors   map[string]string
 	rewind    map[poolKey]netip.Addr // cursors as they were
 	meta      map[string]string
-	view      *hostView         // the host as observed for this draft
-	spaces    map[string]*space // foreign namespaces as observed for this draft, by path
-	crowd     map[bridgeKey]int // endpoints the draft adds
+	view      *hostView           // the host as observed for this draft
+	spaces    map[string]*space   // foreign namespaces as observed for this draft, by path
+	crowd     map[bridgeKey]int   // endpoints the draft adds
+	aside     map[netip.Addr]bool // not to be chosen: somebody in the draft will ask for them
 }
 
 func (e *Engine) draft(ref, op string) *draft {
@@ -350,13 +351,19 @@ func (d *draft) discard() {
 	for id, sb := range d.sandboxes {
 		d.e.release(sb, d.e.intent.Sandboxes[id], true)
 	}
-	for key, last := range d.rewind {
-		d.e.pools[key].SetLast(last)
-	}
+	d.rewindPools()
 	for id := range d.networks {
 		if d.e.intent.Networks[id] == nil {
 			d.e.closePools(id)
 		}
+	}
+}
+
+func (d *draft) rewindPools() {
+	d.e.poolsMu.Lock()
+	defer d.e.poolsMu.Unlock()
+	for key, last := range d.rewind {
+		d.e.pools[key].SetLast(last)
 	}
 }
 
@@ -372,12 +379,16 @@ func (e *Engine) count(sb *model.Sandbox, by int) {
 
 // openPools makes the address pools of a network.
 func (e *Engine) openPools(n *model.Network) {
+	e.poolsMu.Lock()
+	defer e.poolsMu.Unlock()
 	for _, s := range n.Subnets {
 		e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}] = ipam.NewPool(s)
 	}
 }
 
 func (e *Engine) closePools(id model.ID) {
+	e.poolsMu.Lock()
+	defer e.poolsMu.Unlock()
 	delete(e.pools, poolKey{id, false})
 	delete(e.pools, poolKey{id, true})
 }
@@ -425,6 +436,13 @@ func (e *Engine) claim(sb *model.Sandbox) error {
 func (e *Engine) release(from, to *model.Sandbox, undo bool) {
 	oldAddrs, oldPorts := held(from)
 	newAddrs, newPorts := held(to)
+	e.releaseAddrs(oldAddrs, newAddrs, undo)
+	e.releasePorts(oldPorts, newPorts, undo)
+}
+
+func (e *Engine) releaseAddrs(oldAddrs, newAddrs map[netip.Addr]poolKey, undo bool) {
+	e.poolsMu.Lock()
+	defer e.poolsMu.Unlock()
 	for a, key := range oldAddrs {
 		pool := e.pools[key]
 		switch {
@@ -435,6 +453,9 @@ func (e *Engine) release(from, to *model.Sandbox, undo bool) {
 			pool.Release(a, e.cfg.Now())
 		}
 	}
+}
+
+func (e *Engine) releasePorts(oldPorts, newPorts []model.PortMapping, undo bool) {
 	e.portsMu.Lock()
 	defer e.portsMu.Unlock()
 	for _, m := range slices.Backward(oldPorts) {
@@ -449,13 +470,21 @@ func (e *Engine) release(from, to *model.Sandbox, undo bool) {
 }
 
 // allocate takes the next address of a pool and notes the pool's cursor: the
-// new one for the store, the old one for discard.
+// new one for the store, the old one for discard. The caller holds poolsMu.
 func (d *draft) allocate(key poolKey, sb *model.Sandbox) (netip.Addr, error) {
 	pool := d.e.pools[key]
 	if _, noted := d.rewind[key]; !noted {
 		d.rewind[key] = pool.Last()
 	}
 	a, err := pool.Allocate(sb.Ref(), d.e.cfg.Now())
+	var passed []netip.Addr
+	for err == nil && d.aside[a] {
+		passed = append(passed, a)
+		a, err = pool.Allocate(sb.Ref(), d.e.cfg.Now())
+	}
+	for _, p := range passed {
+		pool.Undo(p)
+	}
 	d.cursors[cursorKey(key.network, key.is6)] = pool.Last().String()
 	return a, err
 }

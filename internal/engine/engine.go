@@ -111,6 +111,7 @@ type Engine struct {
 	owed  []store.Change // what the store must still take back
 
 	portsMu sync.RWMutex // protects ports against Target, which cannot wait for work
+	poolsMu sync.RWMutex // protects pools against Usage, which cannot wait for work either
 
 	background sync.WaitGroup
 	stop       context.CancelFunc
@@ -130,7 +131,7 @@ func New(cfg Config) *Engine {
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
-		names: names{zones: map[model.ID]*dns.Zone{}},
+		names: names{zones: map[model.ID]*dns.Zone{}, leaving: map[model.ID]<-chan struct{}{}},
 	}
 }
 
@@ -295,14 +296,19 @@ func explain(ref, op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	first := err
+	first, kind := err, model.Internal
 	if opErr := worst(err); opErr != nil {
 		first = opErr
-		if hold, ok := opErr.Op.Object().(kstate.Hold); ok {
-			first = &heldError{hold, opErr.Err}
+		setting, ok := errors.AsType[*kernel.SettingError](opErr)
+		switch o := opErr.Op.Object().(type) {
+		case kstate.Hold:
+			first = &heldError{o, opErr.Err}
+		case kstate.Link, kstate.NetNS: // their settings are what the user chose
+			if ok {
+				first, kind = setting, model.Denied
+			}
 		}
 	}
-	kind := model.Internal
 	switch {
 	case errors.Is(first, kernel.ErrInUse):
 		kind = model.Conflict

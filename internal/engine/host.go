@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -62,13 +63,26 @@ func viewOf(have kstate.Set) *hostView {
 // one with the IPv6 default route, else Ethernet's.
 func (v *hostView) mtu() int {
 	for _, is6 := range []bool{false, true} {
-		for _, r := range v.routes {
-			if r.Dst.Bits() == 0 && r.Dst.Addr().Is6() == is6 && v.links[r.Dev].MTU >= 1280 {
-				return v.links[r.Dev].MTU
-			}
+		if dev := v.uplink(is6); dev != "" {
+			return v.links[dev].MTU
 		}
 	}
 	return defaultMTU
+}
+
+// uplink returns the device with the best default route of a family that is big
+// enough for both families, or "".
+func (v *hostView) uplink(is6 bool) string {
+	var best kstate.Route
+	for _, r := range v.routes {
+		if r.Dst.Bits() != 0 || r.Dst.Addr().Is6() != is6 || v.links[r.Dev].MTU < 1280 {
+			continue
+		}
+		if best.Dev == "" || cmp.Or(cmp.Compare(r.Metric, best.Metric), cmp.Compare(r.Dev, best.Dev)) < 0 {
+			best = r
+		}
+	}
+	return best.Dev
 }
 
 // address returns the first address of a device in a family.

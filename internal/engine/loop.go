@@ -134,13 +134,14 @@ type fight struct {
 }
 
 // The rule: more than so many repairs within window are a fight; each further
-// one waits twice as long, up to truce. Others may make their own firewall anew
+// one waits twice as long, up to truce: no longer, for what was undone may be
+// what keeps containers apart. Others may make their own firewall anew
 // more often than anybody has reason to touch ours.
 const (
 	window  = 20 * time.Second
 	enough  = 5
 	reloads = 15 // of others' firewalls
-	truce   = 10 * time.Second
+	truce   = time.Second
 )
 
 // add notes a repair.

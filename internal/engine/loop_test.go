@@ -128,7 +128,7 @@ func TestFight(t *testing.T) {
 		}
 		n := r.proc.passes() - before
 		t.Logf("%d passes in a minute of fighting", n)
-		if n < 6 || n > 60 {
+		if n < 30 || n > 90 {
 			t.Errorf("%d passes in a minute of fighting", n)
 		}
 		if s := r.status(); s.State != StateConflict || !strings.Contains(s.Message, "another program keeps changing") {

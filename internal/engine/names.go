@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sealane/sealane/internal/compile"
@@ -31,6 +32,9 @@ type Announcer interface {
 // Engine.work.
 type names struct {
 	zones map[model.ID]*dns.Zone // by network
+
+	mu      sync.Mutex                   // protects leaving
+	leaving map[model.ID]<-chan struct{} // closed once the resolver has left the sandbox
 }
 
 // zone returns the names of a network.
@@ -99,17 +103,16 @@ func (e *Engine) rename(from, to *model.Sandbox) {
 	}
 }
 
-// dnsHost is an endpoint as its network knows it.
+// dnsHost is an endpoint as its network knows it. The name, and if that is none
+// that can be asked for, the ID, is what its address is called.
 func dnsHost(sb *model.Sandbox, ep *model.Endpoint) dns.Host {
-	h := dns.Host{ID: string(ep.ID), Names: append([]string{sb.Name}, ep.Aliases...)}
-	h.Names = append(h.Names, string(sb.ID), sb.Hostname)
+	h := dns.Host{ID: string(ep.ID), Names: []string{sb.Name, string(sb.ID)}}
+	h.Names = append(append(h.Names, ep.Aliases...), sb.Hostname)
 	for _, p := range ep.Addrs {
 		h.Addrs = append(h.Addrs, p.Addr())
 	}
 	for _, m := range slices.Concat(sb.Expose, sb.Ports) {
-		if m.Count == 1 {
-			h.Ports = append(h.Ports, dns.Port{Proto: m.Proto, Number: m.Port})
-		}
+		h.Ports = append(h.Ports, dns.Port{Proto: m.Proto, Number: m.Port, Count: m.Count})
 	}
 	return h
 }
@@ -155,15 +158,43 @@ func (d *draft) serveNames(before map[model.ID]*model.Sandbox) {
 }
 
 // serveSandbox has the resolver serve a sandbox as it is now. One that goes away
-// takes the resolver's rules with it: nobody waits for that.
+// takes the resolver's rules with it: nobody waits for that, but who comes back.
 func (e *Engine) serveSandbox(id model.ID, sb *model.Sandbox) {
 	if sb == nil || !compile.Resolves(sb, e.intent.Networks, e.facts) {
-		e.background.Go(func() { e.cfg.Names.Remove(string(id)) })
+		e.leave(id)
 		return
+	}
+	e.names.mu.Lock()
+	left := e.names.leaving[id]
+	e.names.mu.Unlock()
+	if left != nil {
+		<-left
 	}
 	if err := e.cfg.Names.Put(string(id), e.dnsView(sb)); err != nil {
 		e.cfg.Log.Warn("names", "sandbox", sb.Name, "err", err)
 	}
+}
+
+// leave has the resolver leave a sandbox, in the background.
+func (e *Engine) leave(id model.ID) {
+	e.names.mu.Lock()
+	defer e.names.mu.Unlock()
+	before, left := e.names.leaving[id], make(chan struct{})
+	e.names.leaving[id] = left
+	e.background.Go(func() {
+		if before != nil {
+			<-before
+		}
+		if err := e.cfg.Names.Remove(string(id)); err != nil {
+			e.cfg.Log.Debug("names: leave", "sandbox", id, "err", err)
+		}
+		close(left)
+		e.names.mu.Lock()
+		defer e.names.mu.Unlock()
+		if e.names.leaving[id] == left {
+			delete(e.names.leaving, id)
+		}
+	})
 }
 
 // repairNames has the resolver put its rules back where somebody flushed them:

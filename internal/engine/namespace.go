@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path"
 	"strings"
 
@@ -59,6 +60,8 @@ func onlyOwn(sb *model.Sandbox) string {
 		return "links"
 	case len(sb.Hosts) > 0:
 		return "additional hosts"
+	case sb.Hostname != "", sb.Domain != "":
+		return "host names"
 	case len(sb.DNS.Servers)+len(sb.DNS.Search)+len(sb.DNS.Options) > 0:
 		return "DNS settings"
 	}
@@ -92,6 +95,13 @@ type space struct {
 	inode            uint64
 	names            map[string]bool // of its interfaces
 	routed4, routed6 bool            // it has a default route of its own
+	subnets          []subnet        // of others' addresses and routes in it
+}
+
+// subnet is one that a device leads to.
+type subnet struct {
+	prefix netip.Prefix
+	dev    string
 }
 
 // look observes a namespace once per draft; nil is none.
@@ -114,9 +124,17 @@ func (d *draft) look(ctx context.Context, netns string) (*space, error) {
 		case kstate.Link:
 			s.note(o.NS.Path == netns, o.Name)
 			s.note(o.Peer.NS.Path == netns, o.Peer.Name)
+		case kstate.Addr:
+			if o.NS.Path == netns && kstate.Foreign(o) {
+				s.subnets = append(s.subnets, subnet{o.Prefix.Masked(), o.Dev})
+			}
 		case kstate.Route:
-			if o.NS.Path == netns && o.Dst.Bits() == 0 && kstate.Foreign(o) {
+			switch {
+			case o.NS.Path != netns || !kstate.Foreign(o):
+			case o.Dst.Bits() == 0:
 				s.routed4, s.routed6 = s.routed4 || o.Dst.Addr().Is4(), s.routed6 || o.Dst.Addr().Is6()
+			default:
+				s.subnets = append(s.subnets, subnet{o.Dst, o.Dev})
 			}
 		}
 	}
@@ -125,6 +143,30 @@ func (d *draft) look(ctx context.Context, netns string) (*space, error) {
 	}
 	d.spaces[netns] = found
 	return found, nil
+}
+
+// checkSubnets refuses a network for a namespace of others that has another way
+// to it already: which one packets take would be a matter of chance. A route to
+// more than the network is none.
+func (d *draft) checkSubnets(ctx context.Context, sb *model.Sandbox, n *model.Network) error {
+	if sb.Mode != model.ModeOther {
+		return nil
+	}
+	there, err := d.look(ctx, sb.NetNS)
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	if there == nil {
+		return nil
+	}
+	for _, have := range there.subnets {
+		for _, s := range n.Subnets {
+			if s.Prefix.Overlaps(have.prefix) && have.prefix.Bits() >= s.Prefix.Bits() {
+				return d.errorf(model.Conflict, "subnet %s: overlaps %s of device %s in the sandbox", s.Prefix, have.prefix, have.dev)
+			}
+		}
+	}
+	return nil
 }
 
 func (s *space) note(here bool, name string) {

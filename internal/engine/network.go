@@ -328,7 +328,10 @@ func (d *draft) network(ref string) (*model.Network, error) {
 	if id, ok := prefixed(maps.Keys(all), ref); ok {
 		return all[id], nil
 	}
-	if ref == model.NetworkHost || ref == model.NetworkNone {
+	switch {
+	case (ref == model.NetworkHost || ref == model.NetworkNone) && d.op == "update":
+		return nil, d.errorf(model.Denied, "is built in and stays as it is")
+	case ref == model.NetworkHost || ref == model.NetworkNone:
 		return nil, d.errorf(model.Invalid, "network %s: cannot be joined by a running sandbox", ref)
 	}
 	return nil, model.Errorf(model.NotFound, "network "+ref, d.op, "no such network").WithHint("sealane network ls shows those there are")

@@ -87,11 +87,8 @@ func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.P
 	if compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil {
 		return d.errorf(model.Invalid, "ports cannot be published: sandbox %s is on no network that leads outside", sb.Name)
 	}
-	binding := d.binding(sb)
 	for _, m := range ports {
-		if !m.HostIP.IsValid() {
-			m.HostIP = binding
-		}
+		m.Bound = !m.HostIP.IsValid()
 		if err := m.Validate(); err != nil {
 			return d.errorf(model.Invalid, "%w", err)
 		}
@@ -101,7 +98,7 @@ func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.P
 		m.Idle = true
 		sb.Ports = append(sb.Ports, m)
 	}
-	return d.settlePorts(sb, skip)
+	return d.settlePorts(ctx, sb, skip)
 }
 
 // binding is the host address of ports that name none: that of the network
@@ -116,35 +113,70 @@ func (d *draft) binding(sb *model.Sandbox) netip.Addr {
 	return netip.Addr{}
 }
 
-// settlePorts allocates host ports for those of sb that need them and have
-// none, and gives up those that are not needed: only networks whose addresses
-// are rewritten take ports of the host.
-func (d *draft) settlePorts(sb *model.Sandbox, skip skipPorts) error {
+// settlePorts puts the ports of sb where they belong on the networks it is on:
+// at the host address of their network if they name none. Only networks whose
+// addresses are rewritten take ports of the host; elsewhere they are given up.
+// Ports with a number come before those that are chosen.
+func (d *draft) settlePorts(ctx context.Context, sb *model.Sandbox, skip skipPorts) error {
 	if len(sb.Ports) == 0 {
 		return nil
 	}
-	nat := compile.NATs(sb, d.allNetworks())
-	d.e.portsMu.Lock()
-	defer d.e.portsMu.Unlock()
-	for i := range sb.Ports {
-		m := sb.Ports[i]
-		if m.Idle != nat {
-			continue
-		}
-		if m.Idle = !nat; nat {
-			got, err := d.e.ports.Allocate(m, sb.Name, skip)
-			if err != nil {
-				kind := model.Conflict
-				if errors.Is(err, ipam.ErrExhausted) {
-					kind = model.Exhausted
-				}
-				return d.errorf(kind, "%w", err)
+	nat, binding := compile.NATs(sb, d.allNetworks()), d.binding(sb)
+	for _, chosen := range []bool{false, true} {
+		for i := range sb.Ports {
+			m := &sb.Ports[i]
+			if open := m.HostPort == 0 || m.HostEnd != 0; open != chosen {
+				continue
 			}
-			m = got
+			if err := d.settlePort(ctx, m, nat, binding, sb.Name, skip); err != nil {
+				return err
+			}
 		}
-		sb.Ports[i] = m
 	}
 	return nil
+}
+
+// settlePort puts one port where it belongs: at binding, if it names no host
+// address, and nowhere on the host if nothing is rewritten.
+func (d *draft) settlePort(ctx context.Context, at *model.PortMapping, nat bool, binding netip.Addr, owner string, skip skipPorts) error {
+	m := *at
+	if m.Idle = !nat; m.Bound {
+		m.HostIP = binding
+	}
+	if m == *at {
+		return nil
+	}
+	if nat {
+		if err := d.checkHostIP(ctx, m); err != nil {
+			return err
+		}
+		var err error
+		if m, err = d.claimPort(m, *at, owner, skip); err != nil {
+			return err
+		}
+	}
+	*at = m
+	return nil
+}
+
+// claimPort takes the ports of the host for m, which was old: one that has its
+// ports keeps their numbers.
+func (d *draft) claimPort(m, old model.PortMapping, owner string, skip skipPorts) (model.PortMapping, error) {
+	d.e.portsMu.Lock()
+	defer d.e.portsMu.Unlock()
+	var err error
+	if old.Idle {
+		m, err = d.e.ports.Allocate(m, owner, skip)
+	} else {
+		err = d.e.ports.Move(m, old.HostIP, owner)
+	}
+	switch {
+	case errors.Is(err, ipam.ErrExhausted):
+		return m, d.errorf(model.Exhausted, "%w", err)
+	case err != nil:
+		return m, d.errorf(model.Conflict, "%w", err)
+	}
+	return m, nil
 }
 
 // checkHostIP refuses a host address that the host does not have: nobody could
@@ -200,7 +232,7 @@ func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapp
 	return got, nil
 }
 
-// Unpublish takes published ports back. Each of ports must be one of the
+// Unpublish takes published ports back. Each of ports must mean one of the
 // sandbox's mappings: the same protocol and container ports, and the same host
 // address and port where they are given.
 func (e *Engine) Unpublish(ctx context.Context, ref string, ports []model.PortMapping) error {
@@ -213,11 +245,30 @@ func (e *Engine) Unpublish(ctx context.Context, ref string, ports []model.PortMa
 	}
 	sb := d.edit(old)
 	for _, m := range ports {
-		i := slices.IndexFunc(sb.Ports, func(p model.PortMapping) bool { return m.Matches(p) })
-		if i < 0 {
-			return d.errorf(model.NotFound, "port %s is not published", m)
+		i, err := d.meant(sb, m)
+		if err != nil {
+			return err
 		}
 		sb.Ports = slices.Delete(sb.Ports, i, i+1)
 	}
 	return d.commit(ctx)
+}
+
+// meant finds the published port that a user means: the one that was published
+// so, or the only one that fits.
+func (d *draft) meant(sb *model.Sandbox, m model.PortMapping) (int, error) {
+	as := func(p model.PortMapping) bool {
+		return m.Matches(p) && m.HostPort == p.HostPort && (m.HostIP.IsValid() || p.Bound)
+	}
+	if i := slices.IndexFunc(sb.Ports, as); i >= 0 {
+		return i, nil
+	}
+	i := slices.IndexFunc(sb.Ports, m.Matches)
+	if i < 0 {
+		return 0, d.errorf(model.NotFound, "port %s is not published", m)
+	}
+	if j := slices.IndexFunc(sb.Ports[i+1:], m.Matches); j >= 0 {
+		return 0, d.errorf(model.Invalid, "port %s: is published as %s and as %s", m, sb.Ports[i], sb.Ports[i+1+j]).WithHint("say which")
+	}
+	return i, nil
 }

@@ -143,7 +143,7 @@ func TestRefusals(t *testing.T) {
 		{"exhausted", run(SandboxSpec{Networks: on("app", "tiny")}), model.Exhausted, "network tiny: addresses of 10.5.0.0/30: none is free"},
 		{"mac", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", MAC: "01:00:00:00:00:00"}}}), model.Invalid, "is a multicast address"},
 		{"ifname", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", IfName: "a/b"}}}), model.Invalid, "interface name"},
-		{"ifname taken", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app"}, {Network: "dual", IfName: "eth0"}}}), model.Conflict, "interface eth0: exists in the sandbox"},
+		{"ifname taken", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", IfName: "eth0"}, {Network: "dual", IfName: "eth0"}}}), model.Conflict, "interface eth0: exists in the sandbox"},
 		{"ifname lo", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", IfName: "lo"}}}), model.Conflict, "interface lo: exists in the sandbox"},
 		{"alias", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", Aliases: []string{"a b"}}}}), model.Invalid, "alias: host name"},
 		{"find sandbox", func(r *rig) error { _, err := r.e.Sandbox("nope"); return err }, model.NotFound, "sandbox nope: find: no such sandbox (sealane ps -a"},

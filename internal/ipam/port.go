@@ -57,12 +57,12 @@ func (p *Ports) table(proto string) *[1 << 16][]claim {
 	return p.claims[proto]
 }
 
-// conflict returns the first claim that meets host ports first.. of m.
-func (p *Ports) conflict(m model.PortMapping, first uint16) error {
+// conflict returns the first claim but own that meets host ports first.. of m.
+func (p *Ports) conflict(m model.PortMapping, first uint16, own func(claim) bool) error {
 	t := p.table(m.Proto)
 	for i := range m.Count {
 		for _, c := range t[first+i] {
-			if model.Meet(c.ip, m.HostIP) {
+			if model.Meet(c.ip, m.HostIP) && (own == nil || !own(c)) {
 				return &ConflictError{first + i, m.Proto, c.owner}
 			}
 		}
@@ -88,11 +88,23 @@ func (p *Ports) Allocate(m model.PortMapping, owner string, skip func(model.Port
 		}
 		return out, err
 	}
-	if err := p.conflict(m, m.HostPort); err != nil {
+	if err := p.conflict(m, m.HostPort, nil); err != nil {
 		return m, err
 	}
 	p.put(m, owner)
 	return m, nil
+}
+
+// Move claims the host ports that owner has at the address from for m's address
+// of the host, or returns a *ConflictError. The claim at from stays until it is
+// released.
+func (p *Ports) Move(m model.PortMapping, from netip.Addr, owner string) error {
+	own := func(c claim) bool { return c.owner == owner && c.ip == from }
+	if err := p.conflict(m, m.HostPort, own); err != nil {
+		return err
+	}
+	p.put(m, owner)
+	return nil
 }
 
 // search claims the first free run of ports in first..last, beginning at from
@@ -105,7 +117,7 @@ func (p *Ports) search(m model.PortMapping, first, last, from uint16, owner stri
 			continue
 		}
 		m.HostPort = uint16(at)
-		if p.conflict(m, m.HostPort) == nil && (skip == nil || !skip(m)) {
+		if p.conflict(m, m.HostPort, nil) == nil && (skip == nil || !skip(m)) {
 			p.put(m, owner)
 			return m, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -81,8 +82,34 @@ func (n *Network) checkModes() error {
 		case n.Internal && (m == GatewayRouted || m == GatewayOpen):
 			return fmt.Errorf("gateway-mode %s: an internal network has no way out", m)
 		}
-		if a, ok := n.Options.Source(is6); ok && !has {
-			return fmt.Errorf("option source-ip: %s: the network has no subnet of that family", a)
+		if a, ok := n.Options.Source(is6); ok {
+			switch {
+			case !has:
+				return fmt.Errorf("option source-ip: %s: the network has no subnet of that family", a)
+			case n.Internal:
+				return fmt.Errorf("option source-ip: %s: an internal network has no way out", a)
+			case !n.Mode(is6).NAT():
+				return fmt.Errorf("option source-ip: %s: gateway-mode %s leaves packets the container's own address", a, n.Mode(is6))
+			}
+		}
+	}
+	return nil
+}
+
+// Limits of labels, in bytes: tools write whole documents into the values.
+const (
+	maxLabelKey   = 255
+	maxLabelValue = 64 << 10
+)
+
+// checkLabels looks at what lists and templates print.
+func (n *Network) checkLabels() error {
+	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
+		switch v := n.Labels[k]; {
+		case k == "" || len(k) > maxLabelKey || !printable(k) || strings.TrimSpace(k) != k:
+			return fmt.Errorf("label %q: want a KEY of 1 to %d printable bytes, without spaces around", k, maxLabelKey)
+		case len(v) > maxLabelValue || !printable(v):
+			return fmt.Errorf("label %s: value %q: want one line of at most %d bytes", k, v, maxLabelValue)
 		}
 	}
 	return nil
@@ -108,8 +135,10 @@ func (n *Network) Validate() error {
 		}
 		seen[is6] = true
 	}
-	if err := n.Options.Validate(); err != nil {
-		return bad("%w", err)
+	for _, check := range []func() error{n.checkLabels, n.Options.Validate} {
+		if err := check(); err != nil {
+			return bad("%w", err)
+		}
 	}
 	if err := n.checkModes(); err != nil {
 		return bad("%w", err)
@@ -160,8 +189,14 @@ func (s Subnet) Validate() error {
 	used := map[netip.Addr]string{s.Gateway: "the gateway"}
 	for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
 		a := s.Aux[name]
+		if name == "" || len(name) > maxLabelKey || !printable(name) {
+			return fmt.Errorf("aux-address %q=%s: want a NAME of 1 to %d printable bytes", name, a, maxLabelKey)
+		}
 		if err := s.usable(a); err != nil {
 			return fmt.Errorf("aux-address %s=%w", name, err)
+		}
+		if name == auxGateway4 && a.Is6() || name == auxGateway6 && a.Is4() {
+			return fmt.Errorf("aux-address %s=%s: is of the other address family", name, a)
 		}
 		if by, ok := used[a]; ok {
 			return fmt.Errorf("aux-address %s=%s: is %s already", name, a, by)

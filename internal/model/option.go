@@ -152,9 +152,12 @@ func number(v string, low, high int, unit string) (int, error) {
 	return n, nil
 }
 
+// broadcast is every host of the link (RFC 919).
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 func parseHostIP(v string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(v)
-	if err != nil || a.Zone() != "" || a.Is4In6() || a.IsMulticast() {
+	if err != nil || a.Zone() != "" || a.Is4In6() || a.IsMulticast() || a == broadcast {
 		return netip.Addr{}, fmt.Errorf("%q: want an address of the host", v)
 	}
 	if a == netip.IPv4Unspecified() {
@@ -226,8 +229,8 @@ func optionNames(driver string) []string {
 // setSource takes the address of one family.
 func (o *Options) setSource(text string) error {
 	a, err := parseHostIP(text)
-	if err != nil || !a.IsValid() || a.IsUnspecified() {
-		return fmt.Errorf("%q: want an address of the host", text)
+	if err != nil || !a.IsValid() || a.IsUnspecified() || a.IsLoopback() {
+		return fmt.Errorf("%q: want an address of the host that others can answer to", text)
 	}
 	to := &o.Source4
 	if a.Is6() {

@@ -13,7 +13,7 @@ import (
 // to container port Port+i, for i below Count.
 type PortMapping struct {
 	Proto    string     `json:"protocol"`        // "tcp", "udp" or "sctp"
-	HostIP   netip.Addr `json:"hostIP,omitzero"` // zero: every address of the host
+	HostIP   netip.Addr `json:"hostIP,omitzero"` // zero: every address of the host; 0.0.0.0 and ::, those of one family
 	HostPort uint16     `json:"hostPort"`        // 0 until one is allocated
 	Port     uint16     `json:"port"`            // in the container
 	Count    uint16     `json:"count"`           // at least 1
@@ -21,6 +21,9 @@ type PortMapping struct {
 	// is zero once a port is allocated.
 	HostEnd uint16  `json:"hostEnd,omitempty"`
 	From    Clients `json:"from,omitempty"` // who may use it
+	// Bound: the user named no host address, so HostIP is what the network with
+	// the default route says, and changes with it.
+	Bound bool `json:"bound,omitempty"`
 	// Idle: the sandbox is on no network whose addresses are rewritten, so the
 	// port takes none of the host's. On a routed one it is open at the
 	// container's own address.
@@ -126,7 +129,7 @@ func (m PortMapping) String() string {
 func (m PortMapping) HostLast() uint16 { return m.HostPort + m.Count - 1 }
 
 // Meet reports whether two host addresses of mappings have an address in
-// common: an unset one is every address, [::] every IPv6 address.
+// common: an unset one is every address, 0.0.0.0 and [::] all of one family.
 func Meet(a, b netip.Addr) bool {
 	return a == b || !a.IsValid() || !b.IsValid() ||
 		a.Is6() == b.Is6() && (a.IsUnspecified() || b.IsUnspecified())
@@ -142,7 +145,7 @@ func (m PortMapping) Validate() error {
 		return fmt.Errorf("port %s: want ports from 1 to 65535", m)
 	case m.HostEnd != 0 && (m.Count != 1 || m.HostPort == 0 || m.HostEnd < m.HostPort):
 		return fmt.Errorf("port %s: want one container port and a range FIRST-LAST to choose from", m)
-	case m.HostIP.IsMulticast(), m.HostIP.Zone() != "", m.HostIP.Is4In6(), m.HostIP.Is4() && m.HostIP.IsUnspecified():
+	case m.HostIP.IsMulticast(), m.HostIP.Zone() != "", m.HostIP.Is4In6():
 		return fmt.Errorf("port %s: host address %s: want one of this host's, or none for every address", m, m.HostIP)
 	}
 	if m.From != "" {
@@ -166,7 +169,8 @@ func (m PortMapping) Matches(p PortMapping) bool {
 //	[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]
 //	PORT[-END][/tcp|udp|sctp]
 //
-// An IPv6 host address stands in brackets. Without a host port a free one is
+// An IPv6 host address stands in brackets; 0.0.0.0 and [::] are all addresses
+// of one family. Without a host port a free one is
 // chosen; a host range with a single container port offers the range to choose
 // from. It also reads the long form, with who may use the port:
 //
@@ -211,9 +215,6 @@ func ParsePort(s string) (PortMapping, error) {
 			return bad("host address %q: want an IPv4 address, or an IPv6 address in brackets", ip)
 		}
 		m.HostIP = m.HostIP.Unmap()
-		if m.HostIP.IsUnspecified() && m.HostIP.Is4() {
-			m.HostIP = netip.Addr{} // 0.0.0.0 is every address, as in Docker
-		}
 		if m.HostIP.IsMulticast() {
 			return bad("host address %s: not an address of a host", m.HostIP)
 		}

@@ -24,7 +24,7 @@ func TestParsePort(t *testing.T) {
 		"192.0.2.1::80":                     {Proto: "tcp", HostIP: at("192.0.2.1"), Port: 80, Count: 1},
 		"192.0.2.1::80-81":                  {Proto: "tcp", HostIP: at("192.0.2.1"), Port: 80, Count: 2},
 		"127.0.0.1:8000-8001:80":            {Proto: "tcp", HostIP: at("127.0.0.1"), HostPort: 8000, HostEnd: 8001, Port: 80, Count: 1},
-		"0.0.0.0:8080:80":                   {Proto: "tcp", HostPort: 8080, Port: 80, Count: 1},
+		"0.0.0.0:8080:80":                   {Proto: "tcp", HostIP: netip.IPv4Unspecified(), HostPort: 8080, Port: 80, Count: 1},
 		"[::1]:8080:80":                     {Proto: "tcp", HostIP: at("::1"), HostPort: 8080, Port: 80, Count: 1},
 		"[::]:8080:80":                      {Proto: "tcp", HostIP: at("::"), HostPort: 8080, Port: 80, Count: 1},
 		"[2001:DB8::1]::80":                 {Proto: "tcp", HostIP: at("2001:db8::1"), Port: 80, Count: 1},

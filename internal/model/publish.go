@@ -38,6 +38,9 @@ func parseLongPort(text string) (PortMapping, error) {
 	if err == nil && kv["from"] != "" {
 		m.From, err = ParseClients(kv["from"])
 	}
+	if err == nil && m.From != "" && m.HostIP.IsValid() && len(m.From.Prefixes(m.HostIP.Is6())) == 0 {
+		return bad("from: no client has an address of the family of %s", m.HostIP)
+	}
 	if err != nil {
 		return bad("%w", err)
 	}

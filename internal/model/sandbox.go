@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -179,6 +180,9 @@ func (s *Sandbox) CheckLinks() error {
 	return nil
 }
 
+// resolvRE is an option of resolv.conf(5).
+var resolvRE = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9._-]{1,64})?$`)
+
 // validate looks at what is written into resolv.conf.
 func (d DNS) validate() error {
 	for _, n := range d.Search {
@@ -186,8 +190,13 @@ func (d DNS) validate() error {
 			return fmt.Errorf("dns-search: %w", err)
 		}
 	}
+	for _, a := range d.Servers {
+		if a.IsUnspecified() || a.IsMulticast() || a == broadcast {
+			return fmt.Errorf("dns %s: want the address of one server", a)
+		}
+	}
 	for _, o := range d.Options {
-		if len(strings.Fields(o)) != 1 || strings.TrimSpace(o) != o || !printable(o) {
+		if !resolvRE.MatchString(o) {
 			return fmt.Errorf("dns-option %q: want one word, as ndots:2", o)
 		}
 	}

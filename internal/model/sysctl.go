@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // placeholder stands for the interface's name in the settings of an endpoint.
@@ -70,5 +72,5 @@ func (e *Endpoint) InterfaceSysctls() string {
 
 // printable reports whether s is one line of printable text, tabs allowed.
 func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r != '\t' && !strconv.IsPrint(r) })
 }

@@ -13,6 +13,32 @@ import (
 	"github.com/sealane/sealane/internal/kstate"
 )
 
+// BenchmarkNetworks lists a hundred networks with five sandboxes each, and
+// asks how full they are, which is a part of that.
+func BenchmarkNetworks(b *testing.B) {
+	h := newHost(b)
+	for i := range 100 {
+		name := strconv.Itoa(i)
+		h.must(b, "POST", "/v1/networks", `{"name":"n`+name+`","ipv6":true}`)
+		for k := range 5 {
+			h.must(b, "POST", "/v1/sandboxes", `{"name":"s`+name+`-`+strconv.Itoa(k)+`","networks":[{"network":"n`+name+`"}]}`)
+		}
+	}
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			h.must(b, "GET", "/v1/networks", "")
+		}
+	})
+	all := h.engine.Networks()
+	b.Run("usage", func(b *testing.B) {
+		for b.Loop() {
+			for _, n := range all {
+				h.engine.Usage(n)
+			}
+		}
+	})
+}
+
 // BenchmarkConnect puts a namespace on a network and takes it off again: by
 // the engine alone, and through the API over a socket. The difference is what
 // the API costs, twice.

@@ -47,6 +47,9 @@ func FuzzHandlers(f *testing.F) {
 	f.Add("GET", "/v1/sandboxes/netns:%2Frun%2Fnetns%2Fx", "")
 	f.Add("GET", "/v1/sandboxes/%2E%2E", "")
 	f.Add("DELETE", "/v1/sandboxes/pid:99999999999999999999", "")
+	f.Add("GET", "/v1/networks?filter=label%3Da%3Db&filter=dangling%3Dtrue", "")
+	f.Add("GET", "/v1/sandboxes?all=1&filter=publish%3D80-90%2Fudp", "")
+	f.Add("POST", "/v1/networks/prune?filter=until%3D24h&filter=label!%3Da", "")
 	f.Add("POST", "/v1/networks/%00/connect", `{"sandbox":"netns:/\u0000"}`)
 	f.Fuzz(func(t *testing.T, method, path, body string) {
 		r, err := http.NewRequest(method, "http://x"+path, strings.NewReader(body))

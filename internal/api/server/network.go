@@ -135,6 +135,9 @@ func networkSpec(req api.NetworkSpec, op string) (engine.NetworkSpec, error) {
 		if err != nil {
 			return spec, invalid("network "+req.Name, op, "%w", err)
 		}
+		if is6 := s.Prefix.Addr().Is6(); !is6 && spec.NoIPv4 || is6 && req.Options[enableIPv6] != "" && !spec.IPv6 {
+			return spec, invalid("network "+req.Name, op, "subnet %s: its address family is turned off", s.Prefix)
+		}
 		spec.Subnets = append(spec.Subnets, s)
 	}
 	return spec, nil

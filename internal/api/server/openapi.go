@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -139,7 +140,7 @@ func (b schemas) schema(t reflect.Type, closed bool) object {
 	case reflect.Uint16:
 		return object{"type": "integer", "minimum": 0, "maximum": 65535}
 	case reflect.Uint64:
-		return object{"type": "integer", "minimum": 0}
+		return object{"type": "integer", "minimum": 0, "maximum": uint64(math.MaxUint64), "format": "uint64"}
 	}
 	return object{"type": "integer"}
 }

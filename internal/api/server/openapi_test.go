@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 	"slices"
@@ -159,7 +160,7 @@ func (d spec) check(t *testing.T, at string, schema map[string]any, v any) {
 			t.Errorf("%s: %v is not a boolean", at, v)
 		}
 	case "integer":
-		if n, ok := v.(float64); !ok || n != float64(int64(n)) {
+		if n, ok := v.(float64); !ok || n != math.Trunc(n) {
 			t.Errorf("%s: %v is not an integer", at, v)
 		} else if hi, bounded := schema["maximum"].(float64); bounded && n > hi {
 			t.Errorf("%s: %v is more than %v", at, v, hi)

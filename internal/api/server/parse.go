@@ -22,10 +22,13 @@ func parsePrefix(what, text string) (netip.Prefix, error) {
 // device, which is not the user's to choose.
 func parseAddr(what, text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" {
+	switch {
+	case err != nil || a.Zone() != "":
 		return netip.Addr{}, fmt.Errorf("%s %q: want an IP address", what, text)
+	case a.Is4In6():
+		return netip.Addr{}, fmt.Errorf("%s %q: want an IPv4 address written as IPv4, %s", what, text, a.Unmap())
 	}
-	return a.Unmap(), nil
+	return a, nil
 }
 
 // parsePorts reads ports as -p takes them.

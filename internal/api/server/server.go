@@ -98,7 +98,7 @@ func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (s *service) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
-	message := strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors have lines
+	message := strings.Join(model.Lines(err), "; ")
 	s.answer(w, r, status, api.ErrorBody{Error: api.ErrorDetail{Kind: model.KindOf(err), Message: message}})
 }
 

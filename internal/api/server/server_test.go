@@ -115,6 +115,32 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
+// TestUsage: the same in an answer of one network, in a list and after a
+// change, and numbers beyond what a float64 holds are exact.
+func TestUsage(t *testing.T) {
+	h := newHost(t)
+	h.must(t, "POST", "/v1/networks", `{"name":"app","subnets":[{"prefix":"10.9.0.0/24","range":"10.9.0.0/28","aux":{"printer":"10.9.0.9"}},{"prefix":"fd09::/64"}]}`)
+	h.must(t, "POST", "/v1/sandboxes", `{"name":"web","networks":[{"network":"app","ip":"10.9.0.99"}]}`)
+	for _, request := range [][3]string{
+		{"GET", "/v1/networks/app"}, {"GET", "/v1/networks?filter=name%3Dapp"}, {"PATCH", "/v1/networks/app", `{"labels":{"a":"b"}}`},
+	} {
+		got := h.must(t, request[0], request[1], request[2])
+		for _, want := range []string{
+			`"usage":{"inUse":5,"reserved":4,"free":13,"resting":0}`,
+			`"usage":{"inUse":3,"reserved":2,"free":18446744073709551613,"resting":0}`,
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s %s: %s, want %s", request[0], request[1], got, want)
+			}
+		}
+	}
+	h.must(t, "POST", "/v1/networks/app/disconnect", `{"sandbox":"web"}`)
+	n := decodeAs[api.Network](t, h.must(t, "GET", "/v1/networks/app", ""))
+	if n.Subnets[0].Usage != (api.Usage{InUse: 4, Reserved: 4, Free: 13}) || n.Subnets[1].Usage != (api.Usage{InUse: 2, Reserved: 2, Free: 1<<64 - 2, Resting: 1}) {
+		t.Errorf("after a disconnect: %+v", n.Subnets)
+	}
+}
+
 // TestDockersFamilies: options that stand for ipv4 and ipv6.
 func TestDockersFamilies(t *testing.T) {
 	h := newHost(t)

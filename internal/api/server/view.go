@@ -49,8 +49,9 @@ func (s *service) networkOf(n *model.Network) api.Network {
 	for k, v := range n.Labels {
 		out.Labels[k] = v
 	}
-	for _, sub := range n.Subnets {
-		out.Subnets = append(out.Subnets, api.Subnet{Prefix: sub.Prefix, Gateway: sub.Gateway, Range: sub.Range, Aux: sub.Aux})
+	usage := s.engine.Usage(n)
+	for i, sub := range n.Subnets {
+		out.Subnets = append(out.Subnets, api.Subnet{Prefix: sub.Prefix, Gateway: sub.Gateway, Range: sub.Range, Aux: sub.Aux, Usage: api.Usage(usage[i])})
 	}
 	return out
 }

@@ -53,12 +53,18 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 	}
 	objs := append(gateways(n, dev), kstate.Link{
 		Name: dev, Type: kstate.TypeBridge, MTU: n.Options.MTU, MAC: model.MACForID(model.MACBridge, n.ID),
-		Up: true, Localnet: localnet, ProxyARP: proxyARP, Alias: "sealane " + n.Name,
+		Up: true, Localnet: localnet, ProxyARP: proxyARP, NoARP: isolated(n), Alias: "sealane " + n.Name,
 	})
 	if has6 && n.OnBridge(true) {
 		objs = append(objs, kstate.Addr{Dev: dev, Prefix: linkLocal})
 	}
 	return s, s.Add(objs...)
+}
+
+// isolated reports whether the host is no part of a network: then it does not
+// tell it, by ARP, which addresses it has elsewhere.
+func isolated(n *model.Network) bool {
+	return n.Mode(false) == model.GatewayIsolated && n.Mode(true) == model.GatewayIsolated
 }
 
 func gateways(n *model.Network, dev string) []kstate.Object {
@@ -77,10 +83,11 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 	s := kstate.Set{}
 	objs := []kstate.Object{kstate.Link{
 		Name: e.Device(), Type: kstate.TypeVeth, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, e.ID),
-		Up: true, Master: n.Bridge(e.Shard), Isolated: n.Options.NoICC,
+		Up: true, NoARP: true, Master: n.Bridge(e.Shard), Isolated: n.Options.NoICC,
 		Hairpin: f.BridgeNetfilter && e.Shard == 0, Pinned: e.Shard > 0, // see shards
-		Peer:  kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()},
-		Alias: "sealane " + n.Name,
+		GroupForward: !n.Options.NoAntispoof, // to the guard
+		Peer:         kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()},
+		Alias:        "sealane " + n.Name,
 	}}
 	for _, p := range e.Addrs {
 		objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: p})

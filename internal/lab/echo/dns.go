@@ -21,6 +21,7 @@ func askDNS(args []string) error {
 	server := f.String("server", "127.0.0.11", "")
 	typ := f.String("type", "A", "")
 	tcp := f.Bool("tcp", false, "")
+	length := f.Duration("for", 0, "")
 	name := argument(f, args)
 	t, ok := dns.StringToType[*typ]
 	if !ok {
@@ -37,6 +38,9 @@ func askDNS(args []string) error {
 	if *tcp {
 		c.Net = "tcp"
 	}
+	if *length > 0 {
+		return keepAsking(&c, *length, net.JoinHostPort(*server, "53"), name, t)
+	}
 	m, _, err := c.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(name), t), net.JoinHostPort(*server, "53"))
 	if err != nil {
 		return err
@@ -45,6 +49,31 @@ func askDNS(args []string) error {
 	for _, line := range records(m) {
 		fmt.Println(line)
 	}
+	return nil
+}
+
+// Between one question and the next.
+const askEvery = 10 * time.Millisecond
+
+// keepAsking prints how long answers took. One that the server has none for
+// is none.
+func keepAsking(c *dns.Client, length time.Duration, server, name string, typ uint16) error {
+	var took []time.Duration
+	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(askEvery) {
+		begun := time.Now()
+		q := new(dns.Msg).SetQuestion(dns.Fqdn(strings.ReplaceAll(name, "#", fmt.Sprint(begun.UnixNano()))), typ)
+		m, _, err := c.Exchange(q, server)
+		if err == nil && m.Rcode == dns.RcodeServerFailure {
+			err = errors.New("SERVFAIL")
+		}
+		if err != nil {
+			return fmt.Errorf("after %d answers: %w", len(took), err)
+		}
+		took = append(took, time.Since(begun))
+	}
+	slices.Sort(took)
+	n := len(took)
+	fmt.Printf("answers %d\nmedian %v\np99 %v\nlongest %v\n", n, took[n/2], took[n*99/100], took[n-1])
 	return nil
 }
 

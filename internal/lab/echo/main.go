@@ -26,9 +26,18 @@ const usage = `usage:
         Try all targets at once: tcp://ADDR:PORT, udp://ADDR:PORT, ping://ADDR.
         Print for each "TARGET CLIENT NAME" as lab-echo serve answers it, with -
         for what it does not say, or "TARGET no".
-  lab-echo dns [-timeout D] [-server ADDR] [-type TYPE] [-tcp] NAME
+  lab-echo dns [-timeout D] [-server ADDR] [-type TYPE] [-tcp] [-for D] NAME
         Ask 127.0.0.11 or ADDR, and print the answer's code and records. With
-        -type PTR, NAME may be an address.
+        -type PTR, NAME may be an address. With -for, ask again and again; fail
+        if one question has no answer, else print how many had and how long they
+        took: the median, all but one of 100, and the longest. # in NAME is a
+        number that is new each time.
+  lab-echo pester [-for D] [-mode udp|tcp|half] [-domain DOMAIN] SERVER
+        Ask for random names of DOMAIN as fast as possible and take no answer,
+        or begin questions over TCP and do not go on. Print "asked N".
+  lab-echo crowd [-count N] [-from ADDR] ADDR:PORT
+        Open N connections and hold them; print how many were "opened", "failed",
+        and are still "alive", then "ready".
   lab-echo nameserver [-addr ADDR] [-code CODE] [-silent] [NAME=ADDR...]
         Serve names on port 53, print "ready" and then each question as
         "CLIENT NAME TYPE". Every answer has CODE, or there is none.
@@ -45,7 +54,7 @@ const usage = `usage:
 func main() {
 	commands := map[string]func([]string) error{
 		"serve": serve, "udp": askUDP, "get": get, "ping": ping, "stream": stream,
-		"probe": probe, "dns": askDNS, "nameserver": serveDNS, "send": sendFrames, "sniff": sniff, "activate": activate, "notified": notified,
+		"probe": probe, "dns": askDNS, "nameserver": serveDNS, "crowd": crowd, "pester": floodDNS, "send": sendFrames, "sniff": sniff, "activate": activate, "notified": notified,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)

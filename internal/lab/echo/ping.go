@@ -46,7 +46,7 @@ func pingOnce(to string, size int, timeout time.Duration) error {
 	if _, err := c.Write(message); err != nil {
 		return err
 	}
-	return await(c.(net.PacketConn), reply, message)
+	return await(c.(net.PacketConn), addr, reply, message)
 }
 
 // echo is an echo message, RFC 792 page 14:
@@ -78,14 +78,18 @@ func checksum(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// await reads until the reply to message comes. ReadFrom leaves the IP header
-// out, which Read does not.
-func await(c net.PacketConn, reply byte, message []byte) error {
+// await reads until the reply to message comes from addr: before it is connected
+// a socket hears those to others too. ReadFrom leaves the IP header out, which
+// Read does not.
+func await(c net.PacketConn, addr netip.Addr, reply byte, message []byte) error {
 	buf := make([]byte, 1<<16)
 	for {
-		n, _, err := c.ReadFrom(buf)
+		n, from, err := c.ReadFrom(buf)
 		if err != nil {
 			return err
+		}
+		if ip, ok := from.(*net.IPAddr); !ok || !ip.IP.Equal(addr.AsSlice()) {
+			continue
 		}
 		if n == len(message) && buf[0] == reply && bytes.Equal(buf[4:n], message[4:]) {
 			return nil

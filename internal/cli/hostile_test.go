@@ -1,0 +1,230 @@
+package cli_test
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/sealane/sealane/internal/kernel/fake"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// hostile is what nobody should say, but for the flags that take it.
+func hostile() []string {
+	return []string{
+		"", " ", "\t", "a b", "a\nb", "a\rb", "\n", "\x1b[31mred\x1b[0m", "\xff\xfe", "\u009b31m", "\u202egnp",
+		strings.Repeat("x", 5000), "-1", "--x", "99999999999999999999", "٣", "../../etc/passwd", "/", "..", "a;b", `"`, "$(reboot)", "=", "=x", "a=b",
+		",", ":", "::", "{{.}}", "%s%n", "010.1.2.3", "10.9.9.9", "10.9.9.9/8", "fe80::1%eth0", "::ffff:10.1.0.9", "fd00::9",
+		"0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "ff02::1", "ff:ff:ff:ff:ff:ff", "02:42:0a:01:00:02:03",
+		"0x50", "1e3", "0", "65536", "80-", "80-79", "8080:0", "80/tcp/udp", "true",
+	}
+}
+
+// What several flags take of it.
+var (
+	asName   = []string{"99999999999999999999", "010.1.2.3", "10.9.9.9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "0x50", "1e3", "0", "65536", "80-79", "true"}
+	asObject = append([]string{"80-"}, asName...)
+	asDevice = []string{"-1", "--x", "..x", "$(reboot)", "=", "=x", "a=b", "010.1.2.3", "10.9.9.9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "0x50", "1e3", "0", "65536", "80-", "80-79", "true"}
+	asPrefix = slices.DeleteFunc(slices.Clone(asDevice), func(s string) bool { return len(s) > 12 })
+	asBool   = []string{"0", "true"}
+	none     []string
+)
+
+// anything leaves out what is empty or not UTF-8, of a filter or template that
+// may not be there.
+func anything(but ...string) []string {
+	return slices.DeleteFunc(hostile(), func(s string) bool { return s == "" || !utf8.ValidString(s) || slices.Contains(but, s) })
+}
+
+// labels leaves out what makes no label.
+func labels() []string {
+	return slices.DeleteFunc(anything(" ", "\t", "=", "=x"), func(s string) bool {
+		return len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) })
+	})
+}
+
+// hostileCase is a command line with @ in place of a value, and what of the
+// hostile values it takes.
+type hostileCase struct {
+	line  string // fields
+	takes []string
+}
+
+func hostileCases() []hostileCase {
+	cases := []hostileCase{
+		{"@", none}, {"network @", none}, {"help @", none}, {"--socket @ ps", none},
+		{"run --name @", asObject}, {"run --network @", none}, {"run --network name=@", none}, {"run --network container:@", none},
+		{"run --publish @", none}, {"run --expose @", none}, {"run --ip @", none}, {"run --ip6 @", none},
+		{"run --mac-address @", none}, {"run --network-alias @", asName}, {"run --link-local-ip @", none},
+		{"run --link @", append([]string{"8080:0"}, asName...)}, {"run --dns @", []string{"10.9.9.9", "fd00::9", "127.0.0.1"}},
+		{"run --dns-search @", asName}, {"run --dns-option @", []string{"-1", "--x", "99999999999999999999", "0x50", "1e3", "0", "65536", "80-", "80-79", "8080:0", "true"}},
+		{"run --add-host @", none}, {"run --hostname @", asName}, {"run --domainname @", asName}, {"run --sysctl @", none},
+		{"run --env @", none}, {"run --workdir @", none}, // there is no command
+		{"run --detach=@", asBool}, {"run --rm=@", asBool}, {"run --publish-all=@", asBool},
+		{"run --network name=app,ip=@", none}, {"run --network name=app,ip6=@", none}, {"run --network name=app,alias=@", asName},
+		{"run --network name=app,mac-address=@", none}, {"run --network name=app,ifname=@", asDevice}, {"run --network name=app,link-local-ip=@", none},
+		{"run --network name=app,gw-priority=@", []string{"-1", "0", "65536"}}, {"run --network name=app,sysctl=@", none},
+		{"run --network name=app,driver-opt=@", none}, {"run --network name=app,driver-opt=ifname=@", asDevice}, {"run --network name=app,driver-opt=sysctls=@", none},
+		{"exec @ true", none}, {"exec netns:@ true", none}, {"exec pid:@ true", none},
+		{"ps @", none}, {"ps --all=@", asBool}, {"ps --quiet=@", asBool}, {"ps --no-trunc=@", asBool}, {"ps --output @", none},
+		{"ps --format @", anything()}, {"ps --filter @", none}, {"ps --filter id=@", anything()}, {"ps --filter name=@", anything()},
+		{"ps --filter network=@", anything()}, {"ps --filter publish=@", none}, {"ps --filter expose=@", none}, {"ps --filter status=@", none},
+		{"rm @", none}, {"rm --force=@ nope", none}, {"inspect @", none}, {"inspect --output @ web", none}, {"inspect --format @ web", anything()},
+		{"network create @", asObject}, {"network create --driver @ n", none}, {"network create --subnet @ n", none},
+		{"network create --subnet 10.7.0.0/24 --gateway @ n", none}, {"network create --subnet 10.7.0.0/24 --ip-range @ n", none},
+		{"network create --subnet 10.7.0.0/24 --aux-address @ n", none}, {"network create --subnet 10.7.0.0/24 --aux-address a=@ n", none},
+		{"network create --internal=@ n", asBool}, {"network create --ipv6=@ n", asBool}, {"network create --ipv4=@ n", []string{"true"}},
+		{"network create --label @ n", labels()}, {"network create --opt @ n", none},
+		{"network ls @", none}, {"network ls --quiet=@", asBool}, {"network ls --no-trunc=@", asBool}, {"network ls --output @", none},
+		{"network ls --format @", anything()}, {"network ls --filter @", none}, {"network ls --filter driver=@", anything()}, {"network ls --filter id=@", anything()},
+		{"network ls --filter label=@", anything()}, {"network ls --filter name=@", anything()}, {"network ls --filter type=@", none},
+		{"network ls --filter dangling=@", []string{"true"}}, {"network ls --filter internal=@", []string{"true"}},
+		{"network inspect @", none}, {"network inspect --output @ app", none}, {"network inspect --format @ app", anything()},
+		{"network update --label @ app", labels()}, {"network update --label-rm @ app", anything()}, {"network update --opt @ app", none},
+		{"network update --opt icc=true @", none},
+		{"network rm @", none}, {"network rm --force=@ nope", []string{"true"}},
+		{"network prune @", none}, {"network prune --force=@", asBool}, {"network prune --filter @", none}, {"network prune --filter until=@", []string{"0", "65536"}},
+		{"network connect @ web", none}, {"network connect app @", none}, {"network connect app netns:@", none}, {"network connect app pid:@", none},
+		{"network connect --ip @ app web", none}, {"network connect --ip6 @ app web", none}, {"network connect --mac-address @ app web", none},
+		{"network connect --alias @ app web", asName}, {"network connect --ifname @ app web", asDevice}, {"network connect --link-local-ip @ app web", none},
+		{"network connect --link @ app web", append([]string{"8080:0"}, asName...)}, {"network connect --gw-priority @ app web", []string{"-1", "0", "65536"}},
+		{"network connect --opt @ app web", none}, {"network connect --publish @ app web", none},
+		{"network disconnect @ web", none}, {"network disconnect app @", none}, {"network disconnect --force=@ app nope", []string{"true"}},
+		{"port add @ 80", none}, {"port add web @", none}, {"port add web target=80,published=@", none}, {"port add web target=@", none},
+		{"port add web target=80,protocol=@", none}, {"port add web target=80,host-ip=@", []string{"::", "0.0.0.0", "127.0.0.1"}},
+		{"port add web target=80,from=@", []string{"::", "10.9.9.9", "fd00::9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "ff02::1"}},
+		{"port add web target=80,mode=@", none}, {"port rm @ 80", none}, {"port rm web @", none},
+		{"port ls @", none}, {"port ls --output @", none}, {"port ls --format @", anything()},
+		{"apply @", none}, {"apply --file @", none}, {"plan @", none}, {"plan --file @", none}, {"diff @", none}, {"version @", none},
+	}
+	addr := []string{"10.9.9.9", "127.0.0.1"}
+	for key, takes := range map[string][]string{
+		"advertise-count": {"0"}, "advertise-interval": none, "antispoof": asBool, "gateway-mode": none, "gateway-mode-ipv4": none, "gateway-mode-ipv6": none,
+		"host-access": asBool, "host-binding": append([]string{"::", "0.0.0.0", "fd00::9"}, addr...), "icc": asBool, "ifname-prefix": asPrefix,
+		"inhibit-ipv4": asBool, "masquerade": asBool, "mtu": none, "name": asDevice, "source-ip": {"10.9.9.9"},
+		"trusted-interfaces": append([]string{"", "ff:ff:ff:ff:ff:ff", "02:42:0a:01:00:02:03", "8080:0"}, asDevice...),
+	} {
+		cases = append(cases, hostileCase{"network create --opt " + key + "=@ n", takes})
+		if key == "name" {
+			takes = none
+		} else {
+			takes = append([]string{""}, takes...) // back to the default
+		}
+		cases = append(cases, hostileCase{"network update --opt " + key + "=@ app", takes})
+	}
+	return cases
+}
+
+// stage is a daemon with a sandbox and a network that it is not on.
+func stage(t *testing.T) *fake.Kernel {
+	k := daemon(t)
+	k.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/vm", Inode: 77}})
+	for _, line := range []string{"network create --subnet 10.1.0.0/24 app", "run --name web"} {
+		if got := sealane("", strings.Fields(line)...); got.status != 0 {
+			t.Fatalf("%s: %+v", line, got)
+		}
+	}
+	return k
+}
+
+// everything is what the daemon and the kernel have.
+func everything(k *fake.Kernel) string {
+	return sealane("", "network", "ls", "--format", "{{.ID}} {{.Name}} {{.Driver}} {{json .Options}} {{json .Labels}} {{len .Endpoints}}").out +
+		sealane("", "ps", "-a", "--format", "{{.ID}} {{.Name}} {{json .Endpoints}} {{json .Ports}}").out +
+		sealane("", "diff").out + k.Dump()
+}
+
+// TestHostile says what nobody should say to every flag and argument: one line
+// that a terminal can show, the right status, and nothing is changed.
+func TestHostile(t *testing.T) {
+	for _, c := range hostileCases() {
+		t.Run(strings.ReplaceAll(c.line, "/", "|"), func(t *testing.T) {
+			k := stage(t)
+			before := everything(k)
+			var refused []string // since then
+			for _, v := range hostile() {
+				var args []string
+				for f := range strings.FieldsSeq(c.line) {
+					args = append(args, strings.ReplaceAll(f, "@", v))
+				}
+				takes := slices.Contains(c.takes, v)
+				if takes {
+					compare(t, refused, before, everything(k))
+				}
+				got := sealane("", args...)
+				if takes != (got.status == 0) {
+					t.Errorf("%.40q: %+v; is it to be taken? %v", v, got, takes)
+				}
+				if got.status != 0 {
+					checkRefusal(t, args[0], v, got)
+					refused = append(refused, fmt.Sprintf("%.40q", v))
+				} else if after := everything(k); after != before {
+					k, refused = stage(t), nil
+					before = everything(k)
+				}
+			}
+			compare(t, refused, before, everything(k))
+		})
+	}
+}
+
+func compare(t *testing.T, refused []string, before, after string) {
+	t.Helper()
+	if after != before {
+		t.Errorf("one of %s leaves traces:\n%s\nbefore:\n%s", refused, after, before)
+	}
+}
+
+func checkRefusal(t *testing.T, command, value string, got result) {
+	t.Helper()
+	text, whole := strings.CutSuffix(got.err, "\n")
+	bad := !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) })
+	cause, ours := strings.CutPrefix(text, "sealane: ")
+	if !whole || bad || !ours || cause == "" || len(text) > 2100 {
+		t.Errorf("%.40q: want one short line: %q", value, got.err)
+	}
+	if got.out != "" && got.out != "[]\n" {
+		t.Errorf("%.40q: something on stdout: %q", value, got.out)
+	}
+	runs := command == "run" || command == "exec"
+	if runs != (got.status == 125) || !runs && got.status != 1 && got.status != 2 {
+		t.Errorf("%.40q: status %d: %s", value, got.status, text)
+	}
+}
+
+// TestHostileIsWhole: no flag is without a case.
+func TestHostileIsWhole(t *testing.T) {
+	var lines []string
+	for _, c := range hostileCases() {
+		lines = append(lines, c.line)
+	}
+	flag := regexp.MustCompile(`(?m)^  (?:-\w, |    )(--[a-z0-9-]+)`)
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+)  +\S`)
+	var visit func(path string)
+	visit = func(path string) {
+		page := sealane("", append(strings.Fields(path), "--help")...).out
+		_, list, group := strings.Cut(page, "\nCommands:\n")
+		if group {
+			list, _, _ = strings.Cut(list, "\n\n")
+			for _, m := range commands.FindAllStringSubmatch(list, -1) {
+				if m[1] != "daemon" { // its flags are the daemon's, which refuses them itself
+					visit(strings.TrimSpace(path + " " + m[1]))
+				}
+			}
+		}
+		for _, m := range flag.FindAllStringSubmatch(page, -1) {
+			want := regexp.MustCompile(fmt.Sprintf(`^%s.*%s[ =]`, path, m[1]))
+			if !slices.ContainsFunc(lines, want.MatchString) {
+				t.Errorf("%s %s: no case", path, m[1])
+			}
+		}
+		if !group && !slices.ContainsFunc(lines, func(l string) bool { return l == path || strings.HasPrefix(l, path+" ") }) {
+			t.Errorf("%s: no case", path)
+		}
+	}
+	visit("")
+}

@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/serve/dns"
+)
+
+// book is a resolver that only keeps what it is told.
+type book struct {
+	mu    sync.Mutex // protects views
+	views map[string]dns.View
+}
+
+func (b *book) Put(key string, v dns.View) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.views[key] = v
+	return nil
+}
+
+// Remove takes its time, as in a namespace where other work is being done.
+func (b *book) Remove(key string) error {
+	time.Sleep(30 * time.Millisecond)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.views, key)
+	return nil
+}
+
+func (b *book) Set(views map[string]dns.View) error {
+	for key, v := range views {
+		b.Put(key, v)
+	}
+	return nil
+}
+
+func (b *book) SetServers([]netip.AddrPort) {}
+func (b *book) Repair() error               { return nil }
+
+func (b *book) has(id model.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.views[string(id)]
+	return ok
+}
+
+// withNames returns a rig whose engine has a resolver.
+func withNames(t *testing.T) (*rig, *book) {
+	r, b := bare(t), &book{views: map[string]dns.View{}}
+	r.quiet = true
+	r.prepare()
+	r.cfg.Names = b
+	r.e = New(r.cfg)
+	r.ok(r.e.Start(r.ctx))
+	return r, b
+}
+
+// TestResolverStaysAfterReconnect leaves the last network and comes back while
+// the resolver is still leaving the sandbox.
+func TestResolverStaysAfterReconnect(t *testing.T) {
+	r, b := withNames(t)
+	r.network("app")
+	sb := r.sandbox("web", SandboxSpec{Networks: []EndpointSpec{{Network: "app"}}})
+	for range 2 {
+		r.ok(r.e.Disconnect(r.ctx, "web", "app"))
+		must3(r)(r.e.Connect(r.ctx, "web", EndpointSpec{Network: "app"}, nil))
+	}
+	time.Sleep(150 * time.Millisecond)
+	if !b.has(sb.ID) {
+		t.Error("nobody resolves")
+	}
+	r.ok(r.e.Disconnect(r.ctx, "web", "app"))
+	r.e.Close()
+	if b.has(sb.ID) {
+		t.Error("somebody resolves")
+	}
+}
+
+// must3 is must for what returns two values.
+func must3(r *rig) func(*model.Sandbox, *model.Endpoint, error) {
+	return func(_ *model.Sandbox, _ *model.Endpoint, err error) { r.Helper(); r.ok(err) }
+}
+
+// TestNameInAnswers has a sandbox whose name is none that can be asked for: of
+// its others the first is what no other sandbox has.
+func TestNameInAnswers(t *testing.T) {
+	sb := &model.Sandbox{ID: "0123456789ab", Name: strings.Repeat("x", 64), Hostname: "host"}
+	h := dnsHost(sb, &model.Endpoint{Aliases: []string{"shared"}})
+	if h.Names[1] != "0123456789ab" || len(h.Names) != 4 {
+		t.Errorf("%q", h.Names)
+	}
+}
