@@ -42,7 +42,7 @@ type link map[string]string
 
 // unstable are attributes that depend on the machine or the moment, and those
 // that say what another one says.
-var unstable = regexp.MustCompile(`^(ifindex|link_index|link_netnsid|ifname|flags|operstate|linkmode|qdisc|broadcast|promiscuity|allmulti|` +
+var unstable = regexp.MustCompile(`^(group_fwd_mask_str|ifindex|link_index|link_netnsid|ifname|flags|operstate|linkmode|qdisc|broadcast|promiscuity|allmulti|` +
 	`txqlen|m(in|ax)_mtu|num_.*|[gt]s?r?o_.*|.*_timer|bridge_id|root_id|designated_.*|id|no|state|info_slave_kind)$`)
 
 // read reads what look printed.
@@ -122,6 +122,9 @@ func readLinks(t *testing.T, body string) map[string]link {
 		flags, _ := attrs["flags"].([]any)
 		if slices.Contains(flags, any("UP")) {
 			l["state"] = "up"
+		}
+		if slices.Contains(flags, any("NOARP")) {
+			l["arp"] = "off"
 		}
 		for _, group := range []any{attrs, info["info_data"], info["info_slave_data"]} {
 			kv, _ := group.(map[string]any)

@@ -47,6 +47,7 @@ var rows = []struct{ id, what, client, target, want string }{
 	{"from", "a client that may use the port", "remote", "tcp host 8500", "client no client no no"},
 	{"from", "a client that may not", "neighbour", "tcp host 8500", "no no no no no"},
 	{"from", "another network's client that may not", "peer-other", "tcp host 8500", "no no no no no"},
+	{"from", "a link-local client that may not", "remote", "tcp ll 8500", "no no no no no"},
 	{"from", "a client that may not, at the container's address", "attacker", "tcp web 84", "no no yes no no"},
 	{"7.1", "an internal network to a published port of another's", "peer-internal", "tcp web 80", "no no no . no"},
 	{"7.1", "an internal network to any port of another's", "peer-internal", "tcp web 81", "no no no . no"},

@@ -216,6 +216,7 @@ func TestSecurity(t *testing.T) {
 			w.bridgeNetfilter(calls)
 			w.matrix(calls == "1")
 			t.Run("frames", func(t *testing.T) { w.T = t; w.frames(calls == "0") })
+			t.Run("strays", func(t *testing.T) { w.T = t; w.astray() })
 		})
 	}
 	t.Run("S18", func(t *testing.T) { w.T = t; w.windows() })
