@@ -70,7 +70,7 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	if len(in.Networks) == 0 {
 		return kstate.Set{}, nil
 	}
-	s := firewall(f)
+	s := firewall(f, sharded(in))
 	must(s.Add(guests(f)...))
 	must(s.Add(strange(in, f)...))
 	must(s.Merge(guard()))
@@ -97,6 +97,15 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 		}
 	}
 	return s, nil
+}
+
+func sharded(in Intent) bool {
+	for _, n := range in.Networks {
+		if n.Shards > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Network returns a network's fragment: its devices and its place in the

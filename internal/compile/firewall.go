@@ -124,15 +124,18 @@ func (b builder) chain(name string, rules ...string) {
 	must(b.Add(kstate.Chain{Table: table, Name: name, Rules: rules}))
 }
 
-// firewall returns the table with its sets and chains.
-func firewall(f Facts) kstate.Set {
+// firewall returns the table with its sets and chains; sharded: a network has
+// shards.
+func firewall(f Facts, sharded bool) kstate.Set {
 	b := builder{kstate.Set{}}
 	must(b.Add(table, *setBridges, *setShards, *setInside, *setClosed, *setTrusted, *mapEgress, *mapOnward))
 	for _, f := range []families{mapIngress, mapToHost, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
 		setOpen, setOpens, setOpenTo, setAsked, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(b.Add(*f.v4, *f.v6))
 	}
-	b.shards(f.BridgeNetfilter)
+	if f.BridgeNetfilter && sharded {
+		b.untracked()
+	}
 	b.forward()
 	b.ingress()
 	b.input(f.ProxyPort)
@@ -140,18 +143,11 @@ func firewall(f Facts) kstate.Set {
 	return b.Set
 }
 
-// shards leaves bridged packets on shards untracked, where they pass here: see
-// forwards.
-func (b builder) shards(bridged bool) {
-	if bridged {
-		b.base("guard", "filter", "prerouting", -300, "iifname @shards notrack")
-	}
+// untracked leaves bridged packets on shards untracked, where they pass here:
+// see forwards.
+func (b builder) untracked() {
+	b.base("untracked", "filter", "prerouting", -300, "iifname @shards notrack")
 }
-
-// fromLoopback: 127.0.0.0/8 is routable over our bridges for the sake of
-// published ports on it; nothing may come in that way. What containers send is
-// judged by the bridges' guard already.
-const fromLoopback = "ip saddr 127.0.0.0/8 drop"
 
 // forward judges what leaves a network before what enters one. The look-ups
 // are few for the packets of a published port: each costs as much as the rest
@@ -162,12 +158,12 @@ func (b builder) forward() {
 		"meta nfproto ipv4 oifname vmap @ingress4",
 		"meta nfproto ipv6 oifname vmap @ingress6")
 	b.chain("leave",
-		fromLoopback,
 		"oifname vmap @onward",
 		"ct state invalid goto unknown",
 		"goto pass")
-	// What belongs to no connection is not rewritten.
+	// What belongs to no connection is not rewritten, or seen by postrouting.
 	b.chain("unknown",
+		"ip saddr 127.0.0.0/8 drop",
 		"ip saddr @masq4 drop",
 		"ip6 saddr @masq6 drop",
 		"goto pass")
@@ -177,7 +173,6 @@ func (b builder) forward() {
 		"meta nfproto ipv6 oifname vmap @ingress6",
 		"drop")
 	b.chain("stay",
-		fromLoopback,
 		"iifname . oifname vmap @inside",
 		"drop")
 	// Without the mark it is for others' firewalls to say what reaches theirs.
@@ -287,9 +282,11 @@ func (b builder) nat(proxyPort uint16) {
 }
 
 // sources says which address what leaves gets: the host's, another one, or none
-// but its own.
+// but its own. 127.0.0.0/8 is routable over our bridges for the sake of
+// published ports on it; nothing may come in that way.
 func sources() []string {
 	return []string{
+		"ip saddr 127.0.0.0/8 iifname @bridges drop",
 		"ip saddr 127.0.0.0/8 oifname @bridges masquerade",
 		"ct status dnat oifname @bridges goto clients",
 		"ip saddr . oifname @home4 return",
