@@ -227,10 +227,15 @@ func (e *Engine) announcements(n *model.Network, ep *model.Endpoint, start bool)
 		return n.Options.Announce
 	case e.endpoints[n.ID] <= crowd:
 		return announceCount
-	case start || len(ep.Addrs) > 0 && ep.MAC == model.MACFor(ep.Addrs[0].Addr()):
+	case start || derived(ep):
 		return 0
 	}
 	return 1
+}
+
+// derived reports whether an endpoint's hardware address is made from its address.
+func derived(ep *model.Endpoint) bool {
+	return len(ep.Addrs) > 0 && ep.MAC == model.MACFor(ep.Addrs[0].Addr())
 }
 
 // announce tells the neighbours of endpoints that are new in a sandbox.
@@ -253,6 +258,9 @@ func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 		if n == nil || from != nil && from.Endpoint(ep.Network) != nil {
 			continue
 		}
+		if n.Options.Announce == 0 && e.endpoints[n.ID] == crowd+1 {
+			e.stopAnnouncing(n.ID)
+		}
 		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: e.announcements(n, ep, start),
 			Interval: cmp.Or(time.Duration(n.Options.AnnounceInterval)*time.Millisecond, announceInterval)}
 		for _, p := range slices.Concat(ep.Addrs, ep.LinkLocal) {
@@ -260,6 +268,16 @@ func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 		}
 		if err := e.cfg.Announcer.Announce(a); err != nil {
 			e.cfg.Log.Warn("announce", "sandbox", to.Name, "err", err)
+		}
+	}
+}
+
+// stopAnnouncing drops what a network that has just become a crowd has still to
+// hear, but need not.
+func (e *Engine) stopAnnouncing(network model.ID) {
+	for _, sb := range e.intent.Sandboxes {
+		if ep := sb.Endpoint(network); ep != nil && derived(ep) {
+			e.cfg.Announcer.Cancel(ep.Device())
 		}
 	}
 }

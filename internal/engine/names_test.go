@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/serve/announce"
 	"github.com/sealane/sealane/internal/serve/dns"
 )
 
@@ -95,4 +97,31 @@ func TestNameInAnswers(t *testing.T) {
 	if h.Names[1] != "0123456789ab" || len(h.Names) != 4 {
 		t.Errorf("%q", h.Names)
 	}
+}
+
+// herald is an Announcer that counts what is still to be said of each device.
+type herald map[string]int
+
+func (h herald) Announce(e announce.Endpoint) error { h[e.Device] = e.Count; return nil }
+
+func (h herald) Cancel(device string) { delete(h, device) }
+
+// TestCrowdIsNotAnnouncedTo: what few would have heard, a crowd need not, but
+// for hardware addresses that only the user knows.
+func TestCrowdIsNotAnnouncedTo(t *testing.T) {
+	r := bare(t)
+	r.quiet, r.crowd = true, 0
+	r.prepare()
+	h := herald{}
+	r.cfg.Announcer = h
+	r.e = New(r.cfg)
+	r.ok(r.e.Start(r.ctx))
+	r.network("app", "10.1.0.0/16")
+	chosen := r.sandbox("chosen", SandboxSpec{Networks: []EndpointSpec{{Network: "app", MAC: "02:00:00:00:00:09"}}}).Endpoints[0].Device()
+	for i := range crowd - 1 {
+		r.sandbox(fmt.Sprint("sb", i), SandboxSpec{Networks: on("app")})
+	}
+	r.equal("to be announced", len(h), fmt.Sprint(crowd))
+	last := r.sandbox("one-more", SandboxSpec{Networks: on("app")}).Endpoints[0].Device()
+	r.equal("to be announced to a crowd", h, fmt.Sprint(herald{chosen: announceCount, last: 0}))
 }

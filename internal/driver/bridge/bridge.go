@@ -83,7 +83,7 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 	s := kstate.Set{}
 	objs := []kstate.Object{kstate.Link{
 		Name: e.Device(), Type: kstate.TypeVeth, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, e.ID),
-		Up: true, NoARP: true, Master: n.Bridge(e.Shard), Isolated: n.Options.NoICC,
+		Up: true, NoARP: n.Options.NoAntispoof, Master: n.Bridge(e.Shard), Isolated: n.Options.NoICC,
 		Hairpin: f.BridgeNetfilter && e.Shard == 0, Pinned: e.Shard > 0, // see shards
 		GroupForward: !n.Options.NoAntispoof, // to the guard
 		Peer:         kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()},

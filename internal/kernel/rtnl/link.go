@@ -119,7 +119,9 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	})
 	host.add(op, m)
 	host.quiet(op, near.index, l)
-	m = change(near.index, l.Up, l.Up).noARP(l.NoARP)
+	// Before it is up: a device that changes while it waits for its far end has
+	// the kernel look through all IPv6 routes (rt6_sync_down_dev).
+	m = change(near.index, false, false).noARP(l.NoARP)
 	if l.Alias != "" {
 		m.alias(l.Alias)
 	}
@@ -127,6 +129,9 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 		m.port(l)
 	}
 	host.add(op, m)
+	if l.Up {
+		host.add(op, change(near.index, true, true))
+	}
 	if err := p.repin(op, kstate.Link{}, l, near); err != nil {
 		return err
 	}
