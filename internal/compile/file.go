@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -168,13 +169,20 @@ func ParseResolv(text string) model.DNS {
 // sandboxSysctls are the settings a sandbox of ours starts with: any process
 // may use low ports and ping, as in Docker, and what --sysctl gave.
 func sandboxSysctls(sb *model.Sandbox) []string {
+	const lowPorts = "net.ipv4.ip_unprivileged_port_start"
 	kv := map[string]string{
-		"net.ipv4.ip_unprivileged_port_start": "0",
-		"net.ipv4.ping_group_range":           "0 2147483647",
+		lowPorts:                    "0",
+		"net.ipv4.ping_group_range": "0 2147483647",
 	}
 	maps.Copy(kv, sb.Sysctls)
+	keys := slices.Sorted(maps.Keys(kv))
+	// It may never be above ip_local_port_range: what lowers it comes first.
+	if n, err := strconv.Atoi(kv[lowPorts]); err == nil && n <= 1024 {
+		keys = slices.DeleteFunc(keys, func(k string) bool { return k == lowPorts })
+		keys = slices.Insert(keys, 0, lowPorts)
+	}
 	var out []string
-	for _, k := range slices.Sorted(maps.Keys(kv)) {
+	for _, k := range keys {
 		out = append(out, k+"="+kv[k])
 	}
 	return out
