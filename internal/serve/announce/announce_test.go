@@ -44,7 +44,7 @@ func TestFrames(t *testing.T) {
 	heardByY, heardByX := y.listen(), x.listen()
 	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2", "fd00::2"), 1, time.Second})
 	var got []string
-	for _, h := range heardByY.all(200 * time.Millisecond) {
+	for _, h := range heardByY.all(500 * time.Millisecond) {
 		got = append(got, h.frame)
 	}
 	want := []string{
@@ -78,12 +78,12 @@ func TestCountAndInterval(t *testing.T) {
 		e := y.listen()
 		began := time.Now()
 		mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), c.count, c.interval})
-		got := e.all(c.interval + 100*time.Millisecond)
+		got := e.all(c.interval + 500*time.Millisecond)
 		if len(got) != max(c.count, 0) {
 			t.Errorf("%d messages, want %d", len(got), c.count)
 		}
 		for i, h := range got {
-			if late := h.at.Sub(began) - time.Duration(i)*c.interval; late < 0 || late > 80*time.Millisecond {
+			if late := h.at.Sub(began) - time.Duration(i)*c.interval; late < 0 || late > 450*time.Millisecond {
 				t.Errorf("count %d: message %d is %v late", c.count, i, late)
 			}
 		}
@@ -105,7 +105,7 @@ func TestNeighboursFollow(t *testing.T) {
 		}
 	}
 	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2", "fd00::2"), 1, time.Second})
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond)
 	for _, addr := range []string{"10.0.0.2", "fd00::2"} {
 		if n := y.ip("neigh show %s", addr); !strings.Contains(n, macA) {
 			t.Errorf("the neighbour knows %s", n)
@@ -134,7 +134,7 @@ func TestTheBridgeLearns(t *testing.T) {
 	a, x, y := announcer(t), newBox(t, "x", macA, 2), newBox(t, "y", macB, 3)
 	command(t, []string{"bridge", "fdb", "replace", macA, "dev", y.port(), "master", "dynamic"})
 	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 1, time.Second})
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond)
 	if fdb := command(t, []string{"bridge", "fdb", "get", macA, "br", "lan"}); !strings.Contains(fdb, "dev "+x.port()+" ") {
 		t.Errorf("the bridge knows %s", fdb)
 	}
@@ -157,7 +157,7 @@ func TestIsolatedPorts(t *testing.T) {
 		ear  ear
 		want int
 	}{"an isolated one": {heardByY, 0}, "one that is not": {heardByZ, 1}, "the host": {host, 1}} {
-		if got := c.ear.all(100 * time.Millisecond); len(got) != c.want {
+		if got := c.ear.all(400 * time.Millisecond); len(got) != c.want {
 			t.Errorf("%s hears %d, want %d", name, len(got), c.want)
 		}
 	}
@@ -235,7 +235,7 @@ func TestReplace(t *testing.T) {
 	e := y.listen()
 	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 3, 100 * time.Millisecond})
 	mustAnnounce(t, a, Endpoint{x.port(), macC, addrs("10.0.0.2"), 3, 100 * time.Millisecond})
-	got := e.all(250 * time.Millisecond)
+	got := e.all(500 * time.Millisecond)
 	if len(got) < 3 {
 		t.Fatalf("%d messages, want 3 at least", len(got))
 	}
@@ -281,7 +281,7 @@ func TestSecondBest(t *testing.T) {
 	defer a.Close()
 	e := y.listen()
 	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2", "fd00::2"), 2, 100 * time.Millisecond})
-	if got := e.all(200 * time.Millisecond); len(got) != 4 {
+	if got := e.all(500 * time.Millisecond); len(got) != 4 {
 		t.Errorf("%d messages, want 4", len(got))
 	}
 }
@@ -312,11 +312,11 @@ func TestBurst(t *testing.T) {
 		addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
 		mustAnnounce(t, a, Endpoint{fmt.Sprint("b", i), macA, []netip.Addr{addr}, 2, 100 * time.Millisecond})
 	}
-	if took := time.Since(began); took > 20*time.Millisecond {
+	if took := time.Since(began); took > 100*time.Millisecond {
 		t.Errorf("%d calls took %v", n, took)
 	}
 	seen := map[string]bool{}
-	for i, h := range e.all(300 * time.Millisecond) {
+	for i, h := range e.all(500 * time.Millisecond) {
 		if i < n && seen[h.frame] {
 			t.Fatalf("message %d is the second of its endpoint", i)
 		}
