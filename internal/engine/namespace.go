@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sealane/sealane/internal/kernel"
@@ -159,8 +161,11 @@ func (d *draft) checkSubnets(ctx context.Context, sb *model.Sandbox, n *model.Ne
 	if there == nil {
 		return nil
 	}
-	for _, have := range there.subnets {
-		for _, s := range n.Subnets {
+	slices.SortFunc(there.subnets, func(a, b subnet) int {
+		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()), cmp.Compare(a.dev, b.dev))
+	})
+	for _, s := range n.Subnets {
+		for _, have := range there.subnets {
 			if s.Prefix.Overlaps(have.prefix) && have.prefix.Bits() >= s.Prefix.Bits() {
 				return d.errorf(model.Conflict, "subnet %s: overlaps %s of device %s in the sandbox", s.Prefix, have.prefix, have.dev)
 			}
