@@ -57,7 +57,7 @@ show sealane run -d --name vault --network back                       busybox ht
 show sealane ps
 
 addr() { sealane inspect --format '{{range .Endpoints}}{{if eq .Network "'"$2"'"}}{{index .Addresses 0}}{{end}}{{end}}' "$1" | cut -d/ -f1; }
-host=$(ip -4 -o addr show scope global | grep -v -e slb -e sealane0 | awk '{sub("/.*","",$4); print $4; exit}')
+host=$(ip -4 -o addr show scope global | grep -v -e slb -e sealane0 | awk '{sub("/.*","",$4); print $4; exit}' || true)
 host=${host:-127.0.0.1}
 stock=$(addr stock front) vault=$(addr vault back)
 
