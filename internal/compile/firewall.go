@@ -230,9 +230,10 @@ func askedFor() []string {
 }
 
 // input is what may reach the host itself. What comes by a port, and not by its
-// bridge, was sent to a group address of IEEE 802.1D (01:80:c2:00:00:0x): the
-// guard has not seen it, and nothing that is said of bridges is true of it. The
-// kernel does not forward it (ip_forward in net/ipv4/ip_forward.c).
+// bridge, was sent to a group address of IEEE 802.1D (01:80:c2:00:00:0x) by a
+// port without a guard (see kstate.Link.GroupForward): nothing that is said of
+// bridges is true of it. The kernel does not forward it (ip_forward in
+// net/ipv4/ip_forward.c).
 func (b builder) input(proxyPort uint16) {
 	b.base("input", "filter", "input", judging,
 		"iifname "+model.PortPrefix+"* drop",
