@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +48,29 @@ func ownCgroup() (string, error) {
 		}
 	}
 	return "", errors.New("cgroup v2 is not mounted")
+}
+
+// confine has all threads of the processes run on one processor, and those that
+// they will start.
+func (c *cgroup) confine(cpu int) error {
+	var cpus unix.CPUSet
+	cpus.Set(cpu % runtime.NumCPU())
+	return filepath.WalkDir(c.dir.Name(), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Base(path) != "cgroup.threads" {
+			return err
+		}
+		list, err := os.ReadFile(path)
+		for _, id := range strings.Fields(string(list)) {
+			tid, failed := strconv.Atoi(id)
+			if failed == nil {
+				failed = unix.SchedSetaffinity(tid, &cpus)
+			}
+			if failed != nil && failed != unix.ESRCH {
+				err = errors.Join(err, fmt.Errorf("thread %s: processor %d: %w", id, cpu, failed))
+			}
+		}
+		return err
+	})
 }
 
 // remove removes the cgroup and those that were made in it once their processes

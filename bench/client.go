@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -27,34 +28,30 @@ const (
 // run fails: nothing here drops packets.
 const patience = 5 * time.Second
 
-// connections returns a run that makes TCP connections. Its result is how many
-// there were in a second that a byte came back by.
+// connections returns a run that makes TCP connections, a window of them at
+// once. Its result is how many there were in a second that a byte came by, and
+// that the server closed.
 func (p place) connections() block {
-	return p.rate(func() (int, error) { return p.greeted(window) })
-}
-
-// greeted makes n connections at once and waits until a byte has come by each
-// and the server has closed it.
-func (p place) greeted(n int) (int, error) {
-	conns := make([]int, 0, n)
-	defer func() {
+	return func() (rate float64, err error) {
+		var conns []int
+		rate, err = p.rate(func() (int, error) {
+			for len(conns) < window {
+				c, err := p.dial(unix.SOCK_STREAM, p.port)
+				if err != nil {
+					return 0, err
+				}
+				conns = append(conns, c)
+			}
+			err := greeting(conns[0])
+			unix.Close(conns[0])
+			conns = conns[1:]
+			return 1, err
+		})()
 		for _, c := range conns {
 			unix.Close(c)
 		}
-	}()
-	for range n {
-		c, err := p.dial(unix.SOCK_STREAM, p.port)
-		if err != nil {
-			return 0, err
-		}
-		conns = append(conns, c)
+		return rate, err
 	}
-	for _, c := range conns {
-		if err := greeting(c); err != nil {
-			return 0, err
-		}
-	}
-	return n, nil
 }
 
 // greeting reads one byte and the end.
@@ -72,15 +69,20 @@ func greeting(c int) error {
 	return nil
 }
 
-// dial returns a connected socket.
+// dial returns a socket that is connected, or will be: whoever reads from it
+// waits for that, too.
 func (p place) dial(kind, port int) (int, error) {
 	c, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
 	wait := unix.NsecToTimeval(int64(patience))
-	if err = unix.SetsockoptTimeval(c, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err == nil {
+	err = errors.Join(unix.SetsockoptTimeval(c, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait), unix.SetNonblock(c, true))
+	if err == nil {
 		err = unix.Connect(c, &unix.SockaddrInet4{Port: port, Addr: p.to.As4()})
+	}
+	if err == nil || err == unix.EINPROGRESS {
+		err = unix.SetNonblock(c, false)
 	}
 	if err != nil {
 		unix.Close(c)
@@ -168,7 +170,7 @@ func (p place) slowest() block {
 				return err
 			}
 			for range n {
-				took, err := timed(func() error { _, err := p.greeted(1); return err })
+				took, err := timed(p.greeted)
 				if err != nil {
 					return err
 				}
@@ -178,6 +180,16 @@ func (p place) slowest() block {
 		})
 		return quantile(each, 0.99), err
 	}
+}
+
+// greeted makes a connection and waits until it has ended.
+func (p place) greeted() error {
+	c, err := p.dial(unix.SOCK_STREAM, p.port)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(c)
+	return greeting(c)
 }
 
 // urgent lets the thread go before all others.

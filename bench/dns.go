@@ -74,12 +74,7 @@ func (b *bench) echoRow(whose string, h *host, space string, l limit) error {
 	if err != nil {
 		return err
 	}
-	what := "DNS: " + whose + " / an echo"
-	if l.format == nil {
-		b.table.told(what, o, perSecond, o.ratio().inverse())
-		return nil
-	}
-	b.table.compared(what, o, perSecond, o.ratio().inverse(), l)
+	b.table.judged("DNS: "+whose+" / an echo", o, perSecond, o.ratio().inverse(), l)
 	return nil
 }
 

@@ -128,6 +128,18 @@ func hostMain() error {
 			return fmt.Errorf("mount %s: %w", m[1], err)
 		}
 	}
+	if err := furnish(); err != nil {
+		return err
+	}
+	fmt.Println(hostReady)
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// furnish gives the thread's new network namespace a loopback that is up and a
+// TCP that sends what it can: a machine may have one that paces (BBR), which
+// would be measured instead of the path.
+func furnish() error {
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
 		err = netlink.LinkSetUp(lo)
@@ -135,9 +147,7 @@ func hostMain() error {
 	if err != nil {
 		return fmt.Errorf("lo: %w", err)
 	}
-	fmt.Println(hostReady)
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	return os.WriteFile("/proc/sys/net/ipv4/tcp_congestion_control", []byte("reno"), 0)
 }
 
 // do calls fn on a thread inside the host. Goroutines that fn starts are not
@@ -215,10 +225,7 @@ func makeSpace(path string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return err
 	}
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
+	err := furnish()
 	if err == nil {
 		err = os.WriteFile(path, nil, 0o444)
 	}

@@ -72,8 +72,15 @@ const (
 	wireFar  = "192.168.98.2"
 )
 
+// The processors of what goes by a wire: another machine has its own.
+const (
+	farCPU  = 0
+	hostCPU = 1
+)
+
 // wire makes a namespace that is another machine: a veth leads from there to the
-// host, which is wireNear. It returns the namespace's path.
+// host, which is wireNear. What comes in at either end is handled by the
+// processor of that end. It returns the namespace's path.
 func (h *host) wire() (string, error) {
 	paths, err := h.spaces("far", 1)
 	if err != nil {
@@ -89,10 +96,30 @@ func (h *host) wire() (string, error) {
 		if err := netlink.LinkAdd(veth); err != nil {
 			return err
 		}
-		return configure("wire0", wireNear+"/24")
+		return errors.Join(configure("wire0", wireNear+"/24"), steer("wire0", hostCPU))
 	})
 	if err != nil {
 		return "", fmt.Errorf("wire: %w", err)
 	}
-	return paths[0], h.within(paths[0], 0, func() error { return configure("eth0", wireFar+"/24") })
+	return paths[0], h.within(paths[0], farCPU, func() error {
+		return errors.Join(configure("eth0", wireFar+"/24"), ownSysfs(), steer("eth0", farCPU))
+	})
+}
+
+// ownSysfs mounts the sysfs of the thread's network namespace, for it alone.
+func ownSysfs() error {
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = unix.Mount("sysfs", "/sys", "sysfs", 0, "")
+	}
+	return err
+}
+
+// steer has a processor handle what an interface receives (Documentation/networking/scaling.rst).
+func steer(name string, cpu int) error {
+	mask := fmt.Sprintf("%x", 1<<(cpu%runtime.NumCPU()))
+	return os.WriteFile("/sys/class/net/"+name+"/queues/rx-0/rps_cpus", []byte(mask), 0)
 }

@@ -68,6 +68,15 @@ func (t *table) compared(measure string, o outcome, format func(float64) string,
 		ratio: ratio.String(), pairs: count(o), target: l.String(), verdict: verdict})
 }
 
+// judged adds a row, which has a target or not.
+func (t *table) judged(measure string, o outcome, format func(float64) string, ratio interval, l limit) {
+	if l.format == nil {
+		t.told(measure, o, format, ratio)
+		return
+	}
+	t.compared(measure, o, format, ratio, l)
+}
+
 // told adds a row without a target; without a peer there is no ratio.
 func (t *table) told(measure string, o outcome, format func(float64) string, ratio interval) {
 	r := row{measure: measure, ours: spread(o.ours, format), pairs: count(o)}
