@@ -7,26 +7,46 @@ import (
 )
 
 // portRows measures what goes through published ports from another host, where
-// both rewrite the destination: new TCP connections, one stream and datagrams.
+// both rewrite the destination: new TCP connections, one stream and datagrams;
+// with one network on the host, and with some more that nobody uses.
 func portRows(b *bench) error {
-	return b.facing(nil, func(ours, docker place) error {
-		return b.fromAfar("Docker's DNAT", ours, docker, 1)
-	})
+	for _, more := range []int{0, moreNetworks} {
+		peer := "Docker's DNAT"
+		if more > 0 {
+			peer += fmt.Sprintf(", %d networks more", more)
+		}
+		err := b.facing(nil, more, func(ours, docker place) error { return b.fromAfar(peer, ours, docker, 1) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// moreNetworks is as many as an ordinary host of a few applications has.
+const moreNetworks = 10
 
 // proxyRows measures the same where docker-proxy carries the traffic: for all
 // clients when Docker may not touch the packet filter, and for the host's own
 // at 127.0.0.1 in any case.
 func proxyRows(b *bench) error {
-	err := b.facing([]string{"--iptables=false"}, func(ours, docker place) error {
+	err := b.facing([]string{"--iptables=false"}, 0, func(ours, docker place) error {
 		return b.fromAfar("docker-proxy", ours, docker, 2)
 	})
 	if err != nil {
 		return err
 	}
-	return b.facing(nil, func(ours, docker place) error {
+	return b.facing(nil, 0, func(ours, docker place) error {
 		return b.portRow("docker-proxy, both at 127.0.0.1", ours.local(), docker.local(), limit{})
 	})
+}
+
+func networkNames(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("more%d", i)
+	}
+	return names
 }
 
 // fromAfar measures two hosts that have one processor each, without that of
@@ -41,14 +61,17 @@ func (b *bench) fromAfar(peer string, ours, docker place, target float64) error 
 }
 
 // facing calls fn with a place of ours and one of a dockerd with arguments,
-// whose servers answer.
-func (b *bench) facing(args []string, fn func(ours, docker place) error) error {
+// both with some networks more, whose servers answer.
+func (b *bench) facing(args []string, more int, fn func(ours, docker place) error) error {
 	s, err := b.newSealane()
 	if err != nil {
 		return err
 	}
 	defer s.close()
 	ours, err := s.published(nil)
+	if err == nil {
+		err = s.networks(networkNames(more)...)
+	}
 	if err != nil {
 		return err
 	}
@@ -58,6 +81,9 @@ func (b *bench) facing(args []string, fn func(ours, docker place) error) error {
 	}
 	defer d.close()
 	theirs, err := d.published(b)
+	if err == nil {
+		err = d.networks(b, networkNames(more)...)
+	}
 	if err != nil {
 		return err
 	}

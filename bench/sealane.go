@@ -127,6 +127,17 @@ func (s *sealane) populate(n int) ([]string, error) {
 	return s.attachAll(paths)
 }
 
+// networks makes networks.
+func (s *sealane) networks(names ...string) error {
+	for i, name := range names {
+		spec := api.NetworkSpec{Name: name, Subnets: []api.SubnetSpec{{Prefix: nthSubnet(i).String()}}}
+		if _, err := s.client.CreateNetwork(context.Background(), spec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // memory returns the daemon's resident memory in bytes.
 func (s *sealane) memory() (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
