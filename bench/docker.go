@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/sealane/sealane/internal/lab/dockerd"
 )
@@ -24,8 +25,11 @@ const idle = "idle"
 
 func idleCommand() []string { return []string{"/echo", "serve", "-tcp", "1", "-udp", "1"} }
 
+// noFirewall keeps dockerd from the packet filter.
+const noFirewall = "--iptables=false"
+
 // newDocker starts a host with dockerd. Without arguments it is set as Docker
-// is by default.
+// is by default, and the host as dockerd makes it.
 func (b *bench) newDocker(args ...string) (*docker, error) {
 	if _, err := exec.LookPath("dockerd"); err != nil {
 		return nil, fmt.Errorf("dockerd: install Debian's package docker.io: %w", err)
@@ -35,6 +39,10 @@ func (b *bench) newDocker(args ...string) (*docker, error) {
 		return nil, err
 	}
 	d := &docker{host: h}
+	if err := d.filterBridged(!slices.Contains(args, noFirewall)); err != nil {
+		d.close()
+		return nil, err
+	}
 	start := func(cmd *exec.Cmd) error {
 		d.cmd = cmd
 		cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = &d.log, &d.log, h.attr()

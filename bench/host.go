@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,6 +149,25 @@ func furnish() error {
 		return fmt.Errorf("lo: %w", err)
 	}
 	return os.WriteFile("/proc/sys/net/ipv4/tcp_congestion_control", []byte("reno"), 0)
+}
+
+// filterBridged says whether the host's packet filters see what crosses a
+// bridge: br_netfilter. Debian's kernel does so once somebody has loaded that
+// module, as dockerd does when it starts; some kernels have it built in.
+func (h *host) filterBridged(on bool) error {
+	value := []byte("0")
+	if on {
+		value = []byte("1")
+	}
+	return h.do(func() (err error) {
+		for _, name := range []string{"iptables", "ip6tables", "arptables"} {
+			failed := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+name, value, 0)
+			if on || !errors.Is(failed, fs.ErrNotExist) {
+				err = errors.Join(err, failed)
+			}
+		}
+		return err
+	})
 }
 
 // do calls fn on a thread inside the host. Goroutines that fn starts are not

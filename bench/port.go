@@ -7,15 +7,23 @@ import (
 )
 
 // portRows measures what goes through published ports from another host, where
-// both rewrite the destination: new TCP connections, one stream and datagrams;
-// with one network on the host, and with some more that nobody uses.
+// both rewrite the destination: new TCP connections, one stream and datagrams.
+// Docker's host has br_netfilter, as it loads it; ours has not, or has. Then
+// with some networks more that nobody uses, as hosts have.
 func portRows(b *bench) error {
-	for _, more := range []int{0, moreNetworks} {
-		peer := "Docker's DNAT"
-		if more > 0 {
-			peer += fmt.Sprintf(", %d networks more", more)
-		}
-		err := b.facing(nil, more, func(ours, docker place) error { return b.fromAfar(peer, ours, docker, 1) })
+	for _, c := range []struct {
+		what     string
+		filtered bool
+		more     int
+	}{
+		{"", false, 0}, {", both with br_netfilter", true, 0}, {", 10 networks more", false, 10},
+	} {
+		err := b.facing(nil, c.more, func(ours, docker place) error {
+			if err := ours.filterBridged(c.filtered); err != nil {
+				return err
+			}
+			return b.fromAfar("Docker's DNAT"+c.what, ours, docker, 1)
+		})
 		if err != nil {
 			return err
 		}
@@ -23,14 +31,11 @@ func portRows(b *bench) error {
 	return nil
 }
 
-// moreNetworks is as many as an ordinary host of a few applications has.
-const moreNetworks = 10
-
 // proxyRows measures the same where docker-proxy carries the traffic: for all
 // clients when Docker may not touch the packet filter, and for the host's own
 // at 127.0.0.1 in any case.
 func proxyRows(b *bench) error {
-	err := b.facing([]string{"--iptables=false"}, 0, func(ours, docker place) error {
+	err := b.facing([]string{noFirewall}, 0, func(ours, docker place) error {
 		return b.fromAfar("docker-proxy", ours, docker, 2)
 	})
 	if err != nil {
