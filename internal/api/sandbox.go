@@ -12,11 +12,12 @@ import (
 type Sandbox struct {
 	ID        string     `json:"id"`
 	Name      string     `json:"name"`
-	Mode      string     `json:"mode"`            // own, host, shared, other
-	PID       int        `json:"pid"`             // of its command while that runs, else 0
-	NetNS     string     `json:"netns"`           // path; empty for the host's
-	Inode     uint64     `json:"inode,omitempty"` // mode other: which namespace the path means
-	Donor     string     `json:"donor,omitempty"` // mode shared: ID of the sandbox whose namespace it is
+	Mode      string     `json:"mode"`             // own, host, shared, other
+	PID       int        `json:"pid"`              // of its command while that runs, else 0
+	NetNS     string     `json:"netns"`            // path; empty for the host's
+	Inode     uint64     `json:"inode,omitempty"`  // mode other: which namespace the path means
+	Donor     string     `json:"donor,omitempty"`  // mode shared: ID of the sandbox whose namespace it is
+	Origin    string     `json:"origin,omitempty"` // who asked for it: cni, docker; empty for this API's users
 	Hostname  string     `json:"hostname"`
 	Domain    string     `json:"domainname,omitempty"`
 	Command   []string   `json:"command"`
@@ -108,10 +109,11 @@ type Exit struct {
 
 // SandboxSpec is a sandbox to be made: POST /v1/sandboxes.
 type SandboxSpec struct {
-	Name       string            `json:"name,omitempty"`  // else its ID
-	Mode       string            `json:"mode,omitempty"`  // own, host, shared, other; own
-	Donor      string            `json:"donor,omitempty"` // REF of the sandbox whose namespace is shared
-	NetNS      string            `json:"netns,omitempty"` // path of another's namespace
+	Name       string            `json:"name,omitempty"`   // else its ID
+	Mode       string            `json:"mode,omitempty"`   // own, host, shared, other; own
+	Donor      string            `json:"donor,omitempty"`  // REF of the sandbox whose namespace is shared
+	NetNS      string            `json:"netns,omitempty"`  // path of another's namespace
+	Origin     string            `json:"origin,omitempty"` // cni, where that asks for it
 	Networks   []EndpointSpec    `json:"networks,omitempty"`
 	Ports      []string          `json:"ports,omitempty"` // as -p takes them
 	PublishAll bool              `json:"publishAll,omitempty"`

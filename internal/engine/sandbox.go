@@ -17,6 +17,7 @@ type SandboxSpec struct {
 	Mode       model.Mode
 	Donor      string // ModeShared: whose namespace
 	NetNS      string // ModeOther: path
+	Origin     string // see [model.Sandbox]
 	Networks   []EndpointSpec
 	Ports      []model.PortMapping
 	PublishAll bool // publish Expose on free ports
@@ -73,7 +74,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (*model.Sa
 // addSandbox puts a new sandbox into the draft.
 func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts) (*model.Sandbox, error) {
 	id := newID()
-	sb := &model.Sandbox{ID: id, Name: cmp.Or(spec.Name, string(id)), Mode: cmp.Or(spec.Mode, model.ModeOwn),
+	sb := &model.Sandbox{ID: id, Name: cmp.Or(spec.Name, string(id)), Mode: cmp.Or(spec.Mode, model.ModeOwn), Origin: spec.Origin,
 		Hostname: spec.Hostname, Domain: spec.Domain, DNS: spec.DNS, Hosts: spec.Hosts, Links: spec.Links, Sysctls: spec.Sysctls, Expose: spec.Expose,
 		Endpoints: []model.Endpoint{}, Ports: []model.PortMapping{},
 		Command: spec.Command, AutoRemove: spec.AutoRemove, Process: spec.Process, Created: d.e.cfg.Now().UTC()}

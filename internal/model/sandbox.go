@@ -21,6 +21,12 @@ const (
 	ModeOther  Mode = "other"  // one that somebody else made (netns:PATH, pid:N)
 )
 
+// The origins of sandboxes.
+const (
+	OriginCNI    = "cni"
+	OriginDocker = "docker"
+)
+
 // Sandbox is a network namespace that endpoints live in, and the command that
 // runs there if we started one.
 type Sandbox struct {
@@ -30,6 +36,8 @@ type Sandbox struct {
 	NetNS string `json:"netns"`           // path; empty for the host's
 	Inode uint64 `json:"inode,omitempty"` // ModeOther: which namespace the path meant
 	Donor ID     `json:"donor,omitempty"` // ModeShared: whose namespace
+	// Origin is the protocol it was asked for by; empty for our own API.
+	Origin string `json:"origin,omitempty"`
 
 	// ModeOther: the namespace had a default route of somebody else's when it
 	// was found, and keeps it.

@@ -113,7 +113,7 @@ func sandboxSpec(req api.SandboxSpec) (engine.SandboxSpec, error) {
 		ref = "sandbox (new)"
 	}
 	spec := engine.SandboxSpec{
-		Name: req.Name, Mode: model.Mode(req.Mode), Donor: req.Donor, NetNS: req.NetNS, PublishAll: req.PublishAll,
+		Name: req.Name, Mode: model.Mode(req.Mode), Donor: req.Donor, NetNS: req.NetNS, Origin: req.Origin, PublishAll: req.PublishAll,
 		Hostname: req.Hostname, Domain: req.Domain, Sysctls: req.Sysctls, Command: req.Command, AutoRemove: req.AutoRemove,
 	}
 	if req.Process != nil {

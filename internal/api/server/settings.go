@@ -50,6 +50,8 @@ func checkMode(req api.SandboxSpec) error {
 		return fmt.Errorf("donor %q: mode shared needs one, others take none", req.Donor)
 	case (mode == model.ModeOther) != (req.NetNS != ""):
 		return fmt.Errorf("netns %q: mode other needs one, others take none", req.NetNS)
+	case req.Origin != "" && req.Origin != model.OriginCNI:
+		return fmt.Errorf("origin %q: want cni, or none", req.Origin)
 	case req.NetNS != "" && (!path.IsAbs(req.NetNS) || path.Clean(req.NetNS) != req.NetNS):
 		return fmt.Errorf("netns %q: want a clean absolute path", req.NetNS)
 	}

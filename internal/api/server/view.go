@@ -71,7 +71,7 @@ func (s *service) endpointsByNetwork() map[model.ID][]api.NetworkEndpoint {
 
 func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
 	out := api.Sandbox{
-		ID: string(sb.ID), Name: sb.Name, Mode: string(sb.Mode), NetNS: sb.NetNS, Inode: sb.Inode, Donor: string(sb.Donor), Hostname: sb.Hostname, Domain: sb.Domain,
+		ID: string(sb.ID), Name: sb.Name, Mode: string(sb.Mode), NetNS: sb.NetNS, Inode: sb.Inode, Donor: string(sb.Donor), Origin: sb.Origin, Hostname: sb.Hostname, Domain: sb.Domain,
 		Command: present(sb.Command), Endpoints: []api.Endpoint{}, Ports: v.ports(sb, sb.Ports), Expose: []string{}, Links: []string{},
 		Status: statusOf(v.s.engine.SandboxStatus(sb)), Dir: compile.Dir(v.s.info.RunDir, sb.ID), Created: sb.Created,
 	}
