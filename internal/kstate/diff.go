@@ -116,6 +116,10 @@ func Satisfies(have, want Object) bool {
 	if ok && isLink {
 		w.MTU, w.MAC = cmp.Or(w.MTU, h.MTU), cmp.Or(w.MAC, h.MAC)
 		w.Peer.MAC = cmp.Or(w.Peer.MAC, h.Peer.MAC)
+		if w.Handed {
+			h.Peer, w.Peer = Peer{}, Peer{}
+			have = h
+		}
 		want = w
 	}
 	return have.String() == want.String()
@@ -212,7 +216,7 @@ func remake(have, want Object) bool {
 	switch h := have.(type) {
 	case Link:
 		w := want.(Link)
-		return h.Type != w.Type || h.Peer.NS != w.Peer.NS || h.Peer.Name != w.Peer.Name
+		return h.Type != w.Type || !w.Handed && (h.Peer.NS != w.Peer.NS || h.Peer.Name != w.Peer.Name)
 	case NftSet:
 		return h != want.(NftSet)
 	case Chain:

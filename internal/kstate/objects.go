@@ -109,6 +109,11 @@ type Link struct {
 
 	Peer Peer // veth only
 
+	// Handed, of a veth: the far end is born in the host's namespace, down,
+	// for somebody else to take, rename, move and set up. Where it is and how
+	// it fares is not compared, and nothing is said of this when observed.
+	Handed bool
+
 	Alias string // for humans, not compared
 	Other bool   // seen, not ours
 	Index int    // observed only: the kernel's number, not compared

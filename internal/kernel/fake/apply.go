@@ -130,7 +130,7 @@ func (w *world) putLink(o kstate.Link, change bool) error {
 func mac(n int) string { return fmt.Sprintf("02:fa:00:00:%02x:%02x", n>>8&0xff, n&0xff) }
 
 func (w *world) changeLink(have, want kstate.Link) error {
-	if have.Type != want.Type || have.Peer.NS != want.Peer.NS || have.Peer.Name != want.Peer.Name {
+	if have.Type != want.Type || !want.Handed && (have.Peer.NS != want.Peer.NS || have.Peer.Name != want.Peer.Name) {
 		return errors.New("type and far end cannot be changed in place")
 	}
 	want.Index = have.Index

@@ -50,6 +50,10 @@ func (o *outside) Delete(_ *testing.T, dev string) { o.Remove(kstate.Link{Name: 
 
 func (o *outside) Unplug(_ *testing.T, dev string) { o.Kernel.Unplug(dev) }
 
+func (o *outside) Take(_ *testing.T, dev string, ns kstate.NS, name string) {
+	o.Kernel.Take(dev, ns, name)
+}
+
 func (o *outside) Flush(*testing.T) {
 	o.Remove(kstate.Table{Family: "inet", Name: "sealane"}.Key(), kstate.Table{Family: "bridge", Name: "sealane"}.Key())
 	for _, table := range o.tables {

@@ -187,3 +187,18 @@ func (k *Kernel) Dump() string {
 	}
 	return b.String()
 }
+
+// Take lets somebody else move the far end of a veth from the host into another
+// namespace, under another name.
+func (k *Kernel) Take(dev string, ns kstate.NS, name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l, ok := k.world.device(kstate.NS{}, dev)
+	if !ok || l.Peer.Name != dev {
+		return
+	}
+	delete(k.world.far, l.PeerKey())
+	l.Peer.NS, l.Peer.Name = pathOnly(ns), name
+	k.world.set(l)
+	k.hint("- link %s", dev)
+}

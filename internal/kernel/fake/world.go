@@ -215,6 +215,10 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 	for _, o := range w.objs {
 		if o, ok := seen(o, names, scope.Only); ok {
 			o = w.owned(rename(o, func(ns kstate.NS) kstate.NS { return w.name(ns, names) }), entries)
+			if l, ok := o.(kstate.Link); ok {
+				l.Handed = false
+				o = l
+			}
 			out[o.Key()] = o
 		}
 	}

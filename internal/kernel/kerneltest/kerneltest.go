@@ -42,6 +42,9 @@ type Outside interface {
 	Delete(t *testing.T, dev string)
 	// Unplug takes a device of the host out of its bridge.
 	Unplug(t *testing.T, dev string)
+	// Take moves a device of the host into a namespace, under another name, and
+	// sets it up.
+	Take(t *testing.T, dev string, ns kstate.NS, name string)
 	// Flush deletes all nftables tables.
 	Flush(t *testing.T)
 	// Chain makes an nftables chain in a table that is not ours, and the

@@ -28,6 +28,27 @@ var outsideCases = []testcase{
 			s.Errorf("%d objects, were %d", len(after), len(have))
 		}
 	}},
+	{"far end handed over, taken and moved: the near end is kept, wherever it is", func(s *suite) {
+		l := port(veth("slv1", host, "slp1", 1), "slb1")
+		l.Handed = true
+		want := set(bridge("slb1", 1), l)
+		s.reach(want)
+		ns := s.Outside.NetNS(s.T)
+		s.Outside.Take(s.T, "slp1", ns, "eth0")
+		if ops := kstate.Diff(s.observe(), want); len(ops) > 0 {
+			s.Errorf("after it was taken:\n%s", lines(ops))
+		}
+		s.Outside.Unplug(s.T, "slv1")
+		s.apply(kstate.Diff(s.observe(), want)...)
+		if ops := kstate.Diff(s.observe(), want); len(ops) > 0 {
+			s.Errorf("after the repair of the near end:\n%s", lines(ops))
+		}
+		s.reach(set(bridge("slb1", 1)))
+		if have := s.observe()[l.Key()]; have != nil {
+			s.Errorf("left: %s", have)
+		}
+		s.Outside.DropNetNS(s.T, ns)
+	}},
 	{"removal of a link that became somebody else's", func(s *suite) {
 		s.Outside.Bridge(s.T, "slb1")
 		s.fails(kstate.Op{Old: bridge("slb1", 1)})

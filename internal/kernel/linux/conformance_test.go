@@ -96,6 +96,11 @@ func (o *outside) NetNS(t *testing.T) kstate.NS {
 	return kstate.NS{Path: path, Inode: st.Ino}
 }
 
+func (o *outside) Take(t *testing.T, dev string, ns kstate.NS, name string) {
+	run(t, "ip link set %s netns %s name %s", dev, ns.Path, name)
+	run(t, "nsenter --net=%s ip link set %s up", ns.Path, name)
+}
+
 func (o *outside) DropNetNS(t *testing.T, ns kstate.NS) {
 	run(t, "umount %s", ns.Path)
 	run(t, "rm %s", ns.Path)

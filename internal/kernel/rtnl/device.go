@@ -188,7 +188,8 @@ func (d device) link(ns kstate.NS, master string, far *end) kstate.Link {
 		if far.ns.IsHost() {
 			l.Peer.Master, l.Peer.Isolated = far.master, far.isolated
 		}
-		l.Up = d.up && far.up
+		waits := far.ns.IsHost() && far.master == "" // for somebody to take it
+		l.Up = d.up && (far.up || waits)
 	}
 	return l
 }

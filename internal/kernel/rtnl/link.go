@@ -111,7 +111,7 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 				if len(mac) > 0 {
 					m.attr(unix.IFLA_ADDRESS, mac)
 				}
-				if l.Peer.NS.IsHost() {
+				if l.Peer.NS.IsHost() && !l.Handed {
 					m.u32(unix.IFLA_GROUP, groupOurs)
 				}
 			})
@@ -135,6 +135,19 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	if err := p.repin(op, kstate.Link{}, l, near); err != nil {
 		return err
 	}
+	if !l.Handed {
+		if err := p.furnishFar(op, l, near, far); err != nil {
+			return err
+		}
+	}
+	host.devs[l.Name] = near
+	far.devs[l.Peer.Name] = device{name: l.Peer.Name, kind: string(kstate.TypeVeth), index: near.far, far: near.index, planned: true}
+	p.c.recent.touch(near.index, near.far)
+	return nil
+}
+
+// furnishFar queues what makes the new far end of a veth as it shall be.
+func (p *pass) furnishFar(op int, l kstate.Link, near device, far *space) error {
 	far.quiet(op, near.far, kstate.Link{})
 	if err := p.portFar(op, kstate.Peer{}, l.Peer, near.far); err != nil {
 		return err
@@ -143,9 +156,6 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 		far.add(op, change(near.far, true, true))
 		p.ports = append(p.ports, getDevice("", near.index))
 	}
-	host.devs[l.Name] = near
-	far.devs[l.Peer.Name] = device{name: l.Peer.Name, kind: string(kstate.TypeVeth), index: near.far, far: near.index, planned: true}
-	p.c.recent.touch(near.index, near.far)
 	return nil
 }
 
@@ -158,7 +168,7 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 		return err
 	case !d.ours():
 		return foreign("device " + l.Name)
-	case string(l.Type) != d.kind || l.Peer.NS != old.Peer.NS || l.Peer.Name != old.Peer.Name:
+	case string(l.Type) != d.kind || !l.Handed && (l.Peer.NS != old.Peer.NS || l.Peer.Name != old.Peer.Name):
 		return errors.New("type and far end cannot be changed in place")
 	}
 	p.c.recent.touch(d.index)
@@ -181,7 +191,7 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 	if err := p.repin(op, old, l, d); err != nil {
 		return err
 	}
-	if l.Type == kstate.TypeVeth {
+	if l.Type == kstate.TypeVeth && !l.Handed {
 		return p.changeFar(op, old, l, d)
 	}
 	return nil
