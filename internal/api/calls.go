@@ -52,6 +52,16 @@ func (c *Client) Disconnect(ctx context.Context, network string, req Disconnect)
 	return c.call(ctx, http.MethodPost, "/networks/"+segment(network)+"/disconnect", req, nil)
 }
 
+// Attach puts the container of a runtime on a network.
+func (c *Client) Attach(ctx context.Context, network string, req Attach) (Connection, error) {
+	return ask[Connection](ctx, c, http.MethodPost, "/networks/"+segment(network)+"/attach", req)
+}
+
+// Detach takes the container of a runtime off a network.
+func (c *Client) Detach(ctx context.Context, network string, req Detach) error {
+	return c.call(ctx, http.MethodPost, "/networks/"+segment(network)+"/detach", req, nil)
+}
+
 // Sandboxes lists sandboxes that pass filters KEY=VALUE, oldest first: those
 // that have not ended, or all.
 func (c *Client) Sandboxes(ctx context.Context, all bool, filters ...string) ([]Sandbox, error) {
@@ -68,6 +78,11 @@ func (c *Client) Sandboxes(ctx context.Context, all bool, filters ...string) ([]
 // Sandbox returns one sandbox.
 func (c *Client) Sandbox(ctx context.Context, ref string) (Sandbox, error) {
 	return ask[Sandbox](ctx, c, http.MethodGet, "/sandboxes/"+segment(ref), nil)
+}
+
+// SandboxDiff returns what is not as intended now of what one sandbox needs.
+func (c *Client) SandboxDiff(ctx context.Context, ref string) (Ops, error) {
+	return ask[Ops](ctx, c, http.MethodGet, "/sandboxes/"+segment(ref)+"/diff", nil)
 }
 
 // CreateSandbox makes a sandbox.

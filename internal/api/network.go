@@ -50,6 +50,7 @@ type NetworkEndpoint struct {
 	IfName    string         `json:"ifname"`
 	MAC       string         `json:"mac"`
 	Addresses []netip.Prefix `json:"addresses"`
+	Container string         `json:"container,omitempty"` // what a runtime calls the container that asked for it
 }
 
 // Status is how an object fares.

@@ -44,6 +44,19 @@ type Endpoint struct {
 	LinkLocal  []netip.Prefix `json:"linkLocal,omitempty"` // more addresses
 	Sysctls    []string       `json:"sysctls,omitempty"`
 	GwPriority int            `json:"gwPriority,omitempty"`
+
+	Container string       `json:"container,omitempty"` // what a runtime calls the container that asked for it
+	Device    string       `json:"device,omitempty"`    // the host's end
+	DeviceMAC string       `json:"deviceMAC,omitempty"` // of the host's end
+	MTU       int          `json:"mtu,omitempty"`       // bytes
+	Gateways  []netip.Addr `json:"gateways,omitempty"`  // of its subnets; none on an internal network
+	Routes    []Route      `json:"routes,omitempty"`    // the default routes that it gives its sandbox
+}
+
+// Route leads to a destination by a router.
+type Route struct {
+	Dst netip.Prefix `json:"dst"`
+	Via netip.Addr   `json:"via"`
 }
 
 // Port is a published port: host port HostPort+i leads to Port+i in the

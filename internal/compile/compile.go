@@ -9,6 +9,8 @@ package compile
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/sealane/sealane/internal/driver"
@@ -67,7 +69,7 @@ func All(in Intent, f Facts) (kstate.Set, error) {
 // Host returns the fragment that all networks share: the firewall's structure
 // and forwarding. Without networks there is nothing.
 func Host(in Intent, f Facts) (kstate.Set, error) {
-	if len(in.Networks) == 0 {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(in.Networks)), hasDevices) {
 		return kstate.Set{}, nil
 	}
 	s := firewall(f, sharded(in))
@@ -77,6 +79,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Merge(hush()))
 	has, own := map[bool]bool{}, map[string]bool{}
 	for _, n := range in.Networks {
+		if !hasDevices(n) {
+			continue
+		}
 		own[n.Device()] = !n.Options.Adopted
 		for _, sub := range n.Subnets {
 			has[sub.Prefix.Addr().Is6()] = true
@@ -99,6 +104,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	return s, nil
 }
 
+// hasDevices reports whether a network is one yet.
+func hasDevices(n *model.Network) bool { return n.Driver != model.DriverPool }
+
 func sharded(in Intent) bool {
 	for _, n := range in.Networks {
 		if n.Shards > 0 {
@@ -111,6 +119,9 @@ func sharded(in Intent) bool {
 // Network returns a network's fragment: its devices and its place in the
 // firewall.
 func Network(n *model.Network, f Facts) (kstate.Set, error) {
+	if !hasDevices(n) {
+		return kstate.Set{}, nil
+	}
 	d, err := drivers(n.Driver)
 	if err != nil {
 		return nil, err

@@ -38,6 +38,9 @@ func less(a, b *model.Endpoint, nets map[model.ID]*model.Network) bool {
 
 func defaultRoutes(sb *model.Sandbox, nets map[model.ID]*model.Network, ns kstate.NS) []kstate.Object {
 	var objs []kstate.Object
+	if sb.Mode == model.ModeRuntime {
+		return nil
+	}
 	for _, is6 := range []bool{false, true} {
 		e := Gateway(sb, nets, is6)
 		if e == nil || sb.Routed(is6) {

@@ -45,6 +45,9 @@ func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet,
 	key := poolKey{n.ID, s.Prefix.Addr().Is6()}
 	kind := model.Exhausted
 	a, err := want, error(nil)
+	if sb.Mode == model.ModeRuntime && d.e.pools[key].Lent(want) {
+		return want, d.notTwice(n, want)
+	}
 	if want.IsValid() {
 		if kind = model.Conflict; !s.Prefix.Contains(a) || s.Reserved(a) {
 			kind = model.Invalid
@@ -57,6 +60,17 @@ func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet,
 		return a, d.errorf(kind, "network %s: %w", n.Name, err)
 	}
 	return a, nil
+}
+
+// notTwice refuses a lent address that another container has: the pool does not
+// know.
+func (d *draft) notTwice(n *model.Network, want netip.Addr) error {
+	for _, sb := range d.allSandboxes() {
+		if ep := sb.Endpoint(n.ID); ep != nil && slices.ContainsFunc(ep.Addrs, func(p netip.Prefix) bool { return p.Addr() == want }) {
+			return d.errorf(model.Conflict, "network %s: address %s: taken by %s", n.Name, want, sb.Ref())
+		}
+	}
+	return nil
 }
 
 // checkWanted refuses addresses that the network has no subnet for, or that
@@ -132,8 +146,9 @@ func (d *draft) addLinks(sb *model.Sandbox, n *model.Network, links []model.Link
 }
 
 // dropEndpoint takes a sandbox's endpoint on a network away, with the links
-// that came with it.
+// and ports that came with it.
 func dropEndpoint(sb *model.Sandbox, network model.ID) {
 	sb.Endpoints = slices.DeleteFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.Network == network })
 	sb.Links = slices.DeleteFunc(slices.Clone(sb.Links), func(l model.Link) bool { return l.Network == network })
+	sb.Ports = slices.DeleteFunc(sb.Ports, func(m model.PortMapping) bool { return m.Network == network })
 }

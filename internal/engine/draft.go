@@ -417,7 +417,7 @@ func held(sb *model.Sandbox) (map[netip.Addr]poolKey, []model.PortMapping) {
 func (e *Engine) claim(sb *model.Sandbox) error {
 	addrs, ports := held(sb)
 	for a, key := range addrs {
-		if pool := e.pools[key]; pool != nil {
+		if pool := e.pools[key]; pool != nil && !pool.Lent(a) {
 			if err := pool.Claim(a, sb.Ref()); err != nil {
 				return err
 			}

@@ -16,7 +16,7 @@ import (
 
 // settleMode decides the namespace and refuses what a mode cannot have.
 func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxSpec) error {
-	if sb.Mode != model.ModeOwn && sb.Mode != model.ModeOther && (len(spec.Networks) > 0 || len(spec.Ports) > 0 || spec.PublishAll) {
+	if (sb.Mode == model.ModeHost || sb.Mode == model.ModeShared) && (len(spec.Networks) > 0 || len(spec.Ports) > 0 || spec.PublishAll) {
 		return d.errorf(model.Invalid, "a sandbox in the %s's namespace has no networks and ports of its own",
 			map[model.Mode]string{model.ModeHost: "host", model.ModeShared: "other sandbox"}[sb.Mode])
 	}
@@ -27,6 +27,8 @@ func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxS
 	case model.ModeOwn:
 		sb.NetNS = path.Join(d.e.cfg.RunDir, "netns", string(sb.ID))
 	case model.ModeHost:
+	case model.ModeRuntime:
+		sb.NetNS = spec.NetNS
 	case model.ModeShared:
 		donor, err := d.sandbox(spec.Donor)
 		if err != nil {
@@ -252,6 +254,9 @@ func (d *draft) existing(ref string) (*model.Sandbox, error) {
 	netns, err := foreignPath(ref)
 	if err != nil {
 		return nil, d.errorf(model.Invalid, "%w", err)
+	}
+	if id, ok := strings.CutPrefix(ref, containerRef); ok {
+		return d.ofContainer(id)
 	}
 	if netns == "" {
 		return d.sandbox(ref)

@@ -17,6 +17,8 @@ import (
 
 // NetworkSpec is a network to be made. What is left out is chosen.
 type NetworkSpec struct {
+	ID       model.ID // "" is a new one
+	Origin   string   // see [model.Network]
 	Name     string
 	Driver   string // "" is bridge
 	Subnets  []model.Subnet
@@ -25,6 +27,9 @@ type NetworkSpec struct {
 	Internal bool
 	Options  map[string]string
 	Labels   map[string]string
+	// FromPools: subnets that a container engine holds in pools become the
+	// network's, with what it holds of them.
+	FromPools bool
 }
 
 // CreateNetwork makes a network and returns it.
@@ -52,8 +57,11 @@ func (d *draft) addNetwork(ctx context.Context, spec NetworkSpec) (*model.Networ
 	if err != nil {
 		return nil, d.errorf(model.Invalid, "%w", err)
 	}
-	n := &model.Network{ID: newID(), Name: spec.Name, Driver: spec.Driver, Internal: spec.Internal,
+	n := &model.Network{ID: cmp.Or(spec.ID, newID()), Origin: spec.Origin, Name: spec.Name, Driver: spec.Driver, Internal: spec.Internal,
 		Subnets: slices.Clone(spec.Subnets), Options: options, Labels: spec.Labels, Created: d.e.cfg.Now().UTC()}
+	if spec.FromPools {
+		d.takeOver(n)
+	}
 	view, err := d.host(ctx)
 	if err != nil {
 		return nil, internal(d.ref, d.op, err)
@@ -82,6 +90,9 @@ func (d *draft) checkNewNetwork(spec NetworkSpec) error {
 	}
 	if model.Builtin(spec.Name) && spec.Name != model.NetworkBridge || spec.Name == model.NetworkBridge && d.find(spec.Name) != nil {
 		return d.errorf(model.Conflict, "the name is built in")
+	}
+	if n := d.allNetworks()[spec.ID]; n != nil {
+		return d.errorf(model.Conflict, "the ID is that of network %s", n.Name)
 	}
 	if n := d.find(spec.Name); n != nil {
 		return d.errorf(model.Conflict, "the name is taken").WithHint("by network %s, driver %s", n.ID, n.Driver)
@@ -235,8 +246,14 @@ func (d *draft) ula() netip.Prefix {
 	return p
 }
 
-// RemoveNetwork removes a network nobody is on.
+// RemoveNetwork removes a network nobody is on. Those that a container engine
+// asked for are left to that, see RemoveNetworkOf.
 func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
+	return e.RemoveNetworkOf(ctx, "", ref)
+}
+
+// RemoveNetworkOf removes a network of an origin that nobody is on.
+func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+ref, "remove")
@@ -249,6 +266,9 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
 	}
 	if model.Builtin(n.Name) { // by its ID
 		return d.errorf(model.Denied, "is built in and stays")
+	}
+	if n.Origin != origin {
+		return d.errorf(model.Denied, "was made by %s", cmp.Or(n.Origin, "Sealane's own API")).WithHint("remove it there")
 	}
 	if users := e.users(n.ID); len(users) > 0 {
 		return d.errorf(model.InUse, "still used by %s", strings.Join(users, ", ")).WithHint("disconnect them or remove them first")
@@ -265,7 +285,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, match func(*model.Network) b
 	d := e.draft("networks", "prune")
 	var names []string
 	for id, n := range e.intent.Networks {
-		if e.endpoints[id] == 0 && !model.Builtin(n.Name) && (match == nil || match(n)) {
+		if e.endpoints[id] == 0 && n.Origin == "" && !model.Builtin(n.Name) && (match == nil || match(n)) {
 			d.networks[id] = nil
 			names = append(names, n.Name)
 		}

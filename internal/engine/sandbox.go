@@ -35,7 +35,8 @@ type SandboxSpec struct {
 
 // EndpointSpec is an endpoint to be made.
 type EndpointSpec struct {
-	Network  string // name or ID
+	ID       model.ID // "" is a new one
+	Network  string   // name or ID
 	Addrs    []netip.Addr
 	MAC      string
 	IfName   string
@@ -113,13 +114,16 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	if err != nil {
 		return err
 	}
+	if n.Driver == model.DriverPool {
+		return d.errorf(model.Invalid, "network %s: is only a pool of addresses, of a container engine's", n.Name)
+	}
 	if sb.Endpoint(n.ID) != nil {
 		return d.errorf(model.Conflict, "network %s: is connected already", n.Name)
 	}
 	if err := d.checkSubnets(ctx, sb, n); err != nil {
 		return err
 	}
-	ep := model.Endpoint{ID: newID(), Network: n.ID, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls}
+	ep := model.Endpoint{ID: cmp.Or(spec.ID, newID()), Network: n.ID, Handed: sb.Mode == model.ModeRuntime, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls}
 	if ep.IfName, err = d.ifName(ctx, sb, cmp.Or(n.Options.IfPrefix, "eth"), spec.IfName, later); err != nil {
 		return err
 	}
@@ -303,6 +307,9 @@ func (e *Engine) RemoveSandbox(ctx context.Context, ref string, force bool) erro
 	}
 	if sb.Process != nil && sb.Exit == nil && e.cfg.Processes.Alive(*sb.Process) && !force {
 		return d.errorf(model.InUse, "its command is running").WithHint("rm -f ends it")
+	}
+	if sb.Mode == model.ModeRuntime && !force {
+		return d.errorf(model.Denied, "is a container of %s", sb.Origin).WithHint("remove it there")
 	}
 	for _, o := range e.intent.Sandboxes {
 		if o.Donor == sb.ID && o.Exit == nil && !force {

@@ -105,7 +105,7 @@ func (e *Engine) namespaces() []kstate.NS {
 func (e *Engine) lost(have kstate.Set) map[model.ID]*model.Sandbox {
 	gone := map[model.ID]*model.Sandbox{}
 	for id, sb := range e.intent.Sandboxes {
-		if sb.Exit != nil || sb.Mode == model.ModeHost {
+		if sb.Exit != nil || sb.Mode == model.ModeHost || sb.Mode == model.ModeRuntime {
 			continue
 		}
 		if _, ok := have[kstate.NetNS{NS: compile.NS(sb)}.Key()]; !ok {

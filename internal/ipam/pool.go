@@ -29,6 +29,7 @@ type Pool struct {
 	used   map[netip.Addr]string
 	near   int                      // of used, those that could be given automatically
 	own    int                      // of used, the gateway and the aux addresses
+	lent   map[netip.Addr]bool      // of used, those of a container engine
 	freed  map[netip.Addr]time.Time // when; some are used again since
 	last   netip.Addr               // the last address given automatically; invalid at first
 }
@@ -46,7 +47,30 @@ func NewPool(s model.Subnet) *Pool {
 		p.take(a, "aux-address "+name)
 	}
 	p.own = len(p.used)
+	for _, a := range s.Lent {
+		p.Lend(a)
+	}
 	return p
+}
+
+// Lend notes that a container engine holds an address, which is taken already or
+// not. Its containers come and go without a word here: Release and Undo leave a
+// lent address taken.
+func (p *Pool) Lend(a netip.Addr) {
+	if p.lent == nil {
+		p.lent = map[netip.Addr]bool{}
+	}
+	p.lent[a] = true
+	p.take(a, "a container engine")
+}
+
+// Lent reports whether a container engine holds an address.
+func (p *Pool) Lent(a netip.Addr) bool { return p.lent[a] }
+
+// TakeBack ends what Lend began: the address is freed now.
+func (p *Pool) TakeBack(a netip.Addr, now time.Time) {
+	delete(p.lent, a)
+	p.Release(a, now)
 }
 
 func (p *Pool) take(a netip.Addr, owner string) {
@@ -56,8 +80,11 @@ func (p *Pool) take(a netip.Addr, owner string) {
 	p.used[a] = owner
 }
 
-// drop reports whether a was taken.
+// drop reports whether a was taken, and is not any more.
 func (p *Pool) drop(a netip.Addr) bool {
+	if p.lent[a] {
+		return false
+	}
 	_, taken := p.used[a]
 	if taken && p.from.Contains(a) {
 		p.near--

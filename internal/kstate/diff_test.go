@@ -229,7 +229,7 @@ func TestDiff(t *testing.T) {
 
 // keys prints ops short: what is done to which key.
 func keys(ops []kstate.Op) string {
-	kinds := []string{"netns", "link", "sysctl", "addr", "route", "hold", "table", "set", "chain", "elem", "guest", "file"}
+	kinds := []string{"netns", "link", "sysctl", "addr", "route", "shaper", "redirect", "hold", "table", "set", "chain", "elem", "guest", "file"}
 	var b strings.Builder
 	for _, op := range ops {
 		k := op.Object().Key()

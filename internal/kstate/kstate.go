@@ -22,18 +22,20 @@ type Kind uint8
 
 // The kinds, in rank order.
 const (
-	KindNetNS  Kind = iota // a network namespace of ours, by the path it is mounted on
-	KindLink               // a network device, with the far end of a veth
-	KindSysctl             // a host-wide setting, restored from the journal
-	KindAddr               // an address on a device
-	KindRoute              // a route
-	KindHold               // a host port no other program may bind
-	KindTable              // an nftables table
-	KindSet                // an nftables set or map
-	KindChain              // an nftables chain with all its rules
-	KindElem               // an element of an nftables set or map
-	KindGuest              // a rule of ours in somebody else's nftables chain
-	KindFile               // a small file in our run directory
+	KindNetNS    Kind = iota // a network namespace of ours, by the path it is mounted on
+	KindLink                 // a network device, with the far end of a veth
+	KindSysctl               // a host-wide setting, restored from the journal
+	KindAddr                 // an address on a device
+	KindRoute                // a route
+	KindShaper               // a rate that a device keeps to
+	KindRedirect             // another device that what comes in by one goes through
+	KindHold                 // a host port no other program may bind
+	KindTable                // an nftables table
+	KindSet                  // an nftables set or map
+	KindChain                // an nftables chain with all its rules
+	KindElem                 // an element of an nftables set or map
+	KindGuest                // a rule of ours in somebody else's nftables chain
+	KindFile                 // a small file in our run directory
 )
 
 // Key identifies an object: two objects with one Key are two states of the

@@ -63,6 +63,7 @@ type LinkType string
 const (
 	TypeBridge   LinkType = "bridge"
 	TypeVeth     LinkType = "veth"
+	TypeIFB      LinkType = "ifb" // see Redirect
 	TypeLoopback LinkType = "loopback"
 )
 

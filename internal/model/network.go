@@ -14,12 +14,13 @@ import (
 type Network struct {
 	ID       ID                `json:"id"`
 	Name     string            `json:"name"`
-	Driver   string            `json:"driver"` // "bridge"
+	Driver   string            `json:"driver"` // "bridge", or DriverPool
 	Subnets  []Subnet          `json:"subnets"`
 	Internal bool              `json:"internal"` // no way out, no way in
 	Options  Options           `json:"options"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Shards   int               `json:"shards,omitempty"` // bridges besides the first, see Bridge
+	Origin   string            `json:"origin,omitempty"` // the protocol it was asked for by, and goes by; empty for our own API
 	Created  time.Time         `json:"created"`
 }
 
@@ -29,7 +30,14 @@ type Subnet struct {
 	Gateway netip.Addr            `json:"gateway"`        // on the bridge; the default route. Zero: none
 	Range   netip.Prefix          `json:"range,omitzero"` // automatic addresses come from here
 	Aux     map[string]netip.Addr `json:"aux,omitempty"`  // addresses that others use
+	// Lent are addresses that a container engine holds: its own containers may
+	// have them, nobody else.
+	Lent []netip.Addr `json:"lent,omitempty"`
 }
+
+// DriverPool is the driver of what is no network yet: a subnet that a container
+// engine holds, to give it to a network of ours or of its own.
+const DriverPool = "pool"
 
 // Ref names the network in errors.
 func (n *Network) Ref() string { return "network " + n.Name }

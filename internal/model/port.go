@@ -28,6 +28,9 @@ type PortMapping struct {
 	// port takes none of the host's. On a routed one it is open at the
 	// container's own address.
 	Idle bool `json:"idle,omitempty"`
+	// Network, if not empty, is the endpoint's that the port came with and goes
+	// with.
+	Network ID `json:"network,omitempty"`
 }
 
 // wantProto is what errors about a protocol ask for.

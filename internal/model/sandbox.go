@@ -19,6 +19,10 @@ const (
 	ModeHost   Mode = "host"   // the host's
 	ModeShared Mode = "shared" // another sandbox's (container:REF)
 	ModeOther  Mode = "other"  // one that somebody else made (netns:PATH, pid:N)
+	// ModeRuntime is a namespace that a container engine makes, perhaps only
+	// later, and furnishes: it takes the far ends of our devices there itself,
+	// and gives them names, addresses and routes.
+	ModeRuntime Mode = "runtime"
 )
 
 // The origins of sandboxes.
@@ -80,6 +84,10 @@ type Endpoint struct {
 	Sysctls  []string `json:"sysctls,omitempty"`
 	Priority int      `json:"gwPriority,omitempty"` // the highest gives the default route
 	Shard    int      `json:"shard,omitempty"`      // which bridge of the network it is on, see Network.Bridge
+	// Container is what a container runtime calls the container that it asked
+	// this endpoint for (CNI_CONTAINERID); empty for everybody else's.
+	Container string `json:"container,omitempty"`
+	Handed    bool   `json:"handed,omitempty"` // in a sandbox of ModeRuntime: its far end is the container engine's
 }
 
 // DNS is what goes into a sandbox's resolv.conf instead of the host's.
@@ -216,6 +224,10 @@ const PortPrefix = "slv"
 
 // Device returns the name of the host's end of an endpoint's veth.
 func (e *Endpoint) Device() string { return PortPrefix + string(e.ID) }
+
+// FarDevice returns the name that the far end of a handed endpoint's veth has in
+// the host until the container engine takes it.
+func (e *Endpoint) FarDevice() string { return "slp" + string(e.ID) }
 
 // Addr returns the endpoint's address of a family, or false.
 func (e *Endpoint) Addr(is6 bool) (netip.Prefix, bool) {

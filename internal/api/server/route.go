@@ -49,11 +49,14 @@ func table() []route {
 		on(del, network, "Remove a network that nobody uses", (*service).removeNetwork),
 		on(post, network+"/connect", "Put a running sandbox on a network", (*service).connect),
 		on(post, network+"/disconnect", "Take a sandbox off a network", (*service).disconnect),
+		on(post, network+"/attach", "Put the container of a runtime on a network", (*service).attach),
+		on(post, network+"/detach", "Take the container of a runtime off a network", (*service).detach),
 
 		on(get, sandboxes, "List sandboxes, oldest first", (*service).sandboxes).
 			with(parameter{"all", "also those that have ended", false}).with(filtered(sandboxKeys())),
 		on(post, sandboxes, "Make a sandbox with its endpoints and ports, all or nothing", (*service).createSandbox),
 		on(get, sandbox, "Show a sandbox", (*service).sandbox),
+		on(get, sandbox+"/diff", "Say what is not as intended now of what a sandbox needs", (*service).sandboxDiff),
 		on(del, sandbox, "Remove a sandbox", (*service).removeSandbox).
 			with(parameter{"force", "end its command if that runs", false}),
 		on(put, sandbox+"/process", "Say which process runs a sandbox's command", (*service).setProcess),

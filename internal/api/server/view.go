@@ -62,7 +62,7 @@ func (s *service) endpointsByNetwork() map[model.ID][]api.NetworkEndpoint {
 	for _, sb := range s.engine.Sandboxes() {
 		for _, ep := range sb.Endpoints {
 			out[ep.Network] = append(out[ep.Network], api.NetworkEndpoint{
-				ID: string(ep.ID), Sandbox: sb.Name, IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs),
+				ID: string(ep.ID), Sandbox: sb.Name, IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Container: ep.Container,
 			})
 		}
 	}
@@ -76,7 +76,7 @@ func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
 		Status: statusOf(v.s.engine.SandboxStatus(sb)), Dir: compile.Dir(v.s.info.RunDir, sb.ID), Created: sb.Created,
 	}
 	for i := range sb.Endpoints {
-		out.Endpoints = append(out.Endpoints, endpointOf(&sb.Endpoints[i], v.network(sb.Endpoints[i].Network)))
+		out.Endpoints = append(out.Endpoints, v.endpoint(sb, &sb.Endpoints[i]))
 	}
 	for _, m := range sb.Expose {
 		out.Expose = append(out.Expose, m.String())
@@ -93,14 +93,41 @@ func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
 	return out
 }
 
-// endpointOf is an endpoint with its network's name and gateway.
+// endpoint is an endpoint of sb with the default routes that it gives.
+func (v view) endpoint(sb *model.Sandbox, ep *model.Endpoint) api.Endpoint {
+	n := v.network(ep.Network)
+	out := endpointOf(ep, n)
+	for _, p := range ep.Addrs {
+		is6 := p.Addr().Is6()
+		best := compile.Gateway(sb, v.networks, is6)
+		if n == nil || best == nil || best.ID != ep.ID || sb.Routed(is6) || sb.Exit != nil {
+			continue
+		}
+		if sub, _ := n.Subnet(is6); sub.Router().IsValid() {
+			any := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+			if is6 {
+				any = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+			}
+			out.Routes = append(out.Routes, api.Route{Dst: any, Via: sub.Router()})
+		}
+	}
+	return out
+}
+
+// endpointOf is an endpoint with its network's name and gateways.
 func endpointOf(ep *model.Endpoint, n *model.Network) api.Endpoint {
 	out := api.Endpoint{ID: string(ep.ID), IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Aliases: present(ep.Aliases),
-		LinkLocal: ep.LinkLocal, Sysctls: ep.Sysctls, GwPriority: ep.Priority}
+		LinkLocal: ep.LinkLocal, Sysctls: ep.Sysctls, GwPriority: ep.Priority, Container: ep.Container}
 	if n == nil {
 		return out
 	}
-	out.Network = n.Name
+	out.Network, out.MTU = n.Name, n.Options.MTU
+	out.Device, out.DeviceMAC = ep.Device(), model.MACForID(model.MACVeth, ep.ID)
+	for _, p := range ep.Addrs {
+		if sub, _ := n.Subnet(p.Addr().Is6()); !n.Internal && sub.Router().IsValid() {
+			out.Gateways = append(out.Gateways, sub.Router())
+		}
+	}
 	if !n.Internal && len(ep.Addrs) > 0 {
 		sub, _ := n.Subnet(ep.Addrs[0].Addr().Is6())
 		out.Gateway = sub.Router()

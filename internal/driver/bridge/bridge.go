@@ -81,14 +81,21 @@ func gateways(n *model.Network, dev string) []kstate.Object {
 // Endpoint returns the veth and the addresses of its far end.
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
+	peer := kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()}
+	if e.Handed {
+		peer = kstate.Peer{Name: e.FarDevice(), MAC: e.MAC}
+	}
 	objs := []kstate.Object{kstate.Link{
 		Name: e.Device(), Type: kstate.TypeVeth, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, e.ID),
 		Up: true, NoARP: n.Options.NoAntispoof, Master: n.Bridge(e.Shard), Isolated: n.Options.NoICC,
 		Hairpin: f.BridgeNetfilter && e.Shard == 0, Pinned: e.Shard > 0, // see shards
 		GroupForward: !n.Options.NoAntispoof, // to the guard
-		Peer:         kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()},
-		Alias:        "sealane " + n.Name,
+		Peer:         peer, Handed: e.Handed,
+		Alias: "sealane " + n.Name,
 	}}
+	if e.Handed {
+		return s, s.Add(objs...)
+	}
 	for _, p := range e.Addrs {
 		objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: p})
 		if p.Addr().Is6() {

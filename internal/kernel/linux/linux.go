@@ -110,6 +110,7 @@ func (l *Linux) open(c Config) (err error) {
 	l.kinds = map[kstate.Kind]applier{
 		kstate.KindNetNS: spaces{l.dir, l.links}, kstate.KindSysctl: settings,
 		kstate.KindLink: l.links, kstate.KindAddr: l.links, kstate.KindRoute: l.links,
+		kstate.KindShaper: l.links, kstate.KindRedirect: l.links,
 		kstate.KindHold: ports, kstate.KindFile: texts,
 		kstate.KindTable: rules, kstate.KindSet: rules, kstate.KindChain: rules, kstate.KindElem: rules,
 		kstate.KindGuest: nft.Guests{Conn: rules},

@@ -35,6 +35,9 @@ func (p *pass) addLink(op int, l kstate.Link) error {
 		return p.addBridge(op, l, near, m)
 	case kstate.TypeVeth:
 		return p.addVeth(op, l, near, m)
+	case kstate.TypeIFB:
+		p.addIFB(op, l, near, m)
+		return nil
 	}
 	return fmt.Errorf("type %q: %w", l.Type, kernel.ErrUnsupported)
 }

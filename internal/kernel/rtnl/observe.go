@@ -100,6 +100,9 @@ func (v *view) lookAtHost() error {
 			v.inHost[d.index] = true
 		}
 	}
+	if err := v.shaping(); err != nil {
+		return err
+	}
 	return v.addrsAndRoutes(v.host, v.devs)
 }
 

@@ -205,8 +205,12 @@ func (p *pass) plan(i int) error {
 		return p.addAddr(i, o)
 	case kstate.Route:
 		return p.planRoute(i, op)
+	case kstate.Shaper:
+		return p.planShaper(i, op)
+	case kstate.Redirect:
+		return p.planRedirect(i, op)
 	}
-	return fmt.Errorf("not a link, address or route: %w", kernel.ErrUnsupported)
+	return fmt.Errorf("not a link, nor on one: %w", kernel.ErrUnsupported)
 }
 
 // flush sends all queues and keeps the first failure of each op.

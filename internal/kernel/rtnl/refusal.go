@@ -28,8 +28,10 @@ func (e *refusal) Unwrap() error { return e.errno }
 // Is maps errnos to the causes that callers act on.
 func (e *refusal) Is(target error) bool {
 	switch e.errno {
+	case unix.ENOENT, unix.EINVAL: // where traffic control is asked to remove
+		return target == errAbsent
 	case unix.ENODEV, unix.ESRCH, unix.ENXIO, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL:
-		return target == kernel.ErrMissing
+		return target == kernel.ErrMissing || target == errAbsent
 	case unix.EEXIST, unix.EBUSY:
 		return target == kernel.ErrInUse
 	case unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT:

@@ -1,6 +1,7 @@
-// Package rtnl makes, changes, removes and observes links, addresses and routes
-// over rtnetlink, in the host's namespace and in others. It makes bridges and
-// veths; it does not make namespaces, settings or firewall rules.
+// Package rtnl makes, changes, removes and observes links, addresses, routes and
+// the rates that links keep to, over rtnetlink, in the host's namespace and in
+// others. It makes bridges, veths and IFBs; it does not make namespaces, settings
+// or firewall rules.
 //
 // The story of an attach, in two system calls however many objects there are:
 //

@@ -14,6 +14,7 @@ var watched = [...]int{
 	unix.RTNLGRP_LINK,
 	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+	unix.RTNLGRP_TC,
 }
 
 // watchBuffer holds the notifications of a burst of some thousand changes.
@@ -148,8 +149,22 @@ func (c *Conn) judge(h header, body []byte) string {
 		if r, ok := parseRoute(body); ok && r.protocol != unix.RTPROT_KERNEL && c.counts(h, r.index) {
 			return "route " + r.dst.String() + was(h)
 		}
+	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
+		return c.judgeQueue(body)
 	}
 	return ""
+}
+
+// judgeQueue judges traffic control, which is of interest on devices of ours:
+// their indexes are.
+func (c *Conn) judgeQueue(body []byte) string {
+	if len(body) < sizeofTcmsg {
+		return ""
+	}
+	if index := int(int32(native.Uint32(body[4:]))); index < firstIndex || c.recent.gone(index) {
+		return ""
+	}
+	return "a queue or filter was changed"
 }
 
 // judgeLink judges a link: one of ours that changed, and any that went.

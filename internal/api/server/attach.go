@@ -1,0 +1,45 @@
+package server
+
+import (
+	"net/http"
+	"path"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/engine"
+)
+
+func (s *service) attach(r *http.Request, req api.Attach) (api.Connection, error) {
+	ref, op := "network "+r.PathValue("ref"), "attach "+req.Container
+	switch {
+	case req.Container == "":
+		return api.Connection{}, invalid(ref, "attach", "container: missing")
+	case !path.IsAbs(req.NetNS):
+		return api.Connection{}, invalid(ref, op, "netns %q: want an absolute path", req.NetNS)
+	}
+	spec, err := endpointSpec(r.PathValue("ref"), req.EndpointOptions, ref, op)
+	if err != nil {
+		return api.Connection{}, err
+	}
+	ports, err := parsePorts(req.Ports, ref, op)
+	if err != nil {
+		return api.Connection{}, err
+	}
+	sb, ep, err := s.engine.Attach(r.Context(), engine.Attachment{Container: req.Container, NetNS: path.Clean(req.NetNS), EndpointSpec: spec, Ports: ports})
+	if err != nil {
+		return api.Connection{}, err
+	}
+	v := s.view()
+	return api.Connection{Sandbox: string(sb.ID), Endpoint: v.endpoint(sb, ep), Ports: v.ports(sb, sb.Ports)}, nil
+}
+
+func (s *service) detach(r *http.Request, req api.Detach) (none, error) {
+	if req.Container == "" {
+		return none{}, invalid("network "+r.PathValue("ref"), "detach", "container: missing")
+	}
+	return none{}, s.engine.Detach(r.Context(), req.Container, r.PathValue("ref"), req.IfName)
+}
+
+func (s *service) sandboxDiff(r *http.Request, _ none) (api.Ops, error) {
+	ops, err := s.engine.Drift(r.Context(), r.PathValue("ref"))
+	return lines(ops), err
+}

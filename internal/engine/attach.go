@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// containerRef begins a reference to the sandbox of a runtime's container.
+const containerRef = "cni:"
+
+// Attachment is an endpoint that a container runtime asks for, by its own name
+// of the container and by the path of a namespace that it made.
+type Attachment struct {
+	Container string
+	NetNS     string
+	EndpointSpec
+	Ports []model.PortMapping // that go with the endpoint
+}
+
+// Attach puts the container of a runtime on a network, and returns its sandbox
+// and the new endpoint. The sandbox is the one that stands for the namespace, or
+// a new one that has the container's name. What the container had in another
+// namespace is stale and goes first.
+func (e *Engine) Attach(ctx context.Context, a Attachment) (*model.Sandbox, *model.Endpoint, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	if err := e.dropStale(ctx, a); err != nil {
+		return nil, nil, err
+	}
+	var sb *model.Sandbox
+	err := e.retryPorts(func(skip skipPorts) (err error) {
+		d := e.draft("network "+a.Network, "attach "+a.Container)
+		if sb, err = d.attach(ctx, a, skip); err != nil {
+			d.discard()
+			return err
+		}
+		return d.commit(ctx)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return sb, &sb.Endpoints[len(sb.Endpoints)-1], nil
+}
+
+// attach puts the endpoint into the draft.
+func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*model.Sandbox, error) {
+	n, err := d.network(a.Network)
+	if err != nil {
+		return nil, err
+	}
+	sb, err := d.standsAt(ctx, a.NetNS)
+	if err != nil {
+		return nil, err
+	}
+	if sb == nil {
+		sb, err = d.addSandbox(ctx, SandboxSpec{Name: a.Container, Mode: model.ModeOther, NetNS: a.NetNS, Origin: model.OriginCNI}, nil)
+	} else {
+		sb = d.edit(sb)
+		err = d.connectable(sb)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := d.addEndpoint(ctx, sb, a.EndpointSpec); err != nil {
+		return nil, err
+	}
+	sb.Endpoints[len(sb.Endpoints)-1].Container = a.Container
+	if err := d.settlePorts(ctx, sb, skip); err != nil {
+		return nil, err
+	}
+	return sb, d.addPorts(ctx, sb, newPorts(sb, a.Ports, n.ID), skip)
+}
+
+// newPorts returns ports as those of an endpoint on a network, without those
+// that the sandbox has already: runtimes ask for the same ones with each of its
+// networks.
+func newPorts(sb *model.Sandbox, ports []model.PortMapping, network model.ID) []model.PortMapping {
+	var out []model.PortMapping
+	for _, m := range ports {
+		same := func(p model.PortMapping) bool {
+			return m.HostPort != 0 && m.Matches(p) && m.HostIP.IsValid() != p.Bound && m.From == p.From
+		}
+		if !slices.ContainsFunc(sb.Ports, same) {
+			m.Network = network
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// standsAt returns the sandbox that stands for the namespace at a path, or nil.
+func (d *draft) standsAt(ctx context.Context, netns string) (*model.Sandbox, error) {
+	probe := &model.Sandbox{}
+	if err := d.settleForeign(ctx, probe, netns); err != nil {
+		return nil, err
+	}
+	return d.standsFor(netns, probe.Inode), nil
+}
+
+// dropStale takes away what a container had in a namespace other than the one it
+// has now.
+func (e *Engine) dropStale(ctx context.Context, a Attachment) error {
+	d := e.draft("network "+a.Network, "attach "+a.Container)
+	if _, err := d.network(a.Network); err != nil {
+		return err
+	}
+	now, err := d.standsAt(ctx, a.NetNS)
+	if err != nil {
+		return err
+	}
+	for _, sb := range e.intent.Sandboxes {
+		if now != nil && sb.ID == now.ID {
+			continue
+		}
+		if err := d.detach(ctx, sb, func(ep model.Endpoint) bool { return ep.Container == a.Container }); err != nil {
+			d.discard()
+			return err
+		}
+	}
+	if len(d.sandboxes) == 0 {
+		return nil
+	}
+	return d.commit(ctx)
+}
+
+// Detach takes the container of a runtime off a network, where its interface
+// has a name, or any with "". A sandbox that came by a runtime goes with the
+// last endpoint that one asked for.
+func (e *Engine) Detach(ctx context.Context, container, network, ifname string) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("network "+network, "detach "+container)
+	n, err := d.network(network)
+	if err != nil {
+		return err
+	}
+	meant := func(ep model.Endpoint) bool {
+		return ep.Network == n.ID && ep.Container == container && (ifname == "" || ep.IfName == ifname)
+	}
+	for _, sb := range e.intent.Sandboxes {
+		if err := d.detach(ctx, sb, meant); err != nil {
+			d.discard()
+			return err
+		}
+	}
+	if len(d.sandboxes) == 0 {
+		return d.errorf(model.NotFound, "no such endpoint")
+	}
+	return d.commit(ctx)
+}
+
+// detach takes those endpoints of a sandbox away that a runtime asked for and
+// that are meant.
+func (d *draft) detach(ctx context.Context, sb *model.Sandbox, meant func(model.Endpoint) bool) error {
+	if !slices.ContainsFunc(sb.Endpoints, meant) {
+		return nil
+	}
+	c := d.edit(sb)
+	for _, ep := range sb.Endpoints {
+		if meant(ep) {
+			dropEndpoint(c, ep.Network)
+		}
+	}
+	runtimes := slices.ContainsFunc(c.Endpoints, func(ep model.Endpoint) bool { return ep.Container != "" })
+	if c.Mode == model.ModeOther && len(c.Endpoints) == 0 || c.Origin == model.OriginCNI && !runtimes {
+		d.sandboxes[c.ID] = nil
+		return nil
+	}
+	return d.settlePorts(ctx, c, nil)
+}
+
+// ofContainer returns the sandbox of a runtime's container.
+func (d *draft) ofContainer(container string) (*model.Sandbox, error) {
+	for _, sb := range d.allSandboxes() {
+		if slices.ContainsFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.Container == container }) {
+			return sb, nil
+		}
+	}
+	return nil, noSandbox(containerRef+container, d.op)
+}
+
+// Drift returns the ops that a pass would apply now to what one sandbox needs.
+func (e *Engine) Drift(ctx context.Context, ref string) ([]kstate.Op, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("sandbox "+ref, "compare")
+	sb, err := d.existing(ref)
+	if err != nil {
+		return nil, err
+	}
+	if sb.Exit != nil {
+		return nil, d.errorf(model.Gone, "has ended")
+	}
+	ops, err := e.plan(ctx, false)
+	if err != nil {
+		return nil, internal(d.ref, d.op, err)
+	}
+	own, err := compile.Sandbox(sb, e.intent, e.facts)
+	if err != nil {
+		return nil, internal(d.ref, d.op, err)
+	}
+	return slices.DeleteFunc(ops, func(op kstate.Op) bool { return own[op.Object().Key()] == nil }), nil
+}

@@ -1,0 +1,181 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/sealane/sealane/internal/ipam"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// A container engine that has us give out addresses (Docker's IpamDriver) asks
+// for a subnet before it says what for, and for each address before the
+// container. A subnet without a network is a network record of driver pool;
+// CreateNetwork takes it over, or it stays what it is, for a network of the
+// engine's own drivers. What the engine holds of a subnet is in Subnet.Lent. So
+// it is all intent: stored, in nobody's way, and found again after a crash.
+
+// RequestPool holds a subnet, and returns it: the one that is asked for, or any
+// of a family if its address is zero. Automatic addresses come from the range, if
+// there is one.
+func (e *Engine) RequestPool(ctx context.Context, want model.Subnet) (netip.Prefix, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("pool "+want.Prefix.String(), "request")
+	id := newID()
+	n := &model.Network{ID: id, Name: "pool-" + string(id), Driver: model.DriverPool, Origin: model.OriginDocker, Subnets: []model.Subnet{want}, Created: e.cfg.Now().UTC()}
+	view, err := d.host(ctx)
+	if err != nil {
+		return netip.Prefix{}, internal(d.ref, d.op, err)
+	}
+	s := &n.Subnets[0]
+	if s.Prefix.Addr().IsUnspecified() {
+		if s.Prefix, err = ipam.NextSubnet(ipam.Sized(ipam.Sources(d.ula()), s.Prefix.Bits()), s.Prefix.Addr().Is6(), d.taken(view)); err != nil {
+			return netip.Prefix{}, d.errorf(model.Exhausted, "%w", err).WithHint("give one with --subnet")
+		}
+	}
+	if err := s.Validate(); err != nil {
+		return netip.Prefix{}, d.errorf(model.Invalid, "%w", err)
+	}
+	if err := d.checkOverlap(n, view); err != nil {
+		return netip.Prefix{}, err
+	}
+	e.openPools(n)
+	d.networks[id] = n
+	return s.Prefix, d.commit(ctx)
+}
+
+// ReleasePool ends what RequestPool began. A subnet that a network took over ends
+// with that.
+func (e *Engine) ReleasePool(ctx context.Context, prefix netip.Prefix) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("pool "+prefix.String(), "release")
+	n, _ := d.withSubnet(prefix)
+	if n == nil || n.Driver != model.DriverPool {
+		return nil
+	}
+	d.networks[n.ID] = nil
+	return d.commit(ctx)
+}
+
+// RequestAddress lends an address of a subnet: the one that is asked for, or the
+// next. The gateway of a network is not lent: it is the network's.
+func (e *Engine) RequestAddress(ctx context.Context, prefix netip.Prefix, want netip.Addr) (netip.Addr, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("pool "+prefix.String(), "request an address")
+	n, i := d.withSubnet(prefix)
+	if n == nil {
+		return want, d.errorf(model.NotFound, "no such pool")
+	}
+	if want.IsValid() && want == n.Subnets[i].Gateway {
+		return want, nil
+	}
+	a, err := d.lend(n, i, want)
+	if err != nil {
+		return a, err
+	}
+	if err := d.commit(ctx); err != nil {
+		d.takeBack(n, a)
+		return a, err
+	}
+	return a, nil
+}
+
+// lend takes an address of n's subnet i from its pool.
+func (d *draft) lend(n *model.Network, i int, want netip.Addr) (netip.Addr, error) {
+	d.e.poolsMu.Lock()
+	defer d.e.poolsMu.Unlock()
+	key := poolKey{n.ID, n.Subnets[i].Prefix.Addr().Is6()}
+	pool := d.e.pools[key]
+	a, err := want, error(nil)
+	switch {
+	case !want.IsValid():
+		a, err = pool.Allocate("a container engine", d.e.cfg.Now())
+	case pool.Lent(want):
+		return a, d.errorf(model.Conflict, "address %s: is lent already", want)
+	default:
+		err = pool.Claim(want, "a container engine")
+	}
+	if err != nil {
+		return a, d.errorf(model.Exhausted, "%w", err)
+	}
+	pool.Lend(a)
+	d.lending(n, i, func(lent []netip.Addr) []netip.Addr { return append(lent, a) })
+	return a, nil
+}
+
+// lending changes, in the draft, what is lent of n's subnet i.
+func (d *draft) lending(n *model.Network, i int, change func([]netip.Addr) []netip.Addr) {
+	c := *n
+	c.Subnets = slices.Clone(n.Subnets)
+	c.Subnets[i].Lent = change(slices.Clone(n.Subnets[i].Lent))
+	d.networks[n.ID] = &c
+}
+
+func (d *draft) takeBack(n *model.Network, a netip.Addr) {
+	d.e.poolsMu.Lock()
+	defer d.e.poolsMu.Unlock()
+	if pool := d.e.pools[poolKey{n.ID, a.Is6()}]; pool != nil {
+		pool.TakeBack(a, d.e.cfg.Now())
+	}
+}
+
+// ReleaseAddress ends what RequestAddress began. What is not lent, or not there
+// any more, is no error.
+func (e *Engine) ReleaseAddress(ctx context.Context, prefix netip.Prefix, a netip.Addr) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("pool "+prefix.String(), "release an address")
+	n, i := d.withSubnet(prefix)
+	if n == nil || !slices.Contains(n.Subnets[i].Lent, a) {
+		return nil
+	}
+	d.lending(n, i, func(lent []netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(lent, func(b netip.Addr) bool { return a == b })
+	})
+	if err := d.commit(ctx); err != nil {
+		return err
+	}
+	d.takeBack(n, a)
+	return nil
+}
+
+// withSubnet returns the network or pool that has a subnet, and the subnet's
+// index, or nil: subnets do not overlap.
+func (d *draft) withSubnet(prefix netip.Prefix) (*model.Network, int) {
+	for _, n := range d.allNetworks() {
+		for i := range n.Subnets {
+			if n.Subnets[i].Prefix == prefix {
+				return n, i
+			}
+		}
+	}
+	return nil, 0
+}
+
+// takeOver moves to a new network what is held of its subnets.
+func (d *draft) takeOver(n *model.Network) {
+	for i := range n.Subnets {
+		s := &n.Subnets[i]
+		pool, j := d.withSubnet(s.Prefix)
+		if pool == nil || pool.Driver != model.DriverPool {
+			continue
+		}
+		held := pool.Subnets[j]
+		s.Range = held.Range
+		s.Lent = slices.DeleteFunc(slices.Clone(held.Lent), func(a netip.Addr) bool { return a == s.Gateway || hasAux(*s, a) })
+		d.networks[pool.ID] = nil
+	}
+}
+
+func hasAux(s model.Subnet, a netip.Addr) bool {
+	for _, aux := range s.Aux {
+		if aux == a {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"strings"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// What container engines do with sandboxes of ModeRuntime.
+
+// Join puts an endpoint into the sandbox of a container engine, by the path that
+// its namespace has or will have, made if there is none. An endpoint that is
+// there already is returned as it is.
+func (e *Engine) Join(ctx context.Context, netns, origin string, spec EndpointSpec) (*model.Sandbox, *model.Endpoint, error) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("network "+spec.Network, "join")
+	sb, err := d.joined(ctx, netns, origin, spec)
+	if err != nil {
+		d.discard()
+		return nil, nil, err
+	}
+	if len(d.sandboxes) > 0 {
+		err = d.commit(ctx)
+	}
+	return sb, endpointByID(sb, spec.ID), err
+}
+
+func (d *draft) joined(ctx context.Context, netns, origin string, spec EndpointSpec) (*model.Sandbox, error) {
+	for _, sb := range d.allSandboxes() {
+		if sb.Mode != model.ModeRuntime || sb.NetNS != netns {
+			continue
+		}
+		if endpointByID(sb, spec.ID) != nil {
+			return sb, nil
+		}
+		c := d.edit(sb)
+		return c, d.addEndpoint(ctx, c, spec)
+	}
+	name := origin + "-" + string(spec.ID)
+	return d.addSandbox(ctx, SandboxSpec{Name: name, Mode: model.ModeRuntime, NetNS: netns, Origin: origin, Networks: []EndpointSpec{spec}}, nil)
+}
+
+func endpointByID(sb *model.Sandbox, id model.ID) *model.Endpoint {
+	for i := range sb.Endpoints {
+		if sb.Endpoints[i].ID == id {
+			return &sb.Endpoints[i]
+		}
+	}
+	return nil
+}
+
+// ByEndpoint returns the sandbox that has an endpoint, or nil.
+func (e *Engine) ByEndpoint(id model.ID) *model.Sandbox {
+	for _, sb := range e.snapshot().Sandboxes {
+		if endpointByID(sb, id) != nil {
+			return sb
+		}
+	}
+	return nil
+}
+
+// Part takes an endpoint away, and the sandbox with its last. One that is not
+// there is no error.
+func (e *Engine) Part(ctx context.Context, id model.ID) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("endpoint "+string(id), "remove")
+	for _, sb := range e.intent.Sandboxes {
+		ep := endpointByID(sb, id)
+		if ep == nil {
+			continue
+		}
+		if len(sb.Endpoints) == 1 {
+			d.sandboxes[sb.ID] = nil
+			return d.commit(ctx)
+		}
+		c := d.edit(sb)
+		dropEndpoint(c, ep.Network)
+		if err := d.settlePorts(ctx, c, nil); err != nil {
+			d.discard()
+			return err
+		}
+		return d.commit(ctx)
+	}
+	return nil
+}
+
+// NameSandbox gives a sandbox of a container engine the name that it has there,
+// and its endpoints the other names. If a sandbox has that name, the engine's
+// goes in front.
+func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname string, aliases map[model.ID][]string) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	sb := e.intent.Sandboxes[id]
+	if sb == nil {
+		return nil
+	}
+	d := e.draft(sb.Ref(), "name")
+	if name = d.freeName(sb.Name, name, sb.Origin, func(n string) bool { return d.findSandbox(n) != nil }); name == "" {
+		return d.errorf(model.Conflict, "the name is taken")
+	}
+	c := d.edit(sb)
+	c.Name, c.Hostname = name, hostname
+	for i := range c.Endpoints {
+		c.Endpoints[i].Aliases = aliases[c.Endpoints[i].ID]
+	}
+	if err := c.Validate(); err != nil {
+		d.discard()
+		return d.errorf(model.Invalid, "%w", err)
+	}
+	return d.commit(ctx)
+}
+
+// NameNetwork gives a network the name that it has in a container engine, as
+// NameSandbox does.
+func (e *Engine) NameNetwork(ctx context.Context, id model.ID, name, origin string) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	n := e.intent.Networks[id]
+	if n == nil {
+		return nil
+	}
+	d := e.draft(n.Ref(), "name")
+	name = d.freeName(n.Name, name, origin, func(s string) bool { return model.Builtin(s) || d.find(s) != nil })
+	if name == "" || model.CheckName(name) != nil {
+		return d.errorf(model.Conflict, "the name is taken")
+	}
+	if name == n.Name {
+		return nil
+	}
+	c := *n
+	c.Name = name
+	d.networks[id] = &c
+	return d.commit(ctx)
+}
+
+// freeName returns the first of name and origin-name that nobody has, or the one
+// that have is already; "" if both are taken.
+func (d *draft) freeName(have, name, origin string, taken func(string) bool) string {
+	for _, s := range []string{name, origin + "-" + strings.TrimPrefix(name, origin+"-")} {
+		if s == have || !taken(s) {
+			return s
+		}
+	}
+	return ""
+}
