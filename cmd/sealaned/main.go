@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/sealane/sealane/internal/dockerplugin"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -30,6 +31,7 @@ type settings struct {
 	StateDir  string `yaml:"state-dir"`
 	RunDir    string `yaml:"run-dir"`
 	Socket    string `yaml:"socket"`
+	Docker    string `yaml:"docker-plugin"`
 	NodeName  string `yaml:"node-name"`
 	LogLevel  string `yaml:"log-level"`
 	LogFormat string `yaml:"log-format"`
@@ -95,6 +97,7 @@ func command() *cobra.Command {
 	f.StringVar(&s.StateDir, "state-dir", "/var/lib/sealane", "where intent is kept")
 	f.StringVar(&s.RunDir, "run-dir", "/run/sealane", "where namespaces, sandboxes' files and the socket are")
 	f.StringVar(&s.Socket, "socket", "", "the API's socket (default RUN-DIR/sealane.sock)")
+	f.StringVar(&s.Docker, "docker-plugin", dockerplugin.Socket, "the socket where Docker finds Sealane as a network and IPAM driver; '' for none")
 	f.StringVar(&s.config, "config", "", "a YAML file with these settings by name")
 	f.StringVar(&s.NodeName, "node-name", "", "this host's name in the log (default its host name)")
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")

@@ -72,9 +72,11 @@ func run(ctx context.Context, s settings) error {
 	}
 	defer ann.Close()
 
+	var features feature.Cache
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, SideRoutes: facts.SideRoutes, Now: time.Now, Log: log,
+		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, SideRoutes: facts.SideRoutes,
+		Limits: func() error { return features.Check(feature.Limits) }, Now: time.Now, Log: log,
 	})
 	targets.engine.Store(eng)
 	if err := eng.Start(ctx); err != nil {
@@ -91,6 +93,8 @@ func run(ctx context.Context, s settings) error {
 			log.Warn("watch resolv.conf: changes are seen by regular passes only", "err", err)
 		}
 	}()
+	followers := serveDocker(ctx, s.Docker, eng, log)
+	defer followers()
 	return serve(ctx, listener, server.New(eng, server.Info{Version: version, RunDir: s.RunDir}, log), log)
 }
 

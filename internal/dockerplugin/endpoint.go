@@ -1,0 +1,252 @@
+package dockerplugin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// createEndpoint notes what an endpoint shall be. It is made when Docker says
+// for which container: nothing is to be undone before.
+func (p *Plugin) createEndpoint(_ context.Context, req endpointRequest) (any, error) {
+	id, err := short(req.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	n, err := p.network(req.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	spec := engine.EndpointSpec{ID: id, Network: string(n.ID)}
+	var out endpointInterface
+	if req.Interface == nil {
+		req.Interface = &endpointInterface{}
+	}
+	for _, text := range []string{req.Interface.Address, req.Interface.AddressIPv6} {
+		if text == "" {
+			continue
+		}
+		a, err := address(text)
+		if err != nil {
+			return nil, err
+		}
+		spec.Addrs = append(spec.Addrs, a)
+	}
+	if len(spec.Addrs) == 0 {
+		return nil, errors.New("the endpoint has no address: want an IPAM driver, as Docker's own or sealane")
+	}
+	if spec.MAC = req.Interface.MacAddress; spec.MAC == "" {
+		spec.MAC = model.MACFor(spec.Addrs[0])
+		out.MacAddress = spec.MAC
+	}
+	if _, err := model.CheckMAC(spec.MAC); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, twice := p.pending[id]; twice || p.engine.ByEndpoint(id) != nil {
+		return nil, fmt.Errorf("endpoint %s: is there already", id)
+	}
+	p.pending[id] = spec
+	return endpointAnswer{out}, nil
+}
+
+// join makes the endpoint, and says what of it is the container's.
+func (p *Plugin) join(ctx context.Context, req endpointRequest) (any, error) {
+	id, err := short(req.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	n, err := p.network(req.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	if !path.IsAbs(req.SandboxKey) {
+		return nil, fmt.Errorf("sandbox key %q: want an absolute path", req.SandboxKey)
+	}
+	spec, ok := p.waiting(id)
+	if sb := p.engine.ByEndpoint(id); !ok && (sb == nil || sb.NetNS != req.SandboxKey) {
+		return nil, fmt.Errorf("endpoint %s: not known, or in another container: it has to be created first", id)
+	}
+	spec.ID, spec.Network = id, string(n.ID)
+	_, ep, err := p.engine.Join(ctx, req.SandboxKey, model.OriginDocker, spec)
+	if err != nil {
+		return nil, err
+	}
+	p.settled(id)
+	return joined(n, ep), nil
+}
+
+func (p *Plugin) waiting(id model.ID) (engine.EndpointSpec, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	spec, ok := p.pending[id]
+	return spec, ok
+}
+
+// settled notes that an endpoint is the engine's, and that there is somebody to
+// be named.
+func (p *Plugin) settled(id model.ID) {
+	p.mu.Lock()
+	delete(p.pending, id)
+	p.mu.Unlock()
+	select {
+	case p.joined <- struct{}{}:
+	default: // one waits already
+	}
+}
+
+// joined is what Docker has to do in the container.
+func joined(n *model.Network, ep *model.Endpoint) joinAnswer {
+	out := joinAnswer{InterfaceName: interfaceName{SrcName: ep.FarDevice(), DstPrefix: cmp.Or(n.Options.IfPrefix, "eth")}}
+	for _, s := range n.Subnets {
+		if a := s.Router(); !n.Internal && a.IsValid() {
+			if a.Is6() {
+				out.GatewayIPv6 = a.String()
+			} else {
+				out.Gateway = a.String()
+			}
+		}
+	}
+	out.DisableGatewayService = out.Gateway == ""
+	return out
+}
+
+// leave is all right: the endpoint goes when Docker deletes it, with what Docker
+// brings back until then.
+func (p *Plugin) leave(_ context.Context, req endpointRequest) (any, error) {
+	_, err := short(req.EndpointID)
+	return struct{}{}, err
+}
+
+func (p *Plugin) deleteEndpoint(ctx context.Context, req endpointRequest) (any, error) {
+	id, err := short(req.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	delete(p.pending, id)
+	p.mu.Unlock()
+	return struct{}{}, p.engine.Part(ctx, id)
+}
+
+// publish publishes the container's ports: this endpoint is its way out now.
+func (p *Plugin) publish(ctx context.Context, req endpointRequest) (any, error) {
+	sb, err := p.sandbox(req)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := portMappings(req.Options[optionPorts])
+	if err != nil {
+		return nil, err
+	}
+	if len(sb.Ports) > 0 { // asked twice, or the way out moved
+		if err := p.engine.Unpublish(ctx, string(sb.ID), sb.Ports); err != nil {
+			return nil, err
+		}
+	}
+	if len(ports) > 0 {
+		_, err = p.engine.Publish(ctx, string(sb.ID), ports)
+	}
+	return struct{}{}, err
+}
+
+func (p *Plugin) unpublish(ctx context.Context, req endpointRequest) (any, error) {
+	id, err := short(req.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	if sb := p.engine.ByEndpoint(id); sb != nil && len(sb.Ports) > 0 {
+		err = p.engine.Unpublish(ctx, string(sb.ID), sb.Ports)
+	}
+	return struct{}{}, err
+}
+
+// sandbox returns the container that a request's endpoint is in.
+func (p *Plugin) sandbox(req endpointRequest) (*model.Sandbox, error) {
+	id, err := short(req.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	sb := p.engine.ByEndpoint(id)
+	if sb == nil {
+		return nil, fmt.Errorf("endpoint %s: is in no container", id)
+	}
+	return sb, nil
+}
+
+// portMappings reads the option that lists the published ports.
+func portMappings(option any) ([]model.PortMapping, error) {
+	text, err := json.Marshal(option)
+	var list []portBinding
+	if err == nil {
+		err = json.Unmarshal(text, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("option %s: %w", optionPorts, err)
+	}
+	var out []model.PortMapping
+	for _, b := range list {
+		m, err := b.mapping()
+		if err != nil {
+			return nil, fmt.Errorf("option %s: %w", optionPorts, err)
+		}
+		if !slices.Contains(out, m) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// mapping is the port as -p says it.
+func (b portBinding) mapping() (model.PortMapping, error) {
+	proto, ok := map[uint8]string{6: "tcp", 17: "udp", 132: "sctp"}[b.Proto]
+	if !ok {
+		return model.PortMapping{}, fmt.Errorf("port %d: protocol %d: want TCP, UDP or SCTP", b.Port, b.Proto)
+	}
+	host := ""
+	switch {
+	case b.HostPortEnd > b.HostPort:
+		host = fmt.Sprintf("%d-%d", b.HostPort, b.HostPortEnd)
+	case b.HostPort != 0:
+		host = fmt.Sprint(b.HostPort)
+	}
+	text := fmt.Sprintf("%s:%d/%s", host, b.Port, proto)
+	if host == "" && b.HostIP == "" {
+		text = text[1:]
+	}
+	if a, err := netip.ParseAddr(b.HostIP); err == nil && a.Is6() {
+		text = "[" + b.HostIP + "]:" + text
+	} else if b.HostIP != "" {
+		text = b.HostIP + ":" + text
+	}
+	return model.ParsePort(text)
+}
+
+// endpointInfo is what docker inspect may show.
+func (p *Plugin) endpointInfo(_ context.Context, req endpointRequest) (any, error) {
+	sb, err := p.sandbox(req)
+	if err != nil {
+		return nil, err
+	}
+	value := map[string]any{"sealane.sandbox": sb.Name}
+	for i := range sb.Endpoints {
+		if ep := &sb.Endpoints[i]; string(ep.ID) == req.EndpointID[:model.IDLen] {
+			value["sealane.device"] = ep.Device()
+		}
+	}
+	var ports []string
+	for _, m := range sb.Ports {
+		ports = append(ports, m.String())
+	}
+	value["sealane.ports"] = ports
+	return infoAnswer{value}, nil
+}
