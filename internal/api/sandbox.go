@@ -45,6 +45,8 @@ type Endpoint struct {
 	Sysctls    []string       `json:"sysctls,omitempty"`
 	GwPriority int            `json:"gwPriority,omitempty"`
 
+	EndpointLimits
+
 	Container string       `json:"container,omitempty"` // what a runtime calls the container that asked for it
 	Device    string       `json:"device,omitempty"`    // the host's end
 	DeviceMAC string       `json:"deviceMAC,omitempty"` // of the host's end
@@ -163,8 +165,21 @@ type EndpointOptions struct {
 	Sysctls []string `json:"sysctls,omitempty"`
 	// Links are NAME[:ALIAS], and go with the endpoint.
 	Links []string `json:"links,omitempty"`
-	// Options are ifname and sysctls, or Docker's names for them.
+	EndpointLimits
+	// Options are ifname, sysctls, or Docker's names for them, and ingress-rate,
+	// ingress-burst, egress-rate and egress-burst, as numbers or as 10mbit.
 	Options map[string]string `json:"options,omitempty"`
+}
+
+// EndpointLimits are the rates that an endpoint keeps to, in bits a second of
+// whole Ethernet frames, and how many bits may go at once after a pause; ingress
+// is towards the sandbox. Rates are 1 kbit/s to 1 Pbit/s, and 0 is none. Bursts
+// are at most 34359738360, and 0 leaves them to Sealane.
+type EndpointLimits struct {
+	IngressRate  uint64 `json:"ingressRate,omitempty"`
+	IngressBurst uint64 `json:"ingressBurst,omitempty"`
+	EgressRate   uint64 `json:"egressRate,omitempty"`
+	EgressBurst  uint64 `json:"egressBurst,omitempty"`
 }
 
 // DNS is what goes into resolv.conf instead of the host's.

@@ -98,6 +98,9 @@ type commandError struct{ status int }
 
 func (e *commandError) Error() string { return "" }
 
+// envSocket is the variable that says where the daemon listens.
+const envSocket = "SEALANE_SOCKET"
+
 // client returns a client for the daemon.
 func (a *app) client() *api.Client { return api.Dial(a.socket) }
 
@@ -111,7 +114,7 @@ func (a *app) root() *cobra.Command {
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return checkFlags(c) },
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	socket := os.Getenv("SEALANE_SOCKET")
+	socket := os.Getenv(envSocket)
 	if socket == "" {
 		socket = api.DefaultSocket
 	}
@@ -120,7 +123,7 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(), a.execCommand(), a.psCommand(), a.rmCommand(), a.inspectCommand(),
 		a.networkCommand(), a.portCommand(),
 		a.applyCommand(), a.planCommand(), a.diffCommand(),
-		a.daemonCommand(), a.versionCommand(),
+		a.daemonCommand(), a.cniCommand(), a.versionCommand(),
 	)
 	polish(root)
 	return root

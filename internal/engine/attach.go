@@ -65,6 +65,11 @@ func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*mode
 	if err != nil {
 		return nil, err
 	}
+	if a.IfName != "" { // first: what exists already says more than where else the sandbox is
+		if _, err := d.ifName(ctx, sb, "", a.IfName, nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.addEndpoint(ctx, sb, a.EndpointSpec); err != nil {
 		return nil, err
 	}

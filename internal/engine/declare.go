@@ -173,7 +173,7 @@ func as(ep *model.Endpoint, spec EndpointSpec) bool {
 	if spec.IfName != "" && spec.IfName != ep.IfName || spec.MAC != "" && !strings.EqualFold(spec.MAC, ep.MAC) {
 		return false
 	}
-	if spec.Priority != 0 && spec.Priority != ep.Priority ||
+	if spec.Priority != 0 && spec.Priority != ep.Priority || !ep.Limits.Has(spec.Limits) ||
 		slices.ContainsFunc(spec.Aliases, func(a string) bool { return !slices.Contains(ep.Aliases, a) }) {
 		return false
 	}

@@ -424,7 +424,7 @@ func (e *Engine) claim(sb *model.Sandbox) error {
 		}
 	}
 	for _, m := range ports {
-		if _, err := e.ports.Allocate(m, sb.Name, nil); err != nil {
+		if _, err := e.ports.Allocate(m, string(sb.ID), nil); err != nil {
 			return err
 		}
 	}

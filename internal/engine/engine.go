@@ -65,8 +65,11 @@ type Config struct {
 	// SideRoutes, if not nil, lists where routes lead that Observe does not tell,
 	// those of tables but the main one: automatic subnets stay away from them.
 	SideRoutes func() []netip.Prefix
-	Now        func() time.Time
-	Log        *slog.Logger
+	// Limits, if not nil, says why the kernel cannot hold endpoints to rates: a
+	// kernel.ErrUnsupported.
+	Limits func() error
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Host is what is known about the host besides what Observe returns.
@@ -240,7 +243,7 @@ func (e *Engine) Target(proto string, client netip.Addr, dst netip.AddrPort) (ne
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	sb := e.intent.Sandboxes[e.sandboxID[owner]]
+	sb := e.intent.Sandboxes[model.ID(owner)]
 	if sb == nil || sb.Exit != nil || !client.IsLoopback() && !allowed(sb, proto, client, dst) {
 		return netip.AddrPort{}, false
 	}

@@ -128,7 +128,7 @@ func (d *draft) settlePorts(ctx context.Context, sb *model.Sandbox, skip skipPor
 			if open := m.HostPort == 0 || m.HostEnd != 0; open != chosen {
 				continue
 			}
-			if err := d.settlePort(ctx, m, nat, binding, sb.Name, skip); err != nil {
+			if err := d.settlePort(ctx, m, nat, binding, string(sb.ID), skip); err != nil {
 				return err
 			}
 		}
@@ -170,9 +170,15 @@ func (d *draft) claimPort(m, old model.PortMapping, owner string, skip skipPorts
 	} else {
 		err = d.e.ports.Move(m, old.HostIP, owner)
 	}
+	taken, conflict := errors.AsType[*ipam.ConflictError](err)
 	switch {
 	case errors.Is(err, ipam.ErrExhausted):
 		return m, d.errorf(model.Exhausted, "%w", err)
+	case conflict:
+		if sb := d.allSandboxes()[model.ID(taken.Owner)]; sb != nil {
+			taken.Owner = sb.Name
+		}
+		return m, d.errorf(model.Conflict, "%w", taken)
 	case err != nil:
 		return m, d.errorf(model.Conflict, "%w", err)
 	}

@@ -46,6 +46,7 @@ type EndpointSpec struct {
 	LinkLocal []netip.Addr
 	// Sysctls are settings of the interface, see [model.Endpoint].
 	Sysctls []string
+	Limits  model.Limits // rates that it keeps to
 	Links   []model.Link // that go with the endpoint
 }
 
@@ -139,6 +140,9 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	}
 	if err := model.CheckEndpointSysctls(spec.Sysctls); err != nil {
 		return d.errorf(model.Invalid, "%w", err)
+	}
+	if err := d.limits(&ep, spec.Limits); err != nil {
+		return err
 	}
 	if ep.LinkLocal, err = d.linkLocal(sb, n, spec); err != nil {
 		return err

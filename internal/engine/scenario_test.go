@@ -68,6 +68,13 @@ var scenarios = []scenario{
 		_, _, err := r.e.Connect(r.ctx, "netns:"+givenNS.Path, EndpointSpec{Network: "dual"}, nil)
 		r.ok(err)
 	}), func(r *rig) error { return r.e.Disconnect(r.ctx, "netns:"+givenNS.Path, "dual") }},
+	{"attach a runtime's container", base, func(r *rig) error { return attach(r, "c1", "dual", "8082:82") }},
+	{"detach it from one of two", baseAnd(func(r *rig) {
+		r.ok(attach(r, "c1", "dual", "8082:82"))
+		r.ok(attach(r, "c1", "app", "8083:83"))
+	}), func(r *rig) error { return r.e.Detach(r.ctx, "c1", "dual", "") }},
+	{"detach it", baseAnd(func(r *rig) { r.ok(attach(r, "c1", "dual", "8082:82")) }),
+		func(r *rig) error { return r.e.Detach(r.ctx, "c1", "dual", "eth0") }},
 	{"publish", base, func(r *rig) error {
 		_, err := r.e.Publish(r.ctx, "web", ports("8082:82", "8083-8085:83-85", "84"))
 		return err

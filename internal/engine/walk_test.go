@@ -46,6 +46,12 @@ func (w *walker) endpoint() EndpointSpec {
 	if w.IntN(4) == 0 {
 		spec.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, byte(w.IntN(5)), 0, byte(w.IntN(16))})}
 	}
+	if w.IntN(5) == 0 {
+		spec.Limits.Ingress.Rate = 1e7
+	}
+	if w.IntN(5) == 0 {
+		spec.Limits.Egress.Rate = 1e7
+	}
 	return spec
 }
 

@@ -23,6 +23,7 @@ const (
 	NSID            = "nsid"         // one socket that hears from all namespaces
 	IPv6            = "ipv6"         // IPv6 sockets
 	BridgeNetfilter = "br_netfilter" // bridged frames can pass the packet filter of IP
+	Limits          = "limits"       // rates that endpoints keep to
 	Veth            = "veth"
 	Bridge          = "bridge"
 	Macvlan         = "macvlan"
@@ -52,6 +53,7 @@ func all() []Feature {
 		{NSID, "Linux 4.2", probe.AllNSID},
 		{IPv6, "CONFIG_IPV6 and no ipv6.disable=1 on the kernel's command line", probe.IPv6},
 		{BridgeNetfilter, "CONFIG_BRIDGE_NETFILTER (module br_netfilter)", probe.BridgeNetfilter},
+		{Limits, "the kernel's tbf, ingress, u32, mirred and ifb: CONFIG_NET_SCH_TBF, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED and CONFIG_IFB (modules sch_tbf, sch_ingress, cls_u32, act_mirred and ifb)", probe.Limits},
 		link(Veth, "CONFIG_VETH (module veth)"),
 		link(Bridge, "CONFIG_BRIDGE (module bridge)"),
 		link(Macvlan, "CONFIG_MACVLAN (module macvlan)"),

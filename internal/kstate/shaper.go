@@ -30,14 +30,15 @@ func (o Shaper) String() string {
 // ours, of the host's.
 type Redirect struct {
 	Dev string
-	To  string // "" when observed: it goes nowhere, or elsewhere, and is lost to us
+	To  string // "" when observed: nowhere, or elsewhere than to a device of ours
 }
 
 // Key is the device.
 func (o Redirect) Key() Key { return Key{KindRedirect, o.Dev} }
 
-// On is both devices.
-func (o Redirect) On() []Key { return []Key{linkKey(NS{}, o.Dev), linkKey(NS{}, o.To)} }
+// On is the device alone: the other one takes nothing along when it goes, and
+// what comes in is dropped.
+func (o Redirect) On() []Key { return []Key{linkKey(NS{}, o.Dev)} }
 
 // String is "redirect DEV to DEV".
 func (o Redirect) String() string { return "redirect " + o.Dev + " to " + o.To }

@@ -40,6 +40,7 @@ func MACForID(kind byte, id ID) string {
 const (
 	MACBridge byte = 0x16
 	MACVeth   byte = 0xfe
+	MACSide   byte = 0x1a // no port of a bridge
 )
 
 func mac(b ...byte) string {

@@ -13,6 +13,7 @@ import (
 type EndpointOptions struct {
 	IfName  string
 	Sysctls []string // "net.ipv4.conf.IFNAME.key=value"
+	Limits  Limits
 }
 
 // The names of endpoint options: ours, and Docker's.
@@ -20,7 +21,9 @@ const (
 	endpointIfName   = "ifname"
 	endpointSysctls  = "sysctls"
 	dockerEndpoint   = dockerNetwork + "endpoint."
-	wantEndpointKeys = "known: " + endpointIfName + ", " + endpointSysctls + ", " + dockerEndpoint + endpointIfName + ", " + dockerEndpoint + endpointSysctls
+	wantEndpointKeys = "known: " + endpointIfName + ", " + endpointSysctls + ", " +
+		endpointIngressRate + ", " + endpointIngressBurst + ", " + endpointEgressRate + ", " + endpointEgressBurst + ", " +
+		dockerEndpoint + endpointIfName + ", " + dockerEndpoint + endpointSysctls
 )
 
 // ParseEndpointOptions reads KEY=VALUE pairs of an endpoint. Several settings
@@ -45,6 +48,12 @@ func ParseEndpointOptions(kv map[string]string) (EndpointOptions, error) {
 			if err := CheckEndpointSysctls(o.Sysctls); err != nil {
 				return o, fmt.Errorf("endpoint option %s: %w", k, err)
 			}
+		case endpointIngressRate, endpointIngressBurst, endpointEgressRate, endpointEgressBurst:
+			n, err := parseBits(kv[k])
+			if err != nil {
+				return o, fmt.Errorf("endpoint option %s: %w", k, err)
+			}
+			*o.Limits.named(name) = n
 		default:
 			return o, fmt.Errorf("endpoint option %q: not known (%s)", k, wantEndpointKeys)
 		}

@@ -15,6 +15,8 @@ func TestParseEndpointOptions(t *testing.T) {
 		sysctls []string
 		err     string
 	}{
+		{map[string]string{"egress-rate": "10mbps"}, "", nil, "endpoint option egress-rate: \"10mbps\": want a number of bits"},
+		{map[string]string{"egress-rate": "1m", docker + "egress-rate": "1m"}, "", nil, "given twice"},
 		{nil, "", nil, ""},
 		{map[string]string{"ifname": "Lan0"}, "Lan0", nil, ""},
 		{map[string]string{docker + "ifname": "lan0", docker + "sysctls": "net.ipv4.conf.IFNAME.a=1,net.mpls.conf.IFNAME.input=1"}, "lan0",
@@ -32,6 +34,13 @@ func TestParseEndpointOptions(t *testing.T) {
 		if err == nil && (got.IfName != c.ifname || !slices.Equal(got.Sysctls, c.sysctls)) {
 			t.Errorf("%v: %+v", c.kv, got)
 		}
+	}
+}
+
+func TestParseEndpointLimits(t *testing.T) {
+	got, err := ParseEndpointOptions(map[string]string{"ingress-rate": "10mbit", "ingress-burst": "1m", "egress-rate": "20000000", "egress-burst": "2m"})
+	if want := (Limits{Limit{1e7, 1e6}, Limit{2e7, 2e6}}); err != nil || got.Limits != want {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -82,6 +82,7 @@ type Endpoint struct {
 	// Sysctls are settings of the interface, "net.ipv4.conf.IFNAME.key=value",
 	// written when it is made.
 	Sysctls  []string `json:"sysctls,omitempty"`
+	Limits   Limits   `json:"limits,omitzero"`
 	Priority int      `json:"gwPriority,omitempty"` // the highest gives the default route
 	Shard    int      `json:"shard,omitempty"`      // which bridge of the network it is on, see Network.Bridge
 	// Container is what a container runtime calls the container that it asked
@@ -228,6 +229,10 @@ func (e *Endpoint) Device() string { return PortPrefix + string(e.ID) }
 // FarDevice returns the name that the far end of a handed endpoint's veth has in
 // the host until the container engine takes it.
 func (e *Endpoint) FarDevice() string { return "slp" + string(e.ID) }
+
+// Side returns the name of the host's device that what comes from a limited
+// endpoint goes through.
+func (e *Endpoint) Side() string { return "sli" + string(e.ID) }
 
 // Addr returns the endpoint's address of a family, or false.
 func (e *Endpoint) Addr(is6 bool) (netip.Prefix, bool) {

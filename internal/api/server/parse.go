@@ -59,7 +59,8 @@ func parseLinks(texts []string) ([]model.Link, error) {
 
 // endpointSpec reads the strings of a wish for an endpoint.
 func endpointSpec(network string, o api.EndpointOptions, ref, op string) (engine.EndpointSpec, error) {
-	spec := engine.EndpointSpec{Network: network, MAC: o.MAC, IfName: o.IfName, Aliases: o.Aliases, Priority: o.GwPriority, Sysctls: o.Sysctls}
+	spec := engine.EndpointSpec{Network: network, MAC: o.MAC, IfName: o.IfName, Aliases: o.Aliases, Priority: o.GwPriority, Sysctls: o.Sysctls,
+		Limits: model.Limits{Ingress: model.Limit{Rate: o.IngressRate, Burst: o.IngressBurst}, Egress: model.Limit{Rate: o.EgressRate, Burst: o.EgressBurst}}}
 	for _, read := range []func(api.EndpointOptions, *engine.EndpointSpec) error{addresses, driverOptions} {
 		if err := read(o, &spec); err != nil {
 			return spec, invalid(ref, op, "%w", err)
@@ -111,5 +112,6 @@ func driverOptions(o api.EndpointOptions, spec *engine.EndpointSpec) error {
 		spec.IfName = options.IfName
 	}
 	spec.Sysctls = slices.Concat(spec.Sysctls, options.Sysctls)
-	return nil
+	spec.Limits, err = spec.Limits.With(options.Limits)
+	return err
 }

@@ -118,6 +118,8 @@ func (v view) endpoint(sb *model.Sandbox, ep *model.Endpoint) api.Endpoint {
 func endpointOf(ep *model.Endpoint, n *model.Network) api.Endpoint {
 	out := api.Endpoint{ID: string(ep.ID), IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Aliases: present(ep.Aliases),
 		LinkLocal: ep.LinkLocal, Sysctls: ep.Sysctls, GwPriority: ep.Priority, Container: ep.Container}
+	in, from := ep.Limits.Ingress, ep.Limits.Egress
+	out.EndpointLimits = api.EndpointLimits{IngressRate: in.Rate, IngressBurst: in.Burst, EgressRate: from.Rate, EgressBurst: from.Burst}
 	if n == nil {
 		return out
 	}

@@ -78,7 +78,7 @@ func gateways(n *model.Network, dev string) []kstate.Object {
 	return objs
 }
 
-// Endpoint returns the veth and the addresses of its far end.
+// Endpoint returns the veth, what limits it, and the addresses of its far end.
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
 	peer := kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()}
@@ -93,6 +93,7 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 		Peer:         peer, Handed: e.Handed,
 		Alias: "sealane " + n.Name,
 	}}
+	objs = append(objs, limits(n, e)...)
 	if e.Handed {
 		return s, s.Add(objs...)
 	}

@@ -37,6 +37,10 @@ func (k *Kernel) put(o kstate.Object, change bool) error {
 		return k.putAddr(o)
 	case kstate.Route:
 		return k.world.putRoute(o)
+	case kstate.Shaper:
+		return k.world.putShaper(o)
+	case kstate.Redirect:
+		return k.world.putRedirect(o)
 	case kstate.Hold:
 		return k.world.putHold(o)
 	case kstate.Guest:
@@ -149,7 +153,7 @@ func (w *world) checkEnds(o kstate.Link) error {
 		return err
 	}
 	switch o.Type {
-	case kstate.TypeBridge:
+	case kstate.TypeBridge, kstate.TypeIFB:
 		return nil
 	case kstate.TypeVeth:
 	default:

@@ -54,6 +54,12 @@ func (o *outside) Take(_ *testing.T, dev string, ns kstate.NS, name string) {
 	o.Kernel.Take(dev, ns, name)
 }
 
+func (o *outside) Shape(_ *testing.T, dev string) { o.Kernel.Shape(dev) }
+
+func (o *outside) Shaped(_ *testing.T, dev string) bool { return o.Kernel.Shaped(dev) }
+
+func (o *outside) Unshape(_ *testing.T, dev string) { o.Kernel.Unshape(dev) }
+
 func (o *outside) Flush(*testing.T) {
 	o.Remove(kstate.Table{Family: "inet", Name: "sealane"}.Key(), kstate.Table{Family: "bridge", Name: "sealane"}.Key())
 	for _, table := range o.tables {

@@ -21,6 +21,7 @@ type world struct {
 	others  kstate.Set        // tables and chains of nftables that are not ours
 	sysctls map[string]string // those not at their default
 	inodes  map[string]uint64 // of namespaces, by path
+	queues  map[string]bool   // of others, at the roots of the host's devices
 	sockets []socket
 	serial  int // of links and namespaces
 }
@@ -38,7 +39,7 @@ func (s socket) String() string { return fmt.Sprintf("socket %s %s by %s", s.pro
 func boot() world {
 	w := world{
 		objs: kstate.Set{}, far: map[kstate.Key]kstate.Key{}, nft: kstate.Set{}, others: kstate.Set{},
-		sysctls: map[string]string{}, inodes: map[string]uint64{},
+		sysctls: map[string]string{}, inodes: map[string]uint64{}, queues: map[string]bool{},
 	}
 	w.loopback(kstate.NS{})
 	return w
@@ -117,10 +118,15 @@ func (w *world) release(l kstate.Link) {
 			delete(w.sysctls, name)
 		}
 	}
+	if l.NS.IsHost() {
+		delete(w.queues, l.Name)
+	}
 	switch l.Type {
 	case kstate.TypeVeth:
 		delete(w.far, l.PeerKey())
 		w.fall(l.PeerKey())
+	case kstate.TypeIFB:
+		w.strand(l.Name)
 	case kstate.TypeBridge:
 		for k, o := range w.objs {
 			if p, ok := o.(kstate.Link); ok {

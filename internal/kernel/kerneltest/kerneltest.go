@@ -45,6 +45,13 @@ type Outside interface {
 	// Take moves a device of the host into a namespace, under another name, and
 	// sets it up.
 	Take(t *testing.T, dev string, ns kstate.NS, name string)
+	// Unshape deletes what is at the root of a device of the host, and with
+	// its filters what is where frames come in.
+	Unshape(t *testing.T, dev string)
+	// Shape puts another queue than ours at the root of a device of the host.
+	Shape(t *testing.T, dev string)
+	// Shaped reports whether that is there.
+	Shaped(t *testing.T, dev string) bool
 	// Flush deletes all nftables tables.
 	Flush(t *testing.T)
 	// Chain makes an nftables chain in a table that is not ours, and the
@@ -72,7 +79,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		cases []testcase
 	}{
 		{"objects", objectCases}, {"change", changeCases}, {"refuse", refuseCases},
-		{"outside", outsideCases}, {"guest", guestCases}, {"whole", wholeCases},
+		{"outside", outsideCases}, {"shaper", shaperCases}, {"guest", guestCases}, {"whole", wholeCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {

@@ -89,6 +89,7 @@ func (r dice) sandbox(ns kstate.NS, i int, bridges []string) []kstate.Object {
 		v.Master, v.Isolated, v.Hairpin, v.GroupForward = bridges[r.IntN(len(bridges))], r.chance(50), r.chance(50), r.chance(50)
 	}
 	dev := v.Peer.Name
+	out = append(out, r.limits(v.Name, i)...)
 	out = append(out, v, addr(ns, dev, r.of("192.0.2.8/24", "192.0.2.9/24", "192.0.2.8/25")))
 	if r.chance(70) {
 		out = append(out, route(ns, "0.0.0.0/0", r.of("192.0.2.1", "192.0.2.2"), dev))
@@ -98,6 +99,20 @@ func (r dice) sandbox(ns kstate.NS, i int, bridges []string) []kstate.Object {
 		if r.chance(60) {
 			out = append(out, route(ns, "::/0", "2001:db8::1", dev))
 		}
+	}
+	return out
+}
+
+// limits are rates that a device keeps to, either way or both.
+func (r dice) limits(dev string, i int) []kstate.Object {
+	rate := func(dev string) kstate.Object { return shaper(dev, uint64(1000*(1+r.IntN(2)))) }
+	var out []kstate.Object
+	if r.chance(30) {
+		out = append(out, rate(dev))
+	}
+	if r.chance(30) {
+		d := ifb("sli" + itoa(i))
+		out = append(out, d, rate(d.Name), kstate.Redirect{Dev: dev, To: d.Name})
 	}
 	return out
 }

@@ -59,6 +59,21 @@ func (o *outside) Delete(t *testing.T, dev string) { run(t, "ip link delete %s",
 
 func (o *outside) Unplug(t *testing.T, dev string) { run(t, "ip link set %s nomaster", dev) }
 
+func (o *outside) Shape(t *testing.T, dev string) {
+	run(t, "tc qdisc replace dev %s root bfifo limit 100000", dev)
+}
+
+func (o *outside) Shaped(t *testing.T, dev string) bool {
+	return strings.Contains(run(t, "tc qdisc show dev %s root", dev), "bfifo")
+}
+
+func (o *outside) Unshape(t *testing.T, dev string) {
+	run(t, "tc qdisc del dev %s root", dev)
+	if strings.Contains(run(t, "tc qdisc show dev %s", dev), "clsact") {
+		run(t, "tc qdisc del dev %s clsact", dev)
+	}
+}
+
 func (o *outside) Flush(t *testing.T) { run(t, "nft flush ruleset") }
 
 func (o *outside) Chain(t *testing.T, c kstate.Chain) {

@@ -51,10 +51,13 @@ func (m *message) tc(index int, handle, parent, info uint32) *message {
 // own returns a device of ours in the host's namespace.
 func (p *pass) own(name string) (device, error) {
 	d, err := p.host().device(name)
-	if err == nil && !d.planned && !d.ours() {
-		err = foreign("device " + name)
+	switch {
+	case err != nil || d.planned || d.ours():
+		return d, err
+	case d.doomed():
+		return d, missing("device", name)
 	}
-	return d, err
+	return d, foreign("device " + name)
 }
 
 // planShaper queues an op on a shaper. What is at the device's root is changed

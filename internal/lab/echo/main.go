@@ -17,6 +17,9 @@ const usage = `usage:
         Send a datagram and print the answer.
   lab-echo get [-timeout D] URL
         Print the body of an HTTP answer.
+  lab-echo rate [-for D] URL
+        Read an answer for a while and print how many kilobits came in a second.
+        They count from the first half second on, when a burst is through.
   lab-echo ping [-timeout D] [-size N] ADDR
         Exit 0 if ADDR answers one ICMP or ICMPv6 echo request.
   lab-echo stream [-for D] [-every D] URL
@@ -53,7 +56,7 @@ const usage = `usage:
 
 func main() {
 	commands := map[string]func([]string) error{
-		"serve": serve, "udp": askUDP, "get": get, "ping": ping, "stream": stream,
+		"serve": serve, "udp": askUDP, "get": get, "rate": rate, "ping": ping, "stream": stream,
 		"probe": probe, "dns": askDNS, "nameserver": serveDNS, "crowd": crowd, "pester": floodDNS, "send": sendFrames, "sniff": sniff, "activate": activate, "notified": notified,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
