@@ -61,6 +61,7 @@ var measures = []measure{
 	{"publish", publishRows},
 	{"throughput", throughputRows},
 	{"connect", connectRows},
+	{"run", runRows},
 	{"range", rangeRows},
 	{"port", portRows},
 	{"proxy", proxyRows},

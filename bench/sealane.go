@@ -87,12 +87,18 @@ func (s *sealane) start(b *bench) error {
 
 // close ends the daemon and its host.
 func (s *sealane) close() {
+	s.stop()
+	s.host.close()
+}
+
+// stop ends the daemon. A host does not end before the programs that we started
+// there.
+func (s *sealane) stop() {
 	s.client.Close()
 	if s.cmd != nil && s.cmd.Process != nil {
 		s.cmd.Process.Kill()
 		_ = s.cmd.Wait() // it was killed
 	}
-	s.host.close()
 }
 
 // attach connects a namespace to the network and returns the sandbox's ID.
