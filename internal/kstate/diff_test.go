@@ -63,6 +63,8 @@ func TestDiff(t *testing.T) {
 	rules.Rules, hook.Type, hook.Hook, moved.Value = []string{"return"}, "filter", "input", "192.0.2.3 . 80"
 	via, own3, other := def, addr(web, "eth0", "192.0.2.3/24"), def
 	via.Via, other.Other = own3.Prefix.Addr(), true
+	side, rate, sideRate := kstate.Link{Name: "sli1", Type: kstate.TypeIFB, Up: true}, kstate.Shaper{Dev: "slv1", Rate: 1}, kstate.Shaper{Dev: "sli1", Rate: 1}
+	turn, lost, faster := kstate.Redirect{Dev: "slv1", To: "sli1"}, kstate.Redirect{Dev: "slv1"}, kstate.Shaper{Dev: "slv1", Rate: 2}
 	theirs := addr(host, "br0", "192.0.2.1/24")
 	theirs.Other = true
 
@@ -151,6 +153,29 @@ func TestDiff(t *testing.T) {
 		{"a route with another gateway", all, change(all, via), `
 			- route web 0.0.0.0/0
 			+ route web 0.0.0.0/0`},
+
+		{"rates of a device, by rank", set(ns, v), set(ns, v, side, rate, sideRate, turn), `
+			+ link sli1
+			+ shaper sli1
+			+ shaper slv1
+			+ redirect slv1`},
+		{"they go before the device beside it", set(ns, v, side, rate, sideRate, turn), set(ns, v), `
+			- redirect slv1
+			- shaper slv1
+			- link sli1`},
+		{"a device takes them along", set(ns, v, side, rate, sideRate, turn), set(ns), `
+			- link slv1
+			- link sli1`},
+		{"a device that is remade has them again", set(ns, v, side, rate, sideRate, turn), set(ns, renamed, side, rate, sideRate, turn), `
+			- link slv1
+			+ link slv1
+			+ shaper slv1
+			+ redirect slv1`},
+		{"a redirect that lost its way, and another rate", set(ns, v, rate, lost), set(ns, v, side, faster, sideRate, turn), `
+			+ link sli1
+			+ shaper sli1
+			~ shaper slv1
+			~ redirect slv1`},
 
 		{"the last IPv4 address takes IPv4 routes along", all, change(less(all, own), own3), `
 			- addr web eth0 192.0.2.2/24

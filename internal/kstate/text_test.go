@@ -68,6 +68,8 @@ func TestTexts(t *testing.T) {
 		"netns /run/sealane/netns/web route default via 192.0.2.1 dev eth0":                       route(web, "0.0.0.0/0", "192.0.2.1", "eth0"),
 		"netns /run/sealane/netns/web route default6 via 2001:db8::1 dev eth0":                    route(web, "::/0", "2001:db8::1", "eth0"),
 		"route 198.51.100.0/24 dev slb1":                                                          route(host, "198.51.100.0/24", "", "slb1"),
+		"shaper slv1 rate 125 burst 1518 queue 3000":                                              kstate.Shaper{Dev: "slv1", Rate: 125, Burst: 1518, Queue: 3000},
+		"redirect slv1 to sli1":                                                                   kstate.Redirect{Dev: "slv1", To: "sli1"},
 		"hold tcp *:80":                                                                           kstate.Hold{Proto: "tcp", First: 80, Last: 80},
 		"hold udp 127.0.0.1:80-89":                                                                kstate.Hold{Proto: "udp", Addr: netip.MustParseAddr("127.0.0.1"), First: 80, Last: 89},
 		"hold tcp [::1]:80":                                                                       kstate.Hold{Proto: "tcp", Addr: netip.IPv6Loopback(), First: 80, Last: 80},

@@ -122,6 +122,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(sealed(addrMessage(newMessage(unix.RTM_NEWADDR, 0), netip.MustParsePrefix("2001:db8::2/64"), 5)))
 	f.Add(sealed(newMessage(unix.RTM_NEWROUTE, 0).route(unix.AF_INET, 24, 2, 0, unix.RTN_UNICAST).
 		attr(unix.RTA_MULTIPATH, []byte{16, 0, 0, 0, 5, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 1})))
+	f.Add(sealed(aQueue(kstate.Shaper{Rate: 1 << 33, Burst: 1, Queue: 2})))
+	f.Add(sealed(aFilter("u32", 5)))
 	f.Add([]byte{16, 0, 0, 0, 2, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0})
 	c := &Conn{ports: newPorts(), recent: newRecent()}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -133,6 +135,8 @@ func FuzzMessages(f *testing.F) {
 			parseDevice(body)
 			parseAddress(body)
 			parseRoute(body)
+			parseQueue(body)
+			parseFilter(body)
 			return nil
 		})
 		if n > len(b) {

@@ -18,8 +18,8 @@ const usage = `usage:
   lab-echo get [-timeout D] URL
         Print the body of an HTTP answer.
   lab-echo rate [-for D] URL
-        Read an answer for a while and print how many kilobits came in a second.
-        They count from the first half second on, when a burst is through.
+        Read an answer's body for a while and print how many kilobits of it came
+        in a second: "kbit N".
   lab-echo ping [-timeout D] [-size N] ADDR
         Exit 0 if ADDR answers one ICMP or ICMPv6 echo request.
   lab-echo stream [-for D] [-every D] URL

@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// attach puts a container of a runtime, whose namespace is the given one, on a network.
+func attach(r *rig, container, network string, published ...string) error {
+	_, _, err := r.e.Attach(r.ctx, Attachment{Container: container, NetNS: givenNS.Path, EndpointSpec: EndpointSpec{Network: network}, Ports: ports(published...)})
+	return err
+}
+
+func TestAttach(t *testing.T) {
+	r := newRig(t)
+	r.network("app", "10.1.0.0/24")
+	r.network("back", "10.2.0.0/24")
+	r.ok(attach(r, "c1", "app", "8080:80"))
+	r.ok(attach(r, "c1", "back", "8080:80", "8081:81")) // runtimes ask again for what is there
+	r.check()
+	sb := must[*model.Sandbox](r)(r.e.Sandbox("cni:c1"))
+	r.equal("sandbox", fmt.Sprint(sb.Name, " ", sb.Mode, " ", sb.Origin, " ", sb.Endpoints[0].Container, sb.Endpoints[1].Container), "c1 other cni c1c1")
+	r.equal("ports", sb.Ports, "[8080:80/tcp 8081:81/tcp]")
+	r.restart()
+	r.check()
+	r.equal("by name", must[*model.Sandbox](r)(r.e.Sandbox("c1")).ID, string(sb.ID))
+
+	for what, err := range map[string]error{
+		"interface eth0: exists in the sandbox": func() error {
+			_, _, err := r.e.Attach(r.ctx, Attachment{Container: "c1", NetNS: givenNS.Path, EndpointSpec: EndpointSpec{Network: "app", IfName: "eth0"}})
+			return err
+		}(),
+		"network app: is connected already": attach(r, "c1", "app"),
+		"not a network namespace": func() error {
+			_, _, err := r.e.Attach(r.ctx, Attachment{Container: "c1", NetNS: "/run/netns/none", EndpointSpec: EndpointSpec{Network: "app"}})
+			return err
+		}(),
+		"no such network":                     attach(r, "c1", "nowhere"),
+		"no such endpoint":                    r.e.Detach(r.ctx, "c2", "app", ""),
+		"detach c1: no such endpoint":         r.e.Detach(r.ctx, "c1", "app", "eth7"),
+		"nowhere: detach c1: no such network": r.e.Detach(r.ctx, "c1", "nowhere", ""),
+	} {
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%v, want %s", err, what)
+		}
+	}
+	r.check()
+	r.equal("refused, nothing changed", len(must[*model.Sandbox](r)(r.e.Sandbox("cni:c1")).Endpoints), "2")
+
+	r.ok(r.e.Detach(r.ctx, "c1", "app", "eth0"))
+	r.equal("its port goes", must[*model.Sandbox](r)(r.e.Sandbox("cni:c1")).Ports, "[8081:81/tcp]")
+	r.check()
+	r.ok(r.e.Detach(r.ctx, "c1", "back", ""))
+	r.equal("the last one", len(r.e.Sandboxes()), "0")
+	r.check()
+}
+
+// TestAttachWhereSomebodyIs: a user has put the namespace on a network already.
+func TestAttachWhereSomebodyIs(t *testing.T) {
+	r := newRig(t)
+	r.network("app", "10.1.0.0/24")
+	r.network("back", "10.2.0.0/24")
+	user, _, err := r.e.Connect(r.ctx, "netns:"+givenNS.Path, EndpointSpec{Network: "back"}, ports("9090:90"))
+	r.ok(err)
+	r.ok(attach(r, "c1", "app", "8080:80"))
+	r.check()
+	sb := must[*model.Sandbox](r)(r.e.Sandbox("cni:c1"))
+	r.equal("the same sandbox", sb.ID, string(user.ID))
+	r.ok(r.e.Detach(r.ctx, "c1", "app", ""))
+	r.check()
+	left := must[*model.Sandbox](r)(r.e.Sandbox("netns:" + givenNS.Path))
+	r.equal("what is the user's stays", fmt.Sprint(len(left.Endpoints), left.Ports), "1 [9090:90/tcp]")
+
+	r.ok(r.e.RemoveSandbox(r.ctx, "netns:"+givenNS.Path, false))
+	r.ok(attach(r, "c1", "app"))
+	_, _, err = r.e.Connect(r.ctx, "c1", EndpointSpec{Network: "back"}, nil)
+	r.ok(err)
+	r.ok(r.e.Detach(r.ctx, "c1", "app", ""))
+	r.equal("what came by a runtime goes with its endpoints", len(r.e.Sandboxes()), "0")
+	r.check()
+}
+
+// TestAttachAnotherNamespace: the runtime has made the container anew, and nobody
+// told us about the end of the old one.
+func TestAttachAnotherNamespace(t *testing.T) {
+	for _, end := range []string{"unnoticed", "noticed"} {
+		t.Run(end, func(t *testing.T) {
+			r := newRig(t)
+			r.network("app", "10.1.0.0/24")
+			r.network("back", "10.2.0.0/24")
+			r.ok(attach(r, "c1", "app", "8080:80"))
+			r.ok(attach(r, "c1", "back"))
+			r.k.Remove(kstate.NetNS{NS: givenNS}.Key())
+			if end == "noticed" {
+				must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+				r.equal("state", r.e.SandboxStatus(must[*model.Sandbox](r)(r.e.Sandbox("cni:c1"))).State, StateLost)
+			}
+			r.k.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/new"}})
+			sb, ep, err := r.e.Attach(r.ctx, Attachment{Container: "c1", NetNS: "/run/netns/new", Ports: ports("8080:80"),
+				EndpointSpec: EndpointSpec{Network: "app", Addrs: at("10.1.0.2")}})
+			r.ok(err)
+			r.equal("the address again", ep.Addrs, "[10.1.0.2/24]")
+			r.equal("all there is", fmt.Sprint(len(r.e.Sandboxes()), len(sb.Endpoints), sb.Ports), "1 1 [8080:80/tcp]")
+			r.equal("as intended", len(must[[]kstate.Op](r)(r.e.Diff(r.ctx))), "0")
+		})
+	}
+}
+
+func TestDrift(t *testing.T) {
+	r := newRig(t)
+	n := r.network("app", "10.1.0.0/24")
+	r.ok(attach(r, "c1", "app"))
+	other := r.sandbox("web", SandboxSpec{Networks: on("app")})
+	r.equal("none", len(must[[]kstate.Op](r)(r.e.Drift(r.ctx, "cni:c1"))), "0")
+	mine := must[*model.Sandbox](r)(r.e.Sandbox("cni:c1")).Endpoint(n.ID)
+	r.k.Remove(kstate.Link{Name: other.Endpoints[0].Device()}.Key())
+	r.equal("another's", len(must[[]kstate.Op](r)(r.e.Drift(r.ctx, "cni:c1"))), "0")
+	r.k.Remove(kstate.Link{Name: mine.Device()}.Key())
+	ops := must[[]kstate.Op](r)(r.e.Drift(r.ctx, "cni:c1"))
+	if len(ops) == 0 || !strings.HasPrefix(ops[0].String(), "+ link "+mine.Device()) {
+		t.Errorf("ops %v", ops)
+	}
+	if _, err := r.e.Drift(r.ctx, "cni:c2"); model.KindOf(err) != model.NotFound {
+		t.Errorf("unknown: %v", err)
+	}
+	r.k.Remove(kstate.NetNS{NS: givenNS}.Key())
+	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+	if _, err := r.e.Drift(r.ctx, "cni:c1"); model.KindOf(err) != model.Gone {
+		t.Errorf("ended: %v", err)
+	}
+}
