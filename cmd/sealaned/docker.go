@@ -60,9 +60,5 @@ func listenPlugin(path string) (net.Listener, error) {
 		c.Close()
 		return nil, fmt.Errorf("socket %s: another daemon answers there", path)
 	}
-	l, err := listenPrivately(path)
-	if err != nil {
-		return nil, err
-	}
-	return l, os.Chmod(path, 0o600)
+	return listenPrivately(path, func(path string) error { return os.Chmod(path, 0o600) })
 }

@@ -180,12 +180,12 @@ func listen(s settings) (net.Listener, error) {
 	if err := os.Remove(s.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	return listenPrivately(s.Socket)
+	return listenPrivately(s.Socket, func(path string) error { return errors.Join(os.Chmod(path, 0o660), share(path)) })
 }
 
 // listenPrivately makes the socket under another name and moves it into place
 // when its owner and mode are right, so that nobody else gets in before.
-func listenPrivately(path string) (net.Listener, error) {
+func listenPrivately(path string, admit func(path string) error) (net.Listener, error) {
 	tmp := path + ".new"
 	os.Remove(tmp)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
@@ -193,7 +193,9 @@ func listenPrivately(path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	err = errors.Join(os.Chmod(tmp, 0o660), share(tmp), os.Rename(tmp, path))
+	if err = admit(tmp); err == nil {
+		err = os.Rename(tmp, path)
+	}
 	if err != nil {
 		l.Close()
 		os.Remove(tmp)

@@ -30,12 +30,14 @@ func teardown(ctx context.Context, s settings) error {
 		RunDir: s.RunDir, Now: time.Now, Log: log,
 	})
 	err = errors.Join(err, kern.Remove(), kern.Close())
-	for _, file := range []string{s.Socket, filepath.Join(s.RunDir, portFile)} {
-		if rm := os.Remove(file); rm != nil && !errors.Is(rm, os.ErrNotExist) {
+	for _, file := range []string{s.Socket, s.Docker, filepath.Join(s.RunDir, portFile)} {
+		if rm := os.Remove(file); file != "" && rm != nil && !errors.Is(rm, os.ErrNotExist) {
 			err = errors.Join(err, rm)
 		}
 	}
-	os.Remove(s.RunDir) // stays if others keep something there
+	for _, dir := range []string{s.RunDir, filepath.Dir(s.Docker), filepath.Dir(filepath.Dir(s.Docker))} {
+		os.Remove(dir) // stays if others keep something there
+	}
 	if err == nil {
 		log.Info("removed; the networks are remembered", "store", filepath.Join(s.StateDir, storeName))
 	}
