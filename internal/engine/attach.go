@@ -17,6 +17,7 @@ const containerRef = "cni:"
 type Attachment struct {
 	Container string
 	NetNS     string
+	Resolver  bool // see [model.Sandbox]
 	EndpointSpec
 	Ports []model.PortMapping // that go with the endpoint
 }
@@ -74,6 +75,7 @@ func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*mode
 		return nil, err
 	}
 	sb.Endpoints[len(sb.Endpoints)-1].Container = a.Container
+	sb.Resolver = sb.Resolver || a.Resolver
 	if err := d.settlePorts(ctx, sb, skip); err != nil {
 		return nil, err
 	}
@@ -175,6 +177,7 @@ func (d *draft) detach(ctx context.Context, sb *model.Sandbox, meant func(model.
 		d.sandboxes[c.ID] = nil
 		return nil
 	}
+	c.Resolver = c.Resolver && runtimes
 	return d.settlePorts(ctx, c, nil)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/model"
@@ -23,8 +24,7 @@ func (e *Engine) RequestPool(ctx context.Context, want model.Subnet) (netip.Pref
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("pool "+want.Prefix.String(), "request")
-	id := newID()
-	n := &model.Network{ID: id, Name: "pool-" + string(id), Driver: model.DriverPool, Origin: model.OriginDocker, Subnets: []model.Subnet{want}, Created: e.cfg.Now().UTC()}
+	n := &model.Network{ID: newID(), Driver: model.DriverPool, Origin: model.OriginDocker, Subnets: []model.Subnet{want}, Created: e.cfg.Now().UTC()}
 	view, err := d.host(ctx)
 	if err != nil {
 		return netip.Prefix{}, internal(d.ref, d.op, err)
@@ -41,8 +41,12 @@ func (e *Engine) RequestPool(ctx context.Context, want model.Subnet) (netip.Pref
 	if err := d.checkOverlap(n, view); err != nil {
 		return netip.Prefix{}, err
 	}
+	n.Name = "pool-" + strings.NewReplacer("/", "-", ":", ".").Replace(s.Prefix.String())
+	if d.find(n.Name) != nil {
+		return netip.Prefix{}, d.errorf(model.Conflict, "the name %s is taken", n.Name)
+	}
 	e.openPools(n)
-	d.networks[id] = n
+	d.networks[n.ID] = n
 	return s.Prefix, d.commit(ctx)
 }
 

@@ -75,6 +75,18 @@ var scenarios = []scenario{
 	}), func(r *rig) error { return r.e.Detach(r.ctx, "c1", "dual", "") }},
 	{"detach it", baseAnd(func(r *rig) { r.ok(attach(r, "c1", "dual", "8082:82")) }),
 		func(r *rig) error { return r.e.Detach(r.ctx, "c1", "dual", "eth0") }},
+	{"take over a pool of Docker's", baseAnd(pooled), func(r *rig) error {
+		_, err := r.e.CreateNetwork(r.ctx, dockerSpec)
+		return err
+	}},
+	{"join a container of Docker's", dockerBase, func(r *rig) error { return join(r, "d1", "10.6.0.2", "ab0000000001", dockerNet) }},
+	{"join it to another network", joinedBase, func(r *rig) error { return join(r, "d1", "10.2.0.9", "ab0000000002", "dual") }},
+	{"part from one of two", func(r *rig) {
+		joinedBase(r)
+		r.ok(join(r, "d1", "10.2.0.9", "ab0000000002", "dual"))
+	}, func(r *rig) error { return r.e.Part(r.ctx, "ab0000000001") }},
+	{"part from the last", joinedBase, func(r *rig) error { return r.e.Part(r.ctx, "ab0000000001") }},
+	{"remove a network of Docker's", dockerBase, func(r *rig) error { return r.e.RemoveNetworkOf(r.ctx, model.OriginDocker, dockerNet) }},
 	{"publish", base, func(r *rig) error {
 		_, err := r.e.Publish(r.ctx, "web", ports("8082:82", "8083-8085:83-85", "84"))
 		return err
