@@ -55,13 +55,18 @@ func (c *cni) exec(command, netns string, conf map[string]any) (json.RawMessage,
 	}
 	cmd := exec.Command(filepath.Join(cniDir, conf["type"].(string)))
 	cmd.Stdin = bytes.NewReader(in)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CNI_COMMAND=" + command, "CNI_NETNS=" + netns,
-		"CNI_CONTAINERID=" + filepath.Base(netns), "CNI_IFNAME=eth0", "CNI_PATH=" + cniDir}
+	cmd.Env = cniEnv(command, netns)
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("cni %s %s: %w: %s", conf["type"], command, err, out)
 	}
 	return out, nil
+}
+
+// cniEnv is what a runtime tells a plugin.
+func cniEnv(command, netns string) []string {
+	return []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CNI_COMMAND=" + command, "CNI_NETNS=" + netns,
+		"CNI_CONTAINERID=" + filepath.Base(netns), "CNI_IFNAME=eth0", "CNI_PATH=" + cniDir}
 }
 
 // publish executes ADD of the portmap plugin for one port of a namespace that
@@ -80,6 +85,11 @@ func (c *cni) portmap(result json.RawMessage, hostPort, port int) map[string]any
 	return map[string]any{
 		"cniVersion": "0.4.0", "name": network, "type": "portmap", "prevResult": result,
 		"capabilities":  map[string]bool{"portMappings": true},
-		"runtimeConfig": map[string]any{"portMappings": []map[string]any{{"hostPort": hostPort, "containerPort": port, "protocol": "tcp"}}},
+		"runtimeConfig": portMappings(hostPort, port),
 	}
+}
+
+// portMappings is what a runtime says of one published port.
+func portMappings(hostPort, port int) map[string]any {
+	return map[string]any{"portMappings": []map[string]any{{"hostPort": hostPort, "containerPort": port, "protocol": "tcp"}}}
 }

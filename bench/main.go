@@ -61,6 +61,7 @@ var measures = []measure{
 	{"publish", publishRows},
 	{"throughput", throughputRows},
 	{"connect", connectRows},
+	{"cni", pluginRows},
 	{"run", runRows},
 	{"range", rangeRows},
 	{"port", portRows},
