@@ -65,10 +65,8 @@ func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet,
 // notTwice refuses a lent address that another container has: the pool does not
 // know.
 func (d *draft) notTwice(n *model.Network, want netip.Addr) error {
-	for _, sb := range d.allSandboxes() {
-		if ep := sb.Endpoint(n.ID); ep != nil && slices.ContainsFunc(ep.Addrs, func(p netip.Prefix) bool { return p.Addr() == want }) {
-			return d.errorf(model.Conflict, "network %s: address %s: taken by %s", n.Name, want, sb.Ref())
-		}
+	if who := d.holder(n, want); who != lender {
+		return d.errorf(model.Conflict, "network %s: address %s: taken by %s", n.Name, want, who)
 	}
 	return nil
 }

@@ -97,11 +97,11 @@ func (d *draft) lend(n *model.Network, i int, want netip.Addr) (netip.Addr, erro
 	a, err := want, error(nil)
 	switch {
 	case !want.IsValid():
-		a, err = pool.Allocate("a container engine", d.e.cfg.Now())
+		a, err = pool.Allocate(lender, d.e.cfg.Now())
 	case pool.Lent(want):
-		return a, d.errorf(model.Conflict, "address %s: is lent already", want)
+		return a, d.errorf(model.Conflict, "address %s: taken by %s", want, d.holder(n, want))
 	default:
-		err = pool.Claim(want, "a container engine")
+		err = pool.Claim(want, lender)
 	}
 	if err != nil {
 		return a, d.errorf(model.Exhausted, "%w", err)
@@ -110,6 +110,19 @@ func (d *draft) lend(n *model.Network, i int, want netip.Addr) (netip.Addr, erro
 	d.lending(n, i, func(lent []netip.Addr) []netip.Addr { return append(lent, a) })
 	return a, nil
 }
+
+// holder says who has a lent address: a sandbox, or only the container engine.
+func (d *draft) holder(n *model.Network, a netip.Addr) string {
+	for _, sb := range d.allSandboxes() {
+		if ep := sb.Endpoint(n.ID); ep != nil && slices.ContainsFunc(ep.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return sb.Ref()
+		}
+	}
+	return lender
+}
+
+// lender is who a lent address belongs to, in errors.
+const lender = "a container engine"
 
 // lending changes, in the draft, what is lent of n's subnet i.
 func (d *draft) lending(n *model.Network, i int, change func([]netip.Addr) []netip.Addr) {

@@ -65,7 +65,7 @@ func TestLentAddresses(t *testing.T) {
 	_, err := r.e.CreateSandbox(r.ctx, SandboxSpec{Name: "thief", Networks: []EndpointSpec{{Network: dockerNet, Addrs: at("10.6.0.2")}}})
 	refused("taken by a container engine", err)
 	_, err = r.e.RequestAddress(r.ctx, dockerPool, netip.MustParseAddr("10.6.0.2"))
-	refused("lent already", err)
+	refused("taken by a container engine", err)
 	r.ok(join(r, "d1", "10.6.0.2", "ab0000000001", dockerNet))
 	refused("taken by sandbox docker-ab0000000001", join(r, "d2", "10.6.0.2", "ab0000000003", dockerNet))
 	r.ok(r.e.Part(r.ctx, "ab0000000001"))
