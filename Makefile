@@ -3,6 +3,7 @@
 
 SHELL    := /bin/bash
 PREFIX   ?= /usr/local
+CNI_BIN  ?= /opt/cni/bin
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOFLAGS  := -trimpath
 LDFLAGS  := -s -w
@@ -12,7 +13,7 @@ export CGO_ENABLED := 0
 PACKAGES := busybox containernetworking-plugins curl iproute2 nftables procps
 # What tests live with and benchmarks compare to. They start dockerd themselves,
 # in namespaces; where systemd runs, the packages docker.io and firewalld start one too.
-PEERS    := conntrack dbus dnsperf docker.io firewalld iptables ufw
+PEERS    := conntrack containerd dbus dnsperf docker.io firewalld iptables ufw
 
 test bench: PACKAGES += $(PEERS)
 
@@ -24,15 +25,20 @@ help: ## what there is
 build: ## bin/sealane (client) and bin/sealaned (daemon), static
 	go build $(GOFLAGS) -ldflags '$(LDFLAGS) -X main.version=$(VERSION)' -o bin/ ./cmd/sealane ./cmd/sealaned
 
-install: build ## into PREFIX (/usr/local), with a systemd service and socket
+install: build ## into PREFIX (/usr/local) and CNI_BIN (/opt/cni/bin), with a systemd service and socket
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/sealane bin/sealaned
+	ln -sf sealane $(DESTDIR)$(PREFIX)/bin/sealane-cni
+	install -d $(DESTDIR)$(CNI_BIN)
+	ln -sf $(PREFIX)/bin/sealane $(DESTDIR)$(CNI_BIN)/sealane-cni
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/sealane init/10-sealane.conflist
 	install -d $(DESTDIR)/etc/systemd/system
 	for unit in sealane.service sealane.socket; do \
 	  sed 's|@PREFIX@|$(PREFIX)|' init/$$unit > $(DESTDIR)/etc/systemd/system/$$unit; done
 	@echo 'Start it with: systemctl daemon-reload && systemctl enable --now sealane.socket sealane.service'
 
 uninstall: ## takes back what install did; stop the service first
-	rm -f $(DESTDIR)$(PREFIX)/bin/sealane{,d} $(DESTDIR)/etc/systemd/system/sealane.{service,socket}
+	rm -f $(DESTDIR)$(PREFIX)/bin/sealane{,d,-cni} $(DESTDIR)$(CNI_BIN)/sealane-cni $(DESTDIR)/etc/systemd/system/sealane.{service,socket}
+	rm -rf $(DESTDIR)$(PREFIX)/share/sealane
 
 demo: packages build ## the main job, shown; KEEP=1 leaves it up
 	@KEEP=$(KEEP) bash test/demo.sh
@@ -42,7 +48,7 @@ test: packages build ## everything, on the real kernel
 	REQUIRE=nftables,holds,nsid,ipv6,br_netfilter,veth,bridge go test -count=1 -timeout 25m ./...
 
 pure: ## only what needs no root
-	go test ./internal/model ./internal/kstate ./internal/ipam ./internal/compile ./internal/engine ./internal/store ./internal/style ./internal/cli ./internal/api/...
+	go test ./internal/model ./internal/kstate ./internal/ipam ./internal/compile ./internal/engine ./internal/store ./internal/style ./internal/cli ./internal/cni ./internal/api/...
 
 bench: packages build ## paired benchmarks, a table at the end
 	go run ./bench

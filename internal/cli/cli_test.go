@@ -138,7 +138,7 @@ func TestCommands(t *testing.T) {
 		{"network disconnect app web", 1, "sealane: network app: disconnect web: sandbox web is not on it"},
 		{"network disconnect -f app web", 0, ""},
 		{"network connect --link-local-ip 10.0.0.1 app web", 2, "sealane: network app: connect web: link-local-ip 10.0.0.1: want an address of 169.254.0.0/16 or fe80::/64"},
-		{"network connect -o colour=red app web", 2, `sealane: network app: connect web: endpoint option "colour": not known (known: ifname, sysctls, com.docker.network.endpoint.ifname, com.docker.network.endpoint.sysctls)`},
+		{"network connect -o colour=red app web", 2, `sealane: network app: connect web: endpoint option "colour": not known (known: ifname, sysctls, ingress-rate, ingress-burst, egress-rate, egress-burst, com.docker.network.endpoint.ifname, com.docker.network.endpoint.sysctls)`},
 		{"network connect -o sysctls=net.ipv4.conf.eth0.x=1 app web", 2, `sealane: network app: connect web: endpoint option sysctls: sysctl "net.ipv4.conf.eth0.x=1": want net.ipv4|ipv6|mpls.GROUP.IFNAME.KEY=VALUE, with the word IFNAME`},
 		{"network connect --ifname a --driver-opt ifname=b app web", 2, `sealane: network app: connect web: interface name "a": endpoint options say "b"`},
 		{"network connect --link a:b:c app web", 2, `sealane: network connect: link a: host name "b:c": want DNS labels of letters, digits and '-', at most 63 each`},

@@ -99,7 +99,7 @@ func hostileCases() []hostileCase {
 		{"port add web target=80,from=@", []string{"::", "10.9.9.9", "fd00::9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "ff02::1"}},
 		{"port add web target=80,mode=@", none}, {"port rm @ 80", none}, {"port rm web @", none},
 		{"port ls @", none}, {"port ls --output @", none}, {"port ls --format @", anything()},
-		{"apply @", none}, {"apply --file @", none}, {"plan @", none}, {"plan --file @", none}, {"diff @", none}, {"version @", none},
+		{"apply @", none}, {"apply --file @", none}, {"plan @", none}, {"plan --file @", none}, {"diff @", none}, {"version @", none}, {"cni @", none},
 	}
 	addr := []string{"10.9.9.9", "127.0.0.1"}
 	for key, takes := range map[string][]string{

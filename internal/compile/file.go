@@ -101,7 +101,7 @@ var Resolver = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 // has none, as in Docker; there the resolver helps only where the host's servers
 // are on loopback addresses, which a sandbox cannot ask itself.
 func Resolves(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) bool {
-	if sb.Mode != model.ModeOwn || sb.Exit != nil {
+	if sb.Mode != model.ModeOwn && !sb.Resolver || sb.Exit != nil {
 		return false
 	}
 	return len(sb.DNS.Servers)+len(f.Resolv.Servers) == 0 && len(sb.Endpoints) > 0 ||

@@ -208,7 +208,7 @@ func (d *draft) sandboxOrForeign(ctx context.Context, ref string) (*model.Sandbo
 		return nil, d.errorf(model.Invalid, "%w", err)
 	}
 	if netns == "" {
-		return d.sandbox(ref)
+		return d.existing(ref)
 	}
 	probe := &model.Sandbox{}
 	if err := d.settleForeign(ctx, probe, netns); err != nil {

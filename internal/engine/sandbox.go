@@ -239,6 +239,9 @@ func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, por
 			err = d.connectable(sb)
 		}
 		if err == nil {
+			err = d.notRuntimes(sb)
+		}
+		if err == nil {
 			err = d.addEndpoint(ctx, sb, spec)
 		}
 		if err == nil {
@@ -271,6 +274,15 @@ func (d *draft) connectable(sb *model.Sandbox) error {
 	return nil
 }
 
+// notRuntimes refuses what a container engine has to do itself: it furnishes the
+// namespace, and would not know.
+func (d *draft) notRuntimes(sb *model.Sandbox) error {
+	if sb.Mode != model.ModeRuntime {
+		return nil
+	}
+	return d.errorf(model.Denied, "sandbox %s: is a container of %s", sb.Name, sb.Origin).WithHint("do it there")
+}
+
 // Disconnect takes a sandbox off a network. A sandbox that only stood for a
 // foreign namespace goes with its last endpoint.
 func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
@@ -287,6 +299,9 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 	}
 	if sb.Endpoint(n.ID) == nil {
 		return d.errorf(model.NotFound, "sandbox %s is not on it", sb.Name)
+	}
+	if err := d.notRuntimes(sb); err != nil {
+		return err
 	}
 	c := d.edit(sb)
 	dropEndpoint(c, n.ID)

@@ -37,7 +37,7 @@ func Teardown(ctx context.Context, cfg Config) error {
 		if sb.Mode == model.ModeOwn {
 			netns = sb.NetNS
 		}
-		errs = append(errs, cfg.Processes.Kill(sb.Process, netns))
+		errs = append(errs, cfg.Processes.Kill(sb.Process, netns), e.unserve(sb))
 	}
 	have, err := cfg.Kernel.Observe(ctx, kernel.Scope{NS: e.namespaces()})
 	if err != nil {
@@ -46,4 +46,16 @@ func Teardown(ctx context.Context, cfg Config) error {
 	errs = append(errs, cfg.Kernel.Apply(ctx, kstate.Diff(have, kstate.Set{})), cfg.Store.Commit(gone),
 		os.RemoveAll(filepath.Join(cfg.RunDir, "sandboxes")))
 	return errors.Join(errs...)
+}
+
+// unserve takes the resolver's rules out of a namespace that stays: whoever
+// installs them knows how to.
+func (e *Engine) unserve(sb *model.Sandbox) error {
+	if !sb.Resolver || e.cfg.Names == nil {
+		return nil
+	}
+	if err := e.cfg.Names.Put(string(sb.ID), e.dnsView(sb)); err != nil {
+		return err
+	}
+	return e.cfg.Names.Remove(string(sb.ID))
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -42,6 +43,9 @@ type Sandbox struct {
 	Donor ID     `json:"donor,omitempty"` // ModeShared: whose namespace
 	// Origin is the protocol it was asked for by; empty for our own API.
 	Origin string `json:"origin,omitempty"`
+	// Resolver: a runtime wants the daemon's resolver in the namespace, which is
+	// not ours.
+	Resolver bool `json:"resolver,omitempty"`
 
 	// ModeOther: the namespace had a default route of somebody else's when it
 	// was found, and keeps it.
@@ -197,8 +201,10 @@ func (s *Sandbox) CheckLinks() error {
 	return nil
 }
 
-// resolvRE is an option of resolv.conf(5).
-var resolvRE = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9._-]{1,64})?$`)
+// resolvRE is an option of resolv.conf(5), compiled when it is needed as hostRE is.
+var resolvRE = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9._-]{1,64})?$`)
+})
 
 // validate looks at what is written into resolv.conf.
 func (d DNS) validate() error {
@@ -213,7 +219,7 @@ func (d DNS) validate() error {
 		}
 	}
 	for _, o := range d.Options {
-		if !resolvRE.MatchString(o) {
+		if !resolvRE().MatchString(o) {
 			return fmt.Errorf("dns-option %q: want one word, as ndots:2", o)
 		}
 	}

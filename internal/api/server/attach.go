@@ -6,13 +6,14 @@ import (
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/model"
 )
 
 func (s *service) attach(r *http.Request, req api.Attach) (api.Connection, error) {
 	ref, op := "network "+r.PathValue("ref"), "attach "+req.Container
 	switch {
-	case req.Container == "":
-		return api.Connection{}, invalid(ref, "attach", "container: missing")
+	case model.CheckName(req.Container) != nil:
+		return api.Connection{}, invalid(ref, "attach", "container: %w", model.CheckName(req.Container))
 	case !path.IsAbs(req.NetNS):
 		return api.Connection{}, invalid(ref, op, "netns %q: want an absolute path", req.NetNS)
 	}
@@ -24,7 +25,7 @@ func (s *service) attach(r *http.Request, req api.Attach) (api.Connection, error
 	if err != nil {
 		return api.Connection{}, err
 	}
-	sb, ep, err := s.engine.Attach(r.Context(), engine.Attachment{Container: req.Container, NetNS: path.Clean(req.NetNS), EndpointSpec: spec, Ports: ports})
+	sb, ep, err := s.engine.Attach(r.Context(), engine.Attachment{Container: req.Container, NetNS: path.Clean(req.NetNS), Resolver: req.Resolver, EndpointSpec: spec, Ports: ports})
 	if err != nil {
 		return api.Connection{}, err
 	}

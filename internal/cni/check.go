@@ -1,0 +1,126 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/sealane/sealane/internal/api"
+)
+
+// check compares what ADD has said with what the daemon intends, and that with
+// what the kernel holds.
+func check(ctx context.Context, r *request) (any, error) {
+	if len(r.config.prev) == 0 {
+		return nil, errorf(codeConfig, "prevResult: missing: CHECK compares with it")
+	}
+	prev, err := r.config.previous()
+	if err != nil {
+		return nil, err
+	}
+	ref := api.ContainerRef + r.env.container
+	sb, err := r.client.Sandbox(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	name := r.config.network.Name
+	i := slices.IndexFunc(sb.Endpoints, func(e api.Endpoint) bool {
+		return e.Network == name && e.IfName == r.env.ifname && e.Container == r.env.container
+	})
+	if i < 0 {
+		return nil, errorf(codeContainer, "container %s: has no interface %s on network %s", r.env.container, r.env.ifname, name)
+	}
+	wrong := r.compare(prev, sb, sb.Endpoints[i])
+	now, err := r.client.SandboxDiff(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range now.Ops {
+		wrong = append(wrong, inWords(op))
+	}
+	if len(wrong) > 0 {
+		return nil, errorf(codeDiffers, "container %s: network %s: %w", r.env.container, name, errors.New(strings.Join(wrong, "; ")))
+	}
+	return nil, nil
+}
+
+// inWords says what an op that a repair would need means.
+func inWords(op string) string {
+	for _, sign := range [][2]string{{"+ ", "missing: "}, {"~ ", "not as here: "}, {"- ", "not intended: "}} {
+		if rest, ok := strings.CutPrefix(op, sign[0]); ok {
+			return sign[1] + rest
+		}
+	}
+	return op
+}
+
+// compare says where a result is not what the daemon intends.
+func (r *request) compare(prev *current.Result, sb api.Sandbox, ep api.Endpoint) []string {
+	var wrong []string
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	at := slices.IndexFunc(prev.Interfaces, func(i *current.Interface) bool {
+		return i != nil && i.Name == ep.IfName && i.Sandbox == r.env.netns
+	})
+	if at < 0 {
+		return []string{fmt.Sprintf("prevResult: has no interface %s in %s", ep.IfName, r.env.netns)}
+	}
+	if mac := prev.Interfaces[at].Mac; mac != "" && !strings.EqualFold(mac, ep.MAC) {
+		say("interface %s: prevResult says mac %s, intended is %s", ep.IfName, mac, ep.MAC)
+	}
+	if !slices.ContainsFunc(prev.Interfaces, func(i *current.Interface) bool { return i != nil && i.Name == ep.Device && i.Sandbox == "" }) {
+		say("interface %s: prevResult does not have it", ep.Device)
+	}
+	had := addresses(prev, at)
+	for _, p := range had {
+		if !slices.Contains(ep.Addresses, p) {
+			say("address %s: prevResult says so, intended is %v", p, ep.Addresses)
+		}
+	}
+	for _, p := range ep.Addresses {
+		if !slices.Contains(had, p) {
+			say("address %s: prevResult does not have it", p)
+		}
+	}
+	return append(wrong, routes(prev, sb)...)
+}
+
+// addresses are those of one interface of a result.
+func addresses(prev *current.Result, at int) []netip.Prefix {
+	var out []netip.Prefix
+	for _, ip := range prev.IPs {
+		if ip == nil || ip.Interface == nil || *ip.Interface != at {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			bits, _ := ip.Address.Mask.Size()
+			out = append(out, netip.PrefixFrom(a.Unmap(), bits))
+		}
+	}
+	return out
+}
+
+// routes looks for default routes of a result in the sandbox. Another network
+// that the container joined later may give them now.
+func routes(prev *current.Result, sb api.Sandbox) []string {
+	var wrong []string
+	for _, route := range prev.Routes {
+		if route == nil || route.GW == nil {
+			continue
+		}
+		if ones, _ := route.Dst.Mask.Size(); ones > 0 || !route.Dst.IP.IsUnspecified() {
+			continue // another plugin's
+		}
+		is6 := route.GW.To4() == nil
+		if !slices.ContainsFunc(sb.Endpoints, func(e api.Endpoint) bool {
+			return slices.ContainsFunc(e.Routes, func(have api.Route) bool { return have.Via.Is6() == is6 })
+		}) {
+			wrong = append(wrong, fmt.Sprintf("route %s via %s: is not intended", route.Dst.String(), route.GW))
+		}
+	}
+	return wrong
+}

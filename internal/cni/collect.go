@@ -1,0 +1,59 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sealane/sealane/internal/api"
+)
+
+// collect takes every container off the network that a runtime put there and
+// that is not among its valid ones, and goes on where that fails (GC).
+func collect(ctx context.Context, r *request) (any, error) {
+	if r.config.valid == nil {
+		return nil, errorf(codeConfig, "%svalid-attachments: missing", reserved)
+	}
+	name := r.config.network.Name
+	n, err := r.client.Network(ctx, name)
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var failed []error
+	for _, ep := range n.Endpoints {
+		if ep.Container == "" || slices.Contains(*r.config.valid, attachment{ep.Container, ep.IfName}) {
+			continue
+		}
+		if err := r.client.Detach(ctx, name, api.Detach{Container: ep.Container, IfName: ep.IfName}); err != nil && !gone(err) {
+			failed = append(failed, err)
+		}
+	}
+	return nil, errors.Join(failed...)
+}
+
+// full reports whether a subnet has no address left to give.
+func full(s api.Subnet) bool { return s.Usage.Free == 0 }
+
+// status says whether ADD would work: the daemon answers, and the network, where
+// there is one, is as intended and has addresses left. A network that others interfere with still takes
+// containers; that is a line of the log.
+func status(ctx context.Context, r *request) (any, error) {
+	n, err := r.client.Network(ctx, r.config.network.Name)
+	switch {
+	case gone(err):
+		return nil, nil
+	case err != nil:
+		return nil, errorf(codeUnavailable, "%w", err)
+	case n.Status.State == "degraded":
+		return nil, errorf(codeLimited, "network %s: %s: %s", n.Name, n.Status.State, n.Status.Message)
+	case slices.ContainsFunc(n.Subnets, full):
+		return nil, errorf(codeUnavailable, "network %s: no address is left", n.Name)
+	case n.Status.State != "ready":
+		fmt.Fprintf(r.log, "sealane-cni: network %s: %s: %s\n", n.Name, n.Status.State, n.Status.Message)
+	}
+	return nil, nil
+}

@@ -1,0 +1,209 @@
+package cni
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/sealane/sealane/internal/api"
+)
+
+// maxConfig is the longest configuration in bytes: it becomes a request.
+const maxConfig = api.MaxBody / 2
+
+// reserved begins the keys that the specification keeps for itself.
+const reserved = "cni.dev/"
+
+// config is a network's configuration, read and checked.
+type config struct {
+	version  string
+	network  api.NetworkSpec // with the name; what to make where it is not there
+	families families
+	socket   string
+	dns      types.DNS
+	runtime  runtimeConfig
+	args     conventions
+	resolver bool // containers find each other by name
+	prev     json.RawMessage
+	valid    *[]attachment // of GC; nil without the key
+}
+
+// attachment is one that a runtime still has.
+type attachment struct {
+	Container string `json:"containerID"`
+	IfName    string `json:"ifname"`
+}
+
+// conventions is the key args: what tools pass through any runtime.
+type conventions struct {
+	CNI struct {
+		IPs    []string `json:"ips"`
+		Labels []any    `json:"labels"` // are for people
+	} `json:"cni"`
+}
+
+// key is one key of a configuration, and how it is read.
+type key struct {
+	name string
+	read func(*config, json.RawMessage) error
+}
+
+// readConfig reads a configuration. A lax one is read only as far as is needed
+// to take things away.
+func readConfig(r io.Reader, lax bool) (*config, error) {
+	c := &config{}
+	text, err := io.ReadAll(io.LimitReader(r, maxConfig+1))
+	switch {
+	case err != nil:
+		return c, errorf(codeIO, "configuration: read: %w", err)
+	case len(text) > maxConfig:
+		return c, errorf(codeDecode, "configuration: longer than %d bytes", maxConfig)
+	case len(bytes.TrimSpace(text)) == 0:
+		return c, errorf(codeDecode, "configuration: empty: want a JSON object")
+	}
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(text, &values); err != nil || values == nil {
+		return c, errorf(codeDecode, "configuration: not a JSON object: %w", cmp.Or(err, errors.New("null")))
+	}
+	if err := c.readVersion(values); err != nil {
+		return c, err
+	}
+	if err := c.readKeys(values, lax); err != nil {
+		return c, err
+	}
+	if c.network.Name == "" {
+		return c, errorf(codeConfig, "name: missing: it is the network's")
+	}
+	return c, nil
+}
+
+func (c *config) readVersion(values map[string]json.RawMessage) error {
+	var asked string
+	if err := fill(&asked, values["cniVersion"]); err != nil {
+		return errorf(codeConfig, "cniVersion: %w", err)
+	}
+	if !slices.Contains(versions(), asked) {
+		return errorf(codeVersion, "cniVersion %q: not supported (supported: %s)", asked, strings.Join(versions(), ", "))
+	}
+	c.version = asked
+	return nil
+}
+
+// spoken is the version to answer in.
+func (c *config) spoken() string { return cmp.Or(c.version, newest) }
+
+func (c *config) readKeys(values map[string]json.RawMessage, lax bool) error {
+	known := keys()
+	if lax {
+		known = keysToRemove()
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		i := slices.IndexFunc(known, func(k key) bool { return k.name == name })
+		switch {
+		case i >= 0:
+			if err := known[i].read(c, values[name]); err != nil {
+				return inKey(name, err)
+			}
+		case !lax && !strings.HasPrefix(name, reserved):
+			return errorf(codeConfig, "key %q: not known (known: %s)", name, strings.Join(ours(), ", "))
+		}
+	}
+	if lax {
+		return nil
+	}
+	return c.families.into(&c.network)
+}
+
+// inKey says where an error is. It is one of the configuration unless it says
+// otherwise.
+func inKey(name string, err error) error {
+	if e, ok := errors.AsType[*coded](err); ok {
+		return errorf(e.code, "%s: %w", name, e.err)
+	}
+	return errorf(codeConfig, "%s: %w", name, err)
+}
+
+// keysToRemove are the keys that DEL and GC look at.
+func keysToRemove() []key {
+	return []key{
+		{"name", func(c *config, v json.RawMessage) error { return fill(&c.network.Name, v) }},
+		{"socket", func(c *config, v json.RawMessage) error { return fill(&c.socket, v) }},
+		{reserved + "valid-attachments", func(c *config, v json.RawMessage) error {
+			c.valid = &[]attachment{}
+			return fill(c.valid, v)
+		}},
+	}
+}
+
+// keys are all keys.
+func keys() []key {
+	return slices.Concat(keysToRemove(), runtimeKeys(), networkKeys(), bridgeKeys())
+}
+
+// runtimeKeys are the keys of the specification.
+func runtimeKeys() []key {
+	skip := func(*config, json.RawMessage) error { return nil }
+	return []key{
+		{"cniVersion", skip}, {"type", skip}, {"capabilities", skip}, {"disableCheck", skip}, {"disableGC", skip},
+		{"prevResult", func(c *config, v json.RawMessage) error { c.prev = v; return nil }},
+		{"dns", func(c *config, v json.RawMessage) error { return fill(&c.dns, v) }},
+		{"args", func(c *config, v json.RawMessage) error { return fill(&c.args, v) }},
+		{"ipMasq", func(c *config, v json.RawMessage) error { return c.boolOption("masquerade", v) }},
+		{"ipam", readIPAM},
+		{"runtimeConfig", readRuntime},
+	}
+}
+
+// ours are the keys that this plugin adds to the specification's.
+func ours() []string {
+	var names []string
+	for _, k := range slices.Concat(networkKeys(), bridgeKeys()) {
+		names = append(names, k.name)
+	}
+	return append(names, "socket")
+}
+
+// fill decodes a value; one that is missing or null leaves v as it is.
+func fill(v any, raw json.RawMessage) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	err := json.Unmarshal(raw, v)
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		at := ""
+		if e.Field != "" {
+			at = e.Field + ": "
+		}
+		return fmt.Errorf("%swant %s, not a %s", at, wanted(e), e.Value)
+	}
+	return err
+}
+
+// wanted is what a value has to be, in words of JSON.
+func wanted(e *json.UnmarshalTypeError) string {
+	switch e.Type.Kind().String() {
+	case "string":
+		return "a string"
+	case "bool":
+		return "true or false"
+	case "slice":
+		return "a list"
+	case "map", "struct":
+		return "an object"
+	}
+	return "a number"
+}
+
+// socketOr is where the daemon listens: the configuration says, or the
+// environment, or it is the usual place.
+func (c *config) socketOr(getenv func(string) string) string {
+	return cmp.Or(c.socket, getenv("SEALANE_SOCKET"), api.DefaultSocket)
+}
