@@ -102,8 +102,10 @@ func (p *publisher) rewrites() bool { return p.target[0].IsValid() || p.target[1
 
 // hold keeps other programs off the host's ports. The kernel asks nobody when a
 // program binds a port of SCTP (sctp_bind has no hook), so those are not held.
+// Neither are a container runtime's: it may bind them itself, as Podman does, to
+// keep others off.
 func (p *publisher) hold(m model.PortMapping) {
-	if m.Proto != "sctp" {
+	if m.Proto != "sctp" && m.Network == "" {
 		p.objs = append(p.objs, kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()})
 	}
 }
