@@ -92,12 +92,16 @@ func (p *Plugin) waiting(id model.ID) (engine.EndpointSpec, bool) {
 	return spec, ok
 }
 
-// settled notes that an endpoint is the engine's, and that there is somebody to
-// be named.
+// settled notes that an endpoint is the engine's.
 func (p *Plugin) settled(id model.ID) {
 	p.mu.Lock()
 	delete(p.pending, id)
 	p.mu.Unlock()
+	p.came()
+}
+
+// came says that there is somebody to be named.
+func (p *Plugin) came() {
 	select {
 	case p.joined <- struct{}{}:
 	default: // one waits already
@@ -155,6 +159,10 @@ func (p *Plugin) publish(ctx context.Context, req endpointRequest) (any, error) 
 	}
 	if len(ports) > 0 {
 		_, err = p.engine.Publish(ctx, string(sb.ID), ports)
+	}
+	if err != nil && len(sb.Ports) > 0 {
+		_, back := p.engine.Publish(ctx, string(sb.ID), sb.Ports)
+		err = errors.Join(err, back)
 	}
 	return struct{}{}, err
 }

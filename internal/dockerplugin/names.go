@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -34,8 +35,8 @@ const grace = 20 * time.Second
 type Directory struct {
 	plugin *Plugin
 	docker *client.Client
-	named  map[model.ID]bool      // endpoints whose container has been asked for
-	missed map[model.ID]time.Time // networks and endpoints that Docker did not know, since when
+	named  map[model.ID]bool      // networks, and endpoints whose container has been asked for
+	missed map[model.ID]time.Time // networks, endpoints and addresses that Docker did not know, since when
 }
 
 // NewDirectory returns one for the dockerd that the environment names
@@ -75,7 +76,8 @@ func (d *Directory) Follow(ctx context.Context, report func(error)) {
 }
 
 // look compares what we have of Docker's with what Docker says, once. It reports
-// whether somebody is still without a name.
+// whether it is to be asked again soon: somebody is still without a name, or
+// perhaps gone.
 func (d *Directory) look(ctx context.Context) (nameless bool, err error) {
 	for _, n := range d.plugin.engine.Networks() {
 		if n.Origin != model.OriginDocker || n.Driver == model.DriverPool {
@@ -86,43 +88,87 @@ func (d *Directory) look(ctx context.Context) (nameless bool, err error) {
 		case errdefs.IsNotFound(failed):
 			failed = d.networkGone(ctx, n)
 		case failed == nil:
+			d.named[n.ID] = true
 			failed = errors.Join(d.plugin.engine.NameNetwork(ctx, n.ID, seen.Network.Name, model.OriginDocker), d.containers(ctx, n, seen.Network.Containers))
 		}
 		err = errors.Join(err, failed)
+		nameless = nameless || !d.named[n.ID]
 		if client.IsErrConnectionFailed(failed) {
-			return false, failed
+			return nameless, failed
+		}
+	}
+	return d.forget() || nameless, err
+}
+
+// forget drops what was noted of those that went. It reports whether some of the
+// others have no name, or are missed.
+func (d *Directory) forget() (waiting bool) {
+	there := map[model.ID]bool{}
+	for _, n := range d.plugin.engine.Networks() {
+		there[n.ID] = true
+		for _, s := range n.Subnets {
+			for _, a := range s.Lent {
+				there[model.ID(a.String())] = true
+			}
 		}
 	}
 	for _, sb := range d.plugin.engine.Sandboxes() {
 		for _, ep := range sb.Endpoints {
-			nameless = nameless || ep.Handed && !d.named[ep.ID]
+			there[ep.ID] = true
+			waiting = waiting || ep.Handed && !d.named[ep.ID]
 		}
 	}
-	return nameless, err
+	maps.DeleteFunc(d.named, func(id model.ID, _ bool) bool { return !there[id] })
+	maps.DeleteFunc(d.missed, func(id model.ID, _ time.Time) bool { return !there[id] })
+	return waiting || len(d.missed) > 0
 }
 
 // containers names the containers on a network, and drops the endpoints of those
 // that are gone.
 func (d *Directory) containers(ctx context.Context, n *model.Network, there map[string]network.EndpointResource) error {
 	delete(d.missed, n.ID)
+	err := d.addresses(ctx, n, there)
 	owner := map[model.ID]string{}
 	for container, e := range there {
 		if id, err := short(e.EndpointID); err == nil {
 			owner[id] = container
 		}
 	}
-	var err error
 	for _, sb := range d.plugin.engine.Sandboxes() {
 		ep := sb.Endpoint(n.ID)
 		if ep == nil || !ep.Handed {
 			continue
 		}
 		container, known := owner[ep.ID]
+		if known {
+			delete(d.missed, ep.ID)
+		}
 		switch {
 		case !known:
-			err = errors.Join(err, d.endpointGone(ctx, sb, ep))
+			err = errors.Join(err, d.endpointGone(ctx, ep))
 		case !d.named[ep.ID]:
 			err = errors.Join(err, d.name(ctx, sb, container))
+		}
+	}
+	return err
+}
+
+// addresses takes back those that are lent and that nobody has in Docker: it could
+// not tell us, or has forgotten them, as 20.10 does with a container's IPv4 address
+// when there is none of IPv6.
+func (d *Directory) addresses(ctx context.Context, n *model.Network, there map[string]network.EndpointResource) error {
+	has := map[netip.Addr]bool{}
+	for _, e := range there {
+		has[e.IPv4Address.Addr()], has[e.IPv6Address.Addr()] = true, true
+	}
+	var err error
+	for _, s := range n.Subnets {
+		for _, a := range s.Lent {
+			if has[a] {
+				delete(d.missed, model.ID(a.String()))
+			} else if d.missing(model.ID(a.String())) {
+				err = errors.Join(err, d.plugin.engine.ReleaseAddress(ctx, s.Prefix, a))
+			}
 		}
 	}
 	return err
@@ -132,6 +178,9 @@ func (d *Directory) containers(ctx context.Context, n *model.Network, there map[
 // other names on each network.
 func (d *Directory) name(ctx context.Context, sb *model.Sandbox, container string) error {
 	c, err := d.docker.ContainerInspect(ctx, container, client.ContainerInspectOptions{})
+	if errdefs.IsNotFound(err) {
+		return nil // Docker knows whose the endpoint is a moment later
+	}
 	if err != nil {
 		return err
 	}
@@ -154,10 +203,10 @@ func (d *Directory) name(ctx context.Context, sb *model.Sandbox, container strin
 	return nil
 }
 
-// endpointGone drops an endpoint that Docker has not known for a while and whose
-// namespace is not there: Docker could not reach us when the container ended.
-func (d *Directory) endpointGone(ctx context.Context, sb *model.Sandbox, ep *model.Endpoint) error {
-	if _, err := os.Stat(sb.NetNS); err == nil || !d.missing(ep.ID) {
+// endpointGone drops an endpoint that Docker has not known for a while: it could
+// not reach us when the container ended or left the network.
+func (d *Directory) endpointGone(ctx context.Context, ep *model.Endpoint) error {
+	if !d.missing(ep.ID) {
 		return nil
 	}
 	delete(d.missed, ep.ID)
@@ -171,10 +220,15 @@ func (d *Directory) networkGone(ctx context.Context, n *model.Network) error {
 		return nil
 	}
 	for _, sb := range d.plugin.engine.Sandboxes() {
-		if ep := sb.Endpoint(n.ID); ep != nil && ep.Handed {
-			if err := d.plugin.engine.Part(ctx, ep.ID); err != nil {
-				return err
-			}
+		ep := sb.Endpoint(n.ID)
+		if ep == nil {
+			continue
+		}
+		if !ep.Handed {
+			return nil // it goes when none of ours is on it
+		}
+		if err := d.plugin.engine.Part(ctx, ep.ID); err != nil {
+			return err
 		}
 	}
 	delete(d.missed, n.ID)

@@ -41,7 +41,9 @@ func (p *Plugin) createNetwork(ctx context.Context, req networkRequest) (any, er
 		}
 		spec.Subnets = append(spec.Subnets, s)
 	}
-	_, err = p.engine.CreateNetwork(ctx, spec)
+	if _, err = p.engine.CreateNetwork(ctx, spec); err == nil {
+		p.came()
+	}
 	return struct{}{}, err
 }
 

@@ -57,7 +57,7 @@ type Plugin struct {
 
 	mu      sync.Mutex
 	pending map[model.ID]engine.EndpointSpec // made, and in no container yet
-	joined  chan struct{}                    // has a value after a container came
+	joined  chan struct{}                    // has a value after a container or a network came
 }
 
 // route answers one method: the request's body, and the answer or an error.

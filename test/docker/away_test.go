@@ -1,0 +1,59 @@
+package docker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sealane/sealane/internal/lab"
+)
+
+// TestMeanwhile: what Docker removes while no sealaned runs is gone from
+// Sealane soon after one does. Docker tries for 15 s to tell each thing.
+func TestMeanwhile(t *testing.T) {
+	w := both(t)
+	w.sealane("network create mine --subnet 10.69.0.0/24")
+	w.docker("network create -d sealane --subnet 10.70.0.0/24 --internal app")
+	w.docker("network create -d sealane --subnet 10.71.0.0/24 --internal back")
+	w.docker("network create -d sealane --subnet 10.72.0.0/24 under")
+	w.docker("network create -d sealane --ipam-driver sealane --ipv6 --subnet 10.74.0.0/24 --subnet fd74::/64 lent")
+	w.run("six", "--network lent --ip6 fd74::9")
+	w.run("stays", "--network app")
+	w.shows(named, "sealane network ls", " app ", " back ", " under ", " lent ")
+	w.shows(named, "sealane ps", " stays ", " six ")
+	w.sealane("run -d --name ours --network under -- lab-echo serve -tcp 8000 -name ours")
+	before := w.state()
+	w.docker("network rm under") // Docker does, whatever we say
+	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.73.0.0/24 gone")
+	// Docker takes an IPv4 address for it, and forgets to give it back.
+	w.refused("docker run -d --network lent --ip6 fd74::9 echo /lab-echo serve", "fd74::9")
+	w.shows(0, "sealane network inspect --format '{{range .Subnets}}{{.Usage.InUse}} {{end}}' lent", "5 3")
+	w.run("web", "--network app")
+	w.run("two", "--network app")
+	w.docker("network connect back two")
+	w.shows(named, "sealane ps", " web ", " two ", "back=")
+	w.a.Kill9()
+	w.atOnce("rm -f web", "network rm gone", "network disconnect back two")
+	w.a.Restart()
+	w.shows(time.Minute, "sealane ps", "!web", "two", "stays", "!back=")
+	w.shows(time.Minute, "sealane network ls", " app ", " back ", "!gone", "under")
+	w.reach("stays", "tcp://10.70.0.4:8000 10.70.0.2 two", "tcp://10.70.0.3:8000 no")
+	w.docker("rm -f two")
+	w.unchanged(before, "all that was removed meanwhile is gone")
+	w.sealane("rm -f ours")
+	w.shows(10*time.Second, "sealane network ls", "!under", "!docker-")
+	w.asIntended()
+}
+
+// atOnce runs commands of Docker's client that take long, and waits for all.
+func (w *world) atOnce(lines ...string) {
+	w.Helper()
+	var all []*lab.Process
+	for _, line := range lines {
+		all = append(all, w.a.Start("bash", "-c", environment+"docker "+line))
+	}
+	for i, p := range all {
+		if code := p.Wait(); code != 0 {
+			w.Errorf("docker %s: exit %d: %s", lines[i], code, p.Output())
+		}
+	}
+}
