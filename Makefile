@@ -13,7 +13,7 @@ export CGO_ENABLED := 0
 PACKAGES := busybox containernetworking-plugins curl iproute2 nftables procps
 # What tests live with and benchmarks compare to. They start dockerd themselves,
 # in namespaces; where systemd runs, the packages docker.io and firewalld start one too.
-PEERS    := conntrack containerd dbus dnsperf docker.io firewalld iptables podman ufw
+PEERS    := conntrack containerd dbus dnsperf docker-compose docker.io firewalld iptables podman ufw
 
 test bench: PACKAGES += $(PEERS)
 
