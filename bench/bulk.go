@@ -21,18 +21,29 @@ const (
 // another, on processor 1, by an address of either that leads there. Its result
 // is in bits per second.
 func (h *host) bulkBlock(from, into string, to netip.Addr) block {
+	return bulkBetween(spot{h, from}, spot{h, into}, to)
+}
+
+// spot is a namespace of a host.
+type spot struct {
+	*host
+	space string
+}
+
+// bulkBetween is bulkBlock between two hosts, or within one.
+func bulkBetween(from, into spot, to netip.Addr) block {
 	return func() (rate float64, err error) {
 		listens := make(chan struct{}, 1)
 		sent := make(chan error, 1)
 		go func() {
-			sent <- h.within(from, 0, func() error {
+			sent <- from.within(from.space, 0, func() error {
 				if _, ok := <-listens; !ok {
 					return nil // the receiver has its own error
 				}
 				return sendBulk(to)
 			})
 		}()
-		err = h.within(into, 1, func() (err error) {
+		err = into.within(into.space, 1, func() (err error) {
 			rate, err = receiveBulk(listens)
 			return err
 		})

@@ -17,6 +17,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/lab/cgroup"
 )
 
 // The names under which this program is started again.
@@ -48,7 +50,7 @@ func roles(args []string) bool {
 type host struct {
 	pid1   *exec.Cmd
 	alive  io.Closer // process 1 lives while this is open
-	cgroup *cgroup
+	cgroup *cgroup.Cgroup
 	ns     []namespace
 	links  *netlink.Handle
 }
@@ -71,7 +73,7 @@ var hostNamespaces = []struct {
 const hostReady = "ready"
 
 func newHost() (*host, error) {
-	group, err := newCgroup()
+	group, err := cgroup.New(fmt.Sprintf("sealane-bench-%d-", os.Getpid()))
 	if err != nil {
 		return nil, fmt.Errorf("host: cgroup: %w", err)
 	}
@@ -85,7 +87,7 @@ func newHost() (*host, error) {
 
 // attr is what processes of the host are started with.
 func (h *host) attr() *unix.SysProcAttr {
-	return &unix.SysProcAttr{UseCgroupFD: true, CgroupFD: int(h.cgroup.dir.Fd())}
+	return &unix.SysProcAttr{UseCgroupFD: true, CgroupFD: h.cgroup.FD()}
 }
 
 // boot starts process 1, waits until the host is furnished and takes hold of it.
@@ -223,7 +225,7 @@ func spacePaths(prefix string, n int) []string {
 }
 
 // makeSpaces makes namespaces with their loopback up, bound to names as those
-// of ip-netns(8).
+// of ip-netns(8). They take the place of older ones.
 func makeSpaces(prefix, count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
@@ -246,6 +248,9 @@ func makeSpace(path string) error {
 		return err
 	}
 	err := furnish()
+	if unix.Unmount(path, unix.MNT_DETACH) == nil {
+		err = errors.Join(err, os.Remove(path))
+	}
 	if err == nil {
 		err = os.WriteFile(path, nil, 0o444)
 	}
@@ -302,5 +307,7 @@ func (h *host) close() {
 	for _, n := range h.ns {
 		n.file.Close()
 	}
-	h.cgroup.remove()
+	if err := h.cgroup.Remove(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
 }

@@ -69,7 +69,10 @@ var measures = []measure{
 	{"latency", latencyRows},
 	{"scale", scaleRows},
 	{"dns", dnsRows},
+	{"pipework", pipeworkRows},
 	{"startup", startupRows},
+	{"fabric", fabricRows},
+	{"wireguard", wireguardRows},
 }
 
 // bench is one run: what to build upon, how much to do, and the table so far.

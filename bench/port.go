@@ -58,7 +58,7 @@ func networkNames(n int) []string {
 // their clients: what these do is not the hosts' work.
 func (b *bench) fromAfar(peer string, ours, docker place, target float64) error {
 	for _, p := range []place{ours, docker} {
-		if err := p.cgroup.confine(hostCPU); err != nil {
+		if err := confine(p.cgroup, hostCPU); err != nil {
 			return err
 		}
 	}

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 )
 
 // crowdedNetwork is how many endpoints one network has here: more than a bridge
@@ -19,6 +23,22 @@ func scaleRows(b *bench) error {
 	if b.quick {
 		n /= 10
 	}
+	if _, err := b.plainMemory(n); err != nil { // what the kernel keeps for later, it has then
+		return err
+	}
+	if err := b.crowd(n); err != nil {
+		return err
+	}
+	plain, err := b.plainMemory(n)
+	if err != nil {
+		return err
+	}
+	b.table.told("kernel memory for a bare veth on a bare bridge, with its namespace", outcome{ours: []float64{plain}}, kibi, interval{})
+	return nil
+}
+
+// crowd measures n endpoints of ours.
+func (b *bench) crowd(n int) error {
 	s, err := b.newSealane()
 	if err != nil {
 		return err
@@ -53,6 +73,64 @@ func scaleRows(b *bench) error {
 	each := func(from, to float64) outcome { return outcome{ours: []float64{(to - from) / float64(n)}} }
 	b.table.absolute("kernel memory for an endpoint, with its namespace", each(before, full), atMost(300<<10, kibi))
 	b.table.told("kernel memory for an empty namespace", each(before, empty), kibi, interval{})
+	return nil
+}
+
+// plainMemory is what the kernel keeps for a veth that is an interface with an
+// address in its namespace, and a bridge's port in the host: what no program can
+// do with less of.
+func (b *bench) plainMemory(n int) (float64, error) {
+	h, err := newHost()
+	if err != nil {
+		return 0, err
+	}
+	defer h.close()
+	before, err := settledMemory()
+	if err != nil {
+		return 0, err
+	}
+	paths, err := h.spaces("plain", n)
+	if err != nil {
+		return 0, err
+	}
+	if err := h.do(func() error { return plainPorts(paths) }); err != nil {
+		return 0, fmt.Errorf("plain veths: %w", err)
+	}
+	for i, path := range paths {
+		address := fmt.Sprintf("10.0.%d.%d/16", i/250, i%250+2)
+		if err := h.within(path, hostCPU, func() error { return configure("eth0", address) }); err != nil {
+			return 0, err
+		}
+	}
+	full, err := settledMemory()
+	return (full - before) / float64(n), err
+}
+
+// plainPorts makes bridges, as many as they take, and a port for each namespace.
+func plainPorts(paths []string) error {
+	const most = 1000
+	var bridge *netlink.Bridge
+	for i, path := range paths {
+		if i%most == 0 {
+			bridge = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("plain%d", i/most), TxQLen: -1}}
+			if err := errors.Join(netlink.LinkAdd(bridge), netlink.LinkSetUp(bridge)); err != nil {
+				return err
+			}
+		}
+		space, err := netns.GetFromPath(path)
+		if err != nil {
+			return err
+		}
+		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("port%d", i), MasterIndex: bridge.Index, TxQLen: -1, NumTxQueues: 1, NumRxQueues: 1}, PeerName: "eth0", PeerNamespace: netlink.NsFd(space)}
+		err = netlink.LinkAdd(veth)
+		if err == nil {
+			err = netlink.LinkSetUp(veth)
+		}
+		space.Close()
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

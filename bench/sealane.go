@@ -16,7 +16,7 @@ import (
 
 // build compiles what is measured, statically as it ships.
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...", "./internal/lab/echo")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...", "./internal/lab/echo", "golang.zx2c4.com/wireguard")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
@@ -47,10 +47,13 @@ func (b *bench) newSealane() (*sealane, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sealane{host: h, client: api.Dial(h.path(api.DefaultSocket))}
+	s := newDaemon(h)
 	err = s.filterBridged(false)
 	if err == nil {
 		err = s.start(b)
+	}
+	if err == nil {
+		_, err = s.client.CreateNetwork(context.Background(), api.NetworkSpec{Name: network, Subnets: []api.SubnetSpec{{Prefix: "10.77.0.0/16"}}})
 	}
 	if err != nil {
 		s.close()
@@ -59,8 +62,14 @@ func (b *bench) newSealane() (*sealane, error) {
 	return s, nil
 }
 
-func (s *sealane) start(b *bench) error {
-	s.cmd = exec.Command(filepath.Join(b.bin, "sealaned"))
+// newDaemon is a host with a daemon that is not started.
+func newDaemon(h *host) *sealane {
+	return &sealane{host: h, client: api.Dial(h.path(api.DefaultSocket))}
+}
+
+// start starts the daemon and returns when it answers.
+func (s *sealane) start(b *bench, args ...string) error {
+	s.cmd = exec.Command(filepath.Join(b.bin, "sealaned"), args...)
 	if b.disk != "" {
 		state, err := os.MkdirTemp(b.disk, "state")
 		if err != nil {
@@ -74,15 +83,10 @@ func (s *sealane) start(b *bench) error {
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		_, err := s.client.Version(context.Background())
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
+		if err == nil || time.Now().After(deadline) {
 			return err
 		}
 	}
-	_, err := s.client.CreateNetwork(context.Background(), api.NetworkSpec{Name: network, Subnets: []api.SubnetSpec{{Prefix: "10.77.0.0/16"}}})
-	return err
 }
 
 // close ends the daemon and its host.
@@ -149,19 +153,20 @@ func (s *sealane) networks(names ...string) error {
 	return nil
 }
 
-// memory returns the daemon's resident memory in bytes.
-func (s *sealane) memory() (float64, error) {
+// memory returns the daemon's resident memory in bytes: VmRSS, or the most it had so
+// far, VmHWM.
+func (s *sealane) memory(which string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, which+":"); ok {
 			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
 			return kib * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("daemon: no VmRSS in its status")
+	return 0, fmt.Errorf("daemon: no %s in its status", which)
 }
 
 // timed returns how many seconds fn took.

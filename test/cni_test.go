@@ -156,13 +156,13 @@ func TestChainOfPlugins(t *testing.T) {
 	h.Must("bash", "-c", `mkdir /run/conf /run/checked; cat >/run/conf/10-chain.conflist <<'END'
 		{"cniVersion": "1.0.0", "name": "chain", "plugins": [
 			{"type": "sealane-cni", "subnets": ["10.1.0.0/24", "fd01::/64"], "capabilities": {"portMappings": true}},
-			{"type": "tuning", "sysctl": {"net.core.somaxconn": "321"}},
+			{"type": "tuning", "sysctl": {"net.core.somaxconn": "321"}, "mac": "02:00:5e:10:00:05", "mtu": 1400},
 			{"type": "bandwidth", "ingressRate": 80000000, "ingressBurst": 8000000, "egressRate": 80000000, "egressBurst": 8000000},
 			{"type": "portmap", "capabilities": {"portMappings": true}}]}
 END
-		sed '/portmap/d; s/8000000},/8000000}]}/; s/, "capabilities": [^}]*}//' /run/conf/10-chain.conflist >/run/checked/10-chain.conflist`)
+		sed '/portmap/d; s/10:00:05/10:00:06/; s/8000000},/8000000}]}/; s/, "capabilities": [^}]*}//' /run/conf/10-chain.conflist >/run/checked/10-chain.conflist`)
 	out, code := tool("add", "/run/conf", c1)
-	if code != 0 || !strings.Contains(out, `"address": "10.1.0.2/24"`) || !strings.Contains(out, `"name": "bwp`) {
+	if code != 0 || !strings.Contains(out, `"address": "10.1.0.2/24"`) || !strings.Contains(out, `"mac": "02:00:5e:10:00:05"`) || !strings.Contains(out, `"name": "bwp`) {
 		t.Fatalf("add: exit %d\n%s", code, out)
 	}
 	if got := h.Must("ip", "netns", "exec", "c1", "sysctl", "-n", "net.core.somaxconn"); got != "321\n" {
@@ -186,11 +186,17 @@ END
 			}
 		}
 	}
-	for _, command := range []string{"add", "check", "del"} {
+	h.Kill9()
+	h.Restart()
+	for _, command := range []string{"add", "check", "check", "del"} { // the first at once
 		if out, code := tool(command, "/run/checked", c2); code != 0 {
 			t.Errorf("%s: exit %d\n%s", command, code, out)
 		}
 	}
+	if got := h.Must("bash", "-c", "ip -n c1 link show eth0; sealane inspect cni:$(sealane ps --format '{{.Name}}')"); !strings.Contains(got, "mtu 1400") || strings.Count(got, "02:00:5e:10:00:05") != 2 {
+		t.Errorf("tuning: mac and mtu:\n%s", got)
+	}
+	h.Must("ip", "netns", "exec", "c1", "lab-echo", "ping", "10.1.0.1")
 	if out := h.Must("sealane", "diff"); out != "" {
 		t.Errorf("the others' settings are drift to us:\n%s", out)
 	}

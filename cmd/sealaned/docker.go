@@ -19,11 +19,14 @@ import (
 // serveDocker lets Docker use our networks, until ctx is done and the function
 // that it returns is called. Without it everything else works: what is in the way
 // is said in the log.
-func serveDocker(ctx context.Context, socket string, eng *engine.Engine, log *slog.Logger) (wait func()) {
+func serveDocker(ctx context.Context, socket string, passed net.Listener, eng *engine.Engine, log *slog.Logger) (wait func()) {
 	if socket == "" {
 		return func() {}
 	}
-	l, err := listenPlugin(socket)
+	l, err := passed, error(nil)
+	if l == nil {
+		l, err = listenPlugin(socket)
+	}
 	if err != nil {
 		log.Warn("docker: Sealane is no driver there", "err", err)
 		return func() {}

@@ -30,10 +30,20 @@ func hostFacts(j journal.Journal, log *slog.Logger) func() engine.Host {
 		return engine.Host{
 			BridgeNetfilter: slices.Contains(calls, "bridge-nf-call-iptables") || slices.Contains(calls, "bridge-nf-call-ip6tables"),
 			AcceptRA:        advertised(j),
+			Wireless:        facts.Wireless(),
 			Resolv:          compile.ParseResolv(facts.ResolvConf()),
 			Servers:         dns.Servers(facts.OwnResolvConf()),
 		}
 	}
+}
+
+// bootID tells this boot of the host from others (random(4)); "" if it is not known.
+func bootID(log *slog.Logger) string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		log.Warn("read the boot's ID", "err", err)
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // advertised lists the devices that live on router advertisements: those that

@@ -19,6 +19,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/sealane/sealane/internal/dockerplugin"
+	"github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -28,18 +29,20 @@ var version = "dev"
 // settings are the daemon's few settings. The yaml names are those of the
 // flags; a flag wins over the file.
 type settings struct {
-	StateDir  string `yaml:"state-dir"`
-	RunDir    string `yaml:"run-dir"`
-	Socket    string `yaml:"socket"`
-	Docker    string `yaml:"docker-plugin"`
-	NodeName  string `yaml:"node-name"`
-	LogLevel  string `yaml:"log-level"`
-	LogFormat string `yaml:"log-format"`
+	StateDir  string          `yaml:"state-dir"`
+	RunDir    string          `yaml:"run-dir"`
+	Socket    string          `yaml:"socket"`
+	Docker    string          `yaml:"docker-plugin"`
+	NodeName  string          `yaml:"node-name"`
+	LogLevel  string          `yaml:"log-level"`
+	LogFormat string          `yaml:"log-format"`
+	Cluster   clusterSettings `yaml:",inline"`
 	config    string
 	teardown  bool
 }
 
 func main() {
+	uplink.Stage()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first thread is what /proc/PID/ns shows of us. It must not be one that
@@ -100,6 +103,7 @@ func command() *cobra.Command {
 	f.StringVar(&s.Docker, "docker-plugin", dockerplugin.Socket, "the socket where Docker finds Sealane as a network and IPAM driver; '' for none")
 	f.StringVar(&s.config, "config", "", "a YAML file with these settings by name")
 	f.StringVar(&s.NodeName, "node-name", "", "this host's name in the log (default its host name)")
+	s.Cluster.flags(f)
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.LogFormat, "log-format", "text", "text or json")
 	f.BoolVar(&s.teardown, "teardown", false, "remove everything a stopped daemon left in the kernel, then exit")
@@ -153,14 +157,22 @@ func (s *settings) readConfig(c *cobra.Command) error {
 	if err := dec.Decode(&file); err != nil {
 		return fmt.Errorf("config %s: %w", s.config, err)
 	}
-	for _, name := range []struct {
+	type taken struct {
 		flag string
 		to   *string
 		from string
-	}{
+	}
+	all := []taken{
 		{"state-dir", &s.StateDir, file.StateDir}, {"run-dir", &s.RunDir, file.RunDir}, {"socket", &s.Socket, file.Socket},
 		{"node-name", &s.NodeName, file.NodeName}, {"log-level", &s.LogLevel, file.LogLevel}, {"log-format", &s.LogFormat, file.LogFormat},
-	} {
+	}
+	for i, x := range file.Cluster.all() {
+		all = append(all, taken{x.name, s.Cluster.all()[i].to, *x.to})
+	}
+	if !c.Flags().Changed("fabric-commands") {
+		s.Cluster.Commands = file.Cluster.Commands
+	}
+	for _, name := range all {
 		if !c.Flags().Changed(name.flag) {
 			*name.to = name.from
 		}

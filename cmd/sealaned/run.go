@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +26,15 @@ import (
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kernel/facts"
 	"github.com/sealane/sealane/internal/kernel/linux"
+	"github.com/sealane/sealane/internal/kernel/uplink"
+	"github.com/sealane/sealane/internal/runtime"
 	"github.com/sealane/sealane/internal/serve/announce"
+	"github.com/sealane/sealane/internal/serve/dhcp"
 	"github.com/sealane/sealane/internal/serve/dns"
+	"github.com/sealane/sealane/internal/serve/pathmtu"
 	"github.com/sealane/sealane/internal/serve/proxy"
+	"github.com/sealane/sealane/internal/serve/udptun"
+	"github.com/sealane/sealane/internal/serve/wireguard"
 	"github.com/sealane/sealane/internal/store"
 )
 
@@ -45,7 +52,11 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer st.Close()
-	listener, err := listen(s) // before the kernel: a second daemon must not touch it
+	passed, err := passedSockets()
+	if err != nil {
+		return err
+	}
+	listener, err := listen(s, passed.api) // before the kernel: a second daemon must not touch it
 	if err != nil {
 		return err
 	}
@@ -71,12 +82,27 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer ann.Close()
+	leases := dhcp.New(log)
+	defer leases.Close()
+	tunnels := udptun.NewKeeper(log)
+	defer tunnels.Close()
+	paths := pathmtu.New(log)
+	defer paths.Close()
+	encrypted := wireguard.NewKeeper(log)
+	defer encrypted.Close()
 
+	host, _ := os.Hostname()
+	hosts, err := s.hosts(cmp.Or(s.NodeName, host), targets.engine.Load, log)
+	if err != nil {
+		return err
+	}
+	defer hosts.close()
 	var features feature.Cache
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, SideRoutes: facts.SideRoutes,
-		Limits: func() error { return features.Check(feature.Limits) }, Now: time.Now, Log: log,
+		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Probe: announce.Probe, SideRoutes: facts.SideRoutes,
+		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Now: time.Now, Log: log,
+		Guests: runtime.New(runtime.Config{}), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})
 	targets.engine.Store(eng)
 	if err := eng.Start(ctx); err != nil {
@@ -93,9 +119,13 @@ func run(ctx context.Context, s settings) error {
 			log.Warn("watch resolv.conf: changes are seen by regular passes only", "err", err)
 		}
 	}()
-	followers := serveDocker(ctx, s.Docker, eng, log)
+	info := server.Info{Version: version, RunDir: s.RunDir}
+	if hosts.own != nil {
+		info.Cluster = hosts.own
+	}
+	followers := serveDocker(ctx, s.Docker, passed.docker, eng, log)
 	defer followers()
-	return serve(ctx, listener, server.New(eng, server.Info{Version: version, RunDir: s.RunDir}, log), log)
+	return serve(ctx, listener, server.New(eng, info, log), log)
 }
 
 // capable refuses a kernel that surely lacks what every network needs. Where it
@@ -157,18 +187,36 @@ func (r *lateResolver) Target(proto string, client netip.Addr, dst netip.AddrPor
 	return netip.AddrPort{}, false
 }
 
+// sockets are those that systemd passed, nil without.
+type sockets struct{ api, docker net.Listener }
+
+// passedSockets tells them apart by the name that the unit gives
+// (FileDescriptorName=docker); any other is the API's.
+func passedSockets() (s sockets, err error) {
+	passed, err := activation.ListenersWithNames()
+	if err != nil {
+		return s, fmt.Errorf("socket activation: %w", err)
+	}
+	for name, list := range passed {
+		for _, l := range list {
+			if name == "docker" {
+				s.docker = l
+			} else {
+				s.api = l
+			}
+		}
+	}
+	return s, nil
+}
+
 // listen returns the API's socket: the one systemd passed, or a new one that
 // only root and the group sealane may use.
-func listen(s settings) (net.Listener, error) {
-	passed, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("socket activation: %w", err)
-	}
-	if len(passed) > 0 && passed[0] != nil {
-		if path := passed[0].Addr().String(); filepath.IsAbs(path) {
+func listen(s settings, passed net.Listener) (_ net.Listener, err error) {
+	if passed != nil {
+		if path := passed.Addr().String(); filepath.IsAbs(path) {
 			err = share(path)
 		}
-		return passed[0], err
+		return passed, err
 	}
 	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
 		return nil, err

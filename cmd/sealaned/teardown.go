@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/kernel/linux"
+	"github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/serve/dns"
 	"github.com/sealane/sealane/internal/store"
 )
@@ -30,7 +31,7 @@ func teardown(ctx context.Context, s settings) error {
 	defer names.Close()
 	err = engine.Teardown(ctx, engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log),
-		RunDir: s.RunDir, Names: names, Now: time.Now, Log: log,
+		RunDir: s.RunDir, Names: names, Uplinks: uplink.Under(s.StateDir), Now: time.Now, Log: log,
 	})
 	err = errors.Join(err, kern.Remove(), kern.Close())
 	for _, file := range []string{s.Socket, s.Docker, filepath.Join(s.RunDir, portFile)} {

@@ -7,6 +7,8 @@
 // needs the standard library only.
 package api
 
+import "net/netip"
+
 // Version is the version of the API: the first segment of every path.
 const Version = "v1"
 
@@ -20,6 +22,19 @@ const MaxBody = 8 << 20
 type VersionInfo struct {
 	Version string `json:"version"` // of the daemon
 	API     string `json:"api"`     // "v1"
+}
+
+// Drift is how what there is differs from what one sandbox needs: operations as
+// in [Ops], and the addresses that others gave its interfaces, which stay.
+type Drift struct {
+	Ops   []string       `json:"ops"`
+	Added []AddedAddress `json:"added"`
+}
+
+// AddedAddress is an address that somebody else gave an interface.
+type AddedAddress struct {
+	IfName  string       `json:"ifname"`
+	Address netip.Prefix `json:"address"`
 }
 
 // Ops are kernel operations in the order they are carried out, one line each:

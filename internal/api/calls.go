@@ -1,65 +1,63 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"net/http"
 )
 
 // Version asks the daemon for its version.
 func (c *Client) Version(ctx context.Context) (VersionInfo, error) {
-	return ask[VersionInfo](ctx, c, http.MethodGet, "/version", nil)
+	return ask[VersionInfo](ctx, c, methodGet, "/version", nil)
 }
 
 // Networks lists the networks that pass filters KEY=VALUE, by name.
 func (c *Client) Networks(ctx context.Context, filters ...string) ([]Network, error) {
-	return ask[[]Network](ctx, c, http.MethodGet, "/networks"+query("filter", filters), nil)
+	return ask[[]Network](ctx, c, methodGet, "/networks"+query("filter", filters), nil)
 }
 
 // Network returns one network.
 func (c *Client) Network(ctx context.Context, ref string) (Network, error) {
-	return ask[Network](ctx, c, http.MethodGet, "/networks/"+segment(ref), nil)
+	return ask[Network](ctx, c, methodGet, "/networks/"+segment(ref), nil)
 }
 
 // CreateNetwork makes a network.
 func (c *Client) CreateNetwork(ctx context.Context, spec NetworkSpec) (Network, error) {
-	return ask[Network](ctx, c, http.MethodPost, "/networks", spec)
+	return ask[Network](ctx, c, methodPost, "/networks", spec)
 }
 
 // UpdateNetwork changes a network in place.
 func (c *Client) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate) (Network, error) {
-	return ask[Network](ctx, c, http.MethodPatch, "/networks/"+segment(ref), up)
+	return ask[Network](ctx, c, methodPatch, "/networks/"+segment(ref), up)
 }
 
 // RemoveNetwork removes a network that nobody uses.
 func (c *Client) RemoveNetwork(ctx context.Context, ref string) error {
-	return c.call(ctx, http.MethodDelete, "/networks/"+segment(ref), nil, nil)
+	return c.call(ctx, methodDelete, "/networks/"+segment(ref), nil, nil)
 }
 
 // PruneNetworks removes all networks that nobody uses and that pass filters
 // KEY=VALUE, but the built-in ones.
 func (c *Client) PruneNetworks(ctx context.Context, filters ...string) (Pruned, error) {
-	return ask[Pruned](ctx, c, http.MethodPost, "/networks/prune"+query("filter", filters), nil)
+	return ask[Pruned](ctx, c, methodPost, "/networks/prune"+query("filter", filters), nil)
 }
 
 // Connect puts a sandbox on a network.
 func (c *Client) Connect(ctx context.Context, network string, req Connect) (Connection, error) {
-	return ask[Connection](ctx, c, http.MethodPost, "/networks/"+segment(network)+"/connect", req)
+	return ask[Connection](ctx, c, methodPost, "/networks/"+segment(network)+"/connect", req)
 }
 
 // Disconnect takes a sandbox off a network.
 func (c *Client) Disconnect(ctx context.Context, network string, req Disconnect) error {
-	return c.call(ctx, http.MethodPost, "/networks/"+segment(network)+"/disconnect", req, nil)
+	return c.call(ctx, methodPost, "/networks/"+segment(network)+"/disconnect", req, nil)
 }
 
 // Attach puts the container of a runtime on a network.
 func (c *Client) Attach(ctx context.Context, network string, req Attach) (Connection, error) {
-	return ask[Connection](ctx, c, http.MethodPost, "/networks/"+segment(network)+"/attach", req)
+	return ask[Connection](ctx, c, methodPost, "/networks/"+segment(network)+"/attach", req)
 }
 
 // Detach takes the container of a runtime off a network.
 func (c *Client) Detach(ctx context.Context, network string, req Detach) error {
-	return c.call(ctx, http.MethodPost, "/networks/"+segment(network)+"/detach", req, nil)
+	return c.call(ctx, methodPost, "/networks/"+segment(network)+"/detach", req, nil)
 }
 
 // Sandboxes lists sandboxes that pass filters KEY=VALUE, oldest first: those
@@ -72,22 +70,22 @@ func (c *Client) Sandboxes(ctx context.Context, all bool, filters ...string) ([]
 	case all:
 		path += "?all=true"
 	}
-	return ask[[]Sandbox](ctx, c, http.MethodGet, path, nil)
+	return ask[[]Sandbox](ctx, c, methodGet, path, nil)
 }
 
 // Sandbox returns one sandbox.
 func (c *Client) Sandbox(ctx context.Context, ref string) (Sandbox, error) {
-	return ask[Sandbox](ctx, c, http.MethodGet, "/sandboxes/"+segment(ref), nil)
+	return ask[Sandbox](ctx, c, methodGet, "/sandboxes/"+segment(ref), nil)
 }
 
 // SandboxDiff returns what is not as intended now of what one sandbox needs.
-func (c *Client) SandboxDiff(ctx context.Context, ref string) (Ops, error) {
-	return ask[Ops](ctx, c, http.MethodGet, "/sandboxes/"+segment(ref)+"/diff", nil)
+func (c *Client) SandboxDiff(ctx context.Context, ref string) (Drift, error) {
+	return ask[Drift](ctx, c, methodGet, "/sandboxes/"+segment(ref)+"/diff", nil)
 }
 
 // CreateSandbox makes a sandbox.
 func (c *Client) CreateSandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error) {
-	return ask[Sandbox](ctx, c, http.MethodPost, "/sandboxes", spec)
+	return ask[Sandbox](ctx, c, methodPost, "/sandboxes", spec)
 }
 
 // RemoveSandbox removes a sandbox; with force also one whose command runs.
@@ -96,43 +94,43 @@ func (c *Client) RemoveSandbox(ctx context.Context, ref string, force bool) erro
 	if force {
 		path += "?force=true"
 	}
-	return c.call(ctx, http.MethodDelete, path, nil, nil)
+	return c.call(ctx, methodDelete, path, nil, nil)
 }
 
 // SetProcess says which process runs a sandbox's command.
 func (c *Client) SetProcess(ctx context.Context, ref string, p Process) error {
-	return c.call(ctx, http.MethodPut, "/sandboxes/"+segment(ref)+"/process", p, nil)
+	return c.call(ctx, methodPut, "/sandboxes/"+segment(ref)+"/process", p, nil)
 }
 
 // SetExit says how a sandbox's command ended.
 func (c *Client) SetExit(ctx context.Context, ref string, e Ended) error {
-	return c.call(ctx, http.MethodPut, "/sandboxes/"+segment(ref)+"/exit", e, nil)
+	return c.call(ctx, methodPut, "/sandboxes/"+segment(ref)+"/exit", e, nil)
 }
 
 // Publish publishes ports and returns them with the host ports chosen.
 func (c *Client) Publish(ctx context.Context, ref string, p Ports) ([]Port, error) {
-	return ask[[]Port](ctx, c, http.MethodPost, "/sandboxes/"+segment(ref)+"/ports", p)
+	return ask[[]Port](ctx, c, methodPost, "/sandboxes/"+segment(ref)+"/ports", p)
 }
 
 // Unpublish takes published ports back.
 func (c *Client) Unpublish(ctx context.Context, ref string, p Ports) error {
-	return c.call(ctx, http.MethodDelete, "/sandboxes/"+segment(ref)+"/ports", p, nil)
+	return c.call(ctx, methodDelete, "/sandboxes/"+segment(ref)+"/ports", p, nil)
 }
 
 // Plan returns what Apply would do. The declaration is JSON or YAML, as the
 // content type says.
 func (c *Client) Plan(ctx context.Context, declaration []byte, contentType string) (ops Ops, err error) {
-	err = c.send(ctx, http.MethodPost, "/plan", contentType, bytes.NewReader(declaration), &ops)
+	err = c.send(ctx, methodPost, "/plan", contentType, declaration, &ops)
 	return ops, err
 }
 
 // Apply makes what a declaration says and is not there yet, all or nothing.
 func (c *Client) Apply(ctx context.Context, declaration []byte, contentType string) (ops Ops, err error) {
-	err = c.send(ctx, http.MethodPost, "/apply", contentType, bytes.NewReader(declaration), &ops)
+	err = c.send(ctx, methodPost, "/apply", contentType, declaration, &ops)
 	return ops, err
 }
 
 // Diff returns what is not as intended now.
 func (c *Client) Diff(ctx context.Context) (Ops, error) {
-	return ask[Ops](ctx, c, http.MethodGet, "/diff", nil)
+	return ask[Ops](ctx, c, methodGet, "/diff", nil)
 }

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"syscall"
@@ -21,21 +19,17 @@ import (
 // concurrently. Errors that the daemon answered are *model.Error.
 type Client struct {
 	socket string
-	http   *http.Client
+	over   *transport
 }
 
 // Dial returns a client for the daemon at a unix socket. The connection is
 // made by the first call.
 func Dial(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	return &Client{socket: socket, over: &transport{socket: socket}}
 }
 
 // Close gives the connection back.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.over.close() }
 
 // maxSocket is the longest path of a socket in bytes (unix(7)).
 const maxSocket = 107
@@ -51,13 +45,12 @@ func (e *NoDaemonError) Error() string {
 // call sends in as JSON, unless it is nil, and reads the answer into out,
 // unless that is nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			return fmt.Errorf("request: %w", err)
 		}
-		body = bytes.NewReader(b)
 	}
 	return c.send(ctx, method, path, "application/json", body, out)
 }
@@ -69,36 +62,27 @@ func ask[T any](ctx context.Context, c *Client, method, path string, in any) (T,
 	return out, err
 }
 
-func (c *Client) send(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://sealane/"+Version+path, body)
-	if err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", contentType)
-	}
-	resp, err := c.http.Do(req)
+func (c *Client) send(ctx context.Context, method, path, contentType string, body []byte, out any) error {
+	a, err := c.over.do(ctx, method, path, contentType, body)
 	if err != nil {
 		return c.unreachable(err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= http.StatusBadRequest {
-		return c.refusal(resp)
+	if a.status >= 400 {
+		return c.refusal(a)
 	}
 	if out != nil {
-		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		if err := json.NewDecoder(bytes.NewReader(a.body)).Decode(out); err != nil {
 			return fmt.Errorf("daemon at %s: answer: %w", c.socket, err)
 		}
 	}
-	_, _ = io.Copy(io.Discard, resp.Body) // read to the end, the connection can be used again
 	return nil
 }
 
 // refusal reads the error of an answer.
-func (c *Client) refusal(resp *http.Response) error {
+func (c *Client) refusal(a answer) error {
 	var e ErrorBody
-	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxBody)).Decode(&e); err != nil || e.Error.Message == "" {
-		return fmt.Errorf("daemon at %s: answer: %s", c.socket, resp.Status)
+	if err := json.NewDecoder(bytes.NewReader(a.body)).Decode(&e); err != nil || e.Error.Message == "" {
+		return fmt.Errorf("daemon at %s: answer: %s", c.socket, a.reason)
 	}
 	return e.Error.err()
 }
@@ -112,11 +96,8 @@ func (c *Client) unreachable(err error) error {
 		return &model.Error{Kind: model.Denied, Ref: "socket " + c.socket, Err: errors.New("permission denied"), Hint: whoMay(c.socket)}
 	case errors.Is(err, syscall.EINVAL) && len(c.socket) > maxSocket:
 		return fmt.Errorf("socket %s: %d bytes, at most %d", c.socket, len(c.socket), maxSocket)
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return fmt.Errorf("daemon at %s: went away before it answered", c.socket)
-	}
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err // its text would repeat the made-up URL
 	}
 	return fmt.Errorf("daemon at %s: %w", c.socket, err)
 }

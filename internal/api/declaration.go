@@ -7,8 +7,8 @@ type Declaration struct {
 	Endpoints []EndpointDeclaration `json:"endpoints,omitempty"`
 }
 
-// EndpointDeclaration is an endpoint of a sandbox that runs, or of a namespace
-// given as netns:PATH or pid:N.
+// EndpointDeclaration is an endpoint of a sandbox that runs, or of a container,
+// given as RUNTIME:NAME, which need not exist yet; or of pid:N.
 type EndpointDeclaration struct {
 	Network string `json:"network"`
 	Sandbox string `json:"sandbox"`

@@ -2,7 +2,6 @@ package api
 
 import (
 	"errors"
-	"net/http"
 
 	"github.com/sealane/sealane/internal/model"
 )
@@ -18,17 +17,17 @@ type ErrorDetail struct {
 	Message string     `json:"message"` // one line, "object: operation: cause"
 }
 
-// statuses is the one table from kinds of error to HTTP status.
+// statuses is the one table from kinds of error to HTTP status (RFC 9110, section 15).
 var statuses = map[model.Kind]int{
-	model.Invalid:     http.StatusBadRequest,
-	model.NotFound:    http.StatusNotFound,
-	model.Conflict:    http.StatusConflict,
-	model.InUse:       http.StatusConflict,
-	model.Exhausted:   http.StatusServiceUnavailable,
-	model.Gone:        http.StatusGone,
-	model.Unsupported: http.StatusNotImplemented,
-	model.Denied:      http.StatusForbidden,
-	model.Internal:    http.StatusInternalServerError,
+	model.Invalid:     400,
+	model.NotFound:    404,
+	model.Conflict:    409,
+	model.InUse:       409,
+	model.Exhausted:   503,
+	model.Gone:        410,
+	model.Unsupported: 501,
+	model.Denied:      403,
+	model.Internal:    500,
 }
 
 // StatusOf returns the HTTP status for a kind of error.
@@ -36,7 +35,7 @@ func StatusOf(k model.Kind) int {
 	if s, ok := statuses[k]; ok {
 		return s
 	}
-	return http.StatusInternalServerError
+	return statuses[model.Internal]
 }
 
 // err is the error as a Go value again.

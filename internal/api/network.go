@@ -14,6 +14,7 @@ type Network struct {
 	Subnets   []Subnet          `json:"subnets"`
 	Options   map[string]string `json:"options"` // by their short names
 	Internal  bool              `json:"internal"`
+	Origin    string            `json:"origin,omitempty"` // who asked for it, and removes it: docker; empty for this API's users
 	Labels    map[string]string `json:"labels"`
 	Endpoints []NetworkEndpoint `json:"endpoints"`
 	Status    Status            `json:"status"`
@@ -22,6 +23,47 @@ type Network struct {
 	Exceptions []string  `json:"exceptions,omitempty"`
 	Device     string    `json:"device,omitempty"` // of the host
 	Created    time.Time `json:"created,omitzero"`
+
+	Backend string  `json:"backend,omitempty"` // how a network of driver fabric reaches its other hosts
+	VNI     int     `json:"vni,omitempty"`
+	Fabric  *Fabric `json:"fabric,omitempty"`
+}
+
+// Fabric is what this host knows of a network that spans hosts; the network's subnets
+// are this host's.
+type Fabric struct {
+	Prefixes  []netip.Prefix `json:"prefixes"`        // of the whole network
+	Key       string         `json:"key"`             // of it in the cluster's store, as flanneld's --etcd-prefix
+	Uplink    string         `json:"uplink"`          // the host's device to the others
+	Tunnels   []string       `json:"tunnels"`         // devices
+	Addresses []netip.Addr   `json:"addresses"`       // where the others find this host
+	MTU       int            `json:"mtu"`             // of the uplink, bytes
+	Peers     []FabricPeer   `json:"peers"`           // the other hosts, by subnet
+	InTouch   bool           `json:"inTouch"`         // with the store
+	Since     time.Time      `json:"since,omitzero"`  // that it is so
+	Error     string         `json:"error,omitempty"` // what hinders
+	Lost      bool           `json:"lost,omitempty"`  // another host has this host's subnet
+	// Docker is the beginning of the ID of the network of Docker's on this host that
+	// this network is, too.
+	Docker    string `json:"docker,omitempty"`
+	PublicKey string `json:"publicKey,omitempty"` // of this host, in base64: of backend wireguard
+}
+
+// FabricPeer is another host of a fabric.
+type FabricPeer struct {
+	Subnets   []netip.Prefix `json:"subnets"`
+	Addresses []netip.Addr   `json:"addresses"`
+	Direct    bool           `json:"direct"`              // without a tunnel
+	Unreached string         `json:"unreached,omitempty"` // why it has no way
+	PublicKey string         `json:"publicKey,omitempty"` // in base64: of backend wireguard
+	Paths     []PathMTU      `json:"paths,omitempty"`     // to its addresses that do not take the network's full packets
+}
+
+// PathMTU is how large packets on the way to another host may be, as was measured.
+type PathMTU struct {
+	To   netip.Addr `json:"to"`
+	MTU  int        `json:"mtu"`  // of what carries a container's packets, bytes
+	Fits int        `json:"fits"` // of a container's packets, bytes
 }
 
 // Subnet is one pool of a network's addresses.
@@ -55,7 +97,7 @@ type NetworkEndpoint struct {
 
 // Status is how an object fares.
 type Status struct {
-	State   string    `json:"state"`   // ready, running, exited, lost, degraded, conflict
+	State   string    `json:"state"`   // ready, running, away, exited, lost, degraded, conflict
 	Message string    `json:"message"` // why, when not as it should be
 	Since   time.Time `json:"since,omitzero"`
 }
@@ -97,9 +139,10 @@ type Pruned struct {
 // Connect asks that a sandbox be put on a network: POST
 // /v1/networks/{ref}/connect.
 type Connect struct {
-	Sandbox string `json:"sandbox"` // REF: a name, an ID, netns:PATH or pid:N
+	Sandbox string `json:"sandbox"` // REF: a name, an ID, or RUNTIME:NAME as docker:web, netns:PATH or pid:N
 	EndpointOptions
 	Ports []string `json:"ports,omitempty"` // as -p takes them
+	Await bool     `json:"await,omitempty"` // the container, RUNTIME:NAME, need not exist yet
 }
 
 // Connection answers Connect: the new endpoint, and all published ports of its

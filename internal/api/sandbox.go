@@ -12,9 +12,10 @@ import (
 type Sandbox struct {
 	ID        string     `json:"id"`
 	Name      string     `json:"name"`
-	Mode      string     `json:"mode"`             // own, host, shared, other
-	PID       int        `json:"pid"`              // of its command while that runs, else 0
-	NetNS     string     `json:"netns"`            // path; empty for the host's
+	Mode      string     `json:"mode"`             // own, host, shared, other, runtime
+	PID       int        `json:"pid"`              // of its command or container while that runs, else 0
+	NetNS     string     `json:"netns"`            // path; empty for the host's, and for a container that does not run
+	Guest     *Guest     `json:"guest,omitempty"`  // mode other: the container whose namespace it is
 	Inode     uint64     `json:"inode,omitempty"`  // mode other: which namespace the path means
 	Donor     string     `json:"donor,omitempty"`  // mode shared: ID of the sandbox whose namespace it is
 	Origin    string     `json:"origin,omitempty"` // who asked for it: cni, docker; empty for this API's users
@@ -31,6 +32,17 @@ type Sandbox struct {
 	Created   time.Time  `json:"created"`
 }
 
+// Guest is the container of a runtime that a sandbox stands for.
+type Guest struct {
+	Runtime string `json:"runtime"` // docker, podman, containerd, lxc, machine, pid or netns
+	Name    string `json:"name"`
+	ID      string `json:"id,omitempty"`      // what the runtime calls it as long as it exists
+	Awaited bool   `json:"awaited,omitempty"` // it need not exist
+}
+
+// String is the reference, "docker:web".
+func (g Guest) String() string { return g.Runtime + ":" + g.Name }
+
 // Endpoint is one interface of a sandbox, seen from the sandbox.
 type Endpoint struct {
 	ID        string         `json:"id"`
@@ -38,7 +50,7 @@ type Endpoint struct {
 	IfName    string         `json:"ifname"`
 	MAC       string         `json:"mac"`
 	Addresses []netip.Prefix `json:"addresses"`
-	Gateway   netip.Addr     `json:"gateway"` // of the first address's subnet; empty on an internal network
+	Gateway   netip.Addr     `json:"gateway"` // of the first address's family; empty on an internal network
 	Aliases   []string       `json:"aliases"`
 
 	LinkLocal  []netip.Prefix `json:"linkLocal,omitempty"` // more addresses
@@ -53,12 +65,15 @@ type Endpoint struct {
 	MTU       int          `json:"mtu,omitempty"`       // bytes
 	Gateways  []netip.Addr `json:"gateways,omitempty"`  // of its subnets; none on an internal network
 	Routes    []Route      `json:"routes,omitempty"`    // the default routes that it gives its sandbox
+	// MoreRoutes are those that were asked for.
+	MoreRoutes []Route `json:"moreRoutes,omitempty"`
+	Leases     []Lease `json:"leases,omitempty"` // of those that are asked of DHCP servers
 }
 
 // Route leads to a destination by a router.
 type Route struct {
 	Dst netip.Prefix `json:"dst"`
-	Via netip.Addr   `json:"via"`
+	Via netip.Addr   `json:"via"` // empty: on the link
 }
 
 // Port is a published port: host port HostPort+i leads to Port+i in the
@@ -126,7 +141,7 @@ type Exit struct {
 type SandboxSpec struct {
 	Name       string            `json:"name,omitempty"`   // else its ID
 	Mode       string            `json:"mode,omitempty"`   // own, host, shared, other; own
-	Donor      string            `json:"donor,omitempty"`  // REF of the sandbox whose namespace is shared
+	Donor      string            `json:"donor,omitempty"`  // REF of the sandbox or container whose namespace is shared
 	NetNS      string            `json:"netns,omitempty"`  // path of another's namespace
 	Origin     string            `json:"origin,omitempty"` // cni, where that asks for it
 	Networks   []EndpointSpec    `json:"networks,omitempty"`
@@ -153,8 +168,8 @@ type EndpointSpec struct {
 // EndpointOptions are what may be asked of an endpoint. What is left out is
 // chosen.
 type EndpointOptions struct {
-	IP         string   `json:"ip,omitempty"`
-	IP6        string   `json:"ip6,omitempty"`
+	IP         string   `json:"ip,omitempty"`  // several with commas; those with a length, A/24, are of no subnet of the network's; or dhcp
+	IP6        string   `json:"ip6,omitempty"` // as IP
 	MAC        string   `json:"mac,omitempty"`
 	IfName     string   `json:"ifname,omitempty"`
 	Aliases    []string `json:"aliases,omitempty"`
@@ -166,8 +181,10 @@ type EndpointOptions struct {
 	// Links are NAME[:ALIAS], and go with the endpoint.
 	Links []string `json:"links,omitempty"`
 	EndpointLimits
-	// Options are ifname, sysctls, or Docker's names for them, and ingress-rate,
-	// ingress-burst, egress-rate and egress-burst, as numbers or as 10mbit.
+	// Options are ifname, sysctls, gateway (of each family one), route
+	// (DESTINATION=ROUTER,…), mtu, or Docker's names for them, and ingress-rate,
+	// ingress-burst, egress-rate and egress-burst, as numbers or as 10mbit; dad=off,
+	// which asks no neighbour who has an address; and those that begin with dhcp.
 	Options map[string]string `json:"options,omitempty"`
 }
 

@@ -122,8 +122,8 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.runCommand(), a.execCommand(), a.psCommand(), a.rmCommand(), a.inspectCommand(),
 		a.networkCommand(), a.portCommand(),
-		a.applyCommand(), a.planCommand(), a.diffCommand(),
-		a.daemonCommand(), a.cniCommand(), a.versionCommand(),
+		a.applyCommand(), a.planCommand(), a.diffCommand(), a.explainCommand(),
+		a.uplinkCommand(), a.clusterCommand(), a.nodeCommand(), a.daemonCommand(), a.cniCommand(), a.pipeworkCommand(), a.versionCommand(),
 	)
 	polish(root)
 	return root

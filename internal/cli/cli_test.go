@@ -104,7 +104,7 @@ func TestCommands(t *testing.T) {
 		{"network create app", 1, "sealane: network app: create: the name is taken (by network ID, driver bridge)"},
 		{"network create --subnet 10.0.0.1/8 b", 2, "sealane: network b: create: subnet 10.0.0.1/8: host bits are set, should be 10.0.0.0/8"},
 		{"network create --subnet x b", 2, `sealane: network create: --subnet "x": want ADDRESS/BITS, as 10.1.0.0/16`},
-		{"network create -o x=y b", 2, `sealane: network b: create: option "x": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof, gateway-mode, gateway-mode-ipv4, gateway-mode-ipv6, host-access, host-binding, icc, ifname-prefix, inhibit-ipv4, masquerade, mtu, name, source-ip, trusted-interfaces`},
+		{"network create -o x=y b", 2, `sealane: network b: create: option "x": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof, dad, gateway-mode, gateway-mode-ipv4, gateway-mode-ipv6, host-access, host-binding, icc, ifname-prefix, inhibit-ipv4, ipam, masquerade, mtu, name, parent, source-ip, trunks, trusted-interfaces, vlan`},
 		{"network create --ipv4=false b", 2, "sealane: network b: create: no subnet: both address families are off"},
 		{"network inspect --format {{.Name}}:{{.Internal}}:{{index_.Options_\"icc\"}}:{{json_.Labels}} app", 0, `app:true:false:{"x":""}`},
 		{"run --name web -p 8080:80 --network-alias www", 0, "ID"},
@@ -138,7 +138,7 @@ func TestCommands(t *testing.T) {
 		{"network disconnect app web", 1, "sealane: network app: disconnect web: sandbox web is not on it"},
 		{"network disconnect -f app web", 0, ""},
 		{"network connect --link-local-ip 10.0.0.1 app web", 2, "sealane: network app: connect web: link-local-ip 10.0.0.1: want an address of 169.254.0.0/16 or fe80::/64"},
-		{"network connect -o colour=red app web", 2, `sealane: network app: connect web: endpoint option "colour": not known (known: ifname, sysctls, ingress-rate, ingress-burst, egress-rate, egress-burst, com.docker.network.endpoint.ifname, com.docker.network.endpoint.sysctls)`},
+		{"network connect -o colour=red app web", 2, `sealane: network app: connect web: endpoint option "colour": not known (known: ifname, sysctls, gateway, route, mtu, hostif, vlan, trunks, dad, dhcp-client-id, dhcp-duid, dhcp-hostname, dhcp-option, dhcp6-option, dhcp-request, dhcp-timeout, dhcp-vendor-class, ingress-rate, ingress-burst, egress-rate, egress-burst, com.docker.network.endpoint.ifname, com.docker.network.endpoint.sysctls)`},
 		{"network connect -o sysctls=net.ipv4.conf.eth0.x=1 app web", 2, `sealane: network app: connect web: endpoint option sysctls: sysctl "net.ipv4.conf.eth0.x=1": want net.ipv4|ipv6|mpls.GROUP.IFNAME.KEY=VALUE, with the word IFNAME`},
 		{"network connect --ifname a --driver-opt ifname=b app web", 2, `sealane: network app: connect web: interface name "a": endpoint options say "b"`},
 		{"network connect --link a:b:c app web", 2, `sealane: network connect: link a: host name "b:c": want DNS labels of letters, digits and '-', at most 63 each`},
@@ -222,7 +222,7 @@ func TestUsage(t *testing.T) {
 		"help network foo":             "network foo: no such command",
 		"__complete ru":                "__complete: no such command",
 		"completion bash":              "completion: no such command",
-		"--socket x nope":              "nope: no such command",
+		"--socket x absent":            "absent: no such command",
 		"ps --al":                      "ps: no such flag: --al (did you mean --all?)",
 		"ps -z":                        "ps: no such flag: 'z' in -z",
 		"ps x":                         "ps: want no arguments",
@@ -268,7 +268,7 @@ func TestUsage(t *testing.T) {
 // sentence, and fits a terminal.
 func TestHelp(t *testing.T) {
 	for _, args := range []string{"", "run", "exec", "ps", "rm", "inspect", "network", "network create", "network ls", "network inspect", "network rm",
-		"network prune", "network update", "network connect", "network disconnect", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "version"} {
+		"network prune", "network update", "network connect", "network disconnect", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "explain", "version"} {
 		page := sealane("", append(strings.Fields(args), "--help")...)
 		form := strings.TrimSpace("Usage: sealane " + args)
 		if page.status != 0 || page.err != "" || !strings.HasPrefix(page.out, form) {

@@ -17,8 +17,8 @@ func (a *app) execCommand() *cobra.Command {
 		Use:   "exec REF [--] CMD [ARG…]",
 		Short: "Run another command in a sandbox",
 		Long: `REF is the name or ID of a sandbox, whose network, files and host name the
-command gets; or netns:PATH or pid:N for the network namespace of something
-else. The exit status is the command's; 125 means that exec itself did not
+command gets; or docker:NAME and the like, netns:PATH or pid:N for the network
+namespace of something else. The exit status is the command's; 125 means that exec itself did not
 work, 126 that the command cannot be executed, 127 that it is not there.`,
 		Example:     "  sealane exec web -- ss -tln\n  sealane exec pid:4711 -- ip route",
 		Annotations: map[string]string{runsCommand: "yes"},
@@ -72,6 +72,9 @@ func (a *app) enter(ctx context.Context, ref string) (process.Spec, error) {
 	}
 	if sb.Exit != nil {
 		return process.Spec{}, &model.Error{Kind: model.Gone, Ref: "sandbox " + sb.Name, Op: "exec", Err: errors.New("has ended: " + sb.Status.Message)}
+	}
+	if sb.Guest != nil && sb.NetNS == "" {
+		return process.Spec{}, &model.Error{Kind: model.Gone, Ref: "sandbox " + sb.Name, Op: "exec", Err: errors.New("is away: " + sb.Status.Message)}
 	}
 	return r.inside(ctx, sb)
 }

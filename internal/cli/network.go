@@ -61,7 +61,7 @@ func (a *app) networkCreate() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&spec.Driver, "driver", "d", "bridge", "`DRIVER` of the network")
+	f.StringVarP(&spec.Driver, "driver", "d", "bridge", "`DRIVER` of the network: bridge, macvlan or ipvlan")
 	subnets.register(f)
 	f.BoolVar(&spec.Internal, "internal", false, "no way out and no way in")
 	f.BoolVar(&spec.IPv6, "ipv6", false, "choose an IPv6 subnet if none is given")
@@ -219,9 +219,12 @@ func (a *app) networkConnect() *cobra.Command {
 	var publish, options []string
 	c := &cobra.Command{
 		Use:   "connect [FLAGS] NETWORK REF",
-		Short: "Put a running sandbox on a network",
-		Long: `REF is the name or ID of a sandbox, or netns:PATH or pid:N for the network
-namespace of something else. Options are ifname, and sysctls with commas between
+		Short: "Put a sandbox or a container on a network",
+		Long: `REF is the name or ID of a sandbox, or of a container of this host's:
+docker:NAME, podman:NAME, containerd:[NAMESPACE/]ID, lxc:NAME, machine:NAME, pid:N
+for that of a process, or netns:PATH. When the container is started anew, its
+connections come back by themselves. Options are ifname, gateway,
+route=DESTINATION=ROUTER, mtu, hostif, vlan, and sysctls with commas between
 them; IFNAME stands for the interface, as in sysctls=net.ipv4.conf.IFNAME.log_martians=1.`,
 		Example: "  sealane network connect app web\n  sealane network connect --ip 10.1.0.7 -p 8080:80 app netns:/run/netns/vm1",
 		Args:    args(2, 2),
@@ -242,8 +245,8 @@ them; IFNAME stands for the interface, as in sysctls=net.ipv4.conf.IFNAME.log_ma
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&req.IP, "ip", "", "IPv4 `ADDRESS`")
-	f.StringVar(&req.IP6, "ip6", "", "IPv6 `ADDRESS`")
+	f.StringVar(&req.IP, "ip", "", "IPv4 `ADDRESS`, or dhcp")
+	f.StringVar(&req.IP6, "ip6", "", "IPv6 `ADDRESS`, or dhcp")
 	f.StringVar(&req.MAC, "mac-address", "", "hardware `ADDRESS`")
 	f.StringArrayVar(&req.Aliases, "alias", nil, "another `NAME` on the network; may be repeated")
 	f.StringVar(&req.IfName, "ifname", "", "`NAME` of the interface (default eth0, eth1, …)")
@@ -255,6 +258,7 @@ them; IFNAME stands for the interface, as in sysctls=net.ipv4.conf.IFNAME.log_ma
 	})
 	f.StringArrayVarP(&options, "opt", "o", nil, "`KEY=VALUE` for the endpoint; may be repeated")
 	f.StringArrayVarP(&publish, "publish", "p", nil, "publish a `PORT` on the host; may be repeated")
+	f.BoolVar(&req.Await, "await", false, "the container need not exist yet")
 	f.SetNormalizeFunc(dockerNames)
 	return c
 }
@@ -263,7 +267,7 @@ func (a *app) networkDisconnect() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use:   "disconnect [FLAGS] NETWORK REF",
-		Short: "Take a sandbox off a network",
+		Short: "Take a sandbox or a container off a network",
 		Args:  args(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			err := a.client().Disconnect(c.Context(), args[0], api.Disconnect{Sandbox: args[1]})

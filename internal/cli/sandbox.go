@@ -20,7 +20,7 @@ func (a *app) psCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ps",
 		Short: "List sandboxes",
-		Long: `A FILTER is id=, name= (or a part of it), network=, status=running|exited|lost|degraded,
+		Long: `A FILTER is id=, name= (or a part of it), network=, status=running|away|exited|lost|degraded,
 publish=PORT[-END][/PROTOCOL] for ports of the host, or expose= for the sandbox's own.`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -55,7 +55,11 @@ func sandboxTable(w io.Writer, list []api.Sandbox, now time.Time, whole bool) {
 		for _, p := range sb.Ports {
 			ports = append(ports, p.String())
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", sb.ID, sb.Name, statusText(sb, now), networksText(sb), dash(strings.Join(ports, ", ")), dash(commandText(sb.Command, whole)))
+		command := commandText(sb.Command, whole)
+		if sb.Guest != nil {
+			command = sb.Guest.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", sb.ID, sb.Name, statusText(sb, now), networksText(sb), dash(strings.Join(ports, ", ")), dash(command))
 	}
 }
 
@@ -87,7 +91,11 @@ func networksText(sb api.Sandbox) string {
 		for _, p := range ep.Addresses {
 			addrs = append(addrs, p.Addr().String())
 		}
-		parts = append(parts, ep.Network+"="+strings.Join(addrs, ","))
+		part := ep.Network
+		if len(addrs) > 0 {
+			part += "=" + strings.Join(addrs, ",")
+		}
+		parts = append(parts, part)
 	}
 	if len(parts) == 0 && (sb.Mode == "host" || sb.Mode == "shared") {
 		return map[string]string{"host": "host", "shared": containerPrefix + sb.Donor}[sb.Mode]

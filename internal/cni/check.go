@@ -24,6 +24,10 @@ func check(ctx context.Context, r *request) (any, error) {
 		return nil, err
 	}
 	ref := api.ContainerRef + r.env.container
+	now, err := r.client.SandboxDiff(ctx, ref) // first: the daemon may take over what later plugins did
+	if err != nil {
+		return nil, err
+	}
 	sb, err := r.client.Sandbox(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -35,11 +39,7 @@ func check(ctx context.Context, r *request) (any, error) {
 	if i < 0 {
 		return nil, errorf(codeContainer, "container %s: has no interface %s on network %s", r.env.container, r.env.ifname, name)
 	}
-	wrong := r.compare(prev, sb, sb.Endpoints[i])
-	now, err := r.client.SandboxDiff(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
+	wrong := r.compare(prev, sb, sb.Endpoints[i], now.Added)
 	for _, op := range now.Ops {
 		wrong = append(wrong, inWords(op))
 	}
@@ -59,8 +59,9 @@ func inWords(op string) string {
 	return op
 }
 
-// compare says where a result is not what the daemon intends.
-func (r *request) compare(prev *current.Result, sb api.Sandbox, ep api.Endpoint) []string {
+// compare says where a result is not what the daemon intends. Addresses that are
+// there too may be a later plugin's.
+func (r *request) compare(prev *current.Result, sb api.Sandbox, ep api.Endpoint, added []api.AddedAddress) []string {
 	var wrong []string
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	at := slices.IndexFunc(prev.Interfaces, func(i *current.Interface) bool {
@@ -72,12 +73,12 @@ func (r *request) compare(prev *current.Result, sb api.Sandbox, ep api.Endpoint)
 	if mac := prev.Interfaces[at].Mac; mac != "" && !strings.EqualFold(mac, ep.MAC) {
 		say("interface %s: prevResult says mac %s, intended is %s", ep.IfName, mac, ep.MAC)
 	}
-	if !slices.ContainsFunc(prev.Interfaces, func(i *current.Interface) bool { return i != nil && i.Name == ep.Device && i.Sandbox == "" }) {
+	if ep.Device != "" && !slices.ContainsFunc(prev.Interfaces, func(i *current.Interface) bool { return i != nil && i.Name == ep.Device && i.Sandbox == "" }) {
 		say("interface %s: prevResult does not have it", ep.Device)
 	}
 	had := addresses(prev, at)
 	for _, p := range had {
-		if !slices.Contains(ep.Addresses, p) {
+		if !slices.Contains(ep.Addresses, p) && !slices.Contains(added, api.AddedAddress{IfName: ep.IfName, Address: p}) {
 			say("address %s: prevResult says so, intended is %v", p, ep.Addresses)
 		}
 	}

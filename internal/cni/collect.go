@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // collect takes every container off the network that a runtime put there and
@@ -35,20 +36,41 @@ func collect(ctx context.Context, r *request) (any, error) {
 	return nil, errors.Join(failed...)
 }
 
+// joinable says what hinders this host to make or join a network over hosts.
+func (r *request) joinable(ctx context.Context) error {
+	n, err := r.client.ClusterNetwork(ctx, r.config.network.Name)
+	if err != nil {
+		return errorf(codeUnavailable, "%w", err)
+	}
+	if n.Problem != "" {
+		return errorf(codeUnavailable, "%s", n.Problem)
+	}
+	return nil
+}
+
+// alone reports whether the store of a network over hosts does not answer, and nothing
+// else is wrong.
+func alone(n api.Network) bool {
+	return n.Fabric != nil && !n.Fabric.InTouch && n.Fabric.Error != "" && n.Status.Message == n.Fabric.Error
+}
+
 // full reports whether a subnet has no address left to give.
 func full(s api.Subnet) bool { return s.Usage.Free == 0 }
 
 // status says whether ADD would work: the daemon answers, and the network, where
 // there is one, is as intended and has addresses left. A network that others interfere with still takes
-// containers; that is a line of the log.
+// containers; that is a line of the log. So does one over hosts while the store that
+// these share is away. Where there is none over hosts, this host has to be able to join.
 func status(ctx context.Context, r *request) (any, error) {
 	n, err := r.client.Network(ctx, r.config.network.Name)
 	switch {
+	case gone(err) && r.config.network.Driver == model.DriverFabric:
+		return nil, r.joinable(ctx)
 	case gone(err):
 		return nil, nil
 	case err != nil:
 		return nil, errorf(codeUnavailable, "%w", err)
-	case n.Status.State == "degraded":
+	case n.Status.State == "degraded" && !alone(n), n.Fabric != nil && n.Fabric.Lost:
 		return nil, errorf(codeLimited, "network %s: %s: %s", n.Name, n.Status.State, n.Status.Message)
 	case slices.ContainsFunc(n.Subnets, full):
 		return nil, errorf(codeUnavailable, "network %s: no address is left", n.Name)

@@ -261,7 +261,7 @@ func FuzzConfig(f *testing.F) {
 		if _, err := r.result(prev, api.Endpoint{}).GetAsVersion(c.version); err != nil {
 			t.Errorf("result: %v", err)
 		}
-		r.compare(prev, api.Sandbox{}, api.Endpoint{})
+		r.compare(prev, api.Sandbox{}, api.Endpoint{}, nil)
 	})
 }
 

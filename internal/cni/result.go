@@ -36,8 +36,8 @@ func (c *config) previous() (*current.Result, error) {
 	return out, nil
 }
 
-// result adds an endpoint to a result: the host's end, the container's end, and
-// the addresses and routes of that.
+// result adds an endpoint to a result: the host's end if it has one, the
+// container's, and the addresses and routes of that.
 func (r *request) result(prev *current.Result, ep api.Endpoint) *current.Result {
 	out := *prev
 	out.CNIVersion = newest
@@ -46,7 +46,11 @@ func (r *request) result(prev *current.Result, ep api.Endpoint) *current.Result 
 	if r.config.version == newest { // the version that has the field
 		host.Mtu, inside.Mtu = ep.MTU, ep.MTU
 	}
-	out.Interfaces = append(slices.Clip(out.Interfaces), host, inside)
+	out.Interfaces = slices.Clip(out.Interfaces)
+	if ep.Device != "" {
+		out.Interfaces = append(out.Interfaces, host)
+	}
+	out.Interfaces = append(out.Interfaces, inside)
 	for _, p := range ep.Addresses {
 		out.IPs = append(out.IPs, &current.IPConfig{
 			Interface: current.Int(len(out.Interfaces) - 1), Address: ipNet(p), Gateway: gatewayOf(ep, p),

@@ -15,6 +15,10 @@ import (
 
 	"github.com/sealane/sealane/internal/driver"
 	"github.com/sealane/sealane/internal/driver/bridge"
+	"github.com/sealane/sealane/internal/driver/ipvlan"
+	"github.com/sealane/sealane/internal/driver/macvlan"
+	"github.com/sealane/sealane/internal/driver/ovs"
+	"github.com/sealane/sealane/internal/driver/phys"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -30,14 +34,25 @@ type Intent struct {
 
 // drivers are the drivers by name.
 func drivers(name string) (driver.Driver, error) {
-	if name == "bridge" {
-		return bridge.Driver{}, nil
+	switch name {
+	case model.DriverBridge, model.DriverFabric:
+		return bridge.Driver{}, nil // the way to other hosts is fabric.Ways
+	case model.DriverMacvlan:
+		return macvlan.Driver{}, nil
+	case model.DriverIPvlan:
+		return ipvlan.Driver{}, nil
+	case model.DriverOVS:
+		return ovs.Driver{}, nil
+	case model.DriverPhys:
+		return phys.Driver{}, nil
 	}
 	return nil, fmt.Errorf("driver %q: not known", name)
 }
 
 // Drivers lists the names of the drivers there are.
-func Drivers() []string { return []string{"bridge"} }
+func Drivers() []string {
+	return []string{model.DriverBridge, model.DriverMacvlan, model.DriverIPvlan, model.DriverOVS, model.DriverPhys, model.DriverFabric}
+}
 
 // All returns the whole desired state.
 func All(in Intent, f Facts) (kstate.Set, error) {
@@ -72,7 +87,7 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	if !slices.ContainsFunc(slices.Collect(maps.Values(in.Networks)), hasDevices) {
 		return kstate.Set{}, nil
 	}
-	s := firewall(f, sharded(in))
+	s := firewall(f, in)
 	must(s.Add(guests(f)...))
 	must(s.Add(strange(in, f)...))
 	must(s.Merge(guard()))
@@ -82,7 +97,16 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 		if !hasDevices(n) {
 			continue
 		}
-		own[n.Device()] = !n.Options.Adopted
+		if err := s.Add(driver.Shared(n)...); err != nil {
+			return nil, err
+		}
+		own[n.Base()] = !n.Options.Adopted
+		for _, l := range n.Ways() {
+			own[l.Bridge] = true
+		}
+		if !n.ByHost() {
+			continue
+		}
 		for _, sub := range n.Subnets {
 			has[sub.Prefix.Addr().Is6()] = true
 		}
@@ -104,12 +128,27 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	return s, nil
 }
 
+// Shares reports whether an object of the host's fragment is there for a network
+// and others on its parent.
+func Shares(n *model.Network, key kstate.Key) bool {
+	return slices.ContainsFunc(driver.Shared(n), func(o kstate.Object) bool { return o.Key() == key })
+}
+
 // hasDevices reports whether a network is one yet.
 func hasDevices(n *model.Network) bool { return n.Driver != model.DriverPool }
 
 func sharded(in Intent) bool {
 	for _, n := range in.Networks {
 		if n.Shards > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func spanning(in Intent) bool {
+	for _, n := range in.Networks {
+		if n.Fabric != nil {
 			return true
 		}
 	}
@@ -130,14 +169,20 @@ func Network(n *model.Network, f Facts) (kstate.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.Add(asides(n)...); err != nil || !n.ByHost() {
+		return s, err
+	}
+	if s, err = beyond(n, s); err != nil {
+		return nil, err
+	}
 	return s, s.Add(place(n)...)
 }
 
 // Sandbox returns a sandbox's fragment: its namespace if it is ours, its
 // endpoints, default routes, published ports, links and files. A sandbox that
-// ended has none. The fragment changes when a sandbox it links to does.
+// ended has none, nor has one whose container does not run. The fragment changes when a sandbox it links to does.
 func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
-	if sb.Exit != nil {
+	if !sb.Live() {
 		return kstate.Set{}, nil
 	}
 	nets := in.Networks
@@ -163,6 +208,9 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		}
 		if err := s.Merge(part); err != nil {
 			return nil, err
+		}
+		if !n.Bridged() {
+			continue // the guard is of our bridges
 		}
 		if err := s.Add(append(genuine(sb, e, n), asked(sb, e)...)...); err != nil {
 			return nil, err

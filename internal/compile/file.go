@@ -43,7 +43,7 @@ func hosts(sb *model.Sandbox, in Intent) string {
 		own = []string{sb.Hostname + "." + sb.Domain, sb.Hostname}
 	}
 	for _, e := range sb.Endpoints {
-		for _, p := range e.Addrs {
+		for _, p := range slices.Concat(e.Addrs, e.Outside) {
 			line(p.Addr(), own...)
 		}
 	}
@@ -75,7 +75,7 @@ func hosts(sb *model.Sandbox, in Intent) string {
 func hostAddrs(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
 	var out []netip.Addr
 	for _, is6 := range []bool{false, true} {
-		if e := Gateway(sb, nets, is6); e != nil && nets[e.Network].OnBridge(is6) {
+		if e := Carrier(sb, nets, is6); e != nil && nets[e.Network].OnBridge(is6) {
 			sub, _ := nets[e.Network].Subnet(is6)
 			out = append(out, sub.Gateway)
 		}
@@ -101,7 +101,7 @@ var Resolver = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 // has none, as in Docker; there the resolver helps only where the host's servers
 // are on loopback addresses, which a sandbox cannot ask itself.
 func Resolves(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) bool {
-	if sb.Mode != model.ModeOwn && !sb.Resolver || sb.Exit != nil {
+	if sb.Mode != model.ModeOwn && !sb.Resolver || !sb.Live() {
 		return false
 	}
 	return len(sb.DNS.Servers)+len(f.Resolv.Servers) == 0 && len(sb.Endpoints) > 0 ||
@@ -112,9 +112,16 @@ func Resolves(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) bool
 }
 
 // resolv is resolv.conf: the daemon's resolver, which asks the others, or what
-// the sandbox asked for, and the host's for what it did not.
+// the sandbox asked for, what DHCP servers told it, and the host's for the rest.
 func resolv(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) string {
 	servers, search, options := sb.DNS.Servers, sb.DNS.Search, sb.DNS.Options
+	leased := sb.LeasedDNS()
+	if len(servers) == 0 {
+		servers = leased.Servers
+	}
+	if len(search) == 0 {
+		search = leased.Search
+	}
 	if len(servers) == 0 {
 		servers = f.Resolv.Servers
 	}

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -36,18 +37,21 @@ var table = kstate.Table{Family: "inet", Name: "sealane"}
 // The sets and maps. Names end in the address family where they hold addresses
 // or differ by family.
 var (
-	setBridges = set("bridges", "ifname", "")                     // every network's bridge
-	setShards  = set("shards", "ifname", "")                      // bridges that only forward: a network's second and more
-	setInside  = set("inside", "ifname . ifname", "verdict")      // bridge . bridge: what containers of a network may send each other
-	setClosed  = set("closed", "ifname", "")                      // bridges that published ports are not served to
-	setTrusted = set("trusted", "ifname . ifname", "")            // host device . bridge: may use ports directly
-	mapEgress  = set("egress", "ifname", "verdict")               // what may leave a network, by its bridge
-	mapOnward  = set("onward", "ifname", "verdict")               // what may go from a network to another bridge
-	mapIngress = perFamily("ingress", "ifname", "verdict")        // what may enter a network
-	mapToHost  = perFamily("to_host", "ifname", "verdict")        // what may reach the host itself
-	setHome    = perFamily("home", "ADDR . ifname", "", interval) // prefix . bridge
-	setMasq    = perFamily("masq", "ADDR", "", interval)          // sources that get the host's address
-	mapSource  = perFamily("source", "ADDR", "ADDR", interval)    // sources that get another address
+	setBridges = set("bridges", "ifname", "")                              // every network's bridge
+	setShards  = set("shards", "ifname", "")                               // bridges that only forward: a network's second and more
+	setInside  = set("inside", "ifname . ifname", "verdict")               // bridge . bridge: what containers of a network may send each other
+	setClosed  = set("closed", "ifname", "")                               // bridges that published ports are not served to
+	setTrusted = set("trusted", "ifname . ifname", "")                     // host device . bridge: may use ports directly
+	mapEgress  = set("egress", "ifname", "verdict")                        // what may leave a network, by its bridge
+	mapOnward  = set("onward", "ifname", "verdict")                        // what may go from a network to another bridge, or a tunnel
+	mapIngress = perFamily("ingress", "ifname", "verdict")                 // what may enter a network
+	mapToHost  = perFamily("to_host", "ifname", "verdict")                 // what may reach the host itself
+	setHome    = perFamily("home", "ADDR . ifname", "", interval)          // prefix . bridge
+	setFabric  = perFamily("fabric", "ifname . ADDR . ADDR", "", interval) // device . source . destination: from other hosts of a network
+	setWithin  = perFamily("within", "ADDR . ADDR", "", interval)          // source . destination: inside a network that spans hosts
+	setWhole   = perFamily("whole", "ADDR", "", interval)                  // prefixes of networks that span hosts
+	setMasq    = perFamily("masq", "ADDR", "", interval)                   // sources that get the host's address
+	mapSource  = perFamily("source", "ADDR", "ADDR", interval)             // sources that get another address
 	mapPorts   = perFamily("ports", "inet_proto . inet_service", "ADDR . inet_service")
 	mapPortsAt = perFamily("ports_at", "ADDR . inet_proto . inet_service", "ADDR . inet_service")
 	mapRanges  = perFamily("ranges", "inet_proto . inet_service", "ADDR", interval) // same ports inside and out
@@ -102,11 +106,13 @@ const (
 	verdictToRouted = "goto to_routed"
 	verdictToOpen   = "goto to_open"
 	verdictNoHost   = "goto no_host"
+	verdictAcross   = "goto across"
+	verdictArrived  = "goto arrived"
 )
 
-// Mark is the bit of the packet mark on what this firewall lets pass. Where
-// another firewall on the host would drop it, one rule there lets marked packets
-// pass too.
+// Mark is the bit of the packet mark on what this firewall lets pass, once there
+// is another on the host. Where that would drop it, one rule there lets marked
+// packets pass too.
 const Mark = 0x10000000
 
 // judging is the priority of the chains that judge: before those of other
@@ -124,22 +130,32 @@ func (b builder) chain(name string, rules ...string) {
 	must(b.Add(kstate.Chain{Table: table, Name: name, Rules: rules}))
 }
 
-// firewall returns the table with its sets and chains; sharded: a network has
-// shards.
-func firewall(f Facts, sharded bool) kstate.Set {
+// firewall returns the table with its sets and chains, for networks of which some
+// may have shards, or parts on other hosts.
+func firewall(f Facts, in Intent) kstate.Set {
 	b := builder{kstate.Set{}}
 	must(b.Add(table, *setBridges, *setShards, *setInside, *setClosed, *setTrusted, *mapEgress, *mapOnward))
 	for _, f := range []families{mapIngress, mapToHost, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
 		setOpen, setOpens, setOpenTo, setAsked, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(b.Add(*f.v4, *f.v6))
 	}
-	if f.BridgeNetfilter && sharded {
+	if f.BridgeNetfilter && sharded(in) {
 		b.untracked()
 	}
-	b.forward()
-	b.ingress()
+	var parting, arriving, staying []string
+	if f.Spanned || spanning(in) {
+		must(b.Add(*setFabric.v4, *setFabric.v6, *setWithin.v4, *setWithin.v6, *setWhole.v4, *setWhole.v6))
+		b.clamp()
+		b.chain("across", "ip saddr . ip daddr @within4 goto pass", "ip6 saddr . ip6 daddr @within6 goto pass", "drop")
+		b.chain("arrived", "iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass", "drop")
+		parting = []string{"ip daddr @whole4 goto across", "ip6 daddr @whole6 goto across"}
+		arriving = []string{"iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass"}
+		staying = []string{"ip saddr . ip daddr @within4 return", "ip6 saddr . ip6 daddr @within6 return"}
+	}
+	b.forward(f.Marked, parting)
+	b.ingress(arriving)
 	b.input(f.ProxyPort)
-	b.nat(f.ProxyPort)
+	b.nat(f.ProxyPort, staying)
 	return b.Set
 }
 
@@ -151,16 +167,20 @@ func (b builder) untracked() {
 
 // forward judges what leaves a network before what enters one. The look-ups
 // are few for the packets of a published port: each costs as much as the rest
-// of a chain.
-func (b builder) forward() {
+// of a chain. marked: somebody may ask for the mark; parting: of what goes to other
+// hosts of a network.
+func (b builder) forward(marked bool, parting []string) {
 	b.base("forward", "filter", "forward", judging,
 		"iifname vmap @egress",
 		"meta nfproto ipv4 oifname vmap @ingress4",
 		"meta nfproto ipv6 oifname vmap @ingress6")
-	b.chain("leave",
+	b.chain("leave", slices.Concat([]string{ // an answer goes where the question was let in from
+		"ct direction reply ct state established goto pass",
 		"oifname vmap @onward",
+	}, parting, []string{
 		"ct state invalid goto unknown",
-		"goto pass")
+		"goto pass",
+	})...)
 	// What belongs to no connection is not rewritten, or seen by postrouting.
 	b.chain("unknown",
 		"ip saddr 127.0.0.0/8 drop",
@@ -180,19 +200,26 @@ func (b builder) forward() {
 		"ct state related goto pass",
 		"ct direction reply ct state established goto pass",
 		"accept")
-	b.chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", Mark))
+	if marked {
+		b.chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", Mark))
+	} else {
+		b.chain("pass", "accept")
+	}
 }
 
-// ingress is what may enter a network, by its gateway mode.
-func (b builder) ingress() {
-	b.chain("to_nat",
+// ingress is what may enter a network, by its gateway mode; arriving: of what comes
+// from other hosts.
+func (b builder) ingress(arriving []string) {
+	b.chain("to_nat", slices.Concat([]string{
 		"ct direction reply ct state established goto pass",
 		"ct status dnat goto published",
+	}, arriving, []string{
 		"ct state related goto pass",
 		"iifname . oifname @trusted goto published",
 		"ip saddr . ip daddr . meta l4proto . th dport @links4 goto pass",
 		"ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 goto pass",
-		"drop")
+		"drop",
+	})...)
 	b.chain("to_routed",
 		"ct direction reply ct state established goto pass",
 		"icmp type echo-request goto pass",
@@ -254,8 +281,9 @@ func (b builder) input(proxyPort uint16) {
 	b.chain("proxied", proxied(proxyPort)...)
 }
 
-// nat rewrites addresses; the first packet of a flow decides for all.
-func (b builder) nat(proxyPort uint16) {
+// nat rewrites addresses; the first packet of a flow decides for all. staying: of what
+// goes to other hosts of a network.
+func (b builder) nat(proxyPort uint16, staying []string) {
 	b.base("prerouting", "nat", "prerouting", -100,
 		"iifname @closed return",
 		"ip daddr 127.0.0.0/8 return",
@@ -274,7 +302,7 @@ func (b builder) nat(proxyPort uint16) {
 		"goto proxy")
 	b.chain("proxy", proxyRules()...)
 	b.chain("to_proxy", toProxy(proxyPort)...)
-	b.base("postrouting", "nat", "postrouting", 100, sources()...)
+	b.base("postrouting", "nat", "postrouting", 100, sources(staying)...)
 	b.chain("clients",
 		"ip saddr . oifname @home4 masquerade",
 		"ip6 saddr . oifname @home6 masquerade",
@@ -285,18 +313,19 @@ func (b builder) nat(proxyPort uint16) {
 // sources says which address what leaves gets: the host's, another one, or none
 // but its own. 127.0.0.0/8 is routable over our bridges for the sake of
 // published ports on it; nothing may come in that way.
-func sources() []string {
-	return []string{
+func sources(staying []string) []string {
+	return slices.Concat([]string{
 		"ip saddr 127.0.0.0/8 iifname @bridges drop",
 		"ip saddr 127.0.0.0/8 oifname @bridges masquerade",
 		"ct status dnat oifname @bridges goto clients",
 		"ip saddr . oifname @home4 return",
 		"ip6 saddr . oifname @home6 return",
+	}, staying, []string{
 		"snat ip to ip saddr map @source4",
 		"snat ip6 to ip6 saddr map @source6",
 		"ip saddr @masq4 masquerade",
 		"ip6 saddr @masq6 masquerade",
-	}
+	})
 }
 
 // proxyRules finds what only the daemon's proxy can serve.

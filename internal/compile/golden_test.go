@@ -1,7 +1,6 @@
 package compile_test
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -9,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
-	"gopkg.in/yaml.v3"
 
 	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/compile/compiletest"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -39,7 +38,9 @@ func golden(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	intent, facts := parseIntent(t, ar.Files[0].Data)
+	var f compiletest.File
+	compiletest.Read(t, ar.Files[0].Data, &f)
+	intent, facts := f.Intent(t), f.Facts
 	set, err := compile.All(intent, facts)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,7 @@ func golden(t *testing.T, path string) {
 	texts := sections(set)
 	for i, f := range ar.Files[1:] {
 		got, ok := texts[f.Name]
-		if d := cmp.Diff(string(f.Data), got); d != "" && !*update || !ok {
+		if d := gocmp.Diff(string(f.Data), got); d != "" && !*update || !ok {
 			t.Errorf("%s (- golden, + compiled; -update writes it anew):\n%s", f.Name, d)
 		}
 		ar.Files[i+1].Data = []byte(got)
@@ -88,55 +89,6 @@ func sections(set kstate.Set) map[string]string {
 		out[name] = b.String()
 	}
 	return out
-}
-
-// intentFile is intent as goldens write it: the model's JSON as YAML, with
-// ports as -p takes them.
-type intentFile struct {
-	Facts     compile.Facts
-	Networks  []*model.Network
-	Sandboxes []struct {
-		model.Sandbox
-		Publish []string `json:"publish"`
-	}
-}
-
-func parseIntent(t *testing.T, text []byte) (compile.Intent, compile.Facts) {
-	t.Helper()
-	var plain any
-	var f intentFile
-	if err := yaml.Unmarshal(text, &plain); err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(plain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := json.NewDecoder(strings.NewReader(string(b)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
-		t.Fatal(err)
-	}
-	in := compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}}
-	for _, n := range f.Networks {
-		n.Driver = "bridge"
-		if err := n.Validate(); err != nil {
-			t.Fatal(err)
-		}
-		in.Networks[n.ID] = n
-	}
-	for i := range f.Sandboxes {
-		sb := &f.Sandboxes[i].Sandbox
-		for _, s := range f.Sandboxes[i].Publish {
-			m, err := model.ParsePort(s)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sb.Ports = append(sb.Ports, m)
-		}
-		in.Sandboxes[sb.ID] = sb
-	}
-	return in, f.Facts
 }
 
 func TestErrors(t *testing.T) {

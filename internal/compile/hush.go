@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -58,14 +60,14 @@ func asked(sb *model.Sandbox, e *model.Endpoint) []kstate.Object {
 		}
 	}
 	for i := range sb.Endpoints {
-		for _, p := range sb.Endpoints[i].Addrs {
+		for _, p := range slices.Concat(sb.Endpoints[i].Addrs, sb.Endpoints[i].Outside) {
 			at(p.Addr().Is6(), p.Addr().String())
 		}
 	}
 	for _, p := range e.LinkLocal {
 		at(p.Addr().Is6(), p.Addr().String())
 	}
-	if _, ok := e.Addr(true); ok {
+	if e.Speaks6() {
 		at(true, model.LinkLocal(e.MAC).Addr().String())
 	}
 	return objs

@@ -26,7 +26,7 @@ func (in Intent) Linked(l model.Link) *model.Sandbox {
 // legacy is where links are as Docker's first ones were: on the default
 // network. It returns both ends' endpoints there, or nil.
 func legacy(from, to *model.Sandbox, nets map[model.ID]*model.Network) (a, b *model.Endpoint) {
-	if to == nil || to.Exit != nil {
+	if to == nil || !to.Live() {
 		return nil, nil
 	}
 	for i := range from.Endpoints {

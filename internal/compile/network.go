@@ -37,12 +37,36 @@ func place(n *model.Network) []kstate.Object {
 	return objs
 }
 
+// asides returns the elements of the bridges of VLANs where the host is not. Where
+// bridged packets pass here, those of the network's subnets do not leave it there.
+func asides(n *model.Network) []kstate.Object {
+	var objs []kstate.Object
+	for _, l := range n.Ways() {
+		if !n.Hostless(l) {
+			continue
+		}
+		objs = append(objs, hostless(l.Bridge)...)
+		if !n.ByHost() || n.Internal {
+			continue
+		}
+		for _, sub := range n.Subnets {
+			objs = append(objs, elem(setHome.of(sub.Prefix.Addr().Is6()), sub.Prefix.String()+" . "+l.Bridge, ""))
+		}
+	}
+	return objs
+}
+
 // forwards returns the elements of a shard, which only forwards. Where bridged
-// packets pass here they are judged, tracked and rewritten at the first bridge;
-// what is sent to the shard itself goes nowhere.
+// packets pass here they are judged, tracked and rewritten at the first bridge.
 func forwards(dev string) []kstate.Object {
+	return append(hostless(dev), elem(setShards, dev, ""))
+}
+
+// hostless returns the elements of a bridge that is for its ports alone: what is
+// sent to itself goes nowhere.
+func hostless(dev string) []kstate.Object {
 	return []kstate.Object{
-		elem(setShards, dev, ""), elem(setInside, dev+" . "+dev, verdictPass), elem(mapEgress, dev, verdictStay),
+		elem(setInside, dev+" . "+dev, verdictPass), elem(mapEgress, dev, verdictStay),
 		elem(mapToHost.of(false), dev, verdictDrop), elem(mapToHost.of(true), dev, verdictDrop),
 	}
 }

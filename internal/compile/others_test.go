@@ -2,6 +2,7 @@ package compile_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sealane/sealane/internal/compile"
@@ -45,6 +46,21 @@ func TestExceptions(t *testing.T) {
 		}
 		if got := compile.Helpless(f); got != c.helpless {
 			t.Errorf("%s: helpless: %q, want %q", c.name, got, c.helpless)
+		}
+	}
+}
+
+// TestMarked: what passes is marked once somebody may ask for that.
+func TestMarked(t *testing.T) {
+	for _, marked := range []bool{false, true} {
+		all, err := compile.All(compile.Intent{}, compile.Facts{Marked: marked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range all {
+			if c, ok := o.(kstate.Chain); ok && c.Name == "pass" && strings.Contains(c.Rules[0], "mark set") != marked {
+				t.Errorf("marked %v: %v", marked, c)
+			}
 		}
 	}
 }

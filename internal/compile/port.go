@@ -56,9 +56,9 @@ func NATs(sb *model.Sandbox, nets map[model.ID]*model.Network) bool {
 }
 
 // natGateway returns the endpoint that host ports of a family lead to, or nil:
-// the gateway, unless its network is routed.
+// the one that carries them, unless its network is routed.
 func natGateway(sb *model.Sandbox, nets map[model.ID]*model.Network, is6 bool) *model.Endpoint {
-	if e := Gateway(sb, nets, is6); e != nil && nets[e.Network].Mode(is6).NAT() {
+	if e := Carrier(sb, nets, is6); e != nil && nets[e.Network].Mode(is6).NAT() {
 		return e
 	}
 	return nil
@@ -105,7 +105,7 @@ func (p *publisher) rewrites() bool { return p.target[0].IsValid() || p.target[1
 // Neither are a container runtime's: it may bind them itself, as Podman does, to
 // keep others off.
 func (p *publisher) hold(m model.PortMapping) {
-	if m.Proto != "sctp" && m.Network == "" {
+	if m.Proto != "sctp" && m.Endpoint == "" {
 		p.objs = append(p.objs, kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()})
 	}
 }

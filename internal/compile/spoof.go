@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -110,22 +112,23 @@ func guard() kstate.Set {
 	return s
 }
 
-// genuine returns what the sandbox may send from one of its endpoints.
+// genuine returns what the sandbox may send from one of its endpoints. What it has
+// in VLANs of its own making is for nobody to know.
 func genuine(sb *model.Sandbox, e *model.Endpoint, n *model.Network) []kstate.Object {
-	if n.Options.NoAntispoof {
+	if n.Options.NoAntispoof || n.TrunksOf(e) != "" {
 		return []kstate.Object{elem(setFree, e.Device(), "")}
 	}
 	from := e.Device() + " . " + e.MAC
 	objs := []kstate.Object{elem(setMACs, from, "")}
 	for i := range sb.Endpoints {
-		for _, a := range sb.Endpoints[i].Addrs {
+		for _, a := range slices.Concat(sb.Endpoints[i].Addrs, sb.Endpoints[i].Outside) {
 			objs = append(objs, elem(setOwn.of(a.Addr().Is6()), from+" . "+a.Addr().String(), ""))
 		}
 	}
 	for _, p := range e.LinkLocal {
 		objs = append(objs, elem(setOwn.of(p.Addr().Is6()), from+" . "+p.Addr().String(), ""))
 	}
-	if _, ok := e.Addr(true); ok {
+	if e.Speaks6() {
 		objs = append(objs, elem(setOwn.v6, from+" . "+model.LinkLocal(e.MAC).Addr().String(), ""))
 	}
 	return objs

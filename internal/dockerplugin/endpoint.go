@@ -16,7 +16,7 @@ import (
 
 // createEndpoint notes what an endpoint shall be. It is made when Docker says
 // for which container: nothing is to be undone before.
-func (p *Plugin) createEndpoint(_ context.Context, req endpointRequest) (any, error) {
+func (p *Plugin) createEndpoint(ctx context.Context, req endpointRequest) (any, error) {
 	id, err := short(req.EndpointID)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func (p *Plugin) createEndpoint(_ context.Context, req endpointRequest) (any, er
 	if err != nil {
 		return nil, err
 	}
-	spec := engine.EndpointSpec{ID: id, Network: string(n.ID)}
+	w := model.Waiting{ID: id}
 	var out endpointInterface
 	if req.Interface == nil {
 		req.Interface = &endpointInterface{}
@@ -38,24 +38,22 @@ func (p *Plugin) createEndpoint(_ context.Context, req endpointRequest) (any, er
 		if err != nil {
 			return nil, err
 		}
-		spec.Addrs = append(spec.Addrs, a)
+		w.Addrs = append(w.Addrs, a)
 	}
-	if len(spec.Addrs) == 0 {
+	if len(w.Addrs) == 0 {
 		return nil, errors.New("the endpoint has no address: want an IPAM driver, as Docker's own or sealane")
 	}
-	if spec.MAC = req.Interface.MacAddress; spec.MAC == "" {
-		spec.MAC = model.MACFor(spec.Addrs[0])
-		out.MacAddress = spec.MAC
+	w.MAC = req.Interface.MacAddress
+	if w.MAC != "" && !n.OwnMAC() {
+		return nil, fmt.Errorf("mac-address %s: network %s: its interfaces have their parent's", w.MAC, n.Name)
 	}
-	if _, err := model.CheckMAC(spec.MAC); err != nil {
+	if w.MAC == "" && n.OwnMAC() {
+		w.MAC = model.MACFor(w.Addrs[0])
+		out.MacAddress = w.MAC
+	}
+	if err := p.engine.Expect(ctx, string(n.ID), w); err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, twice := p.pending[id]; twice || p.engine.ByEndpoint(id) != nil {
-		return nil, fmt.Errorf("endpoint %s: is there already", id)
-	}
-	p.pending[id] = spec
 	return endpointAnswer{out}, nil
 }
 
@@ -72,56 +70,45 @@ func (p *Plugin) join(ctx context.Context, req endpointRequest) (any, error) {
 	if !path.IsAbs(req.SandboxKey) {
 		return nil, fmt.Errorf("sandbox key %q: want an absolute path", req.SandboxKey)
 	}
-	spec, ok := p.waiting(id)
-	if sb := p.engine.ByEndpoint(id); !ok && (sb == nil || sb.NetNS != req.SandboxKey) {
+	spec := engine.EndpointSpec{ID: id, Network: string(n.ID)}
+	if w := n.WaitingFor(id); w != nil {
+		spec.Addrs, spec.MAC = w.Addrs, w.MAC
+	} else if sb := p.engine.ByEndpoint(id); sb == nil || sb.NetNS != req.SandboxKey {
 		return nil, fmt.Errorf("endpoint %s: not known, or in another container: it has to be created first", id)
 	}
-	spec.ID, spec.Network = id, string(n.ID)
 	_, ep, err := p.engine.Join(ctx, req.SandboxKey, model.OriginDocker, spec)
 	if err != nil {
 		return nil, err
 	}
-	p.settled(id)
 	return joined(n, ep), nil
-}
-
-func (p *Plugin) waiting(id model.ID) (engine.EndpointSpec, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	spec, ok := p.pending[id]
-	return spec, ok
-}
-
-// settled notes that an endpoint is the engine's.
-func (p *Plugin) settled(id model.ID) {
-	p.mu.Lock()
-	delete(p.pending, id)
-	p.mu.Unlock()
-	p.came()
-}
-
-// came says that there is somebody to be named.
-func (p *Plugin) came() {
-	select {
-	case p.joined <- struct{}{}:
-	default: // one waits already
-	}
 }
 
 // joined is what Docker has to do in the container.
 func joined(n *model.Network, ep *model.Endpoint) joinAnswer {
 	out := joinAnswer{InterfaceName: interfaceName{SrcName: ep.FarDevice(), DstPrefix: cmp.Or(n.Options.IfPrefix, "eth")}}
 	for _, s := range n.Subnets {
-		if a := s.Router(); !n.Internal && a.IsValid() {
-			if a.Is6() {
-				out.GatewayIPv6 = a.String()
-			} else {
-				out.Gateway = a.String()
-			}
+		a := s.Router()
+		switch {
+		case n.Internal:
+		case n.Pointed():
+			out.StaticRoutes = append(out.StaticRoutes, everything(s.Prefix.Addr().Is6()))
+		case !a.IsValid():
+		case a.Is6():
+			out.GatewayIPv6 = a.String()
+		default:
+			out.Gateway = a.String()
 		}
 	}
 	out.DisableGatewayService = out.Gateway == ""
 	return out
+}
+
+// everything is a default route of a family that is the interface, without a router.
+func everything(is6 bool) staticRoute {
+	if is6 {
+		return staticRoute{Destination: "::/0", RouteType: routeConnected}
+	}
+	return staticRoute{Destination: "0.0.0.0/0", RouteType: routeConnected}
 }
 
 // leave is all right: the endpoint goes when Docker deletes it, with what Docker
@@ -136,9 +123,6 @@ func (p *Plugin) deleteEndpoint(ctx context.Context, req endpointRequest) (any, 
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	delete(p.pending, id)
-	p.mu.Unlock()
 	return struct{}{}, p.engine.Part(ctx, id)
 }
 
@@ -245,9 +229,13 @@ func (p *Plugin) endpointInfo(_ context.Context, req endpointRequest) (any, erro
 	if err != nil {
 		return nil, err
 	}
+	n, err := p.network(req.NetworkID)
+	if err != nil {
+		return nil, err
+	}
 	value := map[string]any{"sealane.sandbox": sb.Name}
 	for i := range sb.Endpoints {
-		if ep := &sb.Endpoints[i]; string(ep.ID) == req.EndpointID[:model.IDLen] {
+		if ep := &sb.Endpoints[i]; string(ep.ID) == req.EndpointID[:model.IDLen] && !n.OnParent() {
 			value["sealane.device"] = ep.Device()
 		}
 	}

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/kernel/fake"
 	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/store"
 )
@@ -25,20 +24,35 @@ import (
 // newEngine returns an engine on a fake kernel.
 func newEngine(t testing.TB) *engine.Engine {
 	t.Helper()
+	e, _ := newEngineOn(t)
+	return e
+}
+
+// newEngineOn returns one with its kernel, whose host has the NIC eth7.
+func newEngineOn(t testing.TB) (*engine.Engine, *fake.Kernel) {
+	t.Helper()
+	return newEngineIn(t, engine.Cluster{})
+}
+
+// newEngineIn returns one in a cluster.
+func newEngineIn(t testing.TB, c engine.Cluster) (*engine.Engine, *fake.Kernel) {
+	t.Helper()
+	k := fake.New(&journal.Memory{})
+	k.Foreign(kstate.Link{Name: "eth7", Type: "ether", MTU: 1500, MAC: "02:00:00:00:00:07", Up: true})
 	dir := t.TempDir()
 	s, err := store.Open(filepath.Join(dir, "state.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := engine.New(engine.Config{
-		Kernel: fake.New(&journal.Memory{}), Store: s, Processes: noProcesses{}, Host: func() engine.Host { return engine.Host{} },
-		RunDir: filepath.Join(dir, "run"), Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Kernel: k, Store: s, Processes: noProcesses{}, Host: func() engine.Host { return engine.Host{} },
+		RunDir: filepath.Join(dir, "run"), Now: time.Now, Log: slog.New(slog.DiscardHandler), Cluster: c,
 	})
 	if err := e.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close(); s.Close() })
-	return e
+	return e, k
 }
 
 // ask sends a body to a path.
@@ -122,7 +136,7 @@ func intent(e *engine.Engine) string {
 	var b strings.Builder
 	for _, n := range e.Networks() {
 		if n.Origin == model.OriginDocker {
-			fmt.Fprintf(&b, "%s %s %+v %+v\n", n.Name, n.Driver, n.Subnets, n.Options)
+			fmt.Fprintf(&b, "%s %s %+v %+v %+v\n", n.Name, n.Driver, n.Subnets, n.Options, n.Waiting)
 		}
 	}
 	for _, sb := range e.Sandboxes() {
@@ -139,8 +153,10 @@ func sweep(t *testing.T, p *Plugin, e *engine.Engine) {
 			t.Fatalf("%s %s: %s", method, id, text)
 		}
 	}
-	for _, id := range slices.Collect(maps.Keys(p.pending)) {
-		remove("NetworkDriver.DeleteEndpoint", "EndpointID", string(id))
+	for _, n := range e.Networks() {
+		for _, w := range n.Waiting {
+			remove("NetworkDriver.DeleteEndpoint", "EndpointID", string(w.ID))
+		}
 	}
 	for _, sb := range e.Sandboxes() {
 		for _, ep := range sb.Endpoints {

@@ -32,6 +32,9 @@ func (p *Plugin) requestPool(ctx context.Context, req poolRequest) (any, error) 
 		}
 	}
 	got, err := p.engine.RequestPool(ctx, want)
+	if err == nil {
+		p.follow()
+	}
 	return poolAnswer{PoolID: got.String(), Pool: got.String()}, err
 }
 
@@ -49,7 +52,7 @@ func (p *Plugin) requestAddress(ctx context.Context, req addressRequest) (any, e
 		return nil, err
 	}
 	got, err := p.engine.RequestAddress(ctx, pool, want)
-	return addressAnswer{Address: netip.PrefixFrom(got, pool.Bits()).String()}, err
+	return addressAnswer{Address: got.String()}, err
 }
 
 func (p *Plugin) releaseAddress(ctx context.Context, req addressRequest) (any, error) {

@@ -1,6 +1,7 @@
 package dockerplugin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -19,7 +20,7 @@ func (p *Plugin) createNetwork(ctx context.Context, req networkRequest) (any, er
 	if err != nil {
 		return nil, err
 	}
-	if n, err := p.engine.Network(string(id)); err == nil && n.Origin == model.OriginDocker && n.ID == id {
+	if _, err := p.network(req.NetworkID); err == nil {
 		return struct{}{}, nil
 	}
 	spec := engine.NetworkSpec{ID: id, Origin: model.OriginDocker, Name: model.OriginDocker + "-" + string(id), NoIPv4: true, FromPools: true}
@@ -41,10 +42,23 @@ func (p *Plugin) createNetwork(ctx context.Context, req networkRequest) (any, er
 		}
 		spec.Subnets = append(spec.Subnets, s)
 	}
-	if _, err = p.engine.CreateNetwork(ctx, spec); err == nil {
-		p.came()
+	if spec.Driver == model.DriverFabric {
+		err = p.engine.TakeFabric(ctx, spec)
+	} else {
+		_, err = p.engine.CreateNetwork(ctx, spec)
+	}
+	if err == nil {
+		p.follow()
 	}
 	return struct{}{}, err
+}
+
+// follow says that there is something of Docker's to be followed there.
+func (p *Plugin) follow() {
+	select {
+	case p.came <- struct{}{}:
+	default: // one waits already
+	}
 }
 
 // driverOptions returns what -o said.
@@ -122,12 +136,17 @@ func (p *Plugin) network(id string) (*model.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := p.engine.Network(string(s))
-	if err != nil {
-		return nil, err
+	if n, err := p.engine.Network(string(s)); err == nil && n.ID == s && n.Origin == model.OriginDocker {
+		return n, nil
 	}
-	if n.ID != s || n.Origin != model.OriginDocker {
-		return nil, model.Errorf(model.NotFound, "network "+string(s), "find", "no such network of Docker's")
+	for _, n := range p.engine.Networks() {
+		if n.Docker == s {
+			return n, nil
+		}
 	}
-	return n, nil
+	return nil, model.Errorf(model.NotFound, "network "+string(s), "find", "no such network of Docker's")
 }
+
+// dockers is the ID that a network of Docker's has there: a fabric has another of its
+// own, on all hosts.
+func dockers(n *model.Network) model.ID { return cmp.Or(n.Docker, n.ID) }

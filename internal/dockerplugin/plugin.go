@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/model"
@@ -31,11 +30,13 @@ const Socket = "/run/docker/plugins/sealane.sock"
 // Engine is what the plugin needs of the engine.
 type Engine interface {
 	CreateNetwork(context.Context, engine.NetworkSpec) (*model.Network, error)
+	TakeFabric(context.Context, engine.NetworkSpec) error
 	RemoveNetworkOf(ctx context.Context, origin, ref string) error
 	Network(ref string) (*model.Network, error)
 	Networks() []*model.Network
 	NameNetwork(ctx context.Context, id model.ID, name, origin string) error
 
+	Expect(ctx context.Context, network string, w model.Waiting) error
 	Join(ctx context.Context, netns, origin string, spec engine.EndpointSpec) (*model.Sandbox, *model.Endpoint, error)
 	Part(ctx context.Context, endpoint model.ID) error
 	ByEndpoint(model.ID) *model.Sandbox
@@ -46,8 +47,9 @@ type Engine interface {
 
 	RequestPool(context.Context, model.Subnet) (netip.Prefix, error)
 	ReleasePool(context.Context, netip.Prefix) error
-	RequestAddress(ctx context.Context, pool netip.Prefix, want netip.Addr) (netip.Addr, error)
+	RequestAddress(ctx context.Context, pool netip.Prefix, want netip.Addr) (netip.Prefix, error)
 	ReleaseAddress(ctx context.Context, pool netip.Prefix, addr netip.Addr) error
+	Yield(ctx context.Context, network model.ID, parts []netip.Prefix) error
 }
 
 // Plugin answers Docker. It is a http.Handler.
@@ -55,9 +57,7 @@ type Plugin struct {
 	engine Engine
 	routes map[string]route
 
-	mu      sync.Mutex
-	pending map[model.ID]engine.EndpointSpec // made, and in no container yet
-	joined  chan struct{}                    // has a value after a container or a network came
+	came chan struct{} // has a value after a network or a pool came
 }
 
 // route answers one method: the request's body, and the answer or an error.
@@ -65,7 +65,7 @@ type route func(ctx context.Context, body []byte) (any, error)
 
 // New returns the plugin.
 func New(e Engine) *Plugin {
-	p := &Plugin{engine: e, pending: map[model.ID]engine.EndpointSpec{}, joined: make(chan struct{}, 1)}
+	p := &Plugin{engine: e, came: make(chan struct{}, 1)}
 	p.routes = map[string]route{
 		"/Plugin.Activate": answer(func(context.Context, struct{}) (any, error) {
 			return map[string][]string{"Implements": {"NetworkDriver", "IpamDriver"}}, nil

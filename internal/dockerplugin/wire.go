@@ -54,12 +54,22 @@ type interfaceName struct{ SrcName, DstPrefix string }
 
 type joinAnswer struct {
 	InterfaceName interfaceName
-	Gateway       string `json:",omitempty"`
-	GatewayIPv6   string `json:",omitempty"`
+	Gateway       string        `json:",omitempty"`
+	GatewayIPv6   string        `json:",omitempty"`
+	StaticRoutes  []staticRoute `json:",omitempty"`
 	// DisableGatewayService keeps Docker from giving a container without a
 	// gateway a way out by a network of its own, docker_gwbridge.
 	DisableGatewayService bool
 }
+
+// staticRoute is one more route of the container's. Of type routeConnected it is by
+// the interface, without a router (libnetwork/types/types.go in moby).
+type staticRoute struct {
+	Destination string
+	RouteType   int
+}
+
+const routeConnected = 1
 
 // portBinding is one published port, as in the option com.docker.network.portmap.
 type portBinding struct {

@@ -42,15 +42,22 @@ type Facts struct {
 	// Filters are the chains of others' firewalls that judge what passes the
 	// host or comes to it.
 	Filters []kstate.Filter
+	Marked  bool // there has been such a filter since the daemon started
 	// Bridges are those of others that have machines of theirs behind them and
 	// no way out: Docker's, libvirt's. Whether containers of ours may reach
 	// those is for their firewall to say.
 	Bridges []string
+	// Spanned: a network has had parts on other hosts since the daemon started. What
+	// the firewall has for that stays: to take it out means to replace the table.
+	Spanned bool
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements
 	// with accept_ra=1, which forwarding would turn off.
 	AcceptRA []string
+	// Uplinked are bridges that have the addresses of a NIC of the host, and its
+	// hardware address.
+	Uplinked []string
 	// Resolv is the host's resolver configuration, without loopback servers.
 	Resolv model.DNS
 }

@@ -4,45 +4,54 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/model"
 )
 
 // addAddresses gives an endpoint one address of each of its network's subnets,
 // but none of IPv6 if its settings turn that off.
-func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Network, wanted []netip.Addr) error {
+func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Network, spec EndpointSpec) error {
+	wanted := spec.Addrs
 	no6 := sb.NoIPv6(ep.Sysctls)
 	if err := d.checkWanted(n, wanted, no6); err != nil {
 		return err
 	}
+	if err := d.checkNeighbours(n, wanted); err != nil {
+		return err
+	}
 	for _, s := range n.Subnets {
 		is6 := s.Prefix.Addr().Is6()
-		if is6 && no6 {
+		if is6 && no6 || ep.DHCP(is6) != nil {
 			continue
 		}
 		var want netip.Addr
 		if i := slices.IndexFunc(wanted, func(a netip.Addr) bool { return a.Is6() == is6 }); i >= 0 {
 			want = wanted[i]
 		}
-		a, err := d.takeAddress(sb, n, s, want)
+		a, err := d.takeAddress(sb, n, s, want, spec.chosen)
 		if err != nil {
 			return err
 		}
 		ep.Addrs = append(ep.Addrs, netip.PrefixFrom(a, s.Prefix.Bits()))
 	}
-	if len(ep.Addrs) == 0 {
+	if len(ep.Addrs) == 0 && len(n.Subnets) > 0 && ep.DHCP4 == nil && ep.DHCP6 == nil {
 		return d.errorf(model.Invalid, "network %s: has IPv6 only, which disable_ipv6 turns off", n.Name)
 	}
-	if ep.MAC == "" {
-		ep.MAC = model.MACFor(ep.Addrs[0].Addr())
+	if ep.MAC == "" && n.OwnMAC() {
+		ep.MAC = ep.DerivedMAC()
 	}
 	return nil
 }
 
-// takeAddress takes the wanted address of a subnet, or the next one.
-func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet, want netip.Addr) (netip.Addr, error) {
+// takeAddress takes the wanted address of a subnet, the one that was chosen, or the
+// next one.
+func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet, want netip.Addr, chosen []*choice) (netip.Addr, error) {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
 	key := poolKey{n.ID, s.Prefix.Addr().Is6()}
+	if !want.IsValid() {
+		want = d.chosenOf(chosen, key)
+	}
 	kind := model.Exhausted
 	a, err := want, error(nil)
 	if sb.Mode == model.ModeRuntime && d.e.pools[key].Lent(want) {
@@ -71,12 +80,15 @@ func (d *draft) notTwice(n *model.Network, want netip.Addr) error {
 	return nil
 }
 
+// usual are the lengths that most subnets have, of IPv6 and not.
+var usual = map[bool]int{false: 24, true: 64}
+
 // checkWanted refuses addresses that the network has no subnet for, or that
 // are too many.
 func (d *draft) checkWanted(n *model.Network, wanted []netip.Addr, no6 bool) error {
 	for i, a := range wanted {
 		if _, ok := n.Subnet(a.Is6()); !ok {
-			return d.errorf(model.Invalid, "address %s: network %s has no subnet of that family", a, n.Name)
+			return d.errorf(model.Invalid, "address %s: network %s has no subnet of that family", a, n.Name).WithHint("with a length, as %s/%d, it may be any", a, usual[a.Is6()])
 		}
 		if no6 && a.Is6() {
 			return d.errorf(model.Invalid, "address %s: disable_ipv6 turns IPv6 off", a)
@@ -103,8 +115,10 @@ func (d *draft) linkLocal(sb *model.Sandbox, n *model.Network, spec EndpointSpec
 			return nil, d.errorf(model.Invalid, "link-local-ip %s: is there twice", a)
 		}
 		for _, o := range d.allSandboxes() {
-			if e := o.Endpoint(n.ID); o.Exit == nil && e != nil && (slices.Contains(e.LinkLocal, p) || model.LinkLocal(e.MAC) == p) {
-				return nil, d.errorf(model.Conflict, "link-local-ip %s: taken by sandbox %s", a, o.Name)
+			for e := range o.On(n.ID) {
+				if o.Exit == nil && (slices.Contains(e.LinkLocal, p) || model.LinkLocal(e.MAC) == p) {
+					return nil, d.errorf(model.Conflict, "link-local-ip %s: taken by sandbox %s", a, o.Name)
+				}
 			}
 		}
 		out = append(out, p)
@@ -120,21 +134,23 @@ func (d *draft) hardwareAddress(n *model.Network, text string) (string, error) {
 		return "", d.errorf(model.Invalid, "%w", err)
 	}
 	for _, o := range d.allSandboxes() {
-		if e := o.Endpoint(n.ID); o.Exit == nil && e != nil && e.MAC == mac {
-			return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by sandbox %s", n.Name, mac, o.Name)
+		for e := range o.On(n.ID) {
+			if o.Exit == nil && e.MAC == mac {
+				return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by sandbox %s", n.Name, mac, o.Name)
+			}
 		}
 	}
 	return mac, nil
 }
 
-// addLinks gives a sandbox the links of a new endpoint on n.
-func (d *draft) addLinks(sb *model.Sandbox, n *model.Network, links []model.Link) error {
+// addLinks gives a sandbox the links of a new endpoint.
+func (d *draft) addLinks(sb *model.Sandbox, ep *model.Endpoint, links []model.Link) error {
 	if len(links) == 0 {
 		return nil
 	}
 	sb.Links = slices.Clone(sb.Links)
 	for _, l := range links {
-		l.Network = n.ID
+		l.Endpoint = ep.ID
 		sb.Links = append(sb.Links, l)
 	}
 	if err := sb.CheckLinks(); err != nil {
@@ -143,10 +159,32 @@ func (d *draft) addLinks(sb *model.Sandbox, n *model.Network, links []model.Link
 	return nil
 }
 
-// dropEndpoint takes a sandbox's endpoint on a network away, with the links
-// and ports that came with it.
-func dropEndpoint(sb *model.Sandbox, network model.ID) {
-	sb.Endpoints = slices.DeleteFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.Network == network })
-	sb.Links = slices.DeleteFunc(slices.Clone(sb.Links), func(l model.Link) bool { return l.Network == network })
-	sb.Ports = slices.DeleteFunc(sb.Ports, func(m model.PortMapping) bool { return m.Network == network })
+// dropEndpoint takes an endpoint of a sandbox away, with the links and ports
+// that came with it.
+func dropEndpoint(sb *model.Sandbox, id model.ID) {
+	sb.Endpoints = slices.DeleteFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.ID == id })
+	sb.Links = slices.DeleteFunc(slices.Clone(sb.Links), func(l model.Link) bool { return l.Endpoint == id })
+	sb.Ports = slices.DeleteFunc(sb.Ports, func(m model.PortMapping) bool { return m.Endpoint == id })
+}
+
+// openPools makes the address pools of a network.
+func (e *Engine) openPools(n *model.Network) {
+	e.poolsMu.Lock()
+	defer e.poolsMu.Unlock()
+	for _, s := range n.Subnets {
+		pool := ipam.NewPool(s)
+		e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}] = pool
+		for _, leg := range n.Legs() {
+			if s.Prefix.Contains(leg) {
+				_ = pool.Claim(leg, "the host") // which Validate found free
+			}
+		}
+	}
+}
+
+func (e *Engine) closePools(id model.ID) {
+	e.poolsMu.Lock()
+	defer e.poolsMu.Unlock()
+	delete(e.pools, poolKey{id, false})
+	delete(e.pools, poolKey{id, true})
 }

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/runtime"
 )
 
 // containerRef begins a reference to the sandbox of a runtime's container.
@@ -27,13 +31,19 @@ type Attachment struct {
 // a new one that has the container's name. What the container had in another
 // namespace is stale and goes first.
 func (e *Engine) Attach(ctx context.Context, a Attachment) (*model.Sandbox, *model.Endpoint, error) {
+	spec, done, err := e.settleWire(ctx, "network "+a.Network, "attach "+a.Container, a.EndpointSpec)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	a.EndpointSpec = spec
 	e.work.Lock()
 	defer e.work.Unlock()
 	if err := e.dropStale(ctx, a); err != nil {
 		return nil, nil, err
 	}
 	var sb *model.Sandbox
-	err := e.retryPorts(func(skip skipPorts) (err error) {
+	err = e.retryPorts(func(skip skipPorts) (err error) {
 		d := e.draft("network "+a.Network, "attach "+a.Container)
 		if sb, err = d.attach(ctx, a, skip); err != nil {
 			d.discard()
@@ -58,6 +68,11 @@ func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*mode
 		return nil, err
 	}
 	if sb == nil {
+		if sb, err = d.guestAt(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	if sb == nil {
 		sb, err = d.addSandbox(ctx, SandboxSpec{Name: a.Container, Mode: model.ModeOther, NetNS: a.NetNS, Origin: model.OriginCNI}, nil)
 	} else {
 		sb = d.edit(sb)
@@ -71,28 +86,64 @@ func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*mode
 			return nil, err
 		}
 	}
+	a.EndpointSpec = besides(sb, n, a)
 	if err := d.addEndpoint(ctx, sb, a.EndpointSpec); err != nil {
 		return nil, err
 	}
-	sb.Endpoints[len(sb.Endpoints)-1].Container = a.Container
 	sb.Resolver = sb.Resolver || a.Resolver
 	if err := d.settlePorts(ctx, sb, skip); err != nil {
 		return nil, err
 	}
-	return sb, d.addPorts(ctx, sb, newPorts(sb, a.Ports, n.ID), skip)
+	return sb, d.addPorts(ctx, sb, newPorts(sb, a.Ports), skip)
 }
 
-// newPorts returns ports as those of an endpoint on a network, without those
-// that the sandbox has already: runtimes ask for the same ones with each of its
-// networks.
-func newPorts(sb *model.Sandbox, ports []model.PortMapping, network model.ID) []model.PortMapping {
+// guestAt returns the guest whose container the runtime is about to start in a
+// new namespace, put there; or nil.
+func (d *draft) guestAt(ctx context.Context, a Attachment) (*model.Sandbox, error) {
+	sb := firstBy(d.allSandboxes(), func(sb *model.Sandbox) bool {
+		return sb.Away() && sb.Guest.ID != "" && path.Base(sb.Guest.ID) == a.Container
+	})
+	if sb == nil {
+		return nil, nil
+	}
+	there, err := d.look(ctx, a.NetNS)
+	if err != nil || there == nil {
+		return nil, err
+	}
+	is := runtime.Container{Guest: *sb.Guest, State: runtime.Running, NetNS: a.NetNS, Inode: there.inode}
+	if err := d.settle(ctx, sb, is); err != nil {
+		return nil, d.errorf(model.Conflict, "%w", err)
+	}
+	return d.allSandboxes()[sb.ID], nil
+}
+
+// besides returns the endpoint that is asked for. What comes in by the second on a
+// network may be answered by the first, to which the kernel's route to that leads:
+// the strict check for a way back would drop it.
+func besides(sb *model.Sandbox, n *model.Network, a Attachment) EndpointSpec {
+	spec := a.EndpointSpec
+	spec.container = a.Container
+	chosen := func(s string) bool { return strings.HasPrefix(s, wayBack) }
+	if sb.Endpoint(n.ID) != nil && !slices.ContainsFunc(spec.Sysctls, chosen) {
+		spec.Sysctls = append(slices.Clone(spec.Sysctls), wayBack+"2") // loosely
+	}
+	return spec
+}
+
+// wayBack begins the setting of the check.
+const wayBack = "net.ipv4.conf.IFNAME.rp_filter="
+
+// newPorts returns ports as those of a sandbox's newest endpoint, without those
+// that it has already: runtimes ask for the same ones with each of its networks.
+func newPorts(sb *model.Sandbox, ports []model.PortMapping) []model.PortMapping {
+	with := sb.Endpoints[len(sb.Endpoints)-1].ID
 	var out []model.PortMapping
 	for _, m := range ports {
 		same := func(p model.PortMapping) bool {
 			return m.HostPort != 0 && m.Matches(p) && m.HostIP.IsValid() != p.Bound && m.From == p.From
 		}
 		if !slices.ContainsFunc(sb.Ports, same) {
-			m.Network = network
+			m.Endpoint = with
 			out = append(out, m)
 		}
 	}
@@ -169,11 +220,16 @@ func (d *draft) detach(ctx context.Context, sb *model.Sandbox, meant func(model.
 	c := d.edit(sb)
 	for _, ep := range sb.Endpoints {
 		if meant(ep) {
-			dropEndpoint(c, ep.Network)
+			dropEndpoint(c, ep.ID)
 		}
 	}
 	runtimes := slices.ContainsFunc(c.Endpoints, func(ep model.Endpoint) bool { return ep.Container != "" })
-	if c.Mode == model.ModeOther && len(c.Endpoints) == 0 || c.Origin == model.OriginCNI && !runtimes {
+	switch {
+	case c.Guest != nil && !d.idle(c):
+		if !runtimes {
+			c.Origin = ""
+		}
+	case c.Mode == model.ModeOther && len(c.Endpoints) == 0 || c.Origin == model.OriginCNI && !runtimes:
 		d.sandboxes[c.ID] = nil
 		return nil
 	}
@@ -191,25 +247,47 @@ func (d *draft) ofContainer(container string) (*model.Sandbox, error) {
 	return nil, noSandbox(containerRef+container, d.op)
 }
 
-// Drift returns the ops that a pass would apply now to what one sandbox needs.
-func (e *Engine) Drift(ctx context.Context, ref string) ([]kstate.Op, error) {
+// Drift is how what there is differs from what one sandbox needs.
+type Drift struct {
+	Ops   []kstate.Op   // that a pass would apply now
+	Added []kstate.Addr // that others gave its interfaces
+}
+
+// Drift compares what there is with what one sandbox needs.
+func (e *Engine) Drift(ctx context.Context, ref string) (Drift, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("sandbox "+ref, "compare")
-	sb, err := d.existing(ref)
-	if err != nil {
-		return nil, err
+	if sb, err := d.existing(ref); err != nil {
+		return Drift{}, err
+	} else if sb.Exit != nil {
+		return Drift{}, d.errorf(model.Gone, "has ended")
 	}
-	if sb.Exit != nil {
-		return nil, d.errorf(model.Gone, "has ended")
-	}
-	ops, err := e.plan(ctx, false)
+	have, want, err := e.compare(ctx, false)
 	if err != nil {
-		return nil, internal(d.ref, d.op, err)
+		return Drift{}, internal(d.ref, d.op, err)
+	}
+	sb, err := d.existing(ref) // as it is by now
+	if err != nil {
+		return Drift{}, err
 	}
 	own, err := compile.Sandbox(sb, e.intent, e.facts)
 	if err != nil {
-		return nil, internal(d.ref, d.op, err)
+		return Drift{}, internal(d.ref, d.op, err)
 	}
-	return slices.DeleteFunc(ops, func(op kstate.Op) bool { return own[op.Object().Key()] == nil }), nil
+	ops := slices.DeleteFunc(kstate.Diff(have, want), func(op kstate.Op) bool { return own[op.Object().Key()] == nil })
+	return Drift{ops, added(sb, have)}, nil
+}
+
+// added lists, in order, the addresses that others gave a sandbox's interfaces.
+func added(sb *model.Sandbox, have kstate.Set) []kstate.Addr {
+	var list []kstate.Addr
+	for _, o := range have {
+		a, ok := o.(kstate.Addr)
+		if ok && a.Other && a.NS == compile.NS(sb) && slices.ContainsFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.IfName == a.Dev }) {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b kstate.Addr) int { return cmp.Compare(a.Key().ID, b.Key().ID) })
+	return list
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -34,7 +36,10 @@ func TestAttach(t *testing.T) {
 			_, _, err := r.e.Attach(r.ctx, Attachment{Container: "c1", NetNS: givenNS.Path, EndpointSpec: EndpointSpec{Network: "app", IfName: "eth0"}})
 			return err
 		}(),
-		"network app: is connected already": attach(r, "c1", "app"),
+		"network app: is connected already": func() error {
+			_, _, err := r.e.Connect(r.ctx, "c1", EndpointSpec{Network: "app"}, nil)
+			return err
+		}(),
 		"not a network namespace": func() error {
 			_, _, err := r.e.Attach(r.ctx, Attachment{Container: "c1", NetNS: "/run/netns/none", EndpointSpec: EndpointSpec{Network: "app"}})
 			return err
@@ -113,17 +118,42 @@ func TestAttachAnotherNamespace(t *testing.T) {
 	}
 }
 
+// TestAbandoned: a runtime does not take a container off whose namespace is gone.
+// What it was asked for by somebody else stays.
+func TestAbandoned(t *testing.T) {
+	r := newRig(t)
+	r.network("app", "10.1.0.0/24")
+	r.ok(attach(r, "c1", "app"))
+	r.sandbox("web", SandboxSpec{Networks: on("app")})
+	for _, sb := range r.e.Sandboxes() {
+		r.k.Remove(kstate.NetNS{NS: compile.NS(sb)}.Key())
+	}
+	for _, left := range []string{"2", "2", "1"} {
+		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+		r.equal("sandboxes", len(r.e.Sandboxes()), left)
+		now := r.e.cfg.Now
+		r.e.cfg.Now = func() time.Time { return now().Add(abandoned * 3 / 5) }
+	}
+	r.equal("left", r.e.Sandboxes()[0].Name, "web")
+}
+
+// drift is the ops that a sandbox needs.
+func (r *rig) drift(ref string) []kstate.Op {
+	r.Helper()
+	return must[Drift](r)(r.e.Drift(r.ctx, ref)).Ops
+}
+
 func TestDrift(t *testing.T) {
 	r := newRig(t)
 	n := r.network("app", "10.1.0.0/24")
 	r.ok(attach(r, "c1", "app"))
 	other := r.sandbox("web", SandboxSpec{Networks: on("app")})
-	r.equal("none", len(must[[]kstate.Op](r)(r.e.Drift(r.ctx, "cni:c1"))), "0")
+	r.equal("none", len(r.drift("cni:c1")), "0")
 	mine := must[*model.Sandbox](r)(r.e.Sandbox("cni:c1")).Endpoint(n.ID)
 	r.k.Remove(kstate.Link{Name: other.Endpoints[0].Device()}.Key())
-	r.equal("another's", len(must[[]kstate.Op](r)(r.e.Drift(r.ctx, "cni:c1"))), "0")
+	r.equal("another's", len(r.drift("cni:c1")), "0")
 	r.k.Remove(kstate.Link{Name: mine.Device()}.Key())
-	ops := must[[]kstate.Op](r)(r.e.Drift(r.ctx, "cni:c1"))
+	ops := r.drift("cni:c1")
 	if len(ops) == 0 || !strings.HasPrefix(ops[0].String(), "+ link "+mine.Device()) {
 		t.Errorf("ops %v", ops)
 	}

@@ -18,21 +18,32 @@ type Declaration struct {
 	Endpoints []EndpointDeclaration
 }
 
-// EndpointDeclaration is an endpoint of a sandbox that runs, or of a namespace
-// given as netns:PATH or pid:N.
+// EndpointDeclaration is an endpoint of a sandbox that runs, or of a container of
+// a runtime. One that is named by its runtime, as docker:web, is awaited.
 type EndpointDeclaration struct {
 	Sandbox string
 	EndpointSpec
 	Ports []model.PortMapping
+
+	who answer // what the runtimes say about Sandbox
 }
 
 // Apply makes what a declaration says and is not there yet, all or nothing,
 // and returns the ops that did it.
 func (e *Engine) Apply(ctx context.Context, decl Declaration) ([]kstate.Op, error) {
+	decl, err := e.askDeclared(ctx, decl)
+	if err != nil {
+		return nil, err
+	}
+	decl, done, err := e.settleDeclared(ctx, decl)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	e.work.Lock()
 	defer e.work.Unlock()
 	var ops []kstate.Op
-	err := e.retryPorts(func(skip skipPorts) (err error) {
+	err = e.retryPorts(func(skip skipPorts) (err error) {
 		var d *draft
 		if d, ops, err = e.declare(ctx, decl, skip); err != nil {
 			return err
@@ -44,6 +55,10 @@ func (e *Engine) Apply(ctx context.Context, decl Declaration) ([]kstate.Op, erro
 
 // Plan returns the ops that Apply would carry out, and changes nothing.
 func (e *Engine) Plan(ctx context.Context, decl Declaration) ([]kstate.Op, error) {
+	decl, err := e.askDeclared(ctx, decl)
+	if err != nil {
+		return nil, err
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	d, ops, err := e.declare(ctx, decl, nil)
@@ -140,7 +155,7 @@ func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 // declareEndpoint connects a sandbox unless it is connected as declared, and
 // publishes the ports that are not.
 func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration, skip skipPorts) error {
-	old, err := d.sandboxOrForeign(ctx, ed.Sandbox)
+	old, err := d.subject(ctx, ed.who, ed.Await)
 	if err != nil {
 		return err
 	}
@@ -153,6 +168,9 @@ func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration, ski
 		return err
 	}
 	if ep := sb.Endpoint(n.ID); ep == nil {
+		if err := d.notTheirs(sb, ed.Network); err != nil {
+			return err
+		}
 		if err := d.addEndpoint(ctx, sb, ed.EndpointSpec); err != nil {
 			return err
 		}
@@ -181,6 +199,9 @@ func as(ep *model.Endpoint, spec EndpointSpec) bool {
 		slices.ContainsFunc(spec.LinkLocal, func(a netip.Addr) bool {
 			return !slices.ContainsFunc(ep.LinkLocal, func(p netip.Prefix) bool { return p.Addr() == a })
 		}) {
+		return false
+	}
+	if !hasWays(ep, spec) {
 		return false
 	}
 	return !slices.ContainsFunc(spec.Addrs, func(a netip.Addr) bool {

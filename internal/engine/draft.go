@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/sealane/sealane/internal/compile"
-	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -92,6 +91,9 @@ func (d *draft) fragments(in compile.Intent) (kstate.Set, error) {
 			part, err := compile.Network(n, d.e.facts)
 			if err != nil {
 				return nil, err
+			}
+			if len(part) > len(s) { // a network over many hosts
+				s, part = part, s
 			}
 			if err := s.Merge(part); err != nil {
 				return nil, err
@@ -214,6 +216,8 @@ func (d *draft) inverse() store.Change {
 // loop comes back to it.
 func (d *draft) commit(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // a caller who hangs up must not leave half a change
+	d.dropWires(ctx)
+	d.dropLanes()
 	before, after, err := d.compile()
 	if err == nil {
 		err = d.e.payStore()
@@ -222,6 +226,7 @@ func (d *draft) commit(ctx context.Context) error {
 		d.discard()
 		return internal(d.ref, d.op, err)
 	}
+	d.releaseLeases()
 	ops := kstate.Diff(before, after)
 	stored := make(chan error, 1)
 	change := d.change()
@@ -234,8 +239,12 @@ func (d *draft) commit(ctx context.Context) error {
 			d.e.Kick("a removal was refused")
 		}
 		changed, before := d.movesPorts(), d.before()
+		defer d.e.doChores(d.choresDue())
 		d.adopt()
 		d.serveNames(before)
+		if len(d.networks) > 0 {
+			d.e.wantTunnels()
+		}
 		d.e.watchful()
 		if changed && d.e.cfg.PortsChanged != nil {
 			d.e.cfg.PortsChanged()
@@ -317,9 +326,11 @@ func isNft(op kstate.Op) bool {
 // adopt makes the draft the engine's intent.
 func (d *draft) adopt() {
 	e := d.e
+	defer e.refreshGuests(d.changesGuests())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, n := range d.networks {
+		e.facts.Spanned = e.facts.Spanned || n != nil && n.Fabric != nil
 		replace(e.intent.Networks, e.networkID, id, n, func(n *model.Network) string { return n.Name })
 		if n == nil {
 			e.closePools(id)
@@ -352,8 +363,10 @@ func (d *draft) discard() {
 		d.e.release(sb, d.e.intent.Sandboxes[id], true)
 	}
 	d.rewindPools()
-	for id := range d.networks {
-		if d.e.intent.Networks[id] == nil {
+	for id, n := range d.networks {
+		if old := d.e.intent.Networks[id]; old != nil {
+			d.e.waitAsBefore(n, old)
+		} else {
 			d.e.closePools(id)
 		}
 	}
@@ -372,25 +385,12 @@ func (e *Engine) count(sb *model.Sandbox, by int) {
 		for _, ep := range sb.Endpoints {
 			e.endpoints[ep.Network] += by
 			e.crowdBy(&ep, by)
+			if ep.DHCP4 != nil || ep.DHCP6 != nil {
+				e.leases.endpoints += by
+			}
 		}
 		e.links += by * len(sb.Links)
 	}
-}
-
-// openPools makes the address pools of a network.
-func (e *Engine) openPools(n *model.Network) {
-	e.poolsMu.Lock()
-	defer e.poolsMu.Unlock()
-	for _, s := range n.Subnets {
-		e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}] = ipam.NewPool(s)
-	}
-}
-
-func (e *Engine) closePools(id model.ID) {
-	e.poolsMu.Lock()
-	defer e.poolsMu.Unlock()
-	delete(e.pools, poolKey{id, false})
-	delete(e.pools, poolKey{id, true})
 }
 
 // held lists what a sandbox holds: addresses by pool, and ports.

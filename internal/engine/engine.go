@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/serve/announce"
 	"github.com/sealane/sealane/internal/serve/dns"
 	"github.com/sealane/sealane/internal/store"
 )
@@ -61,21 +63,40 @@ type Config struct {
 	PortsChanged func()
 	Names        Resolver  // nil: no names
 	Announcer    Announcer // nil: no announcements
-	ShardPorts   int       // endpoints per bridge of a network; 0: as model.Network.Room says
+	Leases       Leases    // nil: no DHCP
+	Tunnels      Tunnels   // nil: nothing is carried for backend udp
+	WireGuard    WireGuard // nil: devices of backend wireguard get no keys
+	Paths        Paths     // nil: every path is taken for as wide as the uplink
+	// Probe, if not nil, returns the hardware address of who has an address on a
+	// wire, or nil.
+	Probe      func(context.Context, announce.Wire, netip.Addr) (net.HardwareAddr, error)
+	ShardPorts int // endpoints per bridge of a network; 0: as model.Network.Room says
 	// SideRoutes, if not nil, lists where routes lead that Observe does not tell,
 	// those of tables but the main one: automatic subnets stay away from them.
 	SideRoutes func() []netip.Prefix
 	// Limits, if not nil, says why the kernel cannot hold endpoints to rates: a
 	// kernel.ErrUnsupported.
 	Limits func() error
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Feature, if not nil, says why the kernel lacks a feature of that name: a
+	// kernel.ErrUnsupported.
+	Feature func(name string) error
+	// SwitchOf, if not nil, returns the bridge of Open vSwitch that a device of the
+	// host is a port of, or "".
+	SwitchOf func(device string) string
+	Runner   Runner  // nil: no commands in containers
+	Uplinks  Uplinks // nil: no NICs are moved
+	Cluster  Cluster
+	Guests   Guests // nil: no containers of runtimes
+	Boot     string // tells this boot of the host from others; empty if that is not known
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Host is what is known about the host besides what Observe returns.
 type Host struct {
 	BridgeNetfilter bool
 	AcceptRA        []string
+	Wireless        []string // devices
 	Resolv          model.DNS
 	Servers         []netip.AddrPort // the host's name servers, those on loopback addresses too
 }
@@ -98,20 +119,28 @@ type Engine struct {
 	facts     compile.Facts
 	problems  map[string]problem // by object reference
 	overlaps  map[string]problem // by network: what of the host's came later
+	parents   map[model.ID]problem
 	repairs   fight
 	returns   fight // to others' firewalls, of our rules there
 
 	// The following belong to the holder of work.
 	until   time.Time     // our own changes settle, see watchful
 	looking bool          // a pass for that is coming
+	chains  bool          // and one for chains of plugins
 	took    time.Duration // the last pass
 
-	inode uint64 // of the daemon's own namespace; 0 until asked for
-	pools map[poolKey]*ipam.Pool
-	ports *ipam.Ports
-	meta  map[string]string
-	names names
-	owed  []store.Change // what the store must still take back
+	inode      uint64 // of the daemon's own namespace; 0 until asked for
+	pools      map[poolKey]*ipam.Pool
+	neighbours map[string]neighbours // by the host's device
+	ports      *ipam.Ports
+	meta       map[string]string
+	names      names
+	leases     leases
+	guests     guests
+	uplinks    attachments
+	fabrics    fabrics
+	extensions extensions
+	owed       []store.Change // what the store must still take back
 
 	portsMu sync.RWMutex // protects ports against Target, which cannot wait for work
 	poolsMu sync.RWMutex // protects pools against Usage, which cannot wait for work either
@@ -134,7 +163,9 @@ func New(cfg Config) *Engine {
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
-		names: names{zones: map[model.ID]*dns.Zone{}, leaving: map[model.ID]<-chan struct{}{}},
+		leases: newLeases(),
+		guests: guests{desks: newDesks(), notes: map[model.ID]note{}},
+		names:  names{zones: map[model.ID]*dns.Zone{}, leaving: map[model.ID]<-chan struct{}{}},
 	}
 }
 
@@ -149,11 +180,19 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.load(snap); err != nil {
 		return err
 	}
+	if err := e.forgetSeats(); err != nil {
+		return err
+	}
+	if e.cfg.Leases != nil {
+		e.cfg.Leases.Start(handler{e})
+	}
 	hints, err := e.cfg.Kernel.Watch(e.ctx) // first: what happens during the pass is not missed
 	if err != nil {
 		return fmt.Errorf("watch the kernel: %w", err)
 	}
 	e.facts = e.readFacts()
+	e.startPaths()
+	e.wantTunnels() // whose devices are still there
 	served := e.serveAll()
 	e.endStale()
 	if _, err := e.Sync(ctx, "start"); err != nil {
@@ -163,7 +202,9 @@ func (e *Engine) Start(ctx context.Context) error {
 		e.cfg.Log.Error("default network", "err", err)
 	}
 	<-served
+	e.startGuests(ctx)
 	e.background.Go(func() { e.loop(hints) })
+	e.startFabrics()
 	return nil
 }
 
@@ -177,6 +218,9 @@ func (e *Engine) Close() {
 func (e *Engine) load(snap store.Snapshot) error {
 	e.meta = snap.Meta
 	for _, n := range snap.Networks {
+		if n.Fabric != nil && n.Fabric.Backend.Type == model.BackendWireGuard {
+			n.Fabric.Served = e.serves() // the kernel may be another one since
+		}
 		e.intent.Networks[n.ID] = n
 		e.networkID[n.Name] = n.ID
 		e.openPools(n)
@@ -194,7 +238,10 @@ func (e *Engine) load(snap store.Snapshot) error {
 		}
 		e.count(sb, +1)
 	}
-	return nil
+	for _, n := range snap.Networks {
+		e.keepWaiting(n)
+	}
+	return e.loadUplinks()
 }
 
 func cursorKey(id model.ID, is6 bool) string {
@@ -219,7 +266,8 @@ func (e *Engine) readFacts() compile.Facts {
 	}
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
-		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv,
+		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
+		Spanned: e.facts.Spanned,
 	}
 }
 
@@ -244,11 +292,11 @@ func (e *Engine) Target(proto string, client netip.Addr, dst netip.AddrPort) (ne
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	sb := e.intent.Sandboxes[model.ID(owner)]
-	if sb == nil || sb.Exit != nil || !client.IsLoopback() && !allowed(sb, proto, client, dst) {
+	if sb == nil || !sb.Live() || !client.IsLoopback() && !allowed(sb, proto, client, dst) {
 		return netip.AddrPort{}, false
 	}
 	for _, is6 := range []bool{dst.Addr().Is6(), !dst.Addr().Is6()} {
-		if ep := compile.Gateway(sb, e.intent.Networks, is6); ep != nil && e.intent.Networks[ep.Network].Mode(is6).NAT() {
+		if ep := compile.Carrier(sb, e.intent.Networks, is6); ep != nil && e.intent.Networks[ep.Network].Mode(is6).NAT() {
 			a, _ := ep.Addr(is6)
 			return netip.AddrPortFrom(a.Addr(), port), true
 		}
@@ -301,14 +349,23 @@ func explain(ref, op string, err error) error {
 	}
 	first, kind := err, model.Internal
 	if opErr := worst(err); opErr != nil {
-		first = opErr
+		if first = opErr; errors.Is(opErr, kernel.ErrNoNamespace) {
+			first = opErr.Err // whoever was to get what the op makes has ended
+		}
 		setting, ok := errors.AsType[*kernel.SettingError](opErr)
 		switch o := opErr.Op.Object().(type) {
 		case kstate.Hold:
 			first = &heldError{o, opErr.Err}
+		case kstate.OVSBridge, kstate.OVSPort:
+			if errors.Is(opErr, kernel.ErrNotRunning) {
+				first, kind = opErr.Err, model.Unsupported
+			}
 		case kstate.Link, kstate.NetNS: // their settings are what the user chose
-			if ok {
+			switch {
+			case ok:
 				first, kind = setting, model.Denied
+			case errors.Is(opErr, kernel.ErrMissing): // a parent, which went after the network was made
+				first, kind = opErr.Err, model.NotFound
 			}
 		}
 	}

@@ -41,7 +41,7 @@ func TestNetworks(t *testing.T) {
 	r.equal("automatic subnets", r.network("one").Subnets[0].Prefix, "172.18.0.0/20")
 	r.equal("the next", r.network("two").Subnets[0].Prefix, "172.18.16.0/20")
 	given := r.network("given", "10.1.0.0/28", "fd00:1::/64", "internal", "icc=false", "mtu=1300", "masquerade=false")
-	r.equal("given", given.Subnets, "[{10.1.0.0/28 10.1.0.1 invalid Prefix map[] []} {fd00:1::/64 fd00:1::1 invalid Prefix map[] []}]")
+	r.equal("given", given.Subnets, "[{10.1.0.0/28 10.1.0.1 invalid Prefix map[] [] invalid Prefix} {fd00:1::/64 fd00:1::1 invalid Prefix map[] [] invalid Prefix}]")
 	six := must[*model.Network](r)(r.e.CreateNetwork(r.ctx, NetworkSpec{Name: "six", NoIPv4: true, IPv6: true}))
 	if s := six.Subnets; len(s) != 1 || s[0].Prefix.Bits() != 64 || !strings.HasPrefix(s[0].Prefix.String(), "fd") {
 		t.Errorf("IPv6 only: %v", s)
@@ -82,7 +82,7 @@ func TestGatewayOutsideTheRange(t *testing.T) {
 func TestAdoptedBridge(t *testing.T) {
 	r := newRig(t)
 	n := r.network("lan", "name=br0")
-	r.equal("subnet", n.Subnets, "[{10.9.0.0/28 10.9.0.7 invalid Prefix map[] []}]")
+	r.equal("subnet", n.Subnets, "[{10.9.0.0/28 10.9.0.7 invalid Prefix map[] [] invalid Prefix}]")
 	r.equal("mtu", n.Options.MTU, "1400")
 	r.sandbox("web", SandboxSpec{Networks: on("lan")})
 	r.check()
@@ -90,7 +90,7 @@ func TestAdoptedBridge(t *testing.T) {
 	r.ok(r.e.RemoveNetwork(r.ctx, "lan"))
 	r.check()
 	n = r.network("lan", "name=br0", "10.9.0.0/28", "fd00:9::/64")
-	r.equal("gateways", n.Subnets, "[{10.9.0.0/28 10.9.0.7 invalid Prefix map[] []} {fd00:9::/64 fd00:9::1 invalid Prefix map[] []}]")
+	r.equal("gateways", n.Subnets, "[{10.9.0.0/28 10.9.0.7 invalid Prefix map[] [] invalid Prefix} {fd00:9::/64 fd00:9::1 invalid Prefix map[] [] invalid Prefix}]")
 	r.check()
 }
 

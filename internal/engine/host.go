@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
@@ -14,34 +15,43 @@ import (
 // networks stay clear of it.
 type hostView struct {
 	links  map[string]kstate.Link
+	own    map[string]kstate.Link // ours
 	addrs  []kstate.Addr
 	routes []kstate.Route
+
+	switches map[string]kstate.OVSBridge
 }
 
 // defaultMTU is Ethernet's.
 const defaultMTU = 1500
 
-// host observes the host once per draft.
+// host observes the host's devices once per draft.
 func (d *draft) host(ctx context.Context) (*hostView, error) {
 	if d.view != nil {
 		return d.view, nil
 	}
-	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{})
+	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{Devices: true})
 	if err != nil {
 		return nil, err
 	}
+	d.e.leaveAlone(have)
 	d.view = viewOf(have)
 	return d.view, nil
 }
 
 // viewOf picks what others have in the host's namespace.
 func viewOf(have kstate.Set) *hostView {
-	v := &hostView{links: map[string]kstate.Link{}}
+	v := &hostView{links: map[string]kstate.Link{}, own: map[string]kstate.Link{}, switches: map[string]kstate.OVSBridge{}}
 	for _, o := range have {
 		if !kstate.Foreign(o) {
+			if l, ok := o.(kstate.Link); ok && l.NS.IsHost() {
+				v.own[l.Name] = l
+			}
 			continue
 		}
 		switch o := o.(type) {
+		case kstate.OVSBridge:
+			v.switches[o.Name] = o
 		case kstate.Link:
 			if o.NS.IsHost() {
 				v.links[o.Name] = o
@@ -64,10 +74,18 @@ func viewOf(have kstate.Set) *hostView {
 func (v *hostView) mtu() int {
 	for _, is6 := range []bool{false, true} {
 		if dev := v.uplink(is6); dev != "" {
-			return v.links[dev].MTU
+			return v.linkMTU(dev)
 		}
 	}
 	return defaultMTU
+}
+
+// linkMTU is that of a device, which may be a bridge of ours that has the host's NIC.
+func (v *hostView) linkMTU(dev string) int {
+	if l, ok := v.links[dev]; ok {
+		return l.MTU
+	}
+	return v.own[dev].MTU
 }
 
 // uplink returns the device with the best default route of a family that is big
@@ -75,7 +93,7 @@ func (v *hostView) mtu() int {
 func (v *hostView) uplink(is6 bool) string {
 	var best kstate.Route
 	for _, r := range v.routes {
-		if r.Dst.Bits() != 0 || r.Dst.Addr().Is6() != is6 || v.links[r.Dev].MTU < 1280 {
+		if r.Dst.Bits() != 0 || r.Dst.Addr().Is6() != is6 || v.linkMTU(r.Dev) < 1280 {
 			continue
 		}
 		if best.Dev == "" || cmp.Or(cmp.Compare(r.Metric, best.Metric), cmp.Compare(r.Dev, best.Dev)) < 0 {
@@ -114,15 +132,15 @@ func (v *hostView) prefixes() []netip.Prefix {
 
 // conflict says what of the host's a given subnet meets, or "". A network
 // may lie inside a routed prefix, as inside a VPN's 10.0.0.0/8, but not inside
-// or around one the host is connected to. dev is the network's own device.
-func (v *hostView) conflict(p netip.Prefix, dev string) string {
+// or around one the host is connected to. devs are the network's own devices.
+func (v *hostView) conflict(p netip.Prefix, devs ...string) string {
 	for _, a := range v.addrs {
-		if a.Dev != dev && a.Prefix.Masked().Overlaps(p) {
+		if !slices.Contains(devs, a.Dev) && a.Prefix.Masked().Overlaps(p) {
 			return fmt.Sprintf("overlaps %s on the host's device %s", a.Prefix, a.Dev)
 		}
 	}
 	for _, r := range v.routes {
-		if r.Dev != dev && r.Dst.Bits() > 0 && p.Bits() <= r.Dst.Bits() && p.Overlaps(r.Dst) {
+		if !slices.Contains(devs, r.Dev) && r.Dst.Bits() > 0 && p.Bits() <= r.Dst.Bits() && p.Overlaps(r.Dst) {
 			return fmt.Sprintf("overlaps the host's route to %s by device %s", r.Dst, r.Dev)
 		}
 	}

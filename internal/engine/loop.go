@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"time"
 
 	"github.com/sealane/sealane/internal/compile"
@@ -81,7 +82,7 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 			return
 		}
 		drain(hints, e.kick)
-		ops, err := e.Sync(e.ctx, reason)
+		_, repairs, err := e.pass(e.ctx, reason)
 		if err == nil {
 			err = e.ensureDefault(e.ctx) // which Start may have failed to make
 		}
@@ -95,8 +96,11 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 			next = min(retry<<min(failures-1, 5), interval)
 			e.cfg.Log.Error("pass", "reason", reason, "err", err, "again", next)
 		}
-		e.fought(ops)
+		if !errors.Is(err, kernel.ErrNotRunning) { // whom nobody undoes, but that cannot be
+			e.fought(repairs)
+		}
 		if reason == regular {
+			e.askAll()
 			e.repairNames()
 		}
 		timer.Reset(next)

@@ -11,6 +11,7 @@ import (
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/serve/announce"
 	"github.com/sealane/sealane/internal/serve/dns"
+	"github.com/sealane/sealane/internal/serve/wire"
 )
 
 // Resolver answers the sandboxes' questions for names. *dns.Resolver is one.
@@ -88,12 +89,12 @@ func (e *Engine) rename(from, to *model.Sandbox) {
 	if from != nil {
 		for _, ep := range from.Endpoints {
 			z := e.names.zones[ep.Network]
-			if z != nil && (to == nil || to.Exit != nil || to.Endpoint(ep.Network) == nil) {
+			if z != nil && (to == nil || !to.Live() || endpointByID(to, ep.ID) == nil) {
 				z.Update(nil, string(ep.ID))
 			}
 		}
 	}
-	if to == nil || to.Exit != nil {
+	if to == nil || !to.Live() {
 		return
 	}
 	for i := range to.Endpoints {
@@ -107,8 +108,11 @@ func (e *Engine) rename(from, to *model.Sandbox) {
 // that can be asked for, the ID, is what its address is called.
 func dnsHost(sb *model.Sandbox, ep *model.Endpoint) dns.Host {
 	h := dns.Host{ID: string(ep.ID), Names: []string{sb.Name, string(sb.ID)}}
+	if sb.Guest != nil {
+		h.Names = append(h.Names, guestName(*sb.Guest))
+	}
 	h.Names = append(append(h.Names, ep.Aliases...), sb.Hostname)
-	for _, p := range ep.Addrs {
+	for _, p := range slices.Concat(ep.Addrs, ep.Outside) {
 		h.Addrs = append(h.Addrs, p.Addr())
 	}
 	for _, m := range slices.Concat(sb.Expose, sb.Ports) {
@@ -126,14 +130,18 @@ func (e *Engine) dnsView(sb *model.Sandbox) dns.View {
 	eps := slices.Clone(sb.Endpoints)
 	slices.SortStableFunc(eps, func(a, b model.Endpoint) int { return cmp.Compare(b.Priority, a.Priority) })
 	for i := range eps {
-		if n := nets[eps[i].Network]; n != nil && n.Name != model.NetworkBridge {
+		if n := nets[eps[i].Network]; n != nil && n.Name != model.NetworkBridge && !slices.Contains(v.Zones, e.zone(n)) {
 			v.Zones = append(v.Zones, e.zone(n))
 		}
 	}
 	for _, l := range sb.Links {
 		v.Links[l.Alias] = l.Target
 	}
-	for _, a := range sb.DNS.Servers {
+	servers := sb.DNS.Servers
+	if len(servers) == 0 {
+		servers = sb.LeasedDNS().Servers
+	}
+	for _, a := range servers {
 		v.Servers = append(v.Servers, netip.AddrPortFrom(a, 53))
 	}
 	return v
@@ -155,6 +163,7 @@ func (d *draft) serveNames(before map[model.ID]*model.Sandbox) {
 			e.serveSandbox(id, sb)
 		}
 	}
+	e.wantLeases()
 }
 
 // serveSandbox has the resolver serve a sandbox as it is now. One that goes away
@@ -220,14 +229,15 @@ const (
 	crowd            = 100 // endpoints
 )
 
-// announcements returns how many messages an endpoint of a network gets.
-func (e *Engine) announcements(n *model.Network, ep *model.Endpoint, start bool) int {
+// announcements returns how many messages an endpoint of a network gets; changed:
+// what the neighbours know of it is no longer true.
+func (e *Engine) announcements(n *model.Network, ep *model.Endpoint, start, changed bool) int {
 	switch {
 	case n.Options.Announce != 0:
 		return n.Options.Announce
 	case e.endpoints[n.ID] <= crowd:
 		return announceCount
-	case start || derived(ep):
+	case !changed && (start || derived(ep)):
 		return 0
 	}
 	return 1
@@ -235,36 +245,42 @@ func (e *Engine) announcements(n *model.Network, ep *model.Endpoint, start bool)
 
 // derived reports whether an endpoint's hardware address is made from its address.
 func derived(ep *model.Endpoint) bool {
-	return len(ep.Addrs) > 0 && ep.MAC == model.MACFor(ep.Addrs[0].Addr())
+	return ep.MAC == ep.DerivedMAC()
 }
 
-// announce tells the neighbours of endpoints that are new in a sandbox.
+// announce tells the neighbours of endpoints that are new in a sandbox, or have
+// another hardware or IP address; and of those that had another endpoint of the sandbox
+// beside them on their network, which may have answered for their addresses, as
+// Linux does.
 func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 	if e.cfg.Announcer == nil {
 		return
 	}
 	if from != nil {
 		for i := range from.Endpoints {
-			if to == nil || to.Exit != nil || to.Endpoint(from.Endpoints[i].Network) == nil {
+			if to == nil || !to.Live() || endpointByID(to, from.Endpoints[i].ID) == nil {
 				e.cfg.Announcer.Cancel(from.Endpoints[i].Device())
 			}
 		}
 	}
-	if to == nil || to.Exit != nil {
+	if to == nil || !to.Live() {
 		return
 	}
 	for i := range to.Endpoints {
 		ep, n := &to.Endpoints[i], e.intent.Networks[to.Endpoints[i].Network]
-		if n == nil || from != nil && from.Endpoint(ep.Network) != nil {
+		if n == nil || ep.Handed && !n.Bridged() || from != nil && from.Live() && known(from, to, ep) {
 			continue
 		}
 		if n.Options.Announce == 0 && e.endpoints[n.ID] == crowd+1 {
 			e.stopAnnouncing(n.ID)
 		}
-		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: e.announcements(n, ep, start),
+		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: e.announcements(n, ep, start, from != nil && endpointByID(from, ep.ID) != nil),
 			Interval: cmp.Or(time.Duration(n.Options.AnnounceInterval)*time.Millisecond, announceInterval)}
-		for _, p := range slices.Concat(ep.Addrs, ep.LinkLocal) {
+		for _, p := range slices.Concat(ep.Addrs, ep.Outside, ep.LinkLocal) {
 			a.Addrs = append(a.Addrs, p.Addr())
+		}
+		if !n.Bridged() {
+			a.Inside = wire.Place{NS: compile.NS(to), Device: ep.IfName}
 		}
 		if err := e.cfg.Announcer.Announce(a); err != nil {
 			e.cfg.Log.Warn("announce", "sandbox", to.Name, "err", err)
@@ -272,12 +288,29 @@ func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 	}
 }
 
+// known reports whether the neighbours of an endpoint know of it what is true,
+// also after its sandbox was another.
+func known(from, to *model.Sandbox, ep *model.Endpoint) bool {
+	old := endpointByID(from, ep.ID)
+	if old == nil || old.MAC != ep.MAC || !slices.Equal(old.Outside, ep.Outside) {
+		return false
+	}
+	for beside := range from.On(ep.Network) {
+		if endpointByID(to, beside.ID) == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // stopAnnouncing drops what a network that has just become a crowd has still to
 // hear, but need not.
 func (e *Engine) stopAnnouncing(network model.ID) {
 	for _, sb := range e.intent.Sandboxes {
-		if ep := sb.Endpoint(network); ep != nil && derived(ep) {
-			e.cfg.Announcer.Cancel(ep.Device())
+		for ep := range sb.On(network) {
+			if derived(ep) {
+				e.cfg.Announcer.Cancel(ep.Device())
+			}
 		}
 	}
 }

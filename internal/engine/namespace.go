@@ -30,12 +30,15 @@ func (d *draft) settleMode(ctx context.Context, sb *model.Sandbox, spec SandboxS
 	case model.ModeRuntime:
 		sb.NetNS = spec.NetNS
 	case model.ModeShared:
-		donor, err := d.sandbox(spec.Donor)
+		donor, err := d.subject(ctx, spec.donor, false)
 		if err != nil {
 			return err
 		}
 		if donor.Exit != nil {
 			return d.errorf(model.Gone, "sandbox %s: has ended", donor.Name)
+		}
+		if donor.Away() {
+			return d.errorf(model.Gone, "sandbox %s: %s does not run", donor.Name, donor.Guest)
 		}
 		sb.Donor, sb.NetNS, sb.Inode = donor.ID, donor.NetNS, donor.Inode
 		if donor.Mode == model.ModeShared {
@@ -98,6 +101,8 @@ func (d *draft) settleForeign(ctx context.Context, sb *model.Sandbox, netns stri
 type space struct {
 	inode            uint64
 	names            map[string]bool // of its interfaces
+	theirs           map[string]bool // those of others
+	ours             bool            // it has an address or a route that bears our mark
 	routed4, routed6 bool            // it has a default route of its own
 	subnets          []subnet        // of others' addresses and routes in it
 }
@@ -113,28 +118,53 @@ func (d *draft) look(ctx context.Context, netns string) (*space, error) {
 	if s, ok := d.spaces[netns]; ok {
 		return s, nil
 	}
-	have, err := d.e.cfg.Kernel.Observe(ctx, kernel.Scope{NS: []kstate.NS{{Path: netns}}, Only: true})
-	if err != nil {
+	if err := d.lookAll(ctx, []string{netns}); err != nil {
 		return nil, err
 	}
-	var found *space
-	s := space{names: map[string]bool{}}
+	return d.spaces[netns], nil
+}
+
+func (d *draft) noteSpace(netns string, s *space) {
+	if d.spaces == nil {
+		d.spaces = map[string]*space{}
+	}
+	d.spaces[netns] = s
+}
+
+// spacesIn sorts what was observed of namespaces by their paths.
+func spacesIn(have kstate.Set) map[string]*space {
+	all := map[string]*space{}
+	for _, o := range have {
+		if ns, ok := o.(kstate.NetNS); ok {
+			all[ns.NS.Path] = &space{inode: ns.NS.Inode, names: map[string]bool{}, theirs: map[string]bool{}}
+		}
+	}
 	for _, o := range have {
 		switch o := o.(type) {
-		case kstate.NetNS:
-			if o.NS.Path == netns {
-				found, s.inode = &s, o.NS.Inode
-			}
 		case kstate.Link:
-			s.note(o.NS.Path == netns, o.Name)
-			s.note(o.Peer.NS.Path == netns, o.Peer.Name)
+			if s := all[o.NS.Path]; s != nil {
+				s.names[o.Name] = true
+				s.theirs[o.Name] = s.theirs[o.Name] || kstate.Foreign(o)
+			}
+			if s := all[o.Peer.NS.Path]; s != nil {
+				s.names[o.Peer.Name] = true
+			}
 		case kstate.Addr:
-			if o.NS.Path == netns && kstate.Foreign(o) {
+			s := all[o.NS.Path]
+			switch {
+			case s == nil:
+			case !kstate.Foreign(o):
+				s.ours = true
+			default:
+				s.names[o.Dev], s.theirs[o.Dev] = true, true // perhaps a veth of ours that Docker furnished
 				s.subnets = append(s.subnets, subnet{o.Prefix.Masked(), o.Dev})
 			}
 		case kstate.Route:
+			s := all[o.NS.Path]
 			switch {
-			case o.NS.Path != netns || !kstate.Foreign(o):
+			case s == nil:
+			case !kstate.Foreign(o):
+				s.ours = true
 			case o.Dst.Bits() == 0:
 				s.routed4, s.routed6 = s.routed4 || o.Dst.Addr().Is4(), s.routed6 || o.Dst.Addr().Is6()
 			default:
@@ -142,18 +172,14 @@ func (d *draft) look(ctx context.Context, netns string) (*space, error) {
 			}
 		}
 	}
-	if d.spaces == nil {
-		d.spaces = map[string]*space{}
-	}
-	d.spaces[netns] = found
-	return found, nil
+	return all
 }
 
 // checkSubnets refuses a network for a namespace of others that has another way
 // to it already: which one packets take would be a matter of chance. A route to
 // more than the network is none.
 func (d *draft) checkSubnets(ctx context.Context, sb *model.Sandbox, n *model.Network) error {
-	if sb.Mode != model.ModeOther {
+	if sb.Mode != model.ModeOther || sb.Away() {
 		return nil
 	}
 	there, err := d.look(ctx, sb.NetNS)
@@ -166,20 +192,18 @@ func (d *draft) checkSubnets(ctx context.Context, sb *model.Sandbox, n *model.Ne
 	slices.SortFunc(there.subnets, func(a, b subnet) int {
 		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()), cmp.Compare(a.dev, b.dev))
 	})
+	own := map[string]bool{} // leads to the network itself
+	for ep := range sb.On(n.ID) {
+		own[ep.IfName] = true
+	}
 	for _, s := range n.Subnets {
 		for _, have := range there.subnets {
-			if s.Prefix.Overlaps(have.prefix) && have.prefix.Bits() >= s.Prefix.Bits() {
+			if !own[have.dev] && s.Prefix.Overlaps(have.prefix) && have.prefix.Bits() >= s.Prefix.Bits() {
 				return d.errorf(model.Conflict, "subnet %s: overlaps %s of device %s in the sandbox", s.Prefix, have.prefix, have.dev)
 			}
 		}
 	}
 	return nil
-}
-
-func (s *space) note(here bool, name string) {
-	if here {
-		s.names[name] = true
-	}
 }
 
 // hostNetNS is the host's namespace: the daemon's. It is asked of the thread:
@@ -251,19 +275,24 @@ func foreignPath(ref string) (string, error) {
 // existing resolves a reference to a sandbox that is there. A namespace that
 // vanished is still found by its path.
 func (d *draft) existing(ref string) (*model.Sandbox, error) {
-	netns, err := foreignPath(ref)
+	g, guest, err := model.ParseGuest(ref)
 	if err != nil {
 		return nil, d.errorf(model.Invalid, "%w", err)
 	}
 	if id, ok := strings.CutPrefix(ref, containerRef); ok {
 		return d.ofContainer(id)
 	}
-	if netns == "" {
+	if !guest {
 		return d.sandbox(ref)
 	}
-	for _, sb := range d.allSandboxes() {
-		if (sb.Mode == model.ModeOther || sb.Mode == model.ModeOwn) && sb.NetNS == netns {
-			return sb, nil
+	if sb := d.referred(g); sb != nil {
+		return sb, nil
+	}
+	if netns, _ := foreignPath(ref); netns != "" {
+		for _, sb := range d.allSandboxes() {
+			if (sb.Mode == model.ModeOther || sb.Mode == model.ModeOwn) && sb.NetNS == netns {
+				return sb, nil
+			}
 		}
 	}
 	return nil, noSandbox(ref, d.op)

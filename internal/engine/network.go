@@ -34,6 +34,9 @@ type NetworkSpec struct {
 
 // CreateNetwork makes a network and returns it.
 func (e *Engine) CreateNetwork(ctx context.Context, spec NetworkSpec) (*model.Network, error) {
+	if spec.Driver == model.DriverFabric {
+		return e.createFabric(ctx, spec)
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+spec.Name, "create")
@@ -48,7 +51,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, spec NetworkSpec) (*model.Ne
 // addNetwork puts a new network into the draft.
 func (d *draft) addNetwork(ctx context.Context, spec NetworkSpec) (*model.Network, error) {
 	if spec.Driver == "" {
-		spec.Driver = "bridge"
+		spec.Driver = model.DriverBridge
 	}
 	if err := d.checkNewNetwork(spec); err != nil {
 		return nil, err
@@ -66,7 +69,17 @@ func (d *draft) addNetwork(ctx context.Context, spec NetworkSpec) (*model.Networ
 	if err != nil {
 		return nil, internal(d.ref, d.op, err)
 	}
-	if err := d.settleDevice(n, view); err != nil {
+	settle := d.settleDevice
+	if n.OnParent() {
+		settle = d.settleParent
+	}
+	if n.Driver == model.DriverOVS {
+		settle = d.settleSwitch
+	}
+	if n.Driver == model.DriverPhys {
+		settle = d.settleNIC
+	}
+	if err := settle(n, view); err != nil {
 		return nil, err
 	}
 	if err := d.settleSubnets(n, spec, view); err != nil {
@@ -107,13 +120,18 @@ func (d *draft) checkNewNetwork(spec NetworkSpec) error {
 func (d *draft) settleDevice(n *model.Network, view *hostView) error {
 	dev := n.Device()
 	for _, o := range d.allNetworks() {
-		if o.Device() == dev {
+		if o.Base() == dev && !beside(n, o) {
 			return d.errorf(model.Conflict, "device %s: belongs to network %s", dev, o.Name)
 		}
+	}
+	if err := d.settleVLAN(n, view); err != nil {
+		return err
 	}
 	l, exists := view.links[dev]
 	switch {
 	case !exists:
+	case view.switches[dev].Name != "":
+		return d.errorf(model.Conflict, "device %s: is a bridge of Open vSwitch", dev).WithHint("use -d ovs")
 	case l.Type != kstate.TypeBridge:
 		return d.errorf(model.Conflict, "device %s: exists and is a %s, not a bridge", dev, cmp.Or(string(l.Type), "plain device"))
 	default:
@@ -131,11 +149,17 @@ func (d *draft) settleDevice(n *model.Network, view *hostView) error {
 // settleSubnets completes the subnets: those of an adopted bridge, automatic
 // ones, and gateways.
 func (d *draft) settleSubnets(n *model.Network, spec NetworkSpec, view *hostView) error {
+	if n.Options.NoIPAM {
+		if spec.IPv6 {
+			return d.errorf(model.Invalid, "ipv6: option ipam=none: there are no subnets to choose")
+		}
+		return nil
+	}
 	for _, is6 := range []bool{false, true} {
 		if _, given := n.Subnet(is6); given {
 			continue
 		}
-		if n.Options.Adopted {
+		if n.Options.Adopted && !n.Wired() {
 			if p, ok := view.address(n.Device(), is6); ok && (is6 || !spec.NoIPv4) {
 				n.Subnets = append(n.Subnets, model.Subnet{Prefix: p.Masked(), Gateway: p.Addr()})
 				continue
@@ -154,7 +178,7 @@ func (d *draft) settleSubnets(n *model.Network, spec NetworkSpec, view *hostView
 				return d.errorf(model.Exhausted, "%w", err).WithHint("give one with --subnet")
 			}
 		}
-		if !s.Gateway.IsValid() && s.Validate() == nil && n.TakesGateway(s.Prefix.Addr().Is6()) {
+		if !s.Gateway.IsValid() && s.Validate() == nil && !n.Wired() && n.TakesGateway(s.Prefix.Addr().Is6()) {
 			if err := d.chooseGateway(n, s, view); err != nil {
 				return err
 			}
@@ -200,12 +224,12 @@ func (d *draft) checkOverlap(n *model.Network, view *hostView) error {
 	for _, s := range n.Subnets {
 		for _, o := range d.allNetworks() {
 			for _, t := range o.Subnets {
-				if s.Prefix.Overlaps(t.Prefix) {
+				if s.Prefix.Overlaps(t.Prefix) && !n.Apart(o) {
 					return d.errorf(model.Conflict, "subnet %s: overlaps %s of network %s", s.Prefix, t.Prefix, o.Name)
 				}
 			}
 		}
-		if what := view.conflict(s.Prefix, n.Device()); what != "" {
+		if what := view.conflict(s.Prefix, uplinks(n)...); what != "" && n.Routed() {
 			return d.errorf(model.Conflict, "subnet %s: %s", s.Prefix, what)
 		}
 	}
@@ -254,6 +278,13 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
 
 // RemoveNetworkOf removes a network of an origin that nobody is on.
 func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error {
+	if origin == model.OriginDocker && e.docked(model.ID(ref)) != nil {
+		return e.undock(ctx, model.ID(ref))
+	}
+	dissolved, err := e.dissolveFabric(ctx, ref)
+	if err != nil {
+		return err
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+ref, "remove")
@@ -261,11 +292,17 @@ func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error 
 		return d.errorf(model.Denied, "is built in and stays")
 	}
 	n, err := d.network(ref)
-	if err != nil {
+	switch {
+	case dissolved && err != nil && model.KindOf(err) == model.NotFound:
+		return nil // the news was faster
+	case err != nil:
 		return err
 	}
 	if model.Builtin(n.Name) { // by its ID
 		return d.errorf(model.Denied, "is built in and stays")
+	}
+	if n.Docker != "" {
+		return d.errorf(model.InUse, "Docker of this host has it too").WithHint("docker network rm, first")
 	}
 	if n.Origin != origin {
 		return d.errorf(model.Denied, "was made by %s", cmp.Or(n.Origin, "Sealane's own API")).WithHint("remove it there")
@@ -273,7 +310,11 @@ func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error 
 	if users := e.users(n.ID); len(users) > 0 {
 		return d.errorf(model.InUse, "still used by %s", strings.Join(users, ", ")).WithHint("disconnect them or remove them first")
 	}
+	if nic := e.uplinkOf(n.Base()); nic != "" && !n.Options.Adopted {
+		return d.errorf(model.InUse, "%s is attached to its bridge", nic).WithHint("sealane uplink detach %s", nic)
+	}
 	d.networks[n.ID] = nil
+	defer e.tellSubnet()
 	return d.commit(ctx)
 }
 
@@ -285,7 +326,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, match func(*model.Network) b
 	d := e.draft("networks", "prune")
 	var names []string
 	for id, n := range e.intent.Networks {
-		if e.endpoints[id] == 0 && n.Origin == "" && !model.Builtin(n.Name) && (match == nil || match(n)) {
+		if e.endpoints[id] == 0 && n.Origin == "" && n.Fabric == nil && !model.Builtin(n.Name) && (n.Options.Adopted || e.uplinkOf(n.Base()) == "") && (match == nil || match(n)) {
 			d.networks[id] = nil
 			names = append(names, n.Name)
 		}

@@ -23,6 +23,7 @@ const exception = "ip filter ufw-before-forward: meta mark and 0x10000000 == 0x1
 func TestOthersReload(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.begin()
+		r.equal("what passes is marked without need", strings.Contains(r.k.Dump(), "meta mark set"), "false")
 		for range 10 {
 			r.k.Foreign(theirTable, theirChain, theirForward)
 			r.wait(time.Second)
@@ -30,6 +31,7 @@ func TestOthersReload(t *testing.T) {
 				t.Fatalf("exceptions %q\n%s", got, r.k.Dump())
 			}
 			r.equal("status", r.status().State, StateReady)
+			r.equal("what passes is marked", strings.Contains(r.k.Dump(), "meta mark set"), "true")
 			if ops := must[[]kstate.Op](r)(r.e.Diff(r.ctx)); len(ops) > 0 {
 				t.Errorf("not as intended: %v", ops)
 			}

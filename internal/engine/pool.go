@@ -34,11 +34,12 @@ func (e *Engine) RequestPool(ctx context.Context, want model.Subnet) (netip.Pref
 		if s.Prefix, err = ipam.NextSubnet(ipam.Sized(ipam.Sources(d.ula()), s.Prefix.Bits()), s.Prefix.Addr().Is6(), d.taken(view)); err != nil {
 			return netip.Prefix{}, d.errorf(model.Exhausted, "%w", err).WithHint("give one with --subnet")
 		}
+		n.Chosen = true
 	}
 	if err := s.Validate(); err != nil {
 		return netip.Prefix{}, d.errorf(model.Invalid, "%w", err)
 	}
-	if err := d.checkOverlap(n, view); err != nil {
+	if err := d.checkPool(n); err != nil {
 		return netip.Prefix{}, err
 	}
 	n.Name = "pool-" + strings.NewReplacer("/", "-", ":", ".").Replace(s.Prefix.String())
@@ -65,39 +66,52 @@ func (e *Engine) ReleasePool(ctx context.Context, prefix netip.Prefix) error {
 }
 
 // RequestAddress lends an address of a subnet: the one that is asked for, or the
-// next. The gateway of a network is not lent: it is the network's.
-func (e *Engine) RequestAddress(ctx context.Context, prefix netip.Prefix, want netip.Addr) (netip.Addr, error) {
+// next, with the length of its subnet. The gateway of a network is not lent: it is the
+// network's.
+func (e *Engine) RequestAddress(ctx context.Context, prefix netip.Prefix, want netip.Addr) (netip.Prefix, error) {
+	chosen, err := e.chooseLent(ctx, prefix, want)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	defer e.unchoose(chosen)
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("pool "+prefix.String(), "request an address")
 	n, i := d.withSubnet(prefix)
 	if n == nil {
-		return want, d.errorf(model.NotFound, "no such pool")
+		return netip.Prefix{}, d.errorf(model.NotFound, "no such pool")
 	}
-	if want.IsValid() && want == n.Subnets[i].Gateway {
-		return want, nil
+	s := n.Subnets[i]
+	switch {
+	case want.IsValid() && want == s.Gateway:
+		return netip.PrefixFrom(want, s.Prefix.Bits()), nil
+	case want.IsValid() && n.Fabric != nil && !s.Prefix.Contains(want):
+		return netip.Prefix{}, d.errorf(model.Invalid, "address %s: not of %s, which is this host's subnet of network %s", want, s.Prefix, n.Name)
 	}
-	a, err := d.lend(n, i, want)
+	a, err := d.lend(n, i, want, chosen)
 	if err != nil {
-		return a, err
+		return netip.Prefix{}, err
 	}
 	if err := d.commit(ctx); err != nil {
 		d.takeBack(n, a)
-		return a, err
+		return netip.Prefix{}, err
 	}
-	return a, nil
+	return netip.PrefixFrom(a, s.Prefix.Bits()), nil
 }
 
 // lend takes an address of n's subnet i from its pool.
-func (d *draft) lend(n *model.Network, i int, want netip.Addr) (netip.Addr, error) {
+func (d *draft) lend(n *model.Network, i int, want netip.Addr, chosen []*choice) (netip.Addr, error) {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
 	key := poolKey{n.ID, n.Subnets[i].Prefix.Addr().Is6()}
 	pool := d.e.pools[key]
+	if !want.IsValid() {
+		want = d.chosenOf(chosen, key)
+	}
 	a, err := want, error(nil)
 	switch {
 	case !want.IsValid():
-		a, err = pool.Allocate(lender, d.e.cfg.Now())
+		a, err = d.next(n, pool)
 	case pool.Lent(want):
 		return a, d.errorf(model.Conflict, "address %s: taken by %s", want, d.holder(n, want))
 	default:
@@ -111,11 +125,37 @@ func (d *draft) lend(n *model.Network, i int, want netip.Addr) (netip.Addr, erro
 	return a, nil
 }
 
-// holder says who has a lent address: a sandbox, or only the container engine.
+// next takes the next address of a pool that is none of the host's, nor of a router
+// that it knows, on the network's wire.
+func (d *draft) next(n *model.Network, pool *ipam.Pool) (netip.Addr, error) {
+	if err := d.checkNeighbours(n, nil); err != nil {
+		return netip.Addr{}, err
+	}
+	a, err := pool.Allocate(lender, d.e.cfg.Now())
+	var passed []netip.Addr
+	for err == nil && d.aside[a] {
+		passed = append(passed, a)
+		a, err = pool.Allocate(lender, d.e.cfg.Now())
+	}
+	for _, p := range passed {
+		pool.Undo(p)
+	}
+	return a, err
+}
+
+// holder says who has a lent address: a sandbox, an endpoint that waits for one, or
+// only the container engine.
 func (d *draft) holder(n *model.Network, a netip.Addr) string {
+	for i := range n.Waiting {
+		if slices.Contains(n.Waiting[i].Addrs, a) {
+			return n.Waiting[i].Ref()
+		}
+	}
 	for _, sb := range d.allSandboxes() {
-		if ep := sb.Endpoint(n.ID); ep != nil && slices.ContainsFunc(ep.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
-			return sb.Ref()
+		for ep := range sb.On(n.ID) {
+			if slices.ContainsFunc(ep.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+				return sb.Ref()
+			}
 		}
 	}
 	return lender
@@ -161,7 +201,8 @@ func (e *Engine) ReleaseAddress(ctx context.Context, prefix netip.Prefix, a neti
 }
 
 // withSubnet returns the network or pool that has a subnet, and the subnet's
-// index, or nil: subnets do not overlap.
+// index, or nil: subnets do not overlap. Of a fabric that Docker has it is this host's,
+// for the prefix of all hosts.
 func (d *draft) withSubnet(prefix netip.Prefix) (*model.Network, int) {
 	for _, n := range d.allNetworks() {
 		for i := range n.Subnets {
@@ -170,15 +211,22 @@ func (d *draft) withSubnet(prefix netip.Prefix) (*model.Network, int) {
 			}
 		}
 	}
+	for _, n := range d.allNetworks() {
+		if i := n.SubnetOf(prefix); n.Docker != "" && i >= 0 {
+			return n, i
+		}
+	}
 	return nil, 0
 }
 
-// takeOver moves to a new network what is held of its subnets.
+// takeOver moves to a new network what is held of its subnets. Of others the
+// container engine gives out addresses itself, perhaps of a part only: see Yield.
 func (d *draft) takeOver(n *model.Network) {
 	for i := range n.Subnets {
 		s := &n.Subnets[i]
 		pool, j := d.withSubnet(s.Prefix)
 		if pool == nil || pool.Driver != model.DriverPool {
+			s.Theirs = s.Prefix
 			continue
 		}
 		held := pool.Subnets[j]
@@ -186,6 +234,48 @@ func (d *draft) takeOver(n *model.Network) {
 		s.Lent = slices.DeleteFunc(slices.Clone(held.Lent), func(a netip.Addr) bool { return a == s.Gateway || hasAux(*s, a) })
 		d.networks[pool.ID] = nil
 	}
+}
+
+// Yield notes of which parts of a network's subnets a container engine gives out
+// addresses itself; without a part it is the whole subnet.
+func (e *Engine) Yield(ctx context.Context, id model.ID, parts []netip.Prefix) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	n := e.intent.Networks[id]
+	if n == nil {
+		return nil
+	}
+	c := *n
+	c.Subnets = slices.Clone(n.Subnets)
+	for i := range c.Subnets {
+		if s := &c.Subnets[i]; s.Theirs.IsValid() {
+			s.Theirs = partOf(s.Prefix, parts)
+		}
+	}
+	if slices.EqualFunc(c.Subnets, n.Subnets, func(a, b model.Subnet) bool { return a.Theirs == b.Theirs }) {
+		return nil
+	}
+	d := e.draft(n.Ref(), "yield addresses")
+	d.networks[id] = &c
+	if err := d.commit(ctx); err != nil {
+		return err
+	}
+	e.poolsMu.Lock()
+	defer e.poolsMu.Unlock()
+	for _, s := range c.Subnets {
+		e.pools[poolKey{id, s.Prefix.Addr().Is6()}].Yield(s.Theirs)
+	}
+	return nil
+}
+
+// partOf returns the first of parts that is in a subnet, or the whole.
+func partOf(s netip.Prefix, parts []netip.Prefix) netip.Prefix {
+	for _, p := range parts {
+		if p.IsValid() && p.Bits() >= s.Bits() && s.Contains(p.Addr()) {
+			return p.Masked()
+		}
+	}
+	return s
 }
 
 func hasAux(s model.Subnet, a netip.Addr) bool {

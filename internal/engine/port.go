@@ -84,7 +84,12 @@ func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.P
 		return nil
 	}
 	nets := d.allNetworks()
-	if compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil {
+	if compile.Carrier(sb, nets, false) == nil && compile.Carrier(sb, nets, true) == nil {
+		for i := range sb.Endpoints {
+			if n := nets[sb.Endpoints[i].Network]; n.Wired() {
+				return d.errorf(model.Invalid, "ports cannot be published: network %s: its containers are reached at their own addresses", n.Name)
+			}
+		}
 		return d.errorf(model.Invalid, "ports cannot be published: sandbox %s is on no network that leads outside", sb.Name)
 	}
 	for _, m := range ports {
@@ -106,7 +111,7 @@ func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.P
 func (d *draft) binding(sb *model.Sandbox) netip.Addr {
 	nets := d.allNetworks()
 	for _, is6 := range []bool{false, true} {
-		if e := compile.Gateway(sb, nets, is6); e != nil && nets[e.Network].Options.HostBinding.IsValid() {
+		if e := compile.Carrier(sb, nets, is6); e != nil && nets[e.Network].Options.HostBinding.IsValid() {
 			return nets[e.Network].Options.HostBinding
 		}
 	}
@@ -212,12 +217,16 @@ func (d *draft) checkHostIP(ctx context.Context, m model.PortMapping) error {
 // Publish publishes ports of a running sandbox and returns them with the host
 // ports that were chosen.
 func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapping) ([]model.PortMapping, error) {
+	known, err := e.named(ctx, ref, "publish")
+	if err != nil {
+		return nil, err
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	var got []model.PortMapping
-	err := e.retryPorts(func(skip skipPorts) error {
+	err = e.retryPorts(func(skip skipPorts) error {
 		d := e.draft("sandbox "+ref, "publish")
-		old, err := d.existing(ref)
+		old, err := d.existing(known)
 		if err != nil {
 			return err
 		}
@@ -242,22 +251,38 @@ func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapp
 // sandbox's mappings: the same protocol and container ports, and the same host
 // address and port where they are given.
 func (e *Engine) Unpublish(ctx context.Context, ref string, ports []model.PortMapping) error {
-	e.work.Lock()
-	defer e.work.Unlock()
-	d := e.draft("sandbox "+ref, "unpublish")
-	old, err := d.existing(ref)
+	known, err := e.named(ctx, ref, "unpublish")
 	if err != nil {
 		return err
 	}
-	sb := d.edit(old)
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("sandbox "+ref, "unpublish")
+	old, err := d.existing(known)
+	if err != nil {
+		return err
+	}
 	for _, m := range ports {
-		i, err := d.meant(sb, m)
-		if err != nil {
+		if err := d.unpublish(old, m); err != nil {
+			d.discard()
 			return err
 		}
-		sb.Ports = slices.Delete(sb.Ports, i, i+1)
 	}
 	return d.commit(ctx)
+}
+
+// unpublish takes back a port of a sandbox, or of its twin if it has none such.
+func (d *draft) unpublish(old *model.Sandbox, m model.PortMapping) error {
+	sb := d.edit(old)
+	i, err := d.meant(sb, m)
+	if twin := d.twin(old); twin != nil && model.KindOf(err) == model.NotFound {
+		sb = d.edit(twin)
+		i, err = d.meant(sb, m)
+	}
+	if err == nil {
+		sb.Ports = slices.Delete(sb.Ports, i, i+1)
+	}
+	return err
 }
 
 // meant finds the published port that a user means: the one that was published

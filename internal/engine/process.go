@@ -31,6 +31,9 @@ func (e *Engine) SetProcess(ctx context.Context, ref string, p model.Process) er
 	if sb.Exit != nil {
 		return d.errorf(model.Gone, "has ended")
 	}
+	if sb.Guest != nil {
+		return d.errorf(model.Invalid, "is a container of %s, which runs its commands", sb.Guest.Runtime)
+	}
 	c := d.edit(sb)
 	c.Process = &p
 	if err := d.commit(ctx); err != nil {
@@ -52,6 +55,9 @@ func (e *Engine) Exited(ctx context.Context, ref string, exit model.Exit) error 
 	}
 	if sb.Exit != nil {
 		return nil // the first report counts
+	}
+	if sb.Guest != nil {
+		return d.errorf(model.Invalid, "is a container of %s, which knows how it fares", sb.Guest.Runtime)
 	}
 	if sb.AutoRemove {
 		left := sb.Clone()

@@ -91,7 +91,7 @@ func TestRefusals(t *testing.T) {
 		{"built in", create("host"), model.Conflict, "the name is built in"},
 		{"built in, default", create("bridge"), model.Conflict, "the name is built in"},
 		{"bad name", create("a b"), model.Invalid, `name "a b": want letters`},
-		{"driver", createWith(func(s *NetworkSpec) { s.Driver = "ghost" }), model.Invalid, `driver "ghost": not known (there is bridge)`},
+		{"driver", createWith(func(s *NetworkSpec) { s.Driver = "ghost" }), model.Invalid, `driver "ghost": not known (there is bridge, macvlan, ipvlan`},
 		{"unknown option", create("new", "iccc=true"), model.Invalid, `option "iccc": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof`},
 		{"bad option", create("new", "mtu=1"), model.Invalid, "want 68 to 65535 bytes"},
 		{"bad subnet", create("new", "10.6.0.1/24"), model.Invalid, "host bits are set, should be 10.6.0.0/24"},
@@ -126,7 +126,7 @@ func TestRefusals(t *testing.T) {
 		{"sysctl of another's namespace", run(SandboxSpec{Mode: model.ModeHost, Sysctls: map[string]string{"net.core.somaxconn": "1"}}), model.Invalid, "sysctls are for a namespace of its own"},
 		{"host with a network", run(SandboxSpec{Mode: model.ModeHost, Networks: on("app")}), model.Invalid, "in the host's namespace has no networks"},
 		{"shared with ports", run(SandboxSpec{Mode: model.ModeShared, Donor: "web", Ports: ports("80")}), model.Invalid, "in the other sandbox's namespace has no"},
-		{"donor unknown", run(SandboxSpec{Mode: model.ModeShared, Donor: "nope"}), model.NotFound, "sandbox nope: create: no such sandbox"},
+		{"donor unknown", run(SandboxSpec{Mode: model.ModeShared, Donor: "nope"}), model.NotFound, "nope: no such sandbox, and no such container of docker"},
 		{"donor ended", run(SandboxSpec{Mode: model.ModeShared, Donor: "over"}), model.Gone, "sandbox over: has ended"},
 		{"no namespace", run(SandboxSpec{Mode: model.ModeOther, NetNS: "/run/netns/nope"}), model.NotFound, "/run/netns/nope: not a network namespace (want a path like"},
 		{"namespace of another", run(SandboxSpec{Mode: model.ModeOther, NetNS: givenNS.Path}), model.Conflict, "is the namespace of sandbox given"},
@@ -155,7 +155,7 @@ func TestRefusals(t *testing.T) {
 		{"end of nobody", func(r *rig) error { return r.e.Exited(r.ctx, "nope", model.Exit{}) }, model.NotFound, "no such sandbox"},
 
 		// endpoints
-		{"connect nobody", connect("nope", EndpointSpec{Network: "app"}), model.NotFound, "sandbox nope: connect nope: no such sandbox"},
+		{"connect nobody", connect("nope", EndpointSpec{Network: "app"}), model.NotFound, "nope: no such sandbox, and no such container of docker"},
 		{"connect to nothing", connect("web", EndpointSpec{Network: "nope"}), model.NotFound, "network nope: connect web: no such network"},
 		{"connect twice", connect("web", EndpointSpec{Network: "app"}), model.Conflict, "is connected already"},
 		{"connect one that ended", connect("over", EndpointSpec{Network: "dual"}), model.Gone, "sandbox over: has ended"},
@@ -163,7 +163,7 @@ func TestRefusals(t *testing.T) {
 		{"connect a guest", connect("guest", EndpointSpec{Network: "dual"}), model.Invalid, "shares another's namespace (connect that one)"},
 		{"connect a bad path", connect("netns:run/x", EndpointSpec{Network: "app"}), model.Invalid, "netns:run/x: want an absolute path"},
 		{"connect a bad process", connect("pid:self", EndpointSpec{Network: "app"}), model.Invalid, "pid:self: want a process number"},
-		{"connect no namespace", connect("pid:99", EndpointSpec{Network: "app"}), model.NotFound, "/proc/99/ns/net: not a network namespace"},
+		{"connect no namespace", connect("pid:99", EndpointSpec{Network: "app"}), model.NotFound, "pid:99: no such process"},
 		{"connect with a taken port", connect("web", EndpointSpec{Network: "dual"}, "8080:80"), model.Conflict, "port 8080/tcp: published by web"},
 		{"connect the given one, exhausted", connect("netns:"+givenNS.Path, EndpointSpec{Network: "tiny"}), model.Exhausted, "none is free"},
 		{"disconnect nobody", func(r *rig) error { return r.e.Disconnect(r.ctx, "nope", "app") }, model.NotFound, "no such sandbox"},
@@ -237,7 +237,8 @@ func TestNamespaceThatVanishes(t *testing.T) {
 	})
 	_, _, err := r.e.Connect(r.ctx, "netns:"+givenNS.Path, EndpointSpec{Network: "app"}, nil)
 	r.proc.refuseAt(nil)
-	if model.KindOf(err) != model.Gone || !strings.Contains(err.Error(), "network app: connect netns:/run/netns/given: ") || !strings.Contains(err.Error(), "network namespace is gone") {
+	if want := "network app: connect netns:/run/netns/given: /run/netns/given"; model.KindOf(err) != model.Gone ||
+		!strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), ": network namespace is gone") || strings.Contains(err.Error(), " link ") {
 		t.Error(err)
 	}
 	gone := func(l string) bool { return strings.HasPrefix(l, "netns "+givenNS.Path) }

@@ -45,6 +45,8 @@ type rig struct {
 	path   string
 	runDir string
 	proc   *process
+	inn    *inn
+	given  []kstate.Object // what others have besides foreign
 	cmds   *commands
 	quiet  bool // the kernel gives no hints
 	ports  int  // of calls of PortsChanged
@@ -83,6 +85,7 @@ func bare(t *testing.T) *rig {
 	r.open()
 	r.k = fake.New(ledger{r})
 	r.k.Foreign(foreign...)
+	r.inn = newInn(r)
 	r.sshd()
 	t.Cleanup(func() {
 		if r.e != nil {
@@ -122,7 +125,7 @@ func (r *rig) prepare() {
 	var mu sync.Mutex
 	r.cfg = Config{
 		Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353, ShardPorts: r.crowd,
-		PortsChanged: func() { r.ports++ },
+		PortsChanged: func() { r.ports++ }, Guests: r.inn,
 		Host: func() Host {
 			return Host{AcceptRA: []string{"eth0"}, Resolv: model.DNS{Servers: []netip.Addr{netip.MustParseAddr("198.51.100.53")}}}
 		},
@@ -460,7 +463,7 @@ func (r *rig) summary() string {
 	names := map[model.ID]string{}
 	for _, n := range r.e.Networks() {
 		names[n.ID] = n.Name
-		fmt.Fprintf(&b, "network %s %v internal=%v %v, %d shards\n", n.Name, n.Subnets, n.Internal, n.Options, n.Shards)
+		fmt.Fprintf(&b, "network %s %v internal=%v %v, %d shards, waiting %v\n", n.Name, n.Subnets, n.Internal, n.Options, n.Shards, n.Waiting)
 	}
 	list := r.e.Sandboxes()
 	slices.SortFunc(list, func(a, b *model.Sandbox) int { return strings.Compare(title(a), title(b)) })
@@ -554,7 +557,7 @@ func (r *rig) wanted() kstate.Set {
 	facts := r.e.readFacts()
 	facts.Filters = must[[]kstate.Filter](r)(r.k.Filters(r.Context()))
 	facts.Bridges = bridges(must[kstate.Set](r)(r.k.Observe(r.Context(), kernel.Scope{})))
-	return must[kstate.Set](r)(compile.All(r.e.snapshot(), facts))
+	return r.settled(must[kstate.Set](r)(compile.All(r.e.snapshot(), facts)))
 }
 
 // check compares everything with intent: what the store has, the kernel object
@@ -566,7 +569,7 @@ func (r *rig) check() {
 	r.same("the store", storedText(snap.Networks, snap.Sandboxes),
 		storedText(slices.Collect(maps.Values(intent.Networks)), slices.Collect(maps.Values(intent.Sandboxes))))
 	ours, others := split(r.k.Dump(), r.runDir)
-	wanted := slices.DeleteFunc(lines(want.String()), func(l string) bool { return slices.Contains(others, l+" # foreign") })
+	wanted := slices.DeleteFunc(lines(pathsOnly(want.String())), func(l string) bool { return slices.Contains(others, l+" # foreign") })
 	r.same("the kernel", ours, wanted)
 	r.same("what others have", others, r.others())
 	if ops := must[[]kstate.Op](r)(r.e.Diff(r.ctx)); len(ops) > 0 {
@@ -631,11 +634,11 @@ func lines(s string) []string {
 }
 
 // split parts a dump into what is ours and what is not. The loopback devices of
-// our namespaces come and go with them.
+// our namespaces come and go with them, and the own ones of Open vSwitch's bridges.
 func split(dump, runDir string) (ours, others []string) {
 	for _, l := range lines(dump) {
 		switch {
-		case strings.HasPrefix(l, "netns "+runDir) && strings.Contains(l, " link lo "):
+		case strings.HasPrefix(l, "netns "+runDir) && strings.Contains(l, " link lo "), strings.HasPrefix(l, "link ") && strings.Contains(l, " type tun "):
 		case strings.HasSuffix(l, "# foreign"), strings.HasPrefix(l, "socket "):
 			others = append(others, l)
 		default:
@@ -648,10 +651,10 @@ func split(dump, runDir string) (ours, others []string) {
 // others is what others must have on the host: all that the rig gave them.
 func (r *rig) others() []string {
 	k := fake.New(nil)
-	k.Foreign(foreign...)
+	k.Foreign(append(slices.Clone(foreign), r.given...)...)
 	_, others := split(k.Dump(), r.runDir)
 	for _, l := range lines(r.k.Dump()) {
-		if strings.HasPrefix(l, "socket ") {
+		if strings.HasPrefix(l, "socket ") || strings.HasSuffix(l, "# foreign") && r.inn.at(l) {
 			others = append(others, l)
 		}
 	}
@@ -666,6 +669,8 @@ func (r *rig) noted(want kstate.Set) []string {
 		switch o := o.(type) {
 		case kstate.Sysctl:
 			out = append(out, "sysctl/"+o.Name)
+		case kstate.Raise:
+			out = append(out, "up/"+o.Dev)
 		case kstate.Addr:
 			if o.Dev == lan.Name && !strings.Contains(r.k.Dump(), o.String()+" # foreign") {
 				out = append(out, "addr/"+o.Dev+"/"+o.Prefix.String())

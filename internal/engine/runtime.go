@@ -2,29 +2,70 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
 
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
-// What container engines do with sandboxes of ModeRuntime.
+// What container engines do with sandboxes of ModeRuntime. They name an endpoint
+// (Announce), put it into a container (Join), and take it away (Part).
 
 // Join puts an endpoint into the sandbox of a container engine, by the path that
 // its namespace has or will have, made if there is none. An endpoint that is
-// there already is returned as it is.
+// there already is returned as it is; one that was announced waits no longer.
 func (e *Engine) Join(ctx context.Context, netns, origin string, spec EndpointSpec) (*model.Sandbox, *model.Endpoint, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+spec.Network, "join")
+	if n, err := d.network(spec.Network); err == nil {
+		e.unreserve(n.ID, d.stopWaiting(n, spec.ID)) // for the sandbox to have, or discard gives it back
+	}
 	sb, err := d.joined(ctx, netns, origin, spec)
 	if err != nil {
 		d.discard()
 		return nil, nil, err
 	}
 	if len(d.sandboxes) > 0 {
-		err = d.commit(ctx)
+		if err = d.commit(ctx); err != nil {
+			return sb, endpointByID(sb, spec.ID), err
+		}
 	}
+	sb, err = e.hand(ctx, sb, spec.ID)
 	return sb, endpointByID(sb, spec.ID), err
+}
+
+// hand notes that the container engine is about to hear of an endpoint's device, if
+// all of that is its to take: from then on nobody can say where it is, and a pass
+// leaves it alone. Until then a pass makes it. An engine that asks again has not
+// heard the answer, or has brought the device back: it is made if it is not there.
+func (e *Engine) hand(ctx context.Context, sb *model.Sandbox, id model.ID) (*model.Sandbox, error) {
+	ep := endpointByID(sb, id)
+	n := e.intent.Networks[ep.Network]
+	if !n.OnParent() {
+		return sb, nil
+	}
+	d := e.draft(n.Ref(), "join")
+	if ep.Taken {
+		return sb, d.remakeHanded(ctx, sb, ep)
+	}
+	c := d.edit(sb)
+	endpointByID(c, id).Taken = true
+	return c, d.commit(ctx)
+}
+
+// remakeHanded makes the device of a handed endpoint, unless it is in the host's
+// namespace.
+func (d *draft) remakeHanded(ctx context.Context, sb *model.Sandbox, ep *model.Endpoint) error {
+	part, err := compile.Sandbox(sb, d.e.intent, d.e.facts)
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	l, _ := part[kstate.Link{Name: ep.FarDevice()}.Key()].(kstate.Link)
+	l.Taken = false
+	return explain(d.ref, d.op, d.e.cfg.Kernel.Apply(ctx, []kstate.Op{{New: l}}))
 }
 
 func (d *draft) joined(ctx context.Context, netns, origin string, spec EndpointSpec) (*model.Sandbox, error) {
@@ -53,7 +94,14 @@ func endpointByID(sb *model.Sandbox, id model.ID) *model.Endpoint {
 
 // ByEndpoint returns the sandbox that has an endpoint, or nil.
 func (e *Engine) ByEndpoint(id model.ID) *model.Sandbox {
-	for _, sb := range e.snapshot().Sandboxes {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.sandboxWith(id)
+}
+
+// sandboxWith is ByEndpoint for who holds work or mu.
+func (e *Engine) sandboxWith(id model.ID) *model.Sandbox {
+	for _, sb := range e.intent.Sandboxes {
 		if endpointByID(sb, id) != nil {
 			return sb
 		}
@@ -61,30 +109,29 @@ func (e *Engine) ByEndpoint(id model.ID) *model.Sandbox {
 	return nil
 }
 
-// Part takes an endpoint away, and the sandbox with its last. One that is not
-// there is no error.
+// Part takes an endpoint away, and the sandbox with its last; or one that waits.
+// One that is not there is no error.
 func (e *Engine) Part(ctx context.Context, id model.ID) error {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("endpoint "+string(id), "remove")
-	for _, sb := range e.intent.Sandboxes {
-		ep := endpointByID(sb, id)
-		if ep == nil {
-			continue
-		}
-		if len(sb.Endpoints) == 1 {
-			d.sandboxes[sb.ID] = nil
-			return d.commit(ctx)
-		}
-		c := d.edit(sb)
-		dropEndpoint(c, ep.Network)
-		if err := d.settlePorts(ctx, c, nil); err != nil {
-			d.discard()
-			return err
-		}
+	sb, n := e.sandboxWith(id), e.waitingIn(id)
+	switch {
+	case sb == nil && n == nil:
+		return nil
+	case sb == nil:
+		return d.partWaiting(ctx, n, id)
+	case len(sb.Endpoints) == 1:
+		d.sandboxes[sb.ID] = nil
 		return d.commit(ctx)
 	}
-	return nil
+	c := d.edit(sb)
+	dropEndpoint(c, id)
+	if err := d.settlePorts(ctx, c, nil); err != nil {
+		d.discard()
+		return err
+	}
+	return d.commit(ctx)
 }
 
 // NameSandbox gives a sandbox of a container engine the name that it has there,
@@ -106,6 +153,9 @@ func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname st
 	for i := range c.Endpoints {
 		c.Endpoints[i].Aliases = aliases[c.Endpoints[i].ID]
 	}
+	if sameNames(sb, c) {
+		return nil
+	}
 	if err := c.Validate(); err != nil {
 		d.discard()
 		return d.errorf(model.Invalid, "%w", err)
@@ -113,9 +163,16 @@ func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname st
 	return d.commit(ctx)
 }
 
+func sameNames(a, b *model.Sandbox) bool {
+	return a.Name == b.Name && a.Hostname == b.Hostname && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b model.Endpoint) bool { return slices.Equal(a.Aliases, b.Aliases) })
+}
+
 // NameNetwork gives a network the name that it has in a container engine, as
 // NameSandbox does.
 func (e *Engine) NameNetwork(ctx context.Context, id model.ID, name, origin string) error {
+	if n := e.fabricByID(id); n != nil {
+		return e.nameFabric(ctx, n, name)
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	n := e.intent.Networks[id]

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -22,7 +23,7 @@ func pooled(r *rig) {
 	r.Helper()
 	must[netip.Prefix](r)(r.e.RequestPool(r.ctx, model.Subnet{Prefix: dockerPool, Range: netip.MustParsePrefix("10.6.0.0/29")}))
 	for _, want := range []string{"10.6.0.1", "10.6.0.2"} {
-		if got := must[netip.Addr](r)(r.e.RequestAddress(r.ctx, dockerPool, netip.Addr{})); got.String() != want {
+		if got := must[netip.Prefix](r)(r.e.RequestAddress(r.ctx, dockerPool, netip.Addr{})); got.Addr().String() != want {
 			r.Fatalf("got %s, want %s", got, want)
 		}
 	}
@@ -30,6 +31,10 @@ func pooled(r *rig) {
 
 func dockerBase(r *rig) {
 	base(r)
+	dockersNetwork(r)
+}
+
+func dockersNetwork(r *rig) {
 	pooled(r)
 	must[*model.Network](r)(r.e.CreateNetwork(r.ctx, dockerSpec))
 }
@@ -48,6 +53,68 @@ func join(r *rig, container, addr string, id model.ID, network string) error {
 	}
 	_, _, err := r.e.Join(r.ctx, "/run/docker/netns/"+container, model.OriginDocker, spec)
 	return err
+}
+
+// announced names an endpoint with addresses, as Docker does before it joins.
+func announced(r *rig, id model.ID, network string, addrs ...string) error {
+	as := at(addrs...)
+	return r.e.Expect(r.ctx, network, model.Waiting{ID: id, Addrs: as, MAC: model.MACFor(as[0])})
+}
+
+func announcedBase(r *rig) {
+	base(r)
+	r.ok(announced(r, "ab0000000001", "dual", "10.2.0.9", "fd00:2::9"))
+}
+
+// TestExpected: what an endpoint will have is its own, also after a restart,
+// and whatever becomes of a try to join.
+func TestExpected(t *testing.T) {
+	r := newRig(t)
+	announcedBase(r)
+	refused := func(kind model.Kind, want string, err error) {
+		t.Helper()
+		if model.KindOf(err) != kind || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	all := r.all()
+	thief := func(network, addr string) error {
+		_, err := r.e.CreateSandbox(r.ctx, SandboxSpec{Name: "thief", Networks: []EndpointSpec{{Network: network, Addrs: at(addr)}}})
+		return err
+	}
+	check := func() {
+		t.Helper()
+		refused(model.Conflict, "10.2.0.9: taken by endpoint ab0000000001", thief("dual", "10.2.0.9"))
+		refused(model.Conflict, "is there already", announced(r, "ab0000000001", "dual", "10.2.0.10", "fd00:2::10"))
+		refused(model.Conflict, "taken by endpoint ab0000000001", announced(r, "ab0000000002", "dual", "10.2.0.10", "fd00:2::9"))
+		refused(model.Invalid, "outside subnet", announced(r, "ab0000000002", "dual", "10.9.0.10"))
+		refused(model.Invalid, "one address of each family", announced(r, "ab0000000002", "dual", "10.2.0.10", "10.2.0.11"))
+		r.check()
+		if now := r.all(); now != all {
+			t.Fatalf("refused, and there is\n%s\nwhere was\n%s", now, all)
+		}
+	}
+	check()
+	r.restart()
+	check()
+	r.proc.refuseAt(func(int, kstate.Op) bool { return true })
+	if err := join(r, "d1", "10.2.0.9", "ab0000000001", "dual"); err == nil {
+		t.Error("joined")
+	}
+	r.proc.refuseAt(nil)
+	check()
+	r.ok(join(r, "d1", "10.2.0.9", "ab0000000001", "dual"))
+	refused(model.Conflict, "is there already", announced(r, "ab0000000001", "dual", "10.2.0.10", "fd00:2::10"))
+	r.check()
+	r.ok(r.e.Part(r.ctx, "ab0000000001"))
+	r.ok(r.e.Part(r.ctx, "ab0000000001"))
+	r.ok(thief("dual", "10.2.0.9"))
+
+	dockersNetwork(r)
+	r.ok(announced(r, "ab0000000003", dockerNet, "10.6.0.2"))
+	refused(model.Conflict, "10.6.0.2: taken by endpoint ab0000000003", announced(r, "ab0000000004", dockerNet, "10.6.0.2"))
+	r.ok(r.e.Part(r.ctx, "ab0000000003"))
+	r.check()
 }
 
 // TestLentAddresses: what Docker holds is nobody else's, also after a restart,
@@ -100,6 +167,51 @@ func TestPools(t *testing.T) {
 	r.network("app", "10.6.0.0/24")
 	r.check()
 }
+
+// TestFarEnd: where Docker gives out the addresses of a network, from the first,
+// ours come from the last; and not from its range, once that is known.
+func TestFarEnd(t *testing.T) {
+	r := newRig(t)
+	r.ok(errOf(r.e.CreateNetwork(r.ctx, dockerSpec)))
+	given := func(name, want string) {
+		t.Helper()
+		if got := r.sandbox(name, SandboxSpec{Networks: on(dockerNet)}).Endpoints[0].Addrs[0].Addr().String(); got != want {
+			t.Errorf("%s has %s, want %s", name, got, want)
+		}
+	}
+	given("one", "10.6.0.14")
+	r.restart()
+	r.ok(announced(r, "ab0000000001", dockerNet, "10.6.0.13"))
+	given("two", "10.6.0.12")
+	part := []netip.Prefix{netip.MustParsePrefix("10.99.0.0/30"), netip.MustParsePrefix("10.6.0.8/29")}
+	r.ok(r.e.Yield(r.ctx, dockerNet, part))
+	before := r.all()
+	r.proc.commits(func(int) error { return errRefused })
+	r.ok(r.e.Yield(r.ctx, dockerNet, part)) // changes nothing
+	if err := r.e.Yield(r.ctx, dockerNet, nil); err == nil {
+		t.Error("a refused change succeeded")
+	}
+	r.proc.commits(nil)
+	if now := r.all(); now != before {
+		t.Errorf("refused, and there is\n%s\nwhere was\n%s", now, before)
+	}
+	given("three", "10.6.0.7")
+	r.restart()
+	given("four", "10.6.0.6")
+	r.ok(r.e.Yield(r.ctx, dockerNet, nil))
+	given("five", "10.6.0.11")
+	r.check()
+
+	pooled := must[netip.Prefix](r)(r.e.RequestPool(r.ctx, model.Subnet{Prefix: netip.MustParsePrefix("10.7.0.0/28")}))
+	n := must[*model.Network](r)(r.e.CreateNetwork(r.ctx, NetworkSpec{ID: "d0c3e0000002", Origin: model.OriginDocker, Name: "ours", NoIPv4: true, FromPools: true, Subnets: []model.Subnet{{Prefix: pooled}}}))
+	r.ok(r.e.Yield(r.ctx, n.ID, []netip.Prefix{netip.MustParsePrefix("10.7.0.8/29")}))
+	if sb := r.sandbox("six", SandboxSpec{Networks: on("ours")}); sb.Endpoints[0].Addrs[0].Addr().String() != "10.7.0.2" {
+		t.Errorf("where the addresses are ours to give, one has %v", sb.Endpoints[0].Addrs)
+	}
+	r.check()
+}
+
+func errOf[T any](_ T, err error) error { return err }
 
 // TestNamesOfDocker: a container and a network get the names they have there, or
 // if those are taken, with docker- in front; ports stay theirs under any name.

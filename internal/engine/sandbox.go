@@ -31,27 +31,54 @@ type SandboxSpec struct {
 	Command    []string
 	AutoRemove bool
 	Process    *model.Process // who will run the command
+
+	donor answer // what the runtimes say about Donor
 }
 
 // EndpointSpec is an endpoint to be made.
 type EndpointSpec struct {
-	ID       model.ID // "" is a new one
-	Network  string   // name or ID
-	Addrs    []netip.Addr
-	MAC      string
-	IfName   string
-	Aliases  []string
-	Priority int
+	ID      model.ID // "" is a new one
+	Network string   // name or ID
+	Addrs   []netip.Addr
+	// Outside are addresses with a length of their own, of no subnet of the
+	// network's. Routers, Routes and MTU are as in [model.Endpoint].
+	Outside []netip.Prefix
+	Routers []netip.Addr
+	Routes  []model.Route
+	MTU     int
+	VLAN    int
+	Trunks  model.Trunks
+	Alias   string // of the host's end
+	Plug    *model.Plug
+	// DHCP4 and DHCP6: a server gives it its address of that family, asked as DHCP
+	// says.
+	DHCP4, DHCP6 bool
+	DHCP         model.DHCPOptions
+	NoDAD        bool // the wire is not asked who has the addresses
+	MAC          string
+	IfName       string
+	Aliases      []string
+	Priority     int
 	// LinkLocal are more addresses, of no subnet.
 	LinkLocal []netip.Addr
 	// Sysctls are settings of the interface, see [model.Endpoint].
 	Sysctls []string
 	Limits  model.Limits // rates that it keeps to
 	Links   []model.Link // that go with the endpoint
+
+	// Await: what is to be connected may be a container that does not exist yet.
+	Await bool
+
+	several   bool      // it may be there several times
+	chosen    []*choice // automatic addresses that nobody on the wire has
+	container string    // see [Attachment]: it may have several on one network
 }
 
-// CreateSandbox makes a sandbox with its endpoints and ports, all or nothing.
-func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (*model.Sandbox, error) {
+// createSandbox is CreateSandbox without what takes its time.
+func (e *Engine) createSandbox(ctx context.Context, spec SandboxSpec) (*model.Sandbox, error) {
+	if err := e.askDonor(ctx, &spec); err != nil {
+		return nil, err
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	name := cmp.Or(spec.Name, "(new)")
@@ -118,13 +145,21 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	if n.Driver == model.DriverPool {
 		return d.errorf(model.Invalid, "network %s: is only a pool of addresses, of a container engine's", n.Name)
 	}
-	if sb.Endpoint(n.ID) != nil {
+	if spec.container == "" && !spec.several && sb.Endpoint(n.ID) != nil {
 		return d.errorf(model.Conflict, "network %s: is connected already", n.Name)
 	}
-	if err := d.checkSubnets(ctx, sb, n); err != nil {
-		return err
+	for _, check := range []func() error{
+		func() error { return d.checkSubnets(ctx, sb, n) }, func() error { return d.checkMeeting(sb, n) },
+		func() error { return d.checkDevice(sb, n, spec) }, func() error { return d.checkSwitched(n, spec) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
-	ep := model.Endpoint{ID: cmp.Or(spec.ID, newID()), Network: n.ID, Handed: sb.Mode == model.ModeRuntime, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls}
+	ep := model.Endpoint{ID: cmp.Or(spec.ID, newID()), Network: n.ID, Handed: sb.Mode == model.ModeRuntime, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls, Container: spec.container}
+	if ep.Container != "" {
+		ep.Since = d.e.cfg.Now().UTC()
+	}
 	if ep.IfName, err = d.ifName(ctx, sb, cmp.Or(n.Options.IfPrefix, "eth"), spec.IfName, later); err != nil {
 		return err
 	}
@@ -147,14 +182,26 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	if ep.LinkLocal, err = d.linkLocal(sb, n, spec); err != nil {
 		return err
 	}
-	if err := d.addLinks(sb, n, spec.Links); err != nil {
+	if err := d.addLinks(sb, &ep, spec.Links); err != nil {
+		return err
+	}
+	if err := d.settleDHCP(sb, &ep, n, &spec); err != nil {
+		return err
+	}
+	if err := d.settleOutside(ctx, sb, &ep, n, &spec); err != nil {
 		return err
 	}
 	if err := d.settleShard(&ep, n); err != nil {
 		return err
 	}
+	if err := d.settleTags(ctx, &ep, n); err != nil {
+		return err
+	}
+	if err := d.lendNIC(ctx, &ep, n); err != nil {
+		return err
+	}
 	sb.Endpoints = append(sb.Endpoints, ep) // before addresses: discard looks here
-	return d.addAddresses(sb, &sb.Endpoints[len(sb.Endpoints)-1], n, spec.Addrs)
+	return d.addAddresses(sb, &sb.Endpoints[len(sb.Endpoints)-1], n, spec)
 }
 
 // ifName decides an interface's name: the wanted one, or prefix with the lowest
@@ -164,7 +211,7 @@ func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, prefix, want stri
 	for _, ep := range sb.Endpoints {
 		taken[ep.IfName] = true
 	}
-	if sb.Mode == model.ModeOther {
+	if sb.Mode == model.ModeOther && !sb.Away() {
 		there, err := d.look(ctx, sb.NetNS)
 		if err != nil {
 			return "", internal(d.ref, d.op, err)
@@ -185,7 +232,11 @@ func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, prefix, want stri
 	for _, es := range later {
 		taken[es.IfName] = true
 	}
-	for i := 0; ; i++ {
+	first := 0
+	if sb.Away() {
+		first = 1 // its runtime will call its own the first
+	}
+	for i := first; ; i++ {
 		if name := prefix + strconv.Itoa(i); !taken[name] {
 			return name, nil
 		}
@@ -226,20 +277,27 @@ func noSandbox(ref, op string) error {
 	return model.Errorf(model.NotFound, "sandbox "+ref, op, "no such sandbox").WithHint("sealane ps -a shows those there are")
 }
 
-// Connect puts a running sandbox on a network and returns its new endpoint.
-func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, ports []model.PortMapping) (*model.Sandbox, *model.Endpoint, error) {
+// connect is Connect without what takes its time.
+func (e *Engine) connect(ctx context.Context, ref string, spec EndpointSpec, ports []model.PortMapping) (*model.Sandbox, *model.Endpoint, error) {
+	who, err := e.ask(ctx, "network "+spec.Network, "connect "+ref, ref)
+	if err != nil {
+		return nil, nil, err
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	var sb *model.Sandbox
-	err := e.retryPorts(func(skip skipPorts) error {
+	err = e.retryPorts(func(skip skipPorts) error {
 		d := e.draft("network "+spec.Network, "connect "+ref)
-		old, err := d.sandboxOrForeign(ctx, ref)
+		old, err := d.subject(ctx, who, spec.Await)
 		if err == nil {
 			sb = d.edit(old)
 			err = d.connectable(sb)
 		}
 		if err == nil {
 			err = d.notRuntimes(sb)
+		}
+		if err == nil {
+			err = d.notTheirs(sb, spec.Network)
 		}
 		if err == nil {
 			err = d.addEndpoint(ctx, sb, spec)
@@ -274,6 +332,15 @@ func (d *draft) connectable(sb *model.Sandbox) error {
 	return nil
 }
 
+// notTheirs refuses to put a container on a network that its own runtime made.
+func (d *draft) notTheirs(sb *model.Sandbox, network string) error {
+	n, err := d.network(network)
+	if err != nil || sb.Guest == nil || n.Whose() == "" || n.Whose() != string(sb.Guest.Runtime) {
+		return err
+	}
+	return d.errorf(model.Denied, "sandbox %s: the network is one of %s, as its container", sb.Name, n.Whose()).WithHint("do it there")
+}
+
 // notRuntimes refuses what a container engine has to do itself: it furnishes the
 // namespace, and would not know.
 func (d *draft) notRuntimes(sb *model.Sandbox) error {
@@ -286,16 +353,23 @@ func (d *draft) notRuntimes(sb *model.Sandbox) error {
 // Disconnect takes a sandbox off a network. A sandbox that only stood for a
 // foreign namespace goes with its last endpoint.
 func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
+	known, err := e.named(ctx, ref, "disconnect")
+	if err != nil {
+		return err
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+network, "disconnect "+ref)
-	sb, err := d.existing(ref)
+	sb, err := d.existing(known)
 	if err != nil {
 		return err
 	}
 	n, err := d.network(network)
 	if err != nil {
 		return err
+	}
+	if twin := d.twin(sb); twin != nil && sb.Endpoint(n.ID) == nil {
+		sb = twin
 	}
 	if sb.Endpoint(n.ID) == nil {
 		return d.errorf(model.NotFound, "sandbox %s is not on it", sb.Name)
@@ -304,8 +378,10 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 		return err
 	}
 	c := d.edit(sb)
-	dropEndpoint(c, n.ID)
-	if len(c.Endpoints) == 0 && c.Mode == model.ModeOther {
+	for ep := range sb.On(n.ID) {
+		dropEndpoint(c, ep.ID)
+	}
+	if len(c.Endpoints) == 0 && c.Mode == model.ModeOther && (c.Guest == nil || d.idle(c)) {
 		d.sandboxes[c.ID] = nil
 	} else if err := d.settlePorts(ctx, c, nil); err != nil {
 		d.discard()
@@ -315,14 +391,25 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 }
 
 // RemoveSandbox removes a sandbox. One whose command still runs needs force,
-// which ends it.
+// which ends it. Of a runtime's container it removes what Sealane gave it.
 func (e *Engine) RemoveSandbox(ctx context.Context, ref string, force bool) error {
+	known, err := e.named(ctx, ref, "remove")
+	if err != nil {
+		return err
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("sandbox "+ref, "remove")
-	sb, err := d.existing(ref)
+	sb, err := d.existing(known)
 	if err != nil {
 		return err
+	}
+	if guest := d.twin(sb); guest != nil && sb.Mode == model.ModeRuntime {
+		if !force {
+			sb = guest
+		} else {
+			d.sandboxes[guest.ID] = nil
+		}
 	}
 	if sb.Process != nil && sb.Exit == nil && e.cfg.Processes.Alive(*sb.Process) && !force {
 		return d.errorf(model.InUse, "its command is running").WithHint("rm -f ends it")
@@ -350,6 +437,9 @@ func (e *Engine) remove(ctx context.Context, d *draft, sb *model.Sandbox) error 
 		}
 	}
 	d.sandboxes[sb.ID] = nil
+	if donor := d.allSandboxes()[sb.Donor]; donor != nil && d.idle(donor) {
+		d.sandboxes[donor.ID] = nil
+	}
 	if err := d.commit(ctx); err != nil {
 		return err
 	}
@@ -373,10 +463,5 @@ func (e *Engine) Sandboxes() []*model.Sandbox {
 }
 
 // Sandbox returns one sandbox by name, ID, the beginning of an ID, or by the
-// namespace it stands for.
-func (e *Engine) Sandbox(ref string) (*model.Sandbox, error) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	d := &draft{e: e, op: "find", ref: "sandbox " + ref}
-	return d.existing(ref)
-}
+// container or the namespace it stands for.
+func (e *Engine) Sandbox(ref string) (*model.Sandbox, error) { return e.existing(ref) }

@@ -15,6 +15,9 @@ type bridgeKey struct {
 // settleShard puts an endpoint on the first bridge of its network with room,
 // a new one if need be. A shard that was made stays as long as the network.
 func (d *draft) settleShard(ep *model.Endpoint, n *model.Network) error {
+	if !n.Bridged() {
+		return nil
+	}
 	for i := range model.MaxShards + 1 {
 		key := bridgeKey{n.ID, i}
 		if d.e.crowd[key]+d.crowd[key] >= cmp.Or(d.e.cfg.ShardPorts, n.Room(i)) {

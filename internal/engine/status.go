@@ -22,6 +22,7 @@ type Status struct {
 const (
 	StateReady    = "ready"    // a network that is as intended
 	StateRunning  = "running"  // a sandbox whose namespace is there
+	StateAway     = "away"     // a guest whose container does not run
 	StateExited   = "exited"   // a sandbox whose command ended
 	StateLost     = "lost"     // a sandbox whose namespace vanished
 	StateDegraded = "degraded" // something of it could not be applied
@@ -64,8 +65,8 @@ func (e *Engine) noteOverlaps(view *hostView) {
 	e.overlaps = map[string]problem{}
 	for _, n := range e.intent.Networks {
 		for _, s := range n.Subnets {
-			what := view.conflict(s.Prefix, n.Device())
-			if what == "" {
+			what := view.conflict(s.Prefix, uplinks(n)...)
+			if what == "" || !n.Routed() {
 				continue
 			}
 			p := problem{fmt.Sprintf("subnet %s: %s", s.Prefix, what), e.cfg.Now().UTC()}
@@ -107,6 +108,14 @@ func (e *Engine) owners(o kstate.Object) []string {
 		}
 	}
 	var all []string
+	for _, n := range e.intent.Networks {
+		if compile.Shares(n, key) {
+			all = append(all, n.Ref())
+		}
+	}
+	if len(all) > 0 {
+		return all
+	}
 	if s, err := compile.Host(e.intent, e.facts); err != nil || s[key] == nil {
 		return nil // a leftover of what is no more
 	}
@@ -120,8 +129,14 @@ func (e *Engine) owners(o kstate.Object) []string {
 func (e *Engine) NetworkStatus(n *model.Network) Status {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if p, ok := e.parents[n.ID]; ok {
+		return Status{StateDegraded, p.text, p.since}
+	}
 	if p, ok := e.problems[n.Ref()]; ok {
 		return Status{StateDegraded, p.text, p.since}
+	}
+	if s, wrong := e.fabricStatus(n); wrong {
+		return s
 	}
 	if e.repairs.delay(e.cfg.Now(), enough) > 0 {
 		return Status{StateConflict, "another program keeps changing what sealane sets up; see the log", e.repairs.times[0].UTC()}
@@ -151,9 +166,18 @@ func (e *Engine) SandboxStatus(sb *model.Sandbox) Status {
 		}
 		return Status{StateExited, fmt.Sprintf("exit status %d", x.Code), x.At}
 	}
+	if sb.Away() {
+		return e.awayStatus(sb)
+	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if p, ok := e.ailing(sb); ok {
+		return Status{StateDegraded, p.text, p.since}
+	}
 	if p, ok := e.problems[sb.Ref()]; ok {
+		return Status{StateDegraded, p.text, p.since}
+	}
+	if p, ok := e.unleased(sb); ok {
 		return Status{StateDegraded, p.text, p.since}
 	}
 	return Status{StateRunning, "", sb.Created}

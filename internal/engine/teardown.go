@@ -26,7 +26,7 @@ func Teardown(ctx context.Context, cfg Config) error {
 	if err := e.load(snap); err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{e.detachAll(ctx)}
 	var gone store.Change
 	for id, sb := range e.intent.Sandboxes {
 		gone.DelSandbox = append(gone.DelSandbox, id)

@@ -20,7 +20,7 @@ type NetworkUpdate struct {
 }
 
 // fixedOptions cannot change while a network exists.
-var fixedOptions = []string{"name"}
+var fixedOptions = []string{"name", "ipam", "parent", "vlan", "mode", "ipvlan-flag", "host-leg", "datapath"}
 
 // UpdateNetwork changes a network in place, and all that is on it, in one
 // commit: it happens wholly or not at all, and cuts no flow that the new
@@ -34,6 +34,9 @@ func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate
 		old, err := d.network(ref)
 		if err != nil {
 			return err
+		}
+		if old.Fabric != nil {
+			return d.errorf(model.Unsupported, "driver fabric: what all hosts share is not changed on one").WithHint("remove it and make it anew")
 		}
 		if made, err = d.updated(ctx, old, up); err == nil {
 			err = d.putNetwork(ctx, made, skip)
@@ -50,7 +53,7 @@ func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate
 // updated returns a network as it will be.
 func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdate) (*model.Network, error) {
 	n := *old
-	kv := old.Options.Map()
+	kv := old.OptionMap()
 	if err := d.changeOptions(old.Driver, kv, up.Options); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,9 @@ func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdat
 		}
 	}
 	n.Options = options
+	if n.Wired() != old.Wired() || n.Options.Adopted && n.Sorts() != old.Sorts() {
+		return nil, d.errorf(model.Invalid, "option trunks: the network was made without VLANs, or for them").WithHint("make a new network")
+	}
 	n.Labels = maps.Clone(old.Labels)
 	for k, v := range up.Labels {
 		if n.Labels == nil {
@@ -89,7 +95,10 @@ func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdat
 // defaultMTU is what a network gets that asks for none: that of an adopted
 // bridge stays as it is.
 func (d *draft) defaultMTU(ctx context.Context, n *model.Network) (int, error) {
-	if n.Options.Adopted {
+	switch {
+	case n.OnParent():
+		return d.defaultParentMTU(ctx, n)
+	case n.Options.Adopted:
 		return n.Options.MTU, nil
 	}
 	view, err := d.host(ctx)

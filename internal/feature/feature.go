@@ -29,9 +29,12 @@ const (
 	Macvlan         = "macvlan"
 	IPvlan          = "ipvlan"
 	VLAN            = "vlan"
+	Sorting         = "vlan-filtering" // bridges that sort frames by VLAN
 	VXLAN           = "vxlan"
+	TUN             = "tun" // devices whose packets a program carries
 	WireGuard       = "wireguard"
 	Dummy           = "dummy"
+	OpenVSwitch     = "openvswitch" // the kernel's own datapath
 )
 
 // Feature is one thing a kernel can do or not.
@@ -59,9 +62,12 @@ func all() []Feature {
 		link(Macvlan, "CONFIG_MACVLAN (module macvlan)"),
 		link(IPvlan, "CONFIG_IPVLAN (module ipvlan)"),
 		link(VLAN, "CONFIG_VLAN_8021Q (module 8021q)"),
+		{Sorting, "CONFIG_BRIDGE_VLAN_FILTERING (of module bridge)", probe.Sorting},
 		link(VXLAN, "CONFIG_VXLAN (module vxlan)"),
+		{TUN, "CONFIG_TUN (module tun) and the device /dev/net/tun", probe.TUN},
 		link(WireGuard, "Linux 5.6 with CONFIG_WIREGUARD (module wireguard)"),
 		link(Dummy, "CONFIG_DUMMY (module dummy)"),
+		{OpenVSwitch, "CONFIG_OPENVSWITCH (module openvswitch)", probe.OpenVSwitch},
 	}
 }
 

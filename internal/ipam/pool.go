@@ -22,7 +22,9 @@ const Quarantine = 30 * time.Second
 var ErrExhausted = errors.New("none is free")
 
 // Pool hands out the addresses of one subnet: one after the other from the
-// last one given, so that a freed address comes back as late as possible.
+// last one given, so that a freed address comes back as late as possible. Where
+// somebody else counts up in the same subnet ([model.Subnet.Theirs]), it begins at
+// the end each time, so that the two meet only when nothing is left between them.
 type Pool struct {
 	subnet model.Subnet
 	from   netip.Prefix // automatic addresses come from here
@@ -72,6 +74,9 @@ func (p *Pool) TakeBack(a netip.Addr, now time.Time) {
 	delete(p.lent, a)
 	p.Release(a, now)
 }
+
+// Yield changes what somebody else gives out, see [model.Subnet.Theirs].
+func (p *Pool) Yield(theirs netip.Prefix) { p.subnet.Theirs = theirs }
 
 func (p *Pool) take(a netip.Addr, owner string) {
 	if _, taken := p.used[a]; !taken && p.from.Contains(a) {
@@ -129,6 +134,9 @@ func (p *Pool) Allocate(owner string, now time.Time) (netip.Addr, error) {
 // at most as many unusable addresses as are taken, freed or reserved, so it is
 // short even in an IPv6 subnet.
 func (p *Pool) next(now time.Time) (netip.Addr, bool) {
+	if p.subnet.Theirs.IsValid() {
+		return p.highest(now)
+	}
 	a := p.from.Addr()
 	if p.last.IsValid() && p.from.Contains(p.last) {
 		a = p.step(p.last)
@@ -138,6 +146,27 @@ func (p *Pool) next(now time.Time) (netip.Addr, bool) {
 			return a, true
 		}
 		a = p.step(a)
+	}
+	return netip.Addr{}, false
+}
+
+// highest returns the last free address: above what is somebody else's to give
+// out, below it, and of that.
+func (p *Pool) highest(now time.Time) (netip.Addr, bool) {
+	theirs := p.subnet.Theirs
+	for _, part := range []struct{ first, last netip.Addr }{
+		{lastAddr(theirs).Next(), lastAddr(p.subnet.Prefix)},
+		{p.subnet.Prefix.Addr(), theirs.Addr().Prev()},
+		{theirs.Addr(), lastAddr(theirs)},
+	} {
+		if !part.first.IsValid() {
+			continue // theirs ends with the last address there is
+		}
+		for a := part.last; a.IsValid() && !a.Less(part.first); a = a.Prev() {
+			if p.free(a, now) {
+				return a, true
+			}
+		}
 	}
 	return netip.Addr{}, false
 }

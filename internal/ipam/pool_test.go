@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/sealane/sealane/internal/model"
@@ -77,4 +78,59 @@ func TestStaticAddresses(t *testing.T) {
 	if a, err := p.Allocate("x", t0); err != nil || a.String() != "fd00:0:0:8000::1" {
 		t.Errorf("got %s %v, want the first that is not static", a, err)
 	}
+}
+
+// A container engine counts up; what it does not know of comes from the other
+// end, of what it leaves first.
+func TestTheirs(t *testing.T) {
+	for _, c := range []struct{ prefix, theirs, gateway, want string }{
+		{"10.0.0.0/29", "10.0.0.0/29", "10.0.0.1", "6 5 4 3 2"},
+		{"10.0.0.0/29", "10.0.0.0/30", "10.0.0.1", "6 5 4 3 2"},
+		{"10.0.0.0/29", "10.0.0.4/30", "10.0.0.1", "3 2 6 5 4"},
+		{"10.0.0.0/28", "10.0.0.4/30", "10.0.0.14", "13 12 11 10 9 8 3 2 1 7 6 5 4"},
+		{"10.0.0.0/29", "10.0.0.6/31", "10.0.0.1", "5 4 3 2 6"},
+		{"10.0.0.0/31", "10.0.0.0/31", "10.0.0.0", "1"},
+		{"0.0.0.0/29", "0.0.0.0/30", "", "6 5 4 3 2 1"},
+		{"255.255.255.248/29", "255.255.255.252/30", "255.255.255.249", "251 250 254 253 252"},
+		{"fd00::/125", "fd00::4/126", "fd00::1", "3 2 7 6 5 4"},
+		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127", "", "fffd ffff fffe"},
+	} {
+		s := model.Subnet{Prefix: netip.MustParsePrefix(c.prefix), Theirs: netip.MustParsePrefix(c.theirs)}
+		s.Gateway, _ = netip.ParseAddr(c.gateway)
+		var got []string
+		for _, a := range all(NewPool(s), 20) {
+			text := a.String()
+			got = append(got, text[strings.LastIndexAny(text, ".:")+1:])
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s, of it theirs %s: %v, want %s", c.prefix, c.theirs, got, c.want)
+		}
+	}
+}
+
+// A pool that another draws from goes back to its end as soon as it may: it does
+// not wander towards the other as those that nobody else draws from do.
+func TestTheirsStayApart(t *testing.T) {
+	p := NewPool(model.Subnet{Prefix: netip.MustParsePrefix("10.0.0.0/24"), Theirs: netip.MustParsePrefix("10.0.0.0/24")})
+	now := t0
+	give := func(want string) netip.Addr {
+		t.Helper()
+		a, err := p.Allocate("x", now)
+		if err != nil || a.String() != want {
+			t.Errorf("got %s %v, want %s", a, err, want)
+		}
+		return a
+	}
+	first := give("10.0.0.254")
+	give("10.0.0.253")
+	p.Release(first, now)
+	give("10.0.0.252")
+	now = now.Add(Quarantine)
+	give("10.0.0.254")
+	p.Yield(netip.MustParsePrefix("10.0.0.128/25"))
+	give("10.0.0.127")
+	if err := p.Claim(netip.MustParseAddr("10.0.0.126"), "y"); err != nil {
+		t.Error(err)
+	}
+	give("10.0.0.125")
 }

@@ -49,6 +49,9 @@ type Scope struct {
 	NS []kstate.NS
 	// Only leaves the host's namespace, nftables, holds and files out.
 	Only bool
+	// Devices leaves nftables, settings, holds and files out, which are most of the
+	// work: there are devices, with what is on them, and Open vSwitch's bridges.
+	Devices bool
 }
 
 // Hint says that something may have changed, in a few words for the log.
@@ -87,6 +90,8 @@ var (
 	ErrInUse = errors.New("in use")
 	// ErrMissing: what the op stands on is not there.
 	ErrMissing = errors.New("does not exist")
+	// ErrNotRunning: a program of the host that would do it does not run.
+	ErrNotRunning = errors.New("not running")
 	// ErrUnsupported: this kernel cannot do it. The feature package says why.
 	ErrUnsupported = errors.New("not supported by this kernel")
 )

@@ -45,7 +45,7 @@ func Diff(have, want Set) []Op {
 	for k, h := range have {
 		_, stays := want[k]
 		switch {
-		case Foreign(h), stays && !gone[k], standsOn(h, gone):
+		case Foreign(h), stays && !gone[k], standsOn(h, gone) && !lent(h):
 		case stays && k.Kind == KindTable:
 			add = append(add, placed{place{k, rank(h)}, Op{Old: h}})
 		default:
@@ -56,7 +56,7 @@ func Diff(have, want Set) []Op {
 		h, ok := have[k]
 		op := Op{New: w}
 		switch {
-		case !ok && twin(have, gone, w):
+		case taken(w), !ok && (twin(have, gone, w) || raised(have, w)):
 			continue
 		case !ok || gone[k] || standsOn(h, gone):
 		case Satisfies(h, w):
@@ -154,21 +154,37 @@ func vanishing(have, want Set) map[Key]bool {
 	if len(gone) == 0 {
 		return gone
 	}
-	// A namespace takes links with it and they take addresses; a table takes
-	// sets with it and they take elements: two levels, one more round.
-	for k, h := range have {
-		if (k.Kind == KindLink || k.Kind == KindSet) && standsOn(h, gone) {
-			mark(gone, k, h)
+	// A namespace takes links with it, they take what is on them, and that takes
+	// addresses; a table takes sets with it and they take elements.
+	for more := true; more; {
+		more = false
+		for k, h := range have {
+			if (k.Kind == KindLink || k.Kind == KindSet) && !gone[k] && standsOn(h, gone) {
+				mark(gone, k, h)
+				more = more || k.Kind == KindLink
+			}
 		}
 	}
 	lastAddr(gone, have)
 	return gone
 }
 
-// goesDown marks what a device loses when it is set down.
+// goesDown marks what a device loses when it is set down, or gets another
+// hardware address.
 func goesDown(gone map[Key]bool, have, want Object) {
-	if h, ok := have.(Link); ok && h.Up && !want.(Link).Up {
+	h, ok := have.(Link)
+	w, _ := want.(Link)
+	if !ok || w.Taken {
+		return
+	}
+	if h.Up && !w.Up {
 		gone[upKey(h.NS, h.Name)] = true
+	}
+	if w.MAC != "" && w.MAC != h.MAC || w.NoARP != h.NoARP {
+		gone[macKey(h.NS, h.Name)] = true
+	}
+	if w.Peer.MAC != "" && w.Peer.MAC != h.Peer.MAC && !w.Handed {
+		gone[macKey(h.Peer.NS, h.Peer.Name)] = true
 	}
 }
 
@@ -211,12 +227,25 @@ func standsOn(o Object, gone map[Key]bool) bool {
 	return false
 }
 
+// lent reports whether an object is a NIC of the host's, which does not go with the
+// namespace that it is in, and must be brought home before.
+func lent(o Object) bool {
+	l, ok := o.(Link)
+	return ok && l.Type == TypeNIC
+}
+
+// taken reports whether a device is what somebody else does with it, see [Link.Taken].
+func taken(want Object) bool {
+	l, ok := want.(Link)
+	return ok && l.Taken
+}
+
 // remake reports whether have cannot become want in place.
 func remake(have, want Object) bool {
 	switch h := have.(type) {
 	case Link:
 		w := want.(Link)
-		return h.Type != w.Type || !w.Handed && (h.Peer.NS != w.Peer.NS || h.Peer.Name != w.Peer.Name)
+		return !w.Taken && (h.Type != w.Type || moved(h, w) || !w.Handed && (h.Peer.NS != w.Peer.NS || h.Peer.Name != w.Peer.Name))
 	case NftSet:
 		return h != want.(NftSet)
 	case Chain:
@@ -224,8 +253,14 @@ func remake(have, want Object) bool {
 		return h.Type != w.Type || h.Hook != w.Hook || h.Priority != w.Priority
 	case Elem:
 		return h.Value != want.(Elem).Value
+	case OVSPort:
+		return h.Stale
 	case Route:
-		return h.Via != want.(Route).Via || h.Dev != want.(Route).Dev
+		w := want.(Route)
+		if h.Blackhole || w.Blackhole { // one takes the other's place at once
+			return h.First != w.First
+		}
+		return h.Via != w.Via || h.Dev != w.Dev || h.First != w.First || h.Src != w.Src
 	}
 	return false
 }

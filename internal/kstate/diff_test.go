@@ -254,7 +254,11 @@ func TestDiff(t *testing.T) {
 
 // keys prints ops short: what is done to which key.
 func keys(ops []kstate.Op) string {
-	kinds := []string{"netns", "link", "sysctl", "addr", "route", "shaper", "redirect", "hold", "table", "set", "chain", "elem", "guest", "file"}
+	kinds := map[kstate.Kind]string{
+		kstate.KindNetNS: "netns", kstate.KindLink: "link", kstate.KindSysctl: "sysctl", kstate.KindAddr: "addr", kstate.KindRoute: "route",
+		kstate.KindShaper: "shaper", kstate.KindRedirect: "redirect", kstate.KindHold: "hold", kstate.KindTable: "table", kstate.KindSet: "set",
+		kstate.KindChain: "chain", kstate.KindElem: "elem", kstate.KindGuest: "guest", kstate.KindFile: "file",
+	}
 	var b strings.Builder
 	for _, op := range ops {
 		k := op.Object().Key()

@@ -22,20 +22,26 @@ type Kind uint8
 
 // The kinds, in rank order.
 const (
-	KindNetNS    Kind = iota // a network namespace of ours, by the path it is mounted on
-	KindLink                 // a network device, with the far end of a veth
-	KindSysctl               // a host-wide setting, restored from the journal
-	KindAddr                 // an address on a device
-	KindRoute                // a route
-	KindShaper               // a rate that a device keeps to
-	KindRedirect             // another device that what comes in by one goes through
-	KindHold                 // a host port no other program may bind
-	KindTable                // an nftables table
-	KindSet                  // an nftables set or map
-	KindChain                // an nftables chain with all its rules
-	KindElem                 // an element of an nftables set or map
-	KindGuest                // a rule of ours in somebody else's nftables chain
-	KindFile                 // a small file in our run directory
+	KindNetNS     Kind = iota // a network namespace of ours, by the path it is mounted on
+	KindRaise                 // that somebody else's device is up, restored from the journal
+	KindLink                  // a network device, with the far end of a veth
+	KindOVSBridge             // a bridge of Open vSwitch
+	KindSysctl                // a host-wide setting, restored from the journal
+	KindAddr                  // an address on a device
+	KindRoute                 // a route
+	KindNeigh                 // a neighbour that nobody need ask for
+	KindFDB                   // where a hardware address is that a tunnel leads to
+	KindShaper                // a rate that a device keeps to
+	KindRedirect              // another device that what comes in by one goes through
+	KindOVSPort               // a device in a bridge of Open vSwitch
+	KindTrunk                 // that the ports of others carry all VLANs of a bridge
+	KindHold                  // a host port no other program may bind
+	KindTable                 // an nftables table
+	KindSet                   // an nftables set or map
+	KindChain                 // an nftables chain with all its rules
+	KindElem                  // an element of an nftables set or map
+	KindGuest                 // a rule of ours in somebody else's nftables chain
+	KindFile                  // a small file in our run directory
 )
 
 // Key identifies an object: two objects with one Key are two states of the
@@ -128,9 +134,23 @@ func (s Set) String() string {
 func rank(o Object) int {
 	switch o := o.(type) {
 	case Link:
-		if o.Type != TypeBridge {
+		switch o.Type {
+		case TypeBridge:
+		case TypeVLAN:
+			return 2 // on what may be ours
+		case TypeMacvlan, TypeIPvlan:
+			return 3 // on what may be a VLAN
+		case TypeVXLAN:
+			return 4 // on any of them
+		default:
 			return 1 // ports after bridges
 		}
+	case Route:
+		if o.Via.IsValid() {
+			return 1 // after those on the link, which may lead to the router
+		}
+	case Aside:
+		return -1 // others' routes go aside before ours is there
 	case Sysctl:
 		if strings.HasSuffix(o.Name, ".forwarding") {
 			return 1 // after accept_ra: turning forwarding on drops advertised routes

@@ -110,14 +110,39 @@ type Link struct {
 
 	Peer Peer // veth only
 
+	// Sorting, of a bridge: it sorts frames by VLAN (IEEE 802.1Q). Tag, of a port
+	// of one or of such a bridge itself, is the VLAN of frames without a tag, and
+	// Tags are the VLANs that have one: "100,200-210", AllTags or NoTags. Without
+	// either it is in VLAN 1, and no frame has a tag. They are observed where the
+	// bridge sorts.
+	Sorting bool
+	Tag     int
+	Tags    string
+
+	// Parent, of a macvlan, ipvlan, vlan or vxlan, is the host's device that it is
+	// on; it goes with that one. "" when observed: not a device of the host's.
+	Parent string
+	Mode   string // of macvlan and ipvlan, as in ip-link(8)
+	Flag   string // of ipvlan: "private" or "vepa"; "" is bridge
+	VLAN   int    // of vlan: its number
+	VXLAN  VXLAN  // of vxlan
+
+	// Sysctls are settings of a macvlan or ipvlan, as of a far end, see [Peer].
+	Sysctls string
+
 	// Handed, of a veth: the far end is born in the host's namespace, down,
 	// for somebody else to take, rename, move and set up. Where it is and how
-	// it fares is not compared, and nothing is said of this when observed.
-	Handed bool
+	// it fares is not compared, and nothing is said of this when observed. A
+	// macvlan or ipvlan is so as a whole. Taken, of such a one: somebody has been
+	// told of it, and it is not made again nor changed, wherever it is.
+	Handed, Taken bool
 
-	Alias string // for humans, not compared
-	Other bool   // seen, not ours
-	Index int    // observed only: the kernel's number, not compared
+	Alias   string // for humans, not compared
+	AltName string // another name, given when it is made, not compared (IFLA_ALT_IFNAME)
+	Other   bool   // seen, not ours
+	Index   int    // observed only: the kernel's number, not compared
+
+	NoCarrier bool // observed only: up, and nothing is at the other end
 }
 
 // Peer is the far end of a veth.
@@ -130,6 +155,11 @@ type Peer struct {
 	// it is made, after its addresses. They are not observed afterwards, see
 	// [NetNS.Sysctls].
 	Sysctls string
+
+	// Whole: it sends frames with their checksums and none longer than its
+	// MTU, and leaves nothing of that to hardware. It is so from the
+	// beginning, and neither observed nor compared.
+	Whole bool
 
 	// In the host's namespace only: the bridge that the far end is a port
 	// of, and whether it may not talk to other isolated ports there.
@@ -153,7 +183,7 @@ func ip4Key(ns NS, dev string) Key { return Key{KindAddr, ns.String() + " " + de
 // PeerKey is the key under which objects on the far end of a veth find it.
 func (o Link) PeerKey() Key { return linkKey(o.Peer.NS, o.Peer.Name) }
 
-// On is the far end's namespace, for a veth, and the namespace itself.
+// On is the namespace, for a veth the far end's too, and the parent.
 func (o Link) On() []Key {
 	var on []Key
 	if !o.NS.IsHost() {
@@ -162,13 +192,16 @@ func (o Link) On() []Key {
 	if o.Type == TypeVeth && !o.Peer.NS.IsHost() {
 		on = append(on, NetNS{NS: o.Peer.NS}.Key())
 	}
+	if o.Parent != "" && o.Type != TypeNIC {
+		on = append(on, linkKey(NS{}, o.Parent))
+	}
 	return on
 }
 
 // String is close to `ip link add`: "link NAME type T mtu N … up".
 func (o Link) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "link %s type %s", o.Name, o.Type)
+	fmt.Fprintf(&b, "link %s type %s%s", o.Name, o.Type, o.lower()+o.tunnel())
 	if o.MTU != 0 {
 		fmt.Fprintf(&b, " mtu %d", o.MTU)
 	}
@@ -186,6 +219,7 @@ func (o Link) String() string {
 			b.WriteString(f.word)
 		}
 	}
+	b.WriteString(o.sorting())
 	if o.Type == TypeVeth {
 		fmt.Fprintf(&b, " peer %s", o.Peer.Name)
 		if o.Peer.MAC != "" {
@@ -250,9 +284,24 @@ type Route struct {
 	Dst   netip.Prefix // 0.0.0.0/0 or ::/0 is the default route
 	Via   netip.Addr   // zero: on-link
 	Dev   string
+	Src   netip.Addr // what the host's own packets leave with; zero: the kernel's choice
 	Other bool
 
 	Metric uint32 // of one that is not ours: the lowest to a destination is used
+
+	// First, of a default route of IPv6: before those of others, by a metric
+	// that is lower than what the kernel gives them. See [Aside] for IPv4.
+	First bool
+
+	// Onlink: Via is on the device, although no address there says so
+	// (RTNH_F_ONLINK). Of those of others it is not told.
+	Onlink bool
+	// Blackhole drops what is for Dst without a word. It has no Via, Dev nor Src.
+	// Those of others are not told.
+	Blackhole bool
+	// MTU is the largest packet that goes this way, in bytes (RTAX_MTU); 0 is the
+	// device's. Of those of others it is not told.
+	MTU int
 }
 
 func (o Route) foreign() bool { return o.Other }
@@ -269,8 +318,14 @@ func (o Route) Key() Key {
 
 // On is the device, its being up, and for IPv4 its having any address: the
 // kernel drops the routes of a device with the last one (fib_inetaddr_event in
-// net/ipv4/fib_frontend.c).
+// net/ipv4/fib_frontend.c). A blackhole stands on its namespace alone.
 func (o Route) On() []Key {
+	switch {
+	case o.Blackhole && o.NS.IsHost():
+		return nil
+	case o.Blackhole:
+		return []Key{NetNS{NS: o.NS}.Key()}
+	}
 	on := []Key{linkKey(o.NS, o.Dev), upKey(o.NS, o.Dev)}
 	if o.Dst.Addr().Is4() {
 		on = append(on, ip4Key(o.NS, o.Dev))
@@ -278,20 +333,36 @@ func (o Route) On() []Key {
 	return on
 }
 
-// String is "route DST via A dev DEV".
+// String is "route DST via A dev DEV", or "route DST blackhole".
 func (o Route) String() string {
-	dst := o.Dst.String()
+	s := "route " + o.Dst.String()
 	if o.Dst.Bits() == 0 {
-		dst = "default"
+		s = "route default"
 		if o.Dst.Addr().Is6() {
-			dst = "default6"
+			s = "route default6"
 		}
 	}
-	via := ""
 	if o.Via.IsValid() {
-		via = " via " + o.Via.String()
+		s += " via " + o.Via.String()
 	}
-	return o.NS.in("route " + dst + via + " dev " + o.Dev)
+	if o.Blackhole {
+		s += " blackhole"
+	} else {
+		s += " dev " + o.Dev
+	}
+	if o.Onlink {
+		s += " onlink"
+	}
+	if o.Src.IsValid() {
+		s += " src " + o.Src.String()
+	}
+	if o.MTU != 0 {
+		s += " mtu " + strconv.Itoa(o.MTU)
+	}
+	if o.First {
+		s += " first"
+	}
+	return o.NS.in(s)
 }
 
 // Hold keeps host ports First..Last of a protocol from being bound by any

@@ -8,7 +8,7 @@ import (
 )
 
 // daemonTimeout is how long the daemon may take to start or to stop.
-const daemonTimeout = 30 * time.Second
+const daemonTimeout = 90 * time.Second
 
 // daemon is the product's daemon on a host, and how to start it again.
 type daemon struct {

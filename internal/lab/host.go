@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/lab/cgroup"
 )
 
 // Host is a machine: its own network, mounts, processes, host name and
@@ -23,8 +25,8 @@ type Host struct {
 
 	t      T
 	pid1   *exec.Cmd
-	alive  io.Closer // pid 1 lives while this is open
-	cgroup *cgroup   // nil where cgroup v2 cannot be had
+	alive  io.Closer      // pid 1 lives while this is open
+	cgroup *cgroup.Cgroup // nil where cgroup v2 cannot be had
 	ns     []namespace
 
 	mu     sync.Mutex // protects the following
@@ -53,7 +55,7 @@ var hostNamespaces = []struct {
 
 func newHost(t T, name string) (*Host, error) {
 	h := &Host{Name: name, t: t, ports: map[string]port{}}
-	h.cgroup = newCgroup(name)
+	h.cgroup, _ = cgroup.New(mark(os.Getpid()) + name + "-") // not every machine has them
 	h.pid1 = &exec.Cmd{Path: "/proc/self/exe", Args: []string{argHost, name}, Stderr: os.Stderr, SysProcAttr: h.attr()}
 	for _, n := range hostNamespaces {
 		h.pid1.SysProcAttr.Cloneflags |= uintptr(n.flag)
@@ -116,7 +118,7 @@ func (h *Host) attr() *syscall.SysProcAttr {
 	if h.cgroup == nil {
 		return &syscall.SysProcAttr{}
 	}
-	return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(h.cgroup.dir.Fd())}
+	return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: h.cgroup.FD()}
 }
 
 // Do calls fn on a thread inside the host. Goroutines that fn starts are not
@@ -180,7 +182,10 @@ func (h *Host) close() {
 	for _, n := range h.ns {
 		n.file.Close()
 	}
-	if err := h.cgroup.remove(); err != nil {
+	if h.cgroup == nil {
+		return
+	}
+	if err := h.cgroup.Remove(); err != nil {
 		h.t.Logf("host %s: %v", h.Name, err)
 	}
 }

@@ -79,6 +79,22 @@ func TestStreamNoticesABrokenConnection(t *testing.T) {
 	}
 }
 
+// A stream that does not get to run in time is no broken connection.
+func TestStreamOutlivesStops(t *testing.T) {
+	a, b := pair(t)
+	serveEcho(t, b, "-tcp", "80")
+	p := a.Start("lab-echo", "stream", "-for", "30s", "-every", "0s", "http://192.0.2.2")
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(3 * time.Millisecond) {
+		p.Signal(syscall.SIGSTOP)
+		time.Sleep(70 * time.Millisecond)
+		p.Signal(syscall.SIGCONT)
+	}
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 || strings.Contains(p.Output(), "answers 0\n") {
+		t.Errorf("exit %d\n%s", code, p.Output())
+	}
+}
+
 func TestHostHasAViewOfItsOwn(t *testing.T) {
 	h := New(t).Host("alpha")
 	for want, cmd := range map[string]string{

@@ -30,6 +30,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/sealane/sealane/internal/lab/cgroup"
 )
 
 // T is the part of testing.TB that the lab needs.
@@ -40,7 +42,8 @@ type T interface {
 	Cleanup(func())
 }
 
-// EnvBin names the directory with the binaries that Main built.
+// EnvBin names the directory with the binaries that Main built. Main builds
+// none where it is set already, as it is where there is no compiler.
 const EnvBin = "SEALANE_LAB_BIN"
 
 // Main is the TestMain of a package that uses the lab. It builds lab-echo and
@@ -56,6 +59,9 @@ func Main(m *testing.M, commands ...string) {
 	// A goroutine that ends locked takes its thread with it, except for the
 	// first one, which would stay in a host and hold it. Keep it for ourselves.
 	runtime.LockOSThread()
+	if os.Getenv(EnvBin) != "" {
+		os.Exit(m.Run()) // in a host, processes that we do not see are not dead
+	}
 	sweep()
 	bin, err := build(commands)
 	if err != nil {
@@ -121,7 +127,7 @@ func mark(pid int) string { return fmt.Sprintf("sealane-lab-%d-", pid) }
 // sweep removes the directories of test processes that were killed.
 func sweep() {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "sealane-lab-*"))
-	if parent, err := ownCgroup(); err == nil {
+	if parent, err := cgroup.Own(); err == nil {
 		cgroups, _ := filepath.Glob(filepath.Join(parent, "sealane-lab-*"))
 		dirs = append(dirs, cgroups...)
 	}
@@ -133,7 +139,7 @@ func sweep() {
 		if syscall.Kill(pid, 0) != syscall.ESRCH {
 			continue
 		}
-		if removeTree(dir) != nil { // a cgroup has files that only rmdir takes
+		if cgroup.RemoveTree(dir) != nil { // a cgroup has files that only rmdir takes
 			os.RemoveAll(dir)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealane/sealane/internal/lab/cgroup"
 )
 
 // furnished builds a lab with everything in it and returns the namespaces it
@@ -66,7 +68,7 @@ func holders(namespaces []string) []string {
 // files returns what the labs of process pid have in file systems.
 func files(pid int) []string {
 	found, _ := filepath.Glob(filepath.Join(os.TempDir(), mark(pid)+"*"))
-	if parent, err := ownCgroup(); err == nil {
+	if parent, err := cgroup.Own(); err == nil {
 		cgroups, _ := filepath.Glob(filepath.Join(parent, mark(pid)+"*"))
 		found = append(found, cgroups...)
 	}
@@ -163,8 +165,12 @@ func TestKilledTestLeavesNothing(t *testing.T) {
 	if len(files(cmd.Process.Pid)) == 0 {
 		t.Error("the killed process left no binaries: what does sweep do?")
 	}
-	sweep()
-	if left := files(cmd.Process.Pid); len(left) != 0 {
+	left := files(cmd.Process.Pid)
+	for end := time.Now().Add(2 * time.Second); len(left) != 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		sweep() // a process leaves its cgroup a moment after it was reaped
+		left = files(cmd.Process.Pid)
+	}
+	if len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }

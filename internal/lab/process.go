@@ -16,7 +16,7 @@ import (
 
 // runTimeout bounds a command: one that hangs is a failure of the test, not
 // of the test run.
-const runTimeout = 60 * time.Second
+const runTimeout = 120 * time.Second
 
 // Result is what a command left.
 type Result struct {

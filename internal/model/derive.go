@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -24,8 +25,20 @@ func MACFor(a netip.Addr) string {
 	return mac(0x02, 0x43, byte(s>>24), byte(s>>16), byte(s>>8), byte(s))
 }
 
-// MACForID derives the hardware address of a device of the host from an ID:
-// bridges and the host's ends of veths. kind keeps devices of one ID apart.
+// MayBeDerived reports whether MACFor gives a hardware address, in canonical
+// form, to some address of the subnets; of IPv6 it may be any.
+func MayBeDerived(hw string, subnets []Subnet) bool {
+	b, _ := parseMAC(hw)
+	return slices.ContainsFunc(subnets, func(s Subnet) bool {
+		if s.Prefix.Addr().Is4() {
+			return b[0] == 0x02 && b[1] == 0x42 && s.Prefix.Contains(netip.AddrFrom4([4]byte(b[2:])))
+		}
+		return b[0] == 0x02 && b[1] == 0x43
+	})
+}
+
+// MACForID derives a hardware address from an ID: of bridges, the host's ends of
+// veths, and interfaces without an address. kind keeps devices of one ID apart.
 func MACForID(kind byte, id ID) string {
 	h := fnv.New64a()
 	h.Write([]byte(id))
@@ -41,6 +54,9 @@ const (
 	MACBridge byte = 0x16
 	MACVeth   byte = 0xfe
 	MACSide   byte = 0x1a // no port of a bridge
+	MACTunnel byte = 0x0a // of a vxlan device
+
+	MACEndpoint byte = 0x06 // of an interface without an address
 )
 
 func mac(b ...byte) string {

@@ -14,6 +14,14 @@ type EndpointOptions struct {
 	IfName  string
 	Sysctls []string // "net.ipv4.conf.IFNAME.key=value"
 	Limits  Limits
+	Routers []netip.Addr // see [Endpoint]
+	Routes  []Route
+	MTU     int // bytes; 0 is the network's
+	Alias   string
+	VLAN    int // see [Endpoint]
+	Trunks  Trunks
+	DHCP    DHCPOptions
+	NoDAD   bool // the wire is not asked who has the addresses
 }
 
 // The names of endpoint options: ours, and Docker's.
@@ -21,7 +29,7 @@ const (
 	endpointIfName   = "ifname"
 	endpointSysctls  = "sysctls"
 	dockerEndpoint   = dockerNetwork + "endpoint."
-	wantEndpointKeys = "known: " + endpointIfName + ", " + endpointSysctls + ", " +
+	wantEndpointKeys = "known: " + endpointIfName + ", " + endpointSysctls + ", " + endpointGateway + ", " + endpointRoute + ", " + endpointMTU + ", " + endpointHostIf + ", " + endpointVLAN + ", " + endpointTrunks + ", " + endpointDAD + ", " + dhcpKeys + ", " +
 		endpointIngressRate + ", " + endpointIngressBurst + ", " + endpointEgressRate + ", " + endpointEgressBurst + ", " +
 		dockerEndpoint + endpointIfName + ", " + dockerEndpoint + endpointSysctls
 )
@@ -54,6 +62,23 @@ func ParseEndpointOptions(kv map[string]string) (EndpointOptions, error) {
 				return o, fmt.Errorf("endpoint option %s: %w", k, err)
 			}
 			*o.Limits.named(name) = n
+		case endpointGateway, endpointRoute, endpointMTU, endpointHostIf:
+			if err := o.setWay(name, kv[k]); err != nil {
+				return o, fmt.Errorf("endpoint option %s: %w", k, err)
+			}
+		case endpointDAD:
+			var err error
+			if o.NoDAD, err = not(kv[k]); err != nil {
+				return o, fmt.Errorf("endpoint option %s: %w", k, err)
+			}
+		case dhcpHostname, dhcpClientID, dhcpDUID, dhcpRequest, dhcpVendorClass, dhcpOption4, dhcpOption6, dhcpTimeout:
+			if err := o.DHCP.set(name, kv[k]); err != nil {
+				return o, fmt.Errorf("endpoint option %s: %w", k, err)
+			}
+		case endpointVLAN, endpointTrunks:
+			if err := o.setVLAN(name, kv[k]); err != nil {
+				return o, fmt.Errorf("endpoint option %s: %w", k, err)
+			}
 		default:
 			return o, fmt.Errorf("endpoint option %q: not known (%s)", k, wantEndpointKeys)
 		}

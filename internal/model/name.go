@@ -2,10 +2,8 @@ package model
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // ID names an object for ever: twelve lower-case hex digits, as Docker's short
@@ -89,9 +87,7 @@ func CheckIfPrefix(prefix string) error {
 // hostRE is a DNS name: labels of letters, digits and inner hyphens (RFC 1123).
 // It takes a quarter of a millisecond to compile, which the client, executed once
 // per container, spends only where it needs it.
-var hostRE = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*$`)
-})
+var hostRE = lazily(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*$`)
 
 // CheckHostname reports why name cannot be a host name or alias.
 func CheckHostname(name string) error {

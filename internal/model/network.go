@@ -14,15 +14,32 @@ import (
 type Network struct {
 	ID       ID                `json:"id"`
 	Name     string            `json:"name"`
-	Driver   string            `json:"driver"` // "bridge", or DriverPool
+	Driver   string            `json:"driver"` // one of the drivers', or DriverPool
 	Subnets  []Subnet          `json:"subnets"`
 	Internal bool              `json:"internal"` // no way out, no way in
 	Options  Options           `json:"options"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Shards   int               `json:"shards,omitempty"` // bridges besides the first, see Bridge
+	Tagged   bool              `json:"tagged,omitempty"` // an endpoint on its bridge has had a VLAN of its own, see Sorts
+	Lanes    []int             `json:"lanes,omitempty"`  // VLANs that are bridges of their own, in order: see Ways
 	Origin   string            `json:"origin,omitempty"` // the protocol it was asked for by, and goes by; empty for our own API
+	Waiting  []Waiting         `json:"waiting,omitempty"`
+	Fabric   *Fabric           `json:"fabric,omitempty"` // of driver fabric: its parts on other hosts; never changed, but replaced
+	Docker   ID                `json:"docker,omitempty"` // of a fabric: the network of Docker's on this host that it is too
+	Chosen   bool              `json:"chosen,omitempty"` // of driver pool: any subnet was asked for
 	Created  time.Time         `json:"created"`
 }
+
+// Waiting is an endpoint that a container engine has named, and has put into no
+// container yet. What it will have is nobody else's.
+type Waiting struct {
+	ID    ID           `json:"id"`
+	Addrs []netip.Addr `json:"addrs"`
+	MAC   string       `json:"mac"`
+}
+
+// Ref names the endpoint in errors.
+func (w *Waiting) Ref() string { return "endpoint " + string(w.ID) }
 
 // Subnet is one pool of a network's addresses. Dual stack is two subnets.
 type Subnet struct {
@@ -33,23 +50,65 @@ type Subnet struct {
 	// Lent are addresses that a container engine holds: its own containers may
 	// have them, nobody else.
 	Lent []netip.Addr `json:"lent,omitempty"`
+	// Theirs, if valid, is what a container engine gives out addresses of without
+	// a word here, from its beginning: automatic ones come from the subnet's end,
+	// of Theirs when nothing else is left.
+	Theirs netip.Prefix `json:"theirs,omitzero"`
 }
+
+// The drivers.
+const (
+	DriverBridge  = "bridge"
+	DriverMacvlan = "macvlan"
+	DriverIPvlan  = "ipvlan"
+	DriverOVS     = "ovs"
+	DriverPhys    = "phys"
+)
+
+// ByHost reports whether what containers of the network send elsewhere, and what
+// is sent to them, goes through the host, which judges it. A network that is not
+// so is a wire: others are on it too, and how to leave it is a router's business.
+func (n *Network) ByHost() bool { return n.Bridged() && len(n.Subnets) > 0 && !n.Wired() }
+
+// Bridged reports whether endpoints are ports of a bridge of the network's own on
+// this host.
+func (n *Network) Bridged() bool { return n.Driver == DriverBridge || n.Driver == DriverFabric }
 
 // DriverPool is the driver of what is no network yet: a subnet that a container
 // engine holds, to give it to a network of ours or of its own.
 const DriverPool = "pool"
 
+// Whose returns the protocol that the network is removed by, and containers of that
+// engine join it by; "" is our own API.
+func (n *Network) Whose() string {
+	if n.Docker != "" {
+		return OriginDocker
+	}
+	return n.Origin
+}
+
 // Ref names the network in errors.
 func (n *Network) Ref() string { return "network " + n.Name }
 
-// Device returns the name of the network's bridge: the option, or one made of
-// the ID.
+// Device returns the name of the network's bridge: Base, or the one of its VLAN
+// where that has one of its own.
 func (n *Network) Device() string {
+	if v := n.Options.VLAN; n.HasLane(v) {
+		return n.laneBridge(v)
+	}
+	return n.Base()
+}
+
+// Base returns the name of the bridge that all VLANs of the network are on: the
+// option, or one made of the ID.
+func (n *Network) Base() string {
 	if n.Options.Device != "" {
 		return n.Options.Device
 	}
-	return "slb" + string(n.ID)
+	return n.plainBridge()
 }
+
+func (n *Network) plainBridge() string { return "slb" + string(n.ID) }
 
 // Subnet returns the subnet of addr's family, or false.
 func (n *Network) Subnet(is6 bool) (Subnet, bool) {
@@ -59,6 +118,24 @@ func (n *Network) Subnet(is6 bool) (Subnet, bool) {
 		}
 	}
 	return Subnet{}, false
+}
+
+// SubnetOf returns the index of this host's subnet of a fabric's whole prefix, or -1.
+func (n *Network) SubnetOf(whole netip.Prefix) int {
+	if n.Fabric == nil || !slices.Contains(n.Fabric.Whole, whole) {
+		return -1
+	}
+	return slices.IndexFunc(n.Subnets, func(s Subnet) bool { return s.Prefix.Addr().Is6() == whole.Addr().Is6() })
+}
+
+// WaitingFor returns the endpoint that waits under an ID, or nil.
+func (n *Network) WaitingFor(id ID) *Waiting {
+	for i := range n.Waiting {
+		if n.Waiting[i].ID == id {
+			return &n.Waiting[i]
+		}
+	}
+	return nil
 }
 
 // Mode returns the gateway mode of a family, never "".
@@ -129,7 +206,7 @@ func (n *Network) Validate() error {
 	if err := CheckName(n.Name); err != nil {
 		return bad("%w", err)
 	}
-	if len(n.Subnets) == 0 {
+	if len(n.Subnets) == 0 && !n.Options.NoIPAM {
 		return bad("no subnet: both address families are off")
 	}
 	seen := map[bool]bool{}
@@ -148,8 +225,10 @@ func (n *Network) Validate() error {
 			return bad("%w", err)
 		}
 	}
-	if err := n.checkModes(); err != nil {
-		return bad("%w", err)
+	for _, check := range []func() error{n.checkNoIPAM, n.checkModes, n.checkParent, n.checkVLANs, n.checkPort, n.checkLanes, n.checkNIC} {
+		if err := check(); err != nil {
+			return bad("%w", err)
+		}
 	}
 	if m := n.Options.MTU; m != 0 && m < 1280 && seen[true] {
 		return bad("mtu %d: IPv6 needs at least 1280 (RFC 8200)", m)

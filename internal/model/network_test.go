@@ -194,8 +194,8 @@ func TestParseOptions(t *testing.T) {
 		{"bridge", "mtu", "1500b", "want 68 to 65535 bytes"},
 		{"bridge", "name", "", "option name: interface name"},
 		{"bridge", "name", "a b", "option name: interface name"},
-		{"bridge", "ICC", "true", `option "ICC": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof, gateway-mode`},
-		{"bridge", "parent", "eth0", `not known to driver bridge`},
+		{"bridge", "ICC", "true", `option "ICC": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof, dad, gateway-mode`},
+		{"bridge", "host-leg", "192.0.2.9", `not known to driver bridge`},
 		{"ghost", "mtu", "1500", `not known to driver ghost`},
 	} {
 		if o, err := ParseOptions(c.driver, map[string]string{c.key: c.value}); err == nil || !strings.Contains(err.Error(), c.want) || o != (Options{}) {

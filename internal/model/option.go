@@ -32,6 +32,25 @@ type Options struct {
 	Announce         int `json:"announce,omitempty"`         // ARP and ND announcements of a new address; 0 is 3, negative none
 	AnnounceInterval int `json:"announceInterval,omitempty"` // milliseconds between them; 0 is 1000
 
+	// NoIPAM: the network has no subnets. Endpoints have the addresses that their
+	// users or a DHCP server give them, or none.
+	NoIPAM bool `json:"noIPAM,omitempty"`
+
+	NoDAD bool `json:"noDAD,omitempty"` // the wire is not asked who has an address before it is used
+
+	Parent   string     `json:"parent,omitempty"`     // the host's device that endpoints are on
+	VLAN     int        `json:"vlan,omitempty"`       // of the parent's; 0 is what has no tag
+	LinkMode LinkMode   `json:"mode,omitempty"`       // "" is the driver's first
+	LinkFlag LinkMode   `json:"ipvlanFlag,omitempty"` // of ipvlan: private or vepa; "" is bridge
+	Leg4     netip.Addr `json:"leg4,omitzero"`        // the host's own on the parent, by which it and the endpoints meet
+	Leg6     netip.Addr `json:"leg6,omitzero"`
+
+	Trunks   Trunks `json:"trunks,omitempty"`   // VLANs that endpoints have with their tags
+	Datapath string `json:"datapath,omitempty"` // of an Open vSwitch bridge; "" until resolved at creation
+
+	Backend   Backend `json:"backend,omitzero"`    // of a fabric, as it was asked for; see Fabric
+	SubnetLen int     `json:"subnetLen,omitempty"` // of a fabric: of the prefix of each host's subnet; 0 is Flannel's choice
+
 	Adopted bool `json:"adopted,omitempty"` // set at creation: the device was there before us
 }
 
@@ -75,39 +94,63 @@ const (
 )
 
 var optionTable = []option{
-	{"advertise-count", []string{"bridge"}, []string{dockerNetwork + "advertise_addr_nmsgs"},
+	{"advertise-count", []string{DriverBridge, DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "advertise_addr_nmsgs"},
 		func(o *Options, v string) (err error) {
 			if o.Announce, err = number(v, 0, 3, ""); o.Announce == 0 {
 				o.Announce = -1
 			}
 			return err
 		}},
-	{"advertise-interval", []string{"bridge"}, []string{dockerNetwork + "advertise_addr_ms"},
+	{"advertise-interval", []string{DriverBridge, DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "advertise_addr_ms"},
 		func(o *Options, v string) (err error) { o.AnnounceInterval, err = number(v, 100, 2000, " ms"); return }},
-	{"antispoof", []string{"bridge"}, nil,
+	{"antispoof", []string{"bridge", DriverFabric}, nil,
 		func(o *Options, v string) (err error) { o.NoAntispoof, err = not(v); return }},
+	{"backend", []string{DriverFabric}, nil,
+		func(o *Options, v string) (err error) { o.Backend.Type, err = parseBackend(v); return }},
+	{"dad", []string{DriverBridge, DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, nil,
+		func(o *Options, v string) (err error) { o.NoDAD, err = not(v); return }},
+	{"datapath", []string{DriverOVS}, nil, parseDatapath},
+	{"direct-routing", []string{DriverFabric}, nil,
+		func(o *Options, v string) (err error) {
+			o.Backend.DirectRouting, err = not(v)
+			o.Backend.DirectRouting = !o.Backend.DirectRouting
+			return
+		}},
 	{"gateway-mode", []string{"bridge"}, nil,
 		func(o *Options, v string) (err error) { o.Mode4, err = parseMode(v); o.Mode6 = o.Mode4; return }},
 	{"gateway-mode-ipv4", []string{"bridge"}, []string{dockerBridge + "gateway_mode_ipv4"},
 		func(o *Options, v string) (err error) { o.Mode4, err = parseMode(v); return }},
 	{"gateway-mode-ipv6", []string{"bridge"}, []string{dockerBridge + "gateway_mode_ipv6"},
 		func(o *Options, v string) (err error) { o.Mode6, err = parseMode(v); return }},
-	{"host-access", []string{"bridge"}, nil,
+	{"host-access", []string{"bridge", DriverFabric}, nil,
 		func(o *Options, v string) (err error) { o.NoHostAccess, err = not(v); return }},
+	{"host-leg", []string{DriverMacvlan, DriverIPvlan}, nil, parseLegs},
 	{"host-binding", []string{"bridge"}, []string{dockerBridge + "host_binding_ipv4"},
 		func(o *Options, v string) (err error) { o.HostBinding, err = parseHostIP(v); return }},
-	{"icc", []string{"bridge"}, []string{dockerBridge + "enable_icc"},
+	{"icc", []string{"bridge", DriverFabric}, []string{dockerBridge + "enable_icc"},
 		func(o *Options, v string) (err error) { o.NoICC, err = not(v); return }},
-	{"ifname-prefix", []string{"bridge"}, []string{dockerNetwork + "container_iface_prefix"},
+	{"ifname-prefix", []string{"bridge", DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "container_iface_prefix"},
 		func(o *Options, v string) error { o.IfPrefix = v; return CheckIfPrefix(v) }},
+	{"ipvlan-flag", []string{DriverIPvlan}, []string{"ipvlan_flag"}, parseLinkFlag},
 	{"inhibit-ipv4", []string{"bridge"}, []string{dockerBridge + "inhibit_ipv4"},
 		func(o *Options, v string) (err error) { o.Inhibit4, err = not(v); o.Inhibit4 = !o.Inhibit4; return }},
-	{"masquerade", []string{"bridge"}, []string{dockerBridge + "enable_ip_masquerade"},
+	{"ipam", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, nil, parseIPAM},
+	{"masquerade", []string{"bridge", DriverFabric}, []string{dockerBridge + "enable_ip_masquerade"},
 		func(o *Options, v string) (err error) { o.NoMasq, err = not(v); return }},
-	{"mtu", []string{"bridge"}, []string{dockerNetwork + "driver.mtu"},
+	{"keepalive", []string{DriverFabric}, nil,
+		func(o *Options, v string) (err error) { o.Backend.Keepalive, err = number(v, 0, 65535, " s"); return }},
+	{"key-lifetime", []string{DriverFabric}, nil, parseKeyLife},
+	{"mode", []string{DriverFabric}, nil, parseWireGuardMode},
+	{"mode", []string{DriverIPvlan}, []string{"ipvlan_mode"}, parseLinkMode(ModeL2, ModeL3, ModeL3S)},
+	{"mode", []string{DriverMacvlan}, []string{"macvlan_mode"}, parseLinkMode(ModeBridge, ModeVEPA, ModePrivate, ModePassthru)},
+	{"mtu", []string{"bridge", DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "driver.mtu"},
 		func(o *Options, v string) (err error) { o.MTU, err = number(v, 68, 65535, " bytes"); return }},
-	{"name", []string{"bridge"}, []string{dockerBridge + "name"},
+	{"name", []string{"bridge", DriverOVS}, []string{dockerBridge + "name"},
 		func(o *Options, v string) error { o.Device = v; return CheckIfName(v) }},
+	{"parent", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverPhys}, nil,
+		func(o *Options, v string) error { o.Parent = v; return CheckIfName(v) }},
+	{"port", []string{DriverFabric}, nil,
+		func(o *Options, v string) (err error) { o.Backend.Port, err = number(v, 1, 65535, ""); return }},
 	{"source-ip", []string{"bridge"}, []string{dockerNetwork + "host_ipv4", dockerNetwork + "host_ipv6"},
 		func(o *Options, v string) error {
 			for text := range strings.SplitSeq(v, ",") {
@@ -117,6 +160,10 @@ var optionTable = []option{
 			}
 			return nil
 		}},
+	{"subnet-len", []string{DriverFabric}, nil,
+		func(o *Options, v string) (err error) { o.SubnetLen, err = number(v, 1, 126, " bits"); return }},
+	{"trunks", []string{DriverBridge, DriverOVS}, nil,
+		func(o *Options, v string) (err error) { o.Trunks, err = ParseTrunks(v); return }},
 	{"trusted-interfaces", []string{"bridge"}, []string{dockerBridge + "trusted_host_interfaces"},
 		func(o *Options, v string) error {
 			o.Trusted = v
@@ -127,6 +174,10 @@ var optionTable = []option{
 			}
 			return nil
 		}},
+	{"vlan", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverOVS}, nil,
+		func(o *Options, v string) (err error) { o.VLAN, err = number(v, 1, maxVLAN, ""); return }},
+	{"vni", []string{DriverFabric}, nil,
+		func(o *Options, v string) (err error) { o.Backend.VNI, err = number(v, 1, 1<<24-1, ""); return }},
 }
 
 // not reads a boolean as Docker does, and on and off, and negates it.
@@ -185,6 +236,15 @@ func ParseOptions(driver string, kv map[string]string) (Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// With returns the options of a driver's network with another value of one.
+func (o Options) With(driver, key, value string) (Options, error) {
+	op := findOption(driver, key)
+	if op == nil {
+		return o, fmt.Errorf("option %q: not known to driver %s", key, driver)
+	}
+	return o, op.set(&o, value)
 }
 
 // OptionName returns our short name of an option that may be under one of
@@ -301,6 +361,15 @@ func (o Options) Map() map[string]string {
 	case !o.Source4.IsValid():
 		sources = o.Source6.String()
 	}
+	put("ipam", o.NoIPAM, "none")
+	put("dad", o.NoDAD, "off")
+	put("parent", o.Parent != "", o.Parent)
+	put("vlan", o.VLAN != 0, strconv.Itoa(o.VLAN))
+	put("trunks", o.Trunks != "", string(o.Trunks))
+	put("datapath", o.Datapath != "", o.Datapath)
+	put("mode", o.LinkMode != "", string(o.LinkMode))
+	put("ipvlan-flag", o.LinkFlag != "", string(o.LinkFlag))
+	put("host-leg", o.Leg4.IsValid() || o.Leg6.IsValid(), o.legs())
 	put("source-ip", o.Source4.IsValid() || o.Source6.IsValid(), sources)
 	return m
 }

@@ -28,9 +28,8 @@ type PortMapping struct {
 	// port takes none of the host's. On a routed one it is open at the
 	// container's own address.
 	Idle bool `json:"idle,omitempty"`
-	// Network, if not empty, is the endpoint's that the port came with and goes
-	// with.
-	Network ID `json:"network,omitempty"`
+	// Endpoint, if not empty, is the one that the port came with and goes with.
+	Endpoint ID `json:"endpoint,omitempty"`
 }
 
 // wantProto is what errors about a protocol ask for.

@@ -2,12 +2,11 @@ package model
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -38,9 +37,10 @@ type Sandbox struct {
 	ID    ID     `json:"id"`
 	Name  string `json:"name"`
 	Mode  Mode   `json:"mode"`
-	NetNS string `json:"netns"`           // path; empty for the host's
+	NetNS string `json:"netns"`           // path; empty for the host's, and for a guest that does not run
 	Inode uint64 `json:"inode,omitempty"` // ModeOther: which namespace the path meant
 	Donor ID     `json:"donor,omitempty"` // ModeShared: whose namespace
+	Guest *Guest `json:"guest,omitempty"` // ModeOther: whose namespace it is, while it runs
 	// Origin is the protocol it was asked for by; empty for our own API.
 	Origin string `json:"origin,omitempty"`
 	// Resolver: a runtime wants the daemon's resolver in the namespace, which is
@@ -63,6 +63,9 @@ type Sandbox struct {
 	Endpoints []Endpoint    `json:"endpoints"`
 	Ports     []PortMapping `json:"ports"` // published, all allocated
 
+	// Chores are run in each namespace that a guest gets, in order.
+	Chores []Chore `json:"chores,omitempty"`
+
 	Command    []string  `json:"command,omitempty"`
 	AutoRemove bool      `json:"autoRemove,omitempty"` // goes when its command ends
 	Process    *Process  `json:"process,omitempty"`    // the command while it runs
@@ -81,6 +84,22 @@ type Endpoint struct {
 	MAC     string         `json:"mac"`
 	Addrs   []netip.Prefix `json:"addrs"` // with the subnet's length: 10.0.0.2/24
 	Aliases []string       `json:"aliases,omitempty"`
+	// Outside are addresses that are of no subnet of the network's, each with its
+	// own length, as the user or a DHCP server gave them.
+	Outside []netip.Prefix `json:"outside,omitempty"`
+	// Routers are the endpoint's own way out, at most one of each family, instead
+	// of the network's. One that no address of it leads to is on the link.
+	Routers []netip.Addr `json:"routers,omitempty"`
+	Routes  []Route      `json:"routes,omitempty"` // more ways by this interface
+	MTU     int          `json:"mtu,omitempty"`    // bytes; 0 is the network's
+	VLAN    int          `json:"vlan,omitempty"`   // that its frames are of, without a tag inside; see [Network.VLANOf]
+	Trunks  Trunks       `json:"trunks,omitempty"` // that it has with their tags
+	// DHCP4 and DHCP6, if not nil, say that a DHCP server gives the endpoint its
+	// address of that family, which is one of Outside, and what goes with it.
+	DHCP4 *DHCP  `json:"dhcp4,omitempty"`
+	DHCP6 *DHCP  `json:"dhcp6,omitempty"`
+	Alias string `json:"alias,omitempty"` // another name of the host's end, for people
+	Plug  *Plug  `json:"plug,omitempty"`  // the pipework command that asked for it
 	// LinkLocal are more addresses of the interface, each with its prefix.
 	LinkLocal []netip.Prefix `json:"linkLocal,omitempty"`
 	// Sysctls are settings of the interface, "net.ipv4.conf.IFNAME.key=value",
@@ -92,7 +111,19 @@ type Endpoint struct {
 	// Container is what a container runtime calls the container that it asked
 	// this endpoint for (CNI_CONTAINERID); empty for everybody else's.
 	Container string `json:"container,omitempty"`
-	Handed    bool   `json:"handed,omitempty"` // in a sandbox of ModeRuntime: its far end is the container engine's
+	// Since, if not zero, is when a runtime asked for it: what comes after in its
+	// chain of plugins may give it another hardware address, once and soon.
+	Since  time.Time `json:"since,omitzero"`
+	Handed bool      `json:"handed,omitempty"` // in a sandbox of ModeRuntime: its far end is the container engine's
+	// Taken, of a handed endpoint on a parent: the container engine has been told
+	// of its device, which is made once.
+	Taken bool `json:"taken,omitempty"`
+}
+
+// Route is a way to a destination by an interface.
+type Route struct {
+	Dst netip.Prefix `json:"dst"`
+	Via netip.Addr   `json:"via,omitzero"` // zero: on the link
 }
 
 // DNS is what goes into a sandbox's resolv.conf instead of the host's.
@@ -116,9 +147,8 @@ type HostEntry struct {
 type Link struct {
 	Target string `json:"target"` // name or ID
 	Alias  string `json:"alias"`
-	// Network, if not empty, is the endpoint's that the link came with and
-	// goes with.
-	Network ID `json:"network,omitempty"`
+	// Endpoint, if not empty, is the one that the link came with and goes with.
+	Endpoint ID `json:"endpoint,omitempty"`
 }
 
 // Means reports whether the link is to sb.
@@ -202,9 +232,7 @@ func (s *Sandbox) CheckLinks() error {
 }
 
 // resolvRE is an option of resolv.conf(5), compiled when it is needed as hostRE is.
-var resolvRE = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9._-]{1,64})?$`)
-})
+var resolvRE = lazily(`^[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9._-]{1,64})?$`)
 
 // validate looks at what is written into resolv.conf.
 func (d DNS) validate() error {
@@ -232,8 +260,8 @@ const PortPrefix = "slv"
 // Device returns the name of the host's end of an endpoint's veth.
 func (e *Endpoint) Device() string { return PortPrefix + string(e.ID) }
 
-// FarDevice returns the name that the far end of a handed endpoint's veth has in
-// the host until the container engine takes it.
+// FarDevice returns the name that the far end of a handed endpoint's veth, or its
+// macvlan or ipvlan, has in the host until the container engine takes it.
 func (e *Endpoint) FarDevice() string { return "slp" + string(e.ID) }
 
 // Side returns the name of the host's device that what comes from a limited
@@ -250,12 +278,55 @@ func (e *Endpoint) Addr(is6 bool) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// Endpoint returns the sandbox's endpoint on a network, or nil.
-func (s *Sandbox) Endpoint(network ID) *Endpoint {
-	for i := range s.Endpoints {
-		if s.Endpoints[i].Network == network {
-			return &s.Endpoints[i]
+// Has reports whether the endpoint has an address of a family, from wherever.
+func (e *Endpoint) Has(is6 bool) bool {
+	_, pooled := e.Addr(is6)
+	return pooled || slices.ContainsFunc(e.Outside, func(p netip.Prefix) bool { return p.Addr().Is6() == is6 })
+}
+
+// DerivedMAC is the hardware address of an endpoint whose user chose none: made of
+// its first address, or of its ID when it has none.
+func (e *Endpoint) DerivedMAC() string {
+	for _, list := range [][]netip.Prefix{e.Addrs, e.Outside} {
+		if len(list) > 0 {
+			return MACFor(list[0].Addr())
 		}
+	}
+	return MACForID(MACEndpoint, e.ID)
+}
+
+// Router returns the endpoint's own way out of a family, or the zero address.
+func (e *Endpoint) Router(is6 bool) netip.Addr {
+	for _, a := range e.Routers {
+		if a.Is6() == is6 {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// Reaches reports whether an address of the endpoint's leads to a without a router.
+func (e *Endpoint) Reaches(a netip.Addr) bool {
+	leads := func(p netip.Prefix) bool { return p.Contains(a) }
+	return a.Is6() && a.IsLinkLocalUnicast() || slices.ContainsFunc(e.Addrs, leads) || slices.ContainsFunc(e.Outside, leads)
+}
+
+// On lists the sandbox's endpoints on a network. There is at most one, but of
+// those that container runtimes ask for.
+func (s *Sandbox) On(network ID) iter.Seq[*Endpoint] {
+	return func(yield func(*Endpoint) bool) {
+		for i := range s.Endpoints {
+			if s.Endpoints[i].Network == network && !yield(&s.Endpoints[i]) {
+				return
+			}
+		}
+	}
+}
+
+// Endpoint returns the sandbox's first endpoint on a network, or nil.
+func (s *Sandbox) Endpoint(network ID) *Endpoint {
+	for ep := range s.On(network) {
+		return ep
 	}
 	return nil
 }
@@ -265,6 +336,10 @@ func (s *Sandbox) Clone() *Sandbox {
 	c := *s
 	c.Endpoints = append([]Endpoint(nil), s.Endpoints...)
 	c.Ports = append([]PortMapping(nil), s.Ports...)
+	if s.Guest != nil {
+		g := *s.Guest
+		c.Guest = &g
+	}
 	if s.Process != nil {
 		p := *s.Process
 		c.Process = &p

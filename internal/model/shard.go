@@ -1,6 +1,9 @@
 package model
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // A Linux bridge holds 1,023 ports (BR_MAX_PORTS in net/bridge/br_private.h). A
 // network with more endpoints has shards: bridges without addresses, each tied
@@ -30,6 +33,19 @@ func (n *Network) Bridge(shard int) string {
 		return n.Device()
 	}
 	return n.shardName(shard, "b")
+}
+
+// HasBridge reports whether a device is one of the network's bridges.
+func (n *Network) HasBridge(dev string) bool {
+	if dev == n.Base() || slices.ContainsFunc(n.Ways(), func(l Lane) bool { return l.Bridge == dev }) {
+		return true
+	}
+	for i := range n.Shards + 1 {
+		if n.Bridge(i) == dev {
+			return true
+		}
+	}
+	return false
 }
 
 // Uplink returns the names of the two ends of the veth between the first bridge

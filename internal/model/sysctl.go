@@ -6,27 +6,34 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
 // placeholder stands for the interface's name in the settings of an endpoint.
 const placeholder = "IFNAME"
 
+// Compiled when they are needed, as hostRE is.
 var (
 	// sysctlRE are settings of a network namespace; a slash is a dot inside a
 	// device's name (sysctl.d(5)).
-	sysctlRE = regexp.MustCompile(`^net(\.[A-Za-z0-9_][A-Za-z0-9_/-]*)+$`)
+	sysctlRE = lazily(`^net(\.[A-Za-z0-9_][A-Za-z0-9_/-]*)+$`)
 	// interfaceRE are settings of one interface.
-	interfaceRE = regexp.MustCompile(`^net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\.([^.]+)\.`)
+	interfaceRE = lazily(`^net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\.([^.]+)\.`)
 	// endpointRE are settings of an endpoint's interface, as Docker has them.
-	endpointRE = regexp.MustCompile(`^net\.(ipv4|ipv6|mpls)\.[A-Za-z0-9_]+\.` + placeholder + `\.[A-Za-z0-9_]+$`)
+	endpointRE = lazily(`^net\.(ipv4|ipv6|mpls)\.[A-Za-z0-9_]+\.` + placeholder + `\.[A-Za-z0-9_]+$`)
 )
+
+// lazily compiles an expression at the first call of what it returns.
+func lazily(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // checkSysctl reports why a sandbox cannot have a setting. One of an interface
 // that will be made later belongs to its endpoint.
 func checkSysctl(key, value string) error {
-	switch m := interfaceRE.FindStringSubmatch(key); {
-	case !sysctlRE.MatchString(key) || strings.Contains(key, "//"):
+	switch m := interfaceRE().FindStringSubmatch(key); {
+	case !sysctlRE().MatchString(key) || strings.Contains(key, "//"):
 		return fmt.Errorf("sysctl %q: want a setting of the network, as net.core.somaxconn", key)
 	case m != nil && !slices.Contains([]string{"all", "default", "lo"}, m[1]):
 		return fmt.Errorf("sysctl %s: is about one interface: want it at the network, as --network name=N,sysctl=%s=%s", key,
@@ -44,7 +51,7 @@ func CheckEndpointSysctls(settings []string) error {
 	for _, s := range settings {
 		key, value, ok := strings.Cut(s, "=")
 		switch {
-		case !ok || !endpointRE.MatchString(key):
+		case !ok || !endpointRE().MatchString(key):
 			return fmt.Errorf("sysctl %q: want net.ipv4|ipv6|mpls.GROUP.%s.KEY=VALUE, with the word %s", s, placeholder, placeholder)
 		case value == "" || !printable(value):
 			return fmt.Errorf("sysctl %s: value %q: want one line", key, value)

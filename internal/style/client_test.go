@@ -16,7 +16,7 @@ const client = "cmd/sealane"
 
 // heavy is what the client must not contain, wherever it comes from.
 var heavy = []string{
-	"go.etcd.io/...", "github.com/prometheus/...", "google.golang.org/...",
+	"net/http", "go.etcd.io/...", "github.com/prometheus/...", "google.golang.org/...",
 	"github.com/vishvananda/...", "github.com/google/nftables/...", "github.com/cilium/ebpf/...", "github.com/mdlayher/...",
 	"internal/engine/...", "internal/compile/...", "internal/store/...", "internal/cluster/...", "internal/serve/...", "internal/api/server/...",
 }

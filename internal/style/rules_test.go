@@ -8,16 +8,16 @@ import (
 
 // bad breaks every rule, so that a check that has gone blind is noticed.
 var bad = map[string]string{
-	"internal/model/a.go":         "// Package model is.\npackage model\nimport _ \"os\"\nimport _ \"github.com/sealane/sealane/internal/kstate\"\n",
-	"internal/model/b.go":         "// Package model is twice.\npackage model\n",
-	"internal/driver/x/x.go":      "package x\nimport \"time\"\nvar Now = time.Now()\nfunc init() {}\n",
-	"internal/ipam/i.go":          "// Package ipam is.\npackage ipam\nimport _ \"github.com/sealane/sealane/internal/engine\"\n",
-	"internal/engine/e.go":        "// Package engine is.\npackage engine\nimport _ \"os/exec\"\nimport _ \"github.com/sealane/sealane/cmd/x\"\n// Other words.\nfunc Do()  {}\n// T is.\ntype T struct{}\nfunc (T) M() { panic(\"fail" + "ed to\") } // TO" + "DO\n",
-	"internal/store/s.go":         "// Package store is.\npackage store\nimport _ \"github.com/sealane/sealane/internal/kernel\"\nimport _ \"github.com/sealane/sealane/internal/kernel/fake\"\nimport _ \"github.com/sealane/sealane/internal/kernel/journal\"\n",
-	"internal/kernel/util/u.go":   "// Package util is.\npackage util\nfunc long() {\n" + strings.Repeat("\tlong()\n", 600) + "}\n",
-	"internal/elsewhere/e.go":     "// Package other is.\npackage other\n",
-	"internal/store/s_test.go":    "package store\nimport \"testing\"\nfunc TestX(t *testing.T) { t.Skip() }\n",
-	"internal/feature/require.go": "// Package feature is.\npackage feature\nimport \"testing\"\nfunc require(t *testing.T) { t.Skip() }\n",
+	"internal/model/a.go":               "// Package model is.\npackage model\nimport _ \"os\"\nimport _ \"github.com/sealane/sealane/internal/kstate\"\n",
+	"internal/model/b.go":               "// Package model is twice.\npackage model\n",
+	"internal/driver/x/x.go":            "package x\nimport \"time\"\nvar Now = time.Now()\nfunc init() {}\n",
+	"internal/ipam/i.go":                "// Package ipam is.\npackage ipam\nimport _ \"github.com/sealane/sealane/internal/engine\"\n",
+	"internal/engine/e.go":              "// Package engine is.\npackage engine\nimport _ \"os/exec\"\nimport _ \"github.com/sealane/sealane/cmd/x\"\n// Other words.\nfunc Do()  {}\n// T is.\ntype T struct{}\nfunc (T) M() { panic(\"fail" + "ed to\") } // TO" + "DO\n",
+	"internal/store/s.go":               "// Package store is.\npackage store\nimport _ \"github.com/sealane/sealane/internal/kernel\"\nimport _ \"github.com/sealane/sealane/internal/kernel/fake\"\nimport _ \"github.com/sealane/sealane/internal/kernel/journal\"\n",
+	"internal/kernel/util/u.go":         "// Package util is.\npackage util\nfunc long() {\n" + strings.Repeat("\tlong()\n", 600) + "}\n",
+	"internal/elsewhere/e.go":           "// Package other is.\npackage other\n",
+	"internal/store/s_test.go":          "package store\nimport \"testing\"\nfunc TestX(t *testing.T) { t.Skip() }\n",
+	"internal/feature/featuretest/r.go": "// Package featuretest is.\npackage featuretest\nimport \"testing\"\nfunc require(t *testing.T) { t.Skip() }\n",
 }
 
 func TestEveryRuleCanFail(t *testing.T) {

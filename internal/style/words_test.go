@@ -101,7 +101,7 @@ func unformatted(m *module) []string {
 }
 
 // mayskip are the files where a test may skip, and why. Everything else asks
-// feature.Require, which CI turns into a failure where the feature must be.
+// featuretest.Require, which CI turns into a failure where the feature must be.
 var mayskip = map[string]string{}
 
 func TestNothingSkips(t *testing.T) {
@@ -114,7 +114,7 @@ func TestNothingSkips(t *testing.T) {
 	check(t, found)
 }
 
-// skips finds calls of Skip, Skipf and SkipNow outside internal/feature.
+// skips finds calls of Skip, Skipf and SkipNow outside internal/feature/featuretest.
 func skips(m *module, allowed map[string]string) (found []string, used map[string]bool) {
 	used = map[string]bool{}
 	m.each(func(p *pkg, f *file) {
@@ -124,11 +124,11 @@ func skips(m *module, allowed map[string]string) (found []string, used map[strin
 				return true
 			}
 			s, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, s.Sel.Name) || matches(p.dir, "internal/feature/...") {
+			if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, s.Sel.Name) || matches(p.dir, "internal/feature/featuretest") {
 				return true
 			}
 			if used[f.path] = true; allowed[f.path] == "" {
-				found = append(found, m.at(call.Pos(), "%s: a skipped test tests nothing; use feature.Require", s.Sel.Name))
+				found = append(found, m.at(call.Pos(), "%s: a skipped test tests nothing; use featuretest.Require", s.Sel.Name))
 			}
 			return true
 		})

@@ -346,6 +346,9 @@ func addTwice(t *trial) error {
 	if a.result.address() == b.result.address() {
 		return seen("both have %v", a.result.address())
 	}
+	if err := a.asReported(); err != nil {
+		return fmt.Errorf("eth0: %w", err)
+	}
 	return b.asReported()
 }
 

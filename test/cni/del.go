@@ -51,6 +51,7 @@ func delChecks() []check {
 			})
 		}},
 		{"del.other", "Section 3", "must", "DEL of one interface of a container leaves the other, and the other container", "", delOther},
+		{"del.same-network", "Section 3", "should", "so it does if both are on one network, in either order", "", delSameNetwork},
 		{"del.versions", "Section 5", "must", "DEL of every version announced removes the interface", "", delVersions},
 		{"del.parallel", "Lifecycle & Ordering", "must", "20 DELs at once for different containers remove all of them", "", delParallel},
 		{"del.mixed", "Lifecycle & Ordering", "must", "10 DELs and 10 ADDs at once do what each alone does", "", delMixed},
@@ -163,6 +164,37 @@ func delOther(t *trial) error {
 	for _, left := range []*attachment{b, other} {
 		if err := left.asReported(); err != nil {
 			return fmt.Errorf("%s: %w", left.ifname, err)
+		}
+	}
+	return nil
+}
+
+func delSameNetwork(t *trial) error {
+	for _, first := range []int{0, 1} {
+		a, err := t.fresh()
+		if err != nil {
+			return err
+		}
+		b, err := t.add(a.n, a.c, "eth1")
+		if err != nil {
+			return err
+		}
+		both := []*attachment{a, b}
+		if err := both[first].del(); err != nil {
+			return err
+		}
+		if err := both[first].vanishes(); err != nil {
+			return err
+		}
+		left := both[1-first]
+		if err := left.asReported(); err != nil {
+			return fmt.Errorf("%s: %w", left.ifname, err)
+		}
+		if err := left.del(); err != nil {
+			return err
+		}
+		if err := left.vanishes(); err != nil {
+			return err
 		}
 	}
 	return nil

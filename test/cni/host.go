@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/lab/cgroup"
 )
 
 // The names under which this program is started again.
@@ -43,11 +45,15 @@ func role(args []string) (code int, ok bool) {
 // check makes a host, checks the plugin in it and returns what came out.
 func (t *target) check() (column, error) {
 	col := column{Label: t.Label}
-	group, err := newCgroup()
+	group, err := cgroup.New(fmt.Sprintf("sealane-lab-%d-cni-", os.Getpid())) // internal/lab sweeps up after programs that were killed
 	if err != nil {
 		return col, fmt.Errorf("host: cgroup: %w", err)
 	}
-	defer group.remove()
+	defer func() {
+		if err := group.Remove(); err != nil {
+			fmt.Fprintln(os.Stderr, "cni:", err)
+		}
+	}()
 	spec, err := json.Marshal(t)
 	if err != nil {
 		return col, err
@@ -55,7 +61,7 @@ func (t *target) check() (column, error) {
 	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{roleHost, string(spec)}, Stderr: os.Stderr, SysProcAttr: &unix.SysProcAttr{
 		Cloneflags:   unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS,
 		Unshareflags: unix.CLONE_NEWCGROUP, // once it is in its cgroup
-		UseCgroupFD:  true, CgroupFD: int(group.dir.Fd()),
+		UseCgroupFD:  true, CgroupFD: group.FD(),
 	}}
 	alive, err := cmd.StdinPipe() // the host lives while this is open
 	if err != nil {

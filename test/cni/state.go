@@ -62,6 +62,7 @@ func checkChecks() []check {
 		}},
 		{"check.more-routes", "CHECK", "must", "CHECK succeeds when a later plugin has added a route", since, checkMoreRoutes},
 		{"check.later-mac", "CHECK", "must", "CHECK succeeds when a later plugin has changed the MAC, and `prevResult` says so", since, checkLaterMAC},
+		{"check.later-address", "CHECK", "must", "CHECK succeeds when a later plugin has added an address, and `prevResult` says so", since, checkLaterAddress},
 	}
 }
 
@@ -270,6 +271,29 @@ func checkMoreRoutes(t *trial) error {
 	prev, err := a.changed(func(r map[string]any) {
 		routes, _ := r["routes"].([]any)
 		r["routes"] = append(routes, map[string]any{"dst": dst.String()})
+	})
+	if err != nil {
+		return err
+	}
+	return a.later("CHECK", prev).succeeded()
+}
+
+func checkLaterAddress(t *trial) error {
+	a, err := t.fresh()
+	if err != nil {
+		return err
+	}
+	if err := a.c.onLink("eth0", addMore); err != nil {
+		return err
+	}
+	at, _ := a.result.inside(a.c.path, "eth0")
+	prev, err := a.changed(func(r map[string]any) {
+		more := map[string]any{"address": "192.0.2.10/24", "interface": at}
+		if !atLeast(t.newest(), "1.0.0") {
+			more["version"] = "4"
+		}
+		ips, _ := r["ips"].([]any)
+		r["ips"] = append(ips, more)
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +22,10 @@ func TestMeanwhile(t *testing.T) {
 	w.shows(named, "sealane network ls", " app ", " back ", " under ", " lent ")
 	w.shows(named, "sealane ps", " stays ", " six ")
 	w.sealane("run -d --name ours --network under -- lab-echo serve -tcp 8000 -name ours")
+	w.docker("network create -d bridge --ipam-driver sealane --subnet 10.77.0.0/24 hold")
 	before := w.state()
+	w.docker("network create -d bridge --ipam-driver sealane foreign")
+	foreign := "pool-" + strings.ReplaceAll(w.docker("network inspect -f '{{(index .IPAM.Config 0).Subnet}}' foreign"), "/", "-")
 	w.docker("network rm under") // Docker does, whatever we say
 	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.73.0.0/24 gone")
 	// Docker takes an IPv4 address for it, and forgets to give it back.
@@ -32,11 +36,12 @@ func TestMeanwhile(t *testing.T) {
 	w.docker("network connect back two")
 	w.shows(named, "sealane ps", " web ", " two ", "back=")
 	w.a.Kill9()
-	w.atOnce("rm -f web", "network rm gone", "network disconnect back two")
+	w.atOnce("rm -f web", "network rm gone", "network disconnect back two", "network rm foreign")
 	w.a.Restart()
 	w.shows(time.Minute, "sealane ps", "!web", "two", "stays", "!back=")
 	w.shows(time.Minute, "sealane network ls", " app ", " back ", "!gone", "under")
 	w.reach("stays", "tcp://10.70.0.4:8000 10.70.0.2 two", "tcp://10.70.0.3:8000 no")
+	w.shows(time.Minute, "sealane network ls", " pool-10.77.0.0-24 ", "!"+foreign)
 	w.docker("rm -f two")
 	w.unchanged(before, "all that was removed meanwhile is gone")
 	w.sealane("rm -f ours")

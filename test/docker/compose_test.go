@@ -1,8 +1,9 @@
 package docker
 
 import (
-	"os/exec"
 	"testing"
+
+	"github.com/sealane/sealane/internal/lab"
 )
 
 // stack is a Compose file: one service on both networks, published and with an
@@ -38,9 +39,7 @@ docker-compose -p s `
 // TestCompose brings a Compose file up, restarts a service of it and takes it
 // down.
 func TestCompose(t *testing.T) {
-	if _, err := exec.LookPath("docker-compose"); err != nil {
-		t.Fatal("needs docker-compose: make packages installs it")
-	}
+	lab.Needs(t, "docker-compose")
 	w := both(t)
 	before := w.state()
 	w.sh(stack + "up -d")

@@ -81,6 +81,7 @@ func connect(w *world) {
 	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.71.0.0/24 back")
 	w.run("web", "--network app")
 	w.run("db", "--network back")
+	w.shows(named, "sealane ps", " web ", " db ")
 	before := w.state()
 	w.reach("web", "tcp://10.71.0.2:8000 no", "tcp://192.0.2.2:8000 192.0.2.1 b")
 	w.docker("network connect --alias front --ip 10.71.0.9 back web")

@@ -46,11 +46,7 @@ type world struct {
 // newWorld returns the hosts without daemons. Port 8000 of b answers everybody.
 func newWorld(t *testing.T, args ...string) *world {
 	t.Helper()
-	for _, p := range []string{"docker", "dockerd"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Fatalf("needs %s: make packages installs it", p)
-		}
-	}
+	lab.Needs(t, "docker", "dockerd")
 	t.Parallel()
 	l := lab.New(t)
 	w := &world{T: t, lab: l, a: l.Host("a"), b: l.Host("b"), args: args}
@@ -104,6 +100,10 @@ func (w *world) serve(h *lab.Host, args ...string) *lab.Process {
 // patience is how long anything may take on a busy machine that is not measured.
 const patience = 20 * time.Second
 
+// slower is how much longer everything may take where tests are short: in a guest
+// whose processors are emulated.
+const slower = 6
+
 func (w *world) startDocker() {
 	w.Helper()
 	if err := w.launch(); err != nil {
@@ -124,11 +124,7 @@ func (w *world) launch() error {
 
 func (w *world) image() {
 	w.Helper()
-	echo, err := exec.LookPath("lab-echo")
-	if err != nil {
-		w.Fatal(err)
-	}
-	if err := w.d.Import(w.Context(), "echo", map[string]string{"lab-echo": echo}); err != nil {
+	if err := w.d.ImportEcho(w.Context()); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -211,6 +207,7 @@ func sentence(stderr string) string {
 	said, _, _ := strings.Cut(stderr, "\nRun 'docker")
 	said, _, _ = strings.Cut(said, "\nSee 'docker")
 	said, _, _ = strings.Cut(said, "\nexit status")
+	said, _, _ = strings.Cut(said, "\ntime=") // its own log: of run --rm, that it waits no longer
 	return strings.TrimSpace(said)
 }
 
@@ -218,10 +215,14 @@ func sentence(stderr string) string {
 // and its files. With onlyNet it has the host's programs.
 func (w *world) enter(container string, onlyNet bool) string {
 	w.Helper()
-	pid := w.docker("inspect -f {{.State.Pid}} " + container)
-	if pid == "0" {
+	c, err := w.d.Inspect(w.Context(), container)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if c.State.Pid == 0 {
 		w.Fatalf("%s does not run: %s", container, w.docker("logs "+container))
 	}
+	pid := fmt.Sprint(c.State.Pid)
 	if onlyNet {
 		return "nsenter --net=/proc/" + pid + "/ns/net "
 	}
@@ -269,6 +270,9 @@ func (w *world) reach(from string, want ...string) {
 func (w *world) within(limit time.Duration, check func() error) {
 	w.Helper()
 	var err error
+	if testing.Short() {
+		limit *= slower
+	}
 	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
 		if err = check(); err == nil {
 			return

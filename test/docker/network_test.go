@@ -154,12 +154,8 @@ func refusedNetworks(w *world) {
 		"-o name=hisbridge":                         {"hisbridge", "network named"},
 		"--subnet 10.80.0.0/24 --gateway 10.99.0.1": {"10.99.0.1"},
 		"--subnet 192.0.2.0/25":                     {"192.0.2.0/25", "eth0"},
-		"--ipv6":                                    {},
 	} {
 		for _, ipam := range []string{"sealane", "default"} {
-			if flags == "--ipv6" && ipam == "sealane" {
-				continue // has a subnet of IPv6 by itself
-			}
 			w.refused("docker network create -d sealane --ipam-driver "+ipam+" "+flags+" bad", words...)
 			w.unchanged(before, flags+" with IPAM of "+ipam)
 		}

@@ -107,6 +107,7 @@ func TestProtocol(t *testing.T) {
 	p.part("WrongOrder", wrongOrder)
 	p.part("Twice", twice)
 	p.part("Refused", refusedCalls)
+	p.part("KilledBetween", killedBetween)
 }
 
 // The methods: those that answer whatever is asked, those that need an ID, and
@@ -365,15 +366,16 @@ func refusedCalls(p *plugin) {
 		p.fails("NetworkDriver.CreateEndpoint", endpoint("b", in))
 	}
 	for _, address := range []string{"10.5.0.1/24", "10.5.0.0/24", "10.5.0.255/24", "10.6.0.2/24", "fd00::2/64"} {
-		p.must("NetworkDriver.CreateEndpoint", endpoint("c", at(address)))
-		p.fails("NetworkDriver.Join", endpoint("c", box), strings.Split(address, "/")[0])
-		p.must("NetworkDriver.DeleteEndpoint", endpoint("c", nil))
+		p.fails("NetworkDriver.CreateEndpoint", endpoint("c", at(address)), strings.Split(address, "/")[0])
 	}
 	p.must("NetworkDriver.CreateEndpoint", endpoint("b", at("10.5.0.2/24")))
+	p.fails("NetworkDriver.CreateEndpoint", endpoint("c", at("10.5.0.2/24")), "10.5.0.2", "endpoint bbbbbbbbbbbb")
 	for _, key := range []string{"", "x", "../x"} {
 		p.fails("NetworkDriver.Join", endpoint("b", object{"SandboxKey": key}), "sandbox key")
 	}
+	p.must("NetworkDriver.DeleteEndpoint", endpoint("b", nil))
 	p.unchanged(made, "refused endpoints")
+	p.must("NetworkDriver.CreateEndpoint", endpoint("b", at("10.5.0.2/24")))
 	p.must("NetworkDriver.Join", endpoint("b", box))
 	p.must("NetworkDriver.ProgramExternalConnectivity", endpoint("b", bound(6, 80, 8080)))
 	joined := p.state()
@@ -391,4 +393,44 @@ func refusedCalls(p *plugin) {
 	p.sealane("rm -f ours")
 	p.unchanged(before, "the network went")
 	p.asIntended()
+}
+
+// killedBetween: what was created can be joined whatever became of the daemon
+// meanwhile, or deleted, or goes with its network; until then its address is taken.
+func killedBetween(p *plugin) {
+	before := p.state()
+	p.must("NetworkDriver.CreateNetwork", theNetwork())
+	empty := p.state()
+	p.must("NetworkDriver.CreateEndpoint", endpoint("b", at("10.5.0.2/24")))
+	p.must("NetworkDriver.CreateEndpoint", endpoint("c", object{"Interface": object{"Address": "10.5.0.3/24", "MacAddress": "02:00:00:00:00:77"}}))
+	p.again()
+	p.fails("NetworkDriver.CreateEndpoint", endpoint("b", at("10.5.0.4/24")), "bbbbbbbbbbbb", "already")
+	p.shows(0, "sealane network inspect --format '{{range .Subnets}}{{.Usage.InUse}}{{end}}' docker-"+hex("a")[:12], "5")
+	p.refused("sealane run --name thief --network docker-"+hex("a")[:12]+" --ip 10.5.0.2 -- true", "10.5.0.2", "endpoint bbbbbbbbbbbb")
+	joined := p.must("NetworkDriver.Join", endpoint("b", object{"SandboxKey": "/run/docker/netns/x"}))
+	if device := joined["InterfaceName"].(object)["SrcName"]; device != "slpbbbbbbbbbbbb" {
+		p.Errorf("joined as %v", joined)
+	}
+	p.must("NetworkDriver.Join", endpoint("c", object{"SandboxKey": "/run/docker/netns/y"}))
+	p.sh("ip -o link show dev slpcccccccccccc | grep 02:00:00:00:00:77")
+	p.asIntended()
+	p.must("NetworkDriver.DeleteEndpoint", endpoint("b", nil))
+	p.must("NetworkDriver.DeleteEndpoint", endpoint("c", nil))
+	p.unchanged(empty, "the endpoints went")
+	p.must("NetworkDriver.CreateEndpoint", endpoint("b", at("10.5.0.2/24")))
+	p.must("NetworkDriver.CreateEndpoint", endpoint("d", at("10.5.0.4/24")))
+	p.again()
+	p.must("NetworkDriver.DeleteEndpoint", endpoint("b", nil))
+	p.fails("NetworkDriver.Join", endpoint("b", object{"SandboxKey": "/run/docker/netns/x"}), "not known")
+	p.must("NetworkDriver.DeleteNetwork", object{"NetworkID": hex("a")})
+	p.unchanged(before, "the network went, with an endpoint that waited")
+	p.asIntended()
+}
+
+// again is kill -9 of the daemon, and a start.
+func (p *plugin) again() {
+	p.Helper()
+	p.a.Kill9()
+	p.a.Restart()
+	p.http.CloseIdleConnections()
 }

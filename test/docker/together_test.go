@@ -9,6 +9,8 @@ func TestTogether(t *testing.T) {
 	w.sub("LeftAlone", leftAlone)
 	w.sub("Joined", joined)
 	w.sub("JoinedWithDockersAddresses", joinedForeign)
+	w.sub("FarEnd", farEnd)
+	w.sub("FullSubnet", fullSubnet)
 }
 
 // shown: Docker's names, hosts names and aliases are ours within five seconds.
@@ -19,7 +21,8 @@ func shown(w *world) {
 	w.run("web", "--network app --hostname front --network-alias www -p 8001:8000")
 	w.shows(named, "sealane ps", "web ", "running", "app=10.70.0.2", "8001->8000/tcp", "!docker-")
 	w.shows(0, "sealane inspect web", `"origin": "docker"`, `"hostname": "front"`, `"www"`)
-	w.shows(0, "sealane network inspect app", `"sandbox": "web"`)
+	w.shows(0, "sealane network inspect app", `"sandbox": "web"`, `"origin": "docker"`)
+	w.shows(0, "sealane network inspect bridge", "!origin")
 	w.shows(0, "sealane exec web -- ip -o addr show dev eth0", " 10.70.0.2/24 ")
 	w.docker("network connect idle web")
 	w.shows(named, "sealane ps", "web ", "idle=")
@@ -38,7 +41,7 @@ func clash(w *world) {
 	w.refused("sealane network create host2", "host2", "taken")
 	w.refused("sealane run -d --name docker-web -- sleep 1000", "docker-web", "taken")
 	w.sealane("rm -f web")
-	w.shows(0, "sealane ps", " docker-web ", "!app=10.69.0.2")
+	w.shows(0, "sealane ps", "web ", "docker-app=10.70.0.2", "!app=10.69.0.2") // its own name is free again: it has it when Docker is next asked
 	w.docker("rm -f web")
 	w.docker("network rm app")
 	w.shows(0, "sealane network ls", " app ", "!docker-app")
@@ -57,8 +60,14 @@ func leftAlone(w *world) {
 	w.refused("sealane network rm app", "app", "docker")
 	w.refused("sealane rm web", "web", "docker")
 	w.refused("sealane network disconnect app web", "web", "docker")
-	w.refused("sealane network connect mine web", "web", "docker")
+	w.refused("sealane network connect app web", "web", "docker")
 	w.unchanged(before, "what is Docker's was not touched")
+	w.sealane("network connect mine web") // what is ours is not Docker's
+	w.shows(0, "sealane ps", "web ", "app=10.70.0.2", "mine=10.69.0.2", "!docker-web")
+	w.shows(0, "sealane network inspect mine", `"sandbox": "web"`)
+	w.asIntended()
+	w.sealane("network disconnect mine web")
+	w.unchanged(before, "off our network")
 	w.sealane("network prune")
 	w.shows(0, "sealane network ls", " idle ", " app ", "!mine")
 	w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web")
@@ -96,4 +105,43 @@ func joinedForeign(w *world) {
 	w.docker("rm -f late")
 	w.run("late", "--network app --ip 10.70.0.4")
 	w.reach("late", "tcp://10.70.0.3:8000 10.70.0.4 ours")
+}
+
+// farEnd: Docker counts up and Sealane down, so that neither comes upon the
+// other's addresses; a range of Docker's is left to it wherever it is.
+func farEnd(w *world) {
+	w.docker("network create -d sealane --ipv6 --subnet 10.70.0.0/24 --subnet fd70::/64 app")
+	w.docker("network create -d sealane --subnet 10.71.0.0/24 --ip-range 10.71.0.240/28 --gateway 10.71.0.240 back")
+	w.shows(named, "sealane network ls", " app ", " back ")
+	w.sealane("run -d --name ours --network app --network back -- lab-echo serve -tcp 8000 -name ours")
+	w.shows(0, "sealane ps", "app=10.70.0.254,fd70::ffff:ffff:ffff:ffff", "back=10.71.0.239")
+	for _, name := range []string{"one", "two", "three"} {
+		w.run(name, "--network app")
+		w.docker("network connect back " + name)
+	}
+	w.sealane("run -d --name more --network app --network back -- sleep 1000")
+	w.shows(named, "sealane ps", " three ", "app=10.70.0.4,fd70::4", "back=10.71.0.243", "app=10.70.0.253,", "back=10.71.0.238")
+	w.reach("one", "tcp://10.70.0.254:8000 10.70.0.2 ours", "tcp://[fd70::ffff:ffff:ffff:ffff]:8000 fd70::2 ours", "tcp://10.71.0.239:8000 10.71.0.241 ours")
+	w.docker("rm -f one")
+	w.run("four", "--network app")
+	w.shows(named, "sealane ps", " four ", "app=10.70.0.2,fd70::2")
+	w.a.Kill9()
+	w.a.Restart()
+	w.sealane("run -d --name again --network app --network back -- sleep 1000")
+	w.shows(0, "sealane ps", "app=10.70.0.252,", "back=10.71.0.237")
+}
+
+// fullSubnet: they meet when nothing is left, and who comes then reads so.
+func fullSubnet(w *world) {
+	w.docker("network create -d sealane --subnet 10.70.0.0/29 app") // 1 is the gateway, 2 to 6 are free
+	w.shows(named, "sealane network ls", " app ")
+	w.run("one", "--network app")
+	for _, name := range []string{"a", "b"} {
+		w.sealane("run -d --name " + name + " --network app -- sleep 1000")
+	}
+	w.run("two", "--network app")
+	w.run("three", "--network app")
+	w.refused("sealane run --network app -- true", "10.70.0.0/29", "none is free")
+	w.refused("docker run -d --network app echo /lab-echo serve", "10.70.0.5", "taken by sandbox b")
+	w.asIntended()
 }

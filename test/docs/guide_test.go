@@ -38,7 +38,7 @@ func TestGuideIsComplete(t *testing.T) {
 			missing(command, f)
 		}
 	}
-	for _, state := range []string{engine.StateReady, engine.StateRunning, engine.StateExited, engine.StateLost, engine.StateDegraded, engine.StateConflict} {
+	for _, state := range []string{engine.StateReady, engine.StateRunning, engine.StateAway, engine.StateExited, engine.StateLost, engine.StateDegraded, engine.StateConflict} {
 		missing("the state", "`"+state+"`")
 	}
 	h.Must("sealane", "run", "-d", "--name", "web", "sh", "-c", "exit 3")

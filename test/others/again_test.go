@@ -3,6 +3,8 @@ package others
 import (
 	"strings"
 	"testing"
+
+	"github.com/sealane/sealane/internal/lab"
 )
 
 // TestFlushAgain: several flushes in a row are no quarrel yet, so everything is
@@ -19,7 +21,7 @@ func TestFlushAgain(t *testing.T) {
 
 // TestReloadAgain: reloads are no quarrel, however many.
 func TestReloadAgain(t *testing.T) {
-	needs(t, "firewalld", "dbus-daemon")
+	lab.Needs(t, "firewalld", "dbus-daemon")
 	h := newHosts(t)
 	h.sealane()
 	h.sh(firewalldStart)
@@ -36,7 +38,7 @@ func TestReloadAgain(t *testing.T) {
 // TestDockerMeanwhile: dockerd starts anew while no daemon of ours runs, which
 // then finds things as they are.
 func TestDockerMeanwhile(t *testing.T) {
-	needs(t, "dockerd", "iptables")
+	lab.Needs(t, "dockerd", "iptables")
 	h := newHosts(t)
 	x := h.docker()
 	h.sealane()

@@ -25,11 +25,7 @@ func (h *hosts) docker() *docker {
 	h.Helper()
 	x := &docker{h: h}
 	x.start()
-	echo, err := exec.LookPath("lab-echo")
-	if err != nil {
-		h.Fatal(err)
-	}
-	if err := x.d.Import(h.Context(), "echo", map[string]string{"lab-echo": echo}); err != nil {
+	if err := x.d.ImportEcho(h.Context()); err != nil {
 		h.Fatal(err)
 	}
 	x.run()
@@ -122,7 +118,7 @@ func (x *docker) address() string {
 }
 
 func TestDocker(t *testing.T) {
-	needs(t, "dockerd", "iptables")
+	lab.Needs(t, "dockerd", "iptables")
 	h := newHosts(t)
 	x := h.docker()
 	before := h.theirs()

@@ -2,6 +2,8 @@ package others
 
 import (
 	"testing"
+
+	"github.com/sealane/sealane/internal/lab"
 )
 
 // ufw's own words. It asks whether ssh connections may be cut, and waits for
@@ -11,7 +13,7 @@ const ufwSetup = `ufw --force reset >/dev/null; ufw default deny incoming; ufw d
 var ufwChains = []string{"ip filter ufw-before-forward", "ip filter ufw-before-input", "ip6 filter ufw6-before-forward", "ip6 filter ufw6-before-input"}
 
 func TestUfw(t *testing.T) {
-	needs(t, "ufw", "iptables")
+	lab.Needs(t, "ufw", "iptables")
 	h := newHosts(t)
 	h.sh(ufwSetup + "; ufw --force enable")
 	before := h.theirs()
@@ -69,7 +71,7 @@ const firewalldStop = `pid=$(cat /run/firewalld.pid); kill $pid; while kill -0 $
 var firewalldChains = []string{"inet firewalld filter_FORWARD", "inet firewalld filter_INPUT"}
 
 func TestFirewalld(t *testing.T) {
-	needs(t, "firewalld", "dbus-daemon")
+	lab.Needs(t, "firewalld", "dbus-daemon")
 	h := newHosts(t)
 	h.sh(firewalldStart)
 	before := h.theirs()

@@ -10,7 +10,6 @@ package others
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -24,16 +23,6 @@ func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
 type hosts struct {
 	*testing.T
 	a, b *lab.Host
-}
-
-// needs says which programs a test is about.
-func needs(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Fatalf("needs %s: make packages installs it", p)
-		}
-	}
 }
 
 // newHosts returns the hosts without Sealane. Port 9000 of a is a service of

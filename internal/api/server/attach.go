@@ -40,7 +40,11 @@ func (s *service) detach(r *http.Request, req api.Detach) (none, error) {
 	return none{}, s.engine.Detach(r.Context(), req.Container, r.PathValue("ref"), req.IfName)
 }
 
-func (s *service) sandboxDiff(r *http.Request, _ none) (api.Ops, error) {
-	ops, err := s.engine.Drift(r.Context(), r.PathValue("ref"))
-	return lines(ops), err
+func (s *service) sandboxDiff(r *http.Request, _ none) (api.Drift, error) {
+	d, err := s.engine.Drift(r.Context(), r.PathValue("ref"))
+	out := api.Drift{Ops: lines(d.Ops).Ops, Added: []api.AddedAddress{}}
+	for _, a := range d.Added {
+		out.Added = append(out.Added, api.AddedAddress{IfName: a.Dev, Address: a.Prefix})
+	}
+	return out, err
 }

@@ -34,6 +34,14 @@ func (s *service) networks(r *http.Request, _ none) ([]api.Network, error) {
 	return list, nil
 }
 
+func (s *service) clusterNetwork(r *http.Request, _ none) (api.ClusterNetwork, error) {
+	out := api.ClusterNetwork{Name: r.PathValue("ref")}
+	if err := s.engine.Joinable(r.Context(), out.Name); err != nil {
+		out.Problem = err.Error()
+	}
+	return out, nil
+}
+
 func (s *service) network(r *http.Request, _ none) (api.Network, error) {
 	ref := r.PathValue("ref")
 	for _, n := range builtin() {
@@ -103,6 +111,7 @@ func (s *service) connect(r *http.Request, req api.Connect) (api.Connection, err
 	if err != nil {
 		return api.Connection{}, err
 	}
+	spec.Await = req.Await
 	sb, ep, err := s.engine.Connect(r.Context(), req.Sandbox, spec, ports)
 	if err != nil {
 		return api.Connection{}, err

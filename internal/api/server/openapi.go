@@ -88,6 +88,9 @@ func parameters(r route) []any {
 			"description": "a name, an ID or the beginning of an ID; for sandboxes also netns:PATH or pid:N, escaped as one segment",
 		})
 	}
+	for _, q := range r.texts {
+		out = append(out, object{"name": q.name, "in": "query", "required": true, "description": q.description, "schema": object{"type": "string"}})
+	}
 	for _, q := range r.query {
 		schema := object{"type": "boolean"}
 		if q.list {

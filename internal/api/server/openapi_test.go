@@ -42,6 +42,8 @@ var calls = []struct{ method, path, body string }{
 	{"post", "/v1/networks/{ref=app}/connect", `{"sandbox":"web","ip":"10.9.0.7","ports":["90:90"],"ingressRate":1000000,"egressRate":2000000,"egressBurst":80000}`},
 	{"patch", "/v1/networks/{ref=app}", `{"options":{"icc":""},"labels":{"c":"d"},"removeLabels":["a"]}`},
 	{"get", "/v1/networks?filter=label%3Dc", ""},
+	{"get", "/v1/explain?from=web&to=192.0.2.77", ""},
+	{"get", "/v1/explain?from=host&to=web", ""},
 	{"get", "/v1/sandboxes", ""},
 	{"get", "/v1/sandboxes/{ref=web}", ""},
 	{"post", "/v1/sandboxes/{ref=web}/ports", `{"ports":["127.0.0.1:91:91"]}`},
@@ -58,6 +60,22 @@ var calls = []struct{ method, path, body string }{
 	{"post", "/v1/plan", `{"networks":[{"name":"d"}],"endpoints":[{"network":"d","sandbox":"netns:/run/netns/x"}]}`},
 	{"post", "/v1/apply", `{"networks":[{"name":"d"}],"endpoints":[{"network":"d","sandbox":"netns:/run/netns/x","ports":["80"]}]}`},
 	{"post", "/v1/networks/prune", ""},
+	{"post", "/v1/pipework", `{"device":"br1","container":"netns:/run/netns/x","ip":"192.0.2.9/24","ifname":"eth9","command":"br1 x 192.0.2.9/24","options":{"gateway":"192.0.2.1","route":"198.51.100.0/24=192.0.2.1","mtu":"1400","hostif":"x9"}}`},
+	{"post", "/v1/pipework/run", `{"container":"netns:/run/netns/x","args":["ip","route","add","203.0.113.0/24","dev","eth9"]}`},
+	{"get", "/v1/pipework", ""},
+	{"delete", "/v1/pipework", `{"device":"br1","container":"netns:/run/netns/x","ifname":"eth9"}`},
+	{"post", "/v1/uplinks", `{"nic":"eth9","bridge":"br9","timeout":1000}`},
+	{"get", "/v1/uplinks", ""},
+	{"post", "/v1/uplinks/{ref=eth9}/detach", `{"timeout":1000}`},
+	{"post", "/v1/cluster/init", `{"address":"192.0.2.1"}`},
+	{"post", "/v1/cluster/join", `{"token":"t","member":"192.0.2.2:2378","address":"192.0.2.1"}`},
+	{"get", "/v1/cluster", ""},
+	{"post", "/v1/cluster/token", `{"rotate":true}`},
+	{"get", "/v1/cluster/networks/{ref=pods}", ""},
+	{"get", "/v1/nodes", ""},
+	{"get", "/v1/nodes/{ref=a}", ""},
+	{"delete", "/v1/nodes/{ref=b}", ""},
+	{"post", "/v1/cluster/leave", `{"force":true}`},
 	{"get", "/v1/diff", ""},
 }
 
@@ -68,7 +86,7 @@ var refRE = regexp.MustCompile(`\{ref=(\w+)\}`)
 // answers.
 func TestOpenAPI(t *testing.T) {
 	h := newHost(t)
-	h.kernel.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/x", Inode: 77}})
+	h.kernel.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/x", Inode: 77}}, kstate.Link{Name: "eth9", Up: true, Other: true})
 	doc := decodeAs[spec](t, h.must(t, "GET", "/v1/openapi.json", ""))
 	if doc.OpenAPI != "3.1.0" || doc.Info.Version != "1.2.3" {
 		t.Errorf("openapi %s, version %s", doc.OpenAPI, doc.Info.Version)

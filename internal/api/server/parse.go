@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/engine"
@@ -81,14 +82,15 @@ func addresses(o api.EndpointOptions, spec *engine.EndpointSpec) error {
 		if want.text == "" {
 			continue
 		}
-		a, err := parseAddr(want.key, want.text)
-		if err != nil {
-			return err
+		if want.text == api.DHCP {
+			spec.DHCP4, spec.DHCP6 = spec.DHCP4 || !want.is6, spec.DHCP6 || want.is6
+			continue
 		}
-		if a.Is6() != want.is6 {
-			return fmt.Errorf("%s %s: is an address of the other family", want.key, a)
+		for text := range strings.SplitSeq(want.text, ",") {
+			if err := address(want.key, text, want.is6, spec); err != nil {
+				return err
+			}
 		}
-		spec.Addrs = append(spec.Addrs, a)
 	}
 	for _, text := range o.LinkLocalIPs {
 		a, err := parseAddr("link-local-ip", text)
@@ -96,6 +98,33 @@ func addresses(o api.EndpointOptions, spec *engine.EndpointSpec) error {
 			return err
 		}
 		spec.LinkLocal = append(spec.LinkLocal, a)
+	}
+	return nil
+}
+
+// address reads an address, which with a length is of no subnet, or may be.
+func address(key, text string, is6 bool, spec *engine.EndpointSpec) error {
+	bits := strings.Contains(text, "/")
+	var p netip.Prefix
+	var err error
+	if bits {
+		p, err = model.ParsePrefix(text)
+	} else {
+		var a netip.Addr
+		a, err = parseAddr(key, text)
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	switch {
+	case err != nil && bits:
+		return fmt.Errorf("%s %w", key, err)
+	case err != nil:
+		return err
+	case p.Addr().Is6() != is6:
+		return fmt.Errorf("%s %s: is an address of the other family", key, p.Addr())
+	case bits:
+		spec.Outside = append(spec.Outside, p)
+	default:
+		spec.Addrs = append(spec.Addrs, p.Addr())
 	}
 	return nil
 }
@@ -112,6 +141,9 @@ func driverOptions(o api.EndpointOptions, spec *engine.EndpointSpec) error {
 		spec.IfName = options.IfName
 	}
 	spec.Sysctls = slices.Concat(spec.Sysctls, options.Sysctls)
+	spec.Routers, spec.Routes, spec.MTU, spec.Alias = options.Routers, options.Routes, options.MTU, options.Alias
+	spec.VLAN, spec.Trunks = options.VLAN, options.Trunks
+	spec.DHCP, spec.NoDAD = options.DHCP, options.NoDAD
 	spec.Limits, err = spec.Limits.With(options.Limits)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 type route struct {
 	method, path, summary string
 	query                 []parameter
+	texts                 []parameter  // of the query too, and have to be given
 	request, response     reflect.Type // nil: no body
 	yaml                  bool         // the request may be YAML
 	serve                 func(*service, *http.Request) (any, error)
@@ -65,9 +66,30 @@ func table() []route {
 		on(del, sandbox+"/ports", "Take published ports back; they are in the body or in the query", (*service).unpublish).
 			with(parameter{"port", "a port as it was published, instead of a body", true}),
 
+		on(get, prefix+"/pipework", "List what pipework commands did, and is still so", (*service).plugged),
+		on(post, prefix+"/pipework", "Connect a container to a device of the host", (*service).plug),
+		on(del, prefix+"/pipework", "Take that back", (*service).unplug),
+		on(post, prefix+"/pipework/run", "Run a command of ip or tc in a container, and in each namespace that it gets later", (*service).run),
+
+		on(get, prefix+"/uplinks", "List NICs of the host that are attached to bridges", (*service).uplinks),
+		on(post, prefix+"/uplinks", "Move a NIC with its addresses and routes under a bridge; if gateways fall silent, everything goes back", (*service).attachUplink),
+		on(post, prefix+"/uplinks/{ref}/detach", "Move a NIC with its addresses and routes out of its bridge", (*service).detachUplink),
+
+		on(get, prefix+"/cluster", "Say how the cluster is, as seen from this host", (*service).cluster),
+		on(post, prefix+"/cluster/init", "Begin a cluster with this host", (*service).initCluster),
+		on(post, prefix+"/cluster/join", "Make this host one of a cluster", (*service).joinCluster),
+		on(post, prefix+"/cluster/leave", "Take this host out of its cluster", (*service).leaveCluster),
+		on(post, prefix+"/cluster/token", "Return the token that lets hosts join, or make another", (*service).inviteToCluster),
+		on(get, prefix+"/cluster/networks/{ref}", "Say what hinders this host to be on a network over hosts, by its name", (*service).clusterNetwork),
+		on(get, prefix+"/nodes", "List the hosts of the cluster by name", (*service).nodes),
+		on(get, prefix+"/nodes/{ref}", "Tell of a host of the cluster: its subnets too", (*service).node),
+		on(del, prefix+"/nodes/{ref}", "Remove another host from the cluster", (*service).removeNode),
+
 		on(post, prefix+"/plan", "Say what applying a declaration would do", (*service).plan).orYAML(),
 		on(post, prefix+"/apply", "Make what a declaration says and is not there yet, all or nothing", (*service).apply).orYAML(),
 		on(get, prefix+"/diff", "Say what is not as intended now", (*service).diff),
+		on(get, prefix+"/explain", "Follow a packet step by step through what the kernel has, and the answer to it", (*service).explain).
+			asking("from", "a sandbox, or host").asking("to", "a sandbox, or an address"),
 		on(get, openapiPath, "This document", (*service).describe),
 	}
 }
@@ -97,6 +119,12 @@ func bodyType[T any]() reflect.Type {
 
 func (r route) with(p parameter) route {
 	r.query = append(r.query, p)
+	return r
+}
+
+// asking has the query give a text.
+func (r route) asking(name, description string) route {
+	r.texts = append(r.texts, parameter{name: name, description: description})
 	return r
 }
 

@@ -20,7 +20,7 @@ func (s *service) sandboxes(r *http.Request, _ none) ([]api.Sandbox, error) {
 	}
 	list, v := []api.Sandbox{}, s.view()
 	for _, sb := range s.engine.Sandboxes() {
-		if !all && !ended && sb.Exit != nil {
+		if !all && !ended && sb.Exit != nil || sb.Guest != nil && v.twins[sb.ID] != nil {
 			continue
 		}
 		if one := v.sandbox(sb); match(one) {
@@ -31,7 +31,7 @@ func (s *service) sandboxes(r *http.Request, _ none) ([]api.Sandbox, error) {
 }
 
 func (s *service) sandbox(r *http.Request, _ none) (api.Sandbox, error) {
-	sb, err := s.engine.Sandbox(r.PathValue("ref"))
+	sb, err := s.engine.Locate(r.Context(), r.PathValue("ref"))
 	if err != nil {
 		return api.Sandbox{}, err
 	}
@@ -81,7 +81,7 @@ func (s *service) publish(r *http.Request, req api.Ports) ([]api.Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	sb, err := s.engine.Sandbox(r.PathValue("ref"))
+	sb, err := s.engine.Locate(r.Context(), r.PathValue("ref"))
 	if err != nil {
 		return nil, err
 	}

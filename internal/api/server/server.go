@@ -23,8 +23,9 @@ import (
 
 // Info is what the API says about the daemon.
 type Info struct {
-	Version string // of the daemon
-	RunDir  string // where the files of sandboxes are
+	Version string  // of the daemon
+	RunDir  string  // where the files of sandboxes are
+	Cluster Cluster // nil: the hosts share an etcd that is not Sealane's
 }
 
 // Logger takes what somebody should see: errors that are ours. *slog.Logger

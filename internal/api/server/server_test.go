@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -15,9 +16,12 @@ import (
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/api/server"
+	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/cluster/member"
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/kernel/fake"
 	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/store"
@@ -29,6 +33,66 @@ type idle struct{}
 func (idle) Alive(model.Process) bool                        { return true }
 func (idle) Wait(ctx context.Context, _ model.Process) error { <-ctx.Done(); return ctx.Err() }
 func (idle) Kill(*model.Process, string) error               { return nil }
+func (idle) Run(context.Context, kstate.NS, []string) (engine.Ran, error) {
+	return engine.Ran{Stdout: []byte("done\n")}, nil
+}
+
+// yard moves NICs by noting so.
+type yard struct{ ports []uplink.Port }
+
+func (y *yard) Attach(_ context.Context, mv uplink.Move) (uplink.Report, error) {
+	y.ports = append(y.ports, uplink.Port{NIC: mv.NIC, Bridge: mv.Bridge, Made: mv.Make})
+	return uplink.Report{Made: mv.Make, Addresses: []netip.Prefix{netip.MustParsePrefix("198.51.100.9/24")}, Answering: []netip.Addr{netip.MustParseAddr("198.51.100.1")}}, nil
+}
+
+func (y *yard) Detach(context.Context, uplink.Move) (uplink.Report, error) {
+	y.ports = nil
+	return uplink.Report{}, nil
+}
+
+func (y *yard) Recover() ([]uplink.Recovered, error) { return nil, nil }
+func (y *yard) Ports() ([]uplink.Port, error)        { return y.ports, nil }
+
+// club is a cluster that everybody may join and leave.
+type club struct{ hosts []member.Record }
+
+func (c *club) Init(context.Context, netip.Addr) (member.Invitation, error) {
+	return c.Invite(context.Background(), true)
+}
+
+func (c *club) Join(_ context.Context, _, _ string, addr netip.Addr) error {
+	c.hosts = append(c.hosts, member.Record{Name: "a", Addrs: []netip.Addr{addr}, Member: true, Joined: time.Now()})
+	return nil
+}
+
+func (c *club) Leave(context.Context, bool) error { c.hosts = nil; return nil }
+
+func (c *club) Invite(context.Context, bool) (member.Invitation, error) {
+	return member.Invitation{Token: "t", Addr: "192.0.2.2:2378", Expires: time.Now().Add(time.Hour)}, nil
+}
+
+func (c *club) Status(context.Context) member.Status {
+	if len(c.hosts) == 0 {
+		return member.Status{}
+	}
+	return member.Status{
+		In: true, Name: "a", Addr: c.hosts[0].Addrs[0], Role: member.RoleVoter, Quorum: true, Hosts: 1, Token: time.Now(), Certificate: time.Now(),
+		Members: []member.Member{{Name: "a", URL: "https://192.0.2.1:2379", Voting: true, Leader: true, Healthy: true}},
+	}
+}
+
+func (c *club) Hosts(context.Context) ([]member.Record, error) { return c.hosts, nil }
+func (c *club) Node(context.Context, string) (member.Node, error) {
+	return member.Node{
+		Record: c.hosts[0], Role: member.RoleVoter, Answers: true, Certificate: time.Now(),
+		Leases: []member.NodeLease{{
+			Fabric: "/coreos.com/network", Subnet: flannel.Subnet{V4: netip.MustParsePrefix("10.5.1.0/24")}, Public: c.hosts[0].Addrs, Backend: "vxlan",
+			Data: []byte(`{"VNI":1}`), Renewed: time.Now(), Ends: time.Now(),
+		}},
+	}, nil
+}
+
+func (c *club) Remove(context.Context, string) error { return nil }
 
 // host is an engine over a kernel in memory, and its API.
 type host struct {
@@ -48,14 +112,14 @@ func newHost(t testing.TB) *host {
 	k := fake.New(&journal.Memory{})
 	log := slog.New(slog.DiscardHandler)
 	e := engine.New(engine.Config{
-		Kernel: k, Store: s, Processes: idle{}, Host: func() engine.Host { return engine.Host{} },
-		RunDir: filepath.Join(dir, "run"), Now: time.Now, Log: log,
+		Kernel: k, Store: s, Processes: idle{}, Runner: idle{}, Host: func() engine.Host { return engine.Host{} },
+		Uplinks: &yard{}, RunDir: filepath.Join(dir, "run"), Now: time.Now, Log: log,
 	})
 	if err := e.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close(); s.Close() })
-	return &host{k, server.New(e, server.Info{Version: "1.2.3", RunDir: filepath.Join(dir, "run")}, log), e, filepath.Join(dir, "run")}
+	return &host{k, server.New(e, server.Info{Version: "1.2.3", RunDir: filepath.Join(dir, "run"), Cluster: &club{}}, log), e, filepath.Join(dir, "run")}
 }
 
 // do sends a request and returns the status and the body.

@@ -1,10 +1,15 @@
 package server
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/driver"
+	"github.com/sealane/sealane/internal/driver/fabric"
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -13,10 +18,11 @@ import (
 type view struct {
 	s        *service
 	networks map[model.ID]*model.Network
+	twins    map[model.ID]*model.Sandbox // see [engine.Engine.Twins]
 }
 
 func (s *service) view() view {
-	v := view{s, map[model.ID]*model.Network{}}
+	v := view{s, map[model.ID]*model.Network{}, s.engine.Twins()}
 	for _, n := range s.engine.Networks() {
 		v.networks[n.ID] = n
 	}
@@ -42,9 +48,9 @@ func builtin() []api.Network {
 // networkOf is a network without its endpoints.
 func (s *service) networkOf(n *model.Network) api.Network {
 	out := api.Network{
-		ID: string(n.ID), Name: n.Name, Driver: n.Driver, Subnets: []api.Subnet{}, Options: n.Options.Map(),
-		Internal: n.Internal, Labels: map[string]string{}, Endpoints: []api.NetworkEndpoint{},
-		Status: statusOf(s.engine.NetworkStatus(n)), Exceptions: s.engine.Exceptions(), Device: n.Device(), Created: n.Created,
+		ID: string(n.ID), Name: n.Name, Driver: n.Driver, Subnets: []api.Subnet{}, Options: n.OptionMap(),
+		Internal: n.Internal, Origin: n.Origin, Labels: map[string]string{}, Endpoints: []api.NetworkEndpoint{},
+		Status: statusOf(s.engine.NetworkStatus(n)), Exceptions: s.engine.Exceptions(), Device: deviceOf(n), Created: n.Created,
 	}
 	for k, v := range n.Labels {
 		out.Labels[k] = v
@@ -53,27 +59,96 @@ func (s *service) networkOf(n *model.Network) api.Network {
 	for i, sub := range n.Subnets {
 		out.Subnets = append(out.Subnets, api.Subnet{Prefix: sub.Prefix, Gateway: sub.Gateway, Range: sub.Range, Aux: sub.Aux, Usage: api.Usage(usage[i])})
 	}
+	s.addFabric(&out, n)
 	return out
+}
+
+// addFabric adds what there is of other hosts.
+func (s *service) addFabric(out *api.Network, n *model.Network) {
+	v, ok := s.engine.FabricOf(n)
+	if !ok {
+		return
+	}
+	f := n.Fabric
+	out.Backend, out.VNI = string(f.Backend.Type), f.Backend.VNI
+	out.Fabric = &api.Fabric{Prefixes: f.Whole, Key: v.Key, Uplink: f.Uplink, Tunnels: []string{}, Addresses: valid(f.Public4, f.Public6), MTU: f.MTU,
+		Peers: []api.FabricPeer{}, InTouch: v.InTouch, Since: v.Since, Error: v.LastError, PublicKey: f.PublicKey}
+	out.Fabric.Lost, out.Fabric.Docker = v.Lost, string(n.Docker)
+	for _, is6 := range []bool{false, true} {
+		if _, has := f.Of(is6); has && n.Tunnel(is6) != "" && !slices.Contains(out.Fabric.Tunnels, n.Tunnel(is6)) {
+			out.Fabric.Tunnels = append(out.Fabric.Tunnels, n.Tunnel(is6))
+		}
+	}
+	for i := range f.Peers {
+		p := &f.Peers[i]
+		peer := api.FabricPeer{Subnets: p.Subnets, Addresses: valid(p.Public4, p.Public6), Direct: fabric.Direct(f, p), PublicKey: cmp.Or(p.Key4, p.Key6)}
+		for _, sub := range p.Subnets {
+			peer.Unreached = cmp.Or(peer.Unreached, fabric.Unreached(f, p, sub.Addr().Is6()))
+		}
+		for _, narrow := range engine.NarrowPaths(f, p) {
+			peer.Paths = append(peer.Paths, api.PathMTU(narrow))
+		}
+		out.Fabric.Peers = append(out.Fabric.Peers, peer)
+	}
+}
+
+// valid leaves out addresses that there are not.
+func valid(all ...netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(all, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
+// deviceOf is the host's device that a network's endpoints are on.
+func deviceOf(n *model.Network) string {
+	if n.OnParent() {
+		return n.Lower()
+	}
+	return n.Device()
 }
 
 // endpointsByNetwork sorts the endpoints of all sandboxes by network.
 func (s *service) endpointsByNetwork() map[model.ID][]api.NetworkEndpoint {
-	out := map[model.ID][]api.NetworkEndpoint{}
+	out, twins := map[model.ID][]api.NetworkEndpoint{}, s.engine.Twins()
 	for _, sb := range s.engine.Sandboxes() {
+		name := sb.Name
+		if twin := twins[sb.ID]; twin != nil && sb.Guest != nil {
+			name = twin.Name
+		}
 		for _, ep := range sb.Endpoints {
 			out[ep.Network] = append(out[ep.Network], api.NetworkEndpoint{
-				ID: string(ep.ID), Sandbox: sb.Name, IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Container: ep.Container,
+				ID: string(ep.ID), Sandbox: name, IfName: ep.IfName, MAC: ep.MAC, Addresses: present(slices.Concat(ep.Addrs, ep.Outside)), Container: ep.Container,
 			})
 		}
 	}
 	return out
 }
 
+// sandbox is a sandbox with what its twin has, under the name that Docker knows.
 func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
+	twin := v.twins[sb.ID]
+	if twin == nil {
+		return v.one(sb)
+	}
+	if sb.Guest != nil {
+		sb, twin = twin, sb
+	}
+	out, guest := v.one(sb), v.one(twin)
+	out.Guest, out.PID = guest.Guest, guest.PID
+	out.Endpoints, out.Ports = append(out.Endpoints, guest.Endpoints...), append(out.Ports, guest.Ports...)
+	if out.Status.State == engine.StateRunning {
+		out.Status = guest.Status
+	}
+	return out
+}
+
+func (v view) one(sb *model.Sandbox) api.Sandbox {
 	out := api.Sandbox{
 		ID: string(sb.ID), Name: sb.Name, Mode: string(sb.Mode), NetNS: sb.NetNS, Inode: sb.Inode, Donor: string(sb.Donor), Origin: sb.Origin, Hostname: sb.Hostname, Domain: sb.Domain,
 		Command: present(sb.Command), Endpoints: []api.Endpoint{}, Ports: v.ports(sb, sb.Ports), Expose: []string{}, Links: []string{},
 		Status: statusOf(v.s.engine.SandboxStatus(sb)), Dir: compile.Dir(v.s.info.RunDir, sb.ID), Created: sb.Created,
+	}
+	if g := sb.Guest; g != nil {
+		out.Guest = &api.Guest{Runtime: string(g.Runtime), Name: g.Name, ID: g.ID, Awaited: g.Awaited}
+		fmt.Sscanf(sb.NetNS, "/proc/%d/ns/net", &out.PID) // else it stays 0
 	}
 	for i := range sb.Endpoints {
 		out.Endpoints = append(out.Endpoints, v.endpoint(sb, &sb.Endpoints[i]))
@@ -97,18 +172,17 @@ func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
 func (v view) endpoint(sb *model.Sandbox, ep *model.Endpoint) api.Endpoint {
 	n := v.network(ep.Network)
 	out := endpointOf(ep, n)
-	for _, p := range ep.Addrs {
-		is6 := p.Addr().Is6()
+	for _, is6 := range []bool{false, true} {
 		best := compile.Gateway(sb, v.networks, is6)
-		if n == nil || best == nil || best.ID != ep.ID || sb.Routed(is6) || sb.Exit != nil {
+		if n == nil || best == nil || best.ID != ep.ID || sb.Routed(is6) && !ep.Router(is6).IsValid() || !sb.Live() {
 			continue
 		}
-		if sub, _ := n.Subnet(is6); sub.Router().IsValid() {
+		if via := compile.Router(ep, n, is6); via.IsValid() {
 			any := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 			if is6 {
 				any = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 			}
-			out.Routes = append(out.Routes, api.Route{Dst: any, Via: sub.Router()})
+			out.Routes = append(out.Routes, api.Route{Dst: any, Via: via})
 		}
 	}
 	return out
@@ -116,23 +190,52 @@ func (v view) endpoint(sb *model.Sandbox, ep *model.Endpoint) api.Endpoint {
 
 // endpointOf is an endpoint with its network's name and gateways.
 func endpointOf(ep *model.Endpoint, n *model.Network) api.Endpoint {
-	out := api.Endpoint{ID: string(ep.ID), IfName: ep.IfName, MAC: ep.MAC, Addresses: present(ep.Addrs), Aliases: present(ep.Aliases),
+	out := api.Endpoint{ID: string(ep.ID), IfName: ep.IfName, MAC: ep.MAC, Addresses: present(slices.Concat(ep.Addrs, ep.Outside)), Aliases: present(ep.Aliases),
 		LinkLocal: ep.LinkLocal, Sysctls: ep.Sysctls, GwPriority: ep.Priority, Container: ep.Container}
 	in, from := ep.Limits.Ingress, ep.Limits.Egress
 	out.EndpointLimits = api.EndpointLimits{IngressRate: in.Rate, IngressBurst: in.Burst, EgressRate: from.Rate, EgressBurst: from.Burst}
 	if n == nil {
 		return out
 	}
-	out.Network, out.MTU = n.Name, n.Options.MTU
-	out.Device, out.DeviceMAC = ep.Device(), model.MACForID(model.MACVeth, ep.ID)
-	for _, p := range ep.Addrs {
-		if sub, _ := n.Subnet(p.Addr().Is6()); !n.Internal && sub.Router().IsValid() {
-			out.Gateways = append(out.Gateways, sub.Router())
+	out.Network, out.MTU = n.Name, driver.MTU(n, ep)
+	if !n.OnParent() && n.Driver != model.DriverPhys {
+		out.Device, out.DeviceMAC = ep.Device(), model.MACForID(model.MACVeth, ep.ID)
+	}
+	for _, r := range ep.Routes {
+		out.MoreRoutes = append(out.MoreRoutes, api.Route{Dst: r.Dst, Via: r.Via})
+	}
+	out.Leases = leases(ep)
+	if n.Internal {
+		return out
+	}
+	for _, is6 := range []bool{false, true} {
+		if via := compile.Router(ep, n, is6); via.IsValid() {
+			out.Gateways = append(out.Gateways, via)
 		}
 	}
-	if !n.Internal && len(ep.Addrs) > 0 {
-		sub, _ := n.Subnet(ep.Addrs[0].Addr().Is6())
-		out.Gateway = sub.Router()
+	if len(out.Addresses) > 0 {
+		out.Gateway = compile.Router(ep, n, out.Addresses[0].Addr().Is6())
+	}
+	return out
+}
+
+// leases are what an endpoint has from DHCP servers, or waits for.
+func leases(ep *model.Endpoint) []api.Lease {
+	var out []api.Lease
+	for _, is6 := range []bool{false, true} {
+		d := ep.DHCP(is6)
+		if d == nil {
+			continue
+		}
+		l := api.Lease{Family: "ipv4"}
+		if is6 {
+			l.Family = "ipv6"
+		}
+		if h := d.Lease; h != nil {
+			l.Address, l.Server, l.Router, l.DNS, l.Search, l.MTU = h.Addr, h.Server, h.Router, h.DNS, h.Search, h.MTU
+			l.Obtained, l.Renew, l.Expires = h.Obtained, h.Renew, h.Expires
+		}
+		out = append(out, l)
 	}
 	return out
 }
@@ -161,7 +264,7 @@ func statusOf(st engine.Status) api.Status {
 }
 
 // present returns list, or an empty one: JSON lists are never null.
-func present[T netip.Prefix | string](list []T) []T {
+func present[T netip.Prefix | netip.Addr | string](list []T) []T {
 	if list == nil {
 		return []T{}
 	}

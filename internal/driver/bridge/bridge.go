@@ -16,6 +16,7 @@ package bridge
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/driver"
 	"github.com/sealane/sealane/internal/kstate"
@@ -39,6 +40,12 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 	_, has4 := n.Subnet(false)
 	_, has6 := n.Subnet(true)
 	dev := n.Device()
+	if err := s.Add(lanes(n, f)...); err != nil {
+		return nil, err
+	}
+	if n.Wired() {
+		return s, nil // its router is somebody else's
+	}
 	localnet := has4 && !n.Internal
 	proxyARP := n.Options.NoICC && has4 && n.OnBridge(false)
 	if n.Options.Adopted {
@@ -51,10 +58,14 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 		}
 		return s, s.Add(objs...)
 	}
-	objs := append(gateways(n, dev), kstate.Link{
+	own := kstate.Link{
 		Name: dev, Type: kstate.TypeBridge, MTU: n.Options.MTU, MAC: model.MACForID(model.MACBridge, n.ID),
 		Up: true, Localnet: localnet, ProxyARP: proxyARP, NoARP: isolated(n), Alias: "sealane " + n.Name,
-	})
+	}
+	if slices.Contains(f.Uplinked, dev) {
+		own.MAC = "" // the NIC's
+	}
+	objs := append(gateways(n, dev), sorting(n, own)...)
 	if has6 && n.OnBridge(true) {
 		objs = append(objs, kstate.Addr{Dev: dev, Prefix: linkLocal})
 	}
@@ -85,26 +96,18 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 	if e.Handed {
 		peer = kstate.Peer{Name: e.FarDevice(), MAC: e.MAC}
 	}
-	objs := []kstate.Object{kstate.Link{
-		Name: e.Device(), Type: kstate.TypeVeth, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, e.ID),
-		Up: true, NoARP: n.Options.NoAntispoof, Master: n.Bridge(e.Shard), Isolated: n.Options.NoICC,
+	l := kstate.Link{
+		Name: e.Device(), Type: kstate.TypeVeth, MTU: driver.MTU(n, e), MAC: model.MACForID(model.MACVeth, e.ID),
+		Up: true, NoARP: n.Options.NoAntispoof, Master: n.BridgeOf(e), Isolated: n.Options.NoICC,
 		Hairpin: f.BridgeNetfilter && e.Shard == 0, Pinned: e.Shard > 0, // see shards
 		GroupForward: !n.Options.NoAntispoof, // to the guard
 		Peer:         peer, Handed: e.Handed,
-		Alias: "sealane " + n.Name,
-	}}
-	objs = append(objs, limits(n, e)...)
+		Alias: "sealane " + n.Name, AltName: e.Alias,
+	}
+	sort(n, e, &l)
+	objs := append([]kstate.Object{l}, limits(n, e)...)
 	if e.Handed {
 		return s, s.Add(objs...)
 	}
-	for _, p := range e.Addrs {
-		objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: p})
-		if p.Addr().Is6() {
-			objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: model.LinkLocal(e.MAC)})
-		}
-	}
-	for _, p := range e.LinkLocal {
-		objs = append(objs, kstate.Addr{NS: ns, Dev: e.IfName, Prefix: p})
-	}
-	return s, s.Add(objs...)
+	return s, s.Add(append(objs, driver.Inside(e, ns)...)...)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/sealane/sealane/internal/feature"
 )
@@ -17,10 +16,18 @@ import (
 // no skip goes unnoticed where tests are meant to run.
 const Env = "REQUIRE"
 
+// T is what Require needs of a test.
+type T interface {
+	Helper()
+	Skip(...any)
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // Require skips the test if the kernel lacks a feature, or fails it if Env
 // names the feature. It fails it also when that cannot be found out for
 // another reason than the want of privileges.
-func Require(t testing.TB, names ...string) {
+func Require(t T, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		if err := feature.Check(name); err != nil {
@@ -30,7 +37,7 @@ func Require(t testing.TB, names ...string) {
 }
 
 // judge ends the test over a feature that is not there.
-func judge(t testing.TB, name string, err error, required string) {
+func judge(t T, name string, err error, required string) {
 	t.Helper()
 	list := strings.FieldsFunc(required, func(r rune) bool { return r == ',' || r == ' ' })
 	if slices.Contains(list, name) || slices.Contains(list, "all") {

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,20 @@ func RouterAdvertised() []string {
 	}
 	defer f.Close()
 	return routerAdvertised(f)
+}
+
+// Wireless lists the host's devices that are behind a radio. Most hosts have none,
+// so the radios are asked, not each of perhaps thousands of devices.
+func Wireless() []string {
+	if radios, err := os.ReadDir("/sys/class/ieee80211"); err != nil || len(radios) == 0 {
+		return nil
+	}
+	paths, _ := filepath.Glob("/sys/class/net/*/phy80211") // the pattern is well-formed
+	var devs []string
+	for _, p := range paths {
+		devs = append(devs, filepath.Base(filepath.Dir(p)))
+	}
+	return devs
 }
 
 // Flags of include/uapi/linux/ipv6_route.h.

@@ -27,16 +27,31 @@ func (k *Kernel) put(o kstate.Object, change bool) error {
 		return fmt.Errorf("%s: %w", l.Peer.NS, kernel.ErrNoNamespace)
 	}
 	switch o := rename(o, pathOnly).(type) {
+	case kstate.Aside: // not renamed
+		return k.putAside(o)
 	case kstate.NetNS:
 		return k.world.putNetNS(o)
+	case kstate.Raise:
+		return k.putRaise(o)
+	case kstate.Trunk:
+		return k.putTrunk(o)
+	case kstate.OVSBridge, kstate.OVSPort:
+		return k.world.putOVS(o)
 	case kstate.Link:
+		if o.Type == kstate.TypeNIC {
+			return k.putNIC(o, change)
+		}
 		return k.world.putLink(o, change)
 	case kstate.Sysctl:
 		return k.putSysctl(o)
 	case kstate.Addr:
 		return k.putAddr(o)
 	case kstate.Route:
-		return k.world.putRoute(o)
+		return k.world.putRoute(o, change)
+	case kstate.Neigh:
+		return k.world.putNeigh(o)
+	case kstate.FDB:
+		return k.world.putFDB(o)
 	case kstate.Shaper:
 		return k.world.putShaper(o)
 	case kstate.Redirect:
@@ -54,6 +69,12 @@ func (k *Kernel) put(o kstate.Object, change bool) error {
 // remove takes o away. What is gone already, or is somebody else's by now, is
 // left alone; the latter is an error.
 func (k *Kernel) remove(o kstate.Object) error {
+	if a, ok := o.(kstate.Aside); ok {
+		return k.removeAside(a)
+	}
+	if isOVS(o) {
+		return k.world.removeOVS(o)
+	}
 	if !k.world.has(home(o)) {
 		return nil
 	}
@@ -61,8 +82,16 @@ func (k *Kernel) remove(o kstate.Object) error {
 	switch o := o.(type) {
 	case kstate.Sysctl:
 		return k.removeSysctl(o)
+	case kstate.Raise:
+		return k.removeRaise(o)
+	case kstate.Trunk:
+		return k.removeTrunk(o)
 	case kstate.Addr:
 		return k.removeAddr(o)
+	case kstate.Link:
+		if o.Type == kstate.TypeNIC {
+			return k.removeNIC(o)
+		}
 	}
 	have, ok := k.world.objs[o.Key()]
 	if ok && kstate.Foreign(have) {
@@ -116,6 +145,9 @@ func (w *world) putLink(o kstate.Link, change bool) error {
 	if err := w.checkPort(o, have); err != nil {
 		return err
 	}
+	if err := w.checkTunnel(o); err != nil {
+		return err
+	}
 	if change {
 		return w.changeLink(have, o)
 	}
@@ -123,7 +155,8 @@ func (w *world) putLink(o kstate.Link, change bool) error {
 		return err
 	}
 	o.Index = w.next()
-	o.MTU, o.MAC = cmp.Or(o.MTU, 1500), cmp.Or(o.MAC, mac(o.Index))
+	o = w.inherit(o)
+	o = w.furnish(o)
 	if o.Type == kstate.TypeVeth {
 		o.Peer.MAC = cmp.Or(o.Peer.MAC, mac(w.next()))
 	}
@@ -141,6 +174,7 @@ func (w *world) changeLink(have, want kstate.Link) error {
 	want.MTU, want.MAC = cmp.Or(want.MTU, have.MTU), cmp.Or(want.MAC, have.MAC)
 	want.Peer.MAC = cmp.Or(want.Peer.MAC, have.Peer.MAC)
 	w.set(want)
+	w.strangeMAC(have, want)
 	if have.Up && !want.Up {
 		w.down(want)
 	}
@@ -153,8 +187,10 @@ func (w *world) checkEnds(o kstate.Link) error {
 		return err
 	}
 	switch o.Type {
-	case kstate.TypeBridge, kstate.TypeIFB:
+	case kstate.TypeBridge, kstate.TypeIFB, kstate.TypeVXLAN, kstate.TypeTUN, kstate.TypeWireGuard:
 		return nil
+	case kstate.TypeMacvlan, kstate.TypeIPvlan, kstate.TypeVLAN:
+		return w.checkLower(o)
 	case kstate.TypeVeth:
 	default:
 		return fmt.Errorf("type %q: %w", o.Type, kernel.ErrUnsupported)
@@ -187,6 +223,9 @@ func (w *world) checkPort(o, have kstate.Link) error {
 		return errors.New("pinned: the far end's hardware address is not given")
 	case o.Peer.Master != "" && !o.Peer.NS.IsHost():
 		return fmt.Errorf("peer: bridge ports are in the host's namespace: %w", kernel.ErrUnsupported)
+	}
+	if err := checkSorting(o); err != nil {
+		return err
 	}
 	if err := w.checkMaster(o.Master, have.Master); err != nil {
 		return err
@@ -254,7 +293,32 @@ func (k *Kernel) removeAddr(o kstate.Addr) error {
 	return nil
 }
 
-func (w *world) putRoute(o kstate.Route) error {
+func (w *world) putRoute(o kstate.Route, change bool) error {
+	if err := w.checkRoute(o); err != nil {
+		return err
+	}
+	for _, have := range w.objs {
+		r, ok := have.(kstate.Route)
+		if !ok || r.NS != o.NS || r.Dst != o.Dst || isAside(r) || r.Other && o.First || change && !r.Other {
+			continue
+		}
+		if r.String() == o.String() {
+			return nil
+		}
+		return fmt.Errorf("%s is there: %w", r, kernel.ErrInUse)
+	}
+	if o.Via.IsValid() && !o.Onlink && !w.onLink(o) {
+		return fmt.Errorf("a way to gateway %s on device %s %w", o.Via, o.Dev, kernel.ErrMissing)
+	}
+	w.set(o)
+	return nil
+}
+
+// checkRoute refuses what can be no route, whatever others there are.
+func (w *world) checkRoute(o kstate.Route) error {
+	if o.Blackhole {
+		return checkBlackhole(o)
+	}
 	dev, ok := w.device(o.NS, o.Dev)
 	switch {
 	case !ok:
@@ -266,21 +330,7 @@ func (w *world) putRoute(o kstate.Route) error {
 	case o.Via.IsValid() && o.Via.Is6() != o.Dst.Addr().Is6():
 		return fmt.Errorf("gateway %s is of another address family", o.Via)
 	}
-	for _, have := range w.objs {
-		r, ok := have.(kstate.Route)
-		if !ok || r.NS != o.NS || r.Dst != o.Dst {
-			continue
-		}
-		if r.String() == o.String() {
-			return nil
-		}
-		return fmt.Errorf("%s is there: %w", r, kernel.ErrInUse)
-	}
-	if o.Via.IsValid() && !w.onLink(o) {
-		return fmt.Errorf("a way to gateway %s on device %s %w", o.Via, o.Dev, kernel.ErrMissing)
-	}
-	w.set(o)
-	return nil
+	return w.checkOnlink(o)
 }
 
 // onLink reports whether a route's gateway is a neighbour on its device.

@@ -30,6 +30,7 @@ type Kernel struct {
 	world    world
 	journal  journal.Journal
 	steps    int  // carried out so far
+	boots    int  // since New
 	left     int  // steps until the process dies; negative: it lives
 	dead     bool // until Revive
 	watchers map[chan kernel.Hint]bool
@@ -196,6 +197,12 @@ func (k *Kernel) Revive() error {
 	k.dead, k.left = false, -1
 	entries, err := k.journal.Entries()
 	if err != nil {
+		return err
+	}
+	if err := k.sweepRaised(entries); err != nil {
+		return err
+	}
+	if err := k.sweepSorting(entries); err != nil {
 		return err
 	}
 	for _, o := range k.world.objs {

@@ -38,21 +38,86 @@ func (o *outside) Bridge(_ *testing.T, name string) {
 	o.Foreign(kstate.Link{Name: name, Type: kstate.TypeBridge, MTU: 1500, MAC: "02:00:00:00:00:01", Up: true})
 }
 
+func (o *outside) Wire(_ *testing.T, name string, up bool) {
+	o.Foreign(kstate.Link{Name: name, Type: kstate.TypeVeth, MTU: 1500, MAC: "02:00:00:00:00:03", Up: up, Peer: kstate.Peer{Name: "far-" + name}})
+}
+
+func (o *outside) OnWire(_ *testing.T, dev, name string) {
+	o.Foreign(kstate.Link{Name: name, Type: kstate.TypeMacvlan, Mode: "bridge", Parent: dev, MTU: 1500, MAC: "02:00:00:00:00:05", Up: true})
+}
+
+func (o *outside) SetUp(t *testing.T, dev string, up bool) {
+	have, err := o.Observe(t.Context(), kernel.Scope{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := have[kstate.Link{Name: dev}.Key()].(kstate.Link)
+	l.Up = up
+	o.Tamper(l)
+}
+
 func (o *outside) Addr(_ *testing.T, dev string, p netip.Prefix) {
 	o.Foreign(kstate.Addr{Dev: dev, Prefix: p})
+}
+
+func (o *outside) AddrIn(_ *testing.T, ns kstate.NS, dev string, p netip.Prefix) {
+	o.Foreign(kstate.Addr{NS: ns, Dev: dev, Prefix: p})
+}
+
+func (o *outside) SetMAC(t *testing.T, ns kstate.NS, dev, mac string) {
+	have, err := o.Observe(t.Context(), kernel.Scope{NS: []kstate.NS{ns}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, obj := range have {
+		if l, ok := obj.(kstate.Link); ok && l.Peer.NS == ns && l.Peer.Name == dev {
+			l.Peer.MAC = mac
+			o.Tamper(l)
+		}
+	}
 }
 
 func (o *outside) Route(_ *testing.T, dst netip.Prefix, dev string) {
 	o.Foreign(kstate.Route{Dst: dst, Dev: dev})
 }
 
+func (o *outside) DefaultIn(_ *testing.T, ns kstate.NS, via netip.Addr, dev string) {
+	o.Foreign(kstate.Route{NS: ns, Dst: kstate.Aside{}.Dst(), Via: via, Dev: dev})
+}
+
 func (o *outside) Delete(_ *testing.T, dev string) { o.Remove(kstate.Link{Name: dev}.Key()) }
 
 func (o *outside) Unplug(_ *testing.T, dev string) { o.Kernel.Unplug(dev) }
 
+// link lets somebody change a link.
+func (o *outside) link(t *testing.T, dev string, change func(*kstate.Link)) {
+	t.Helper()
+	have, err := o.Observe(t.Context(), kernel.Scope{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := have[kstate.Link{Name: dev}.Key()].(kstate.Link)
+	change(&l)
+	o.Tamper(l)
+}
+
+func (o *outside) Plug(t *testing.T, dev, bridge string) {
+	o.link(t, dev, func(l *kstate.Link) { l.Master = bridge })
+}
+
+func (o *outside) Sort(t *testing.T, bridge string) {
+	o.link(t, bridge, func(l *kstate.Link) { l.Sorting = true })
+}
+
+func (o *outside) Untag(t *testing.T, dev string) {
+	o.link(t, dev, func(l *kstate.Link) { l.Tag, l.Tags = 0, kstate.NoTags })
+}
+
 func (o *outside) Take(_ *testing.T, dev string, ns kstate.NS, name string) {
 	o.Kernel.Take(dev, ns, name)
 }
+
+func (o *outside) Bring(_ *testing.T, ns kstate.NS, name, dev string) { o.Kernel.Bring(ns, name, dev) }
 
 func (o *outside) Shape(_ *testing.T, dev string) { o.Kernel.Shape(dev) }
 

@@ -27,6 +27,12 @@ func (k *Kernel) Foreign(objs ...kstate.Object) {
 		case kstate.Route:
 			v.Other = true
 			o = v
+		case kstate.Addr:
+			v.Other = true
+			o = v
+		case kstate.OVSBridge:
+			v.Other = true
+			o = v
 		}
 		k.Tamper(o)
 	}
@@ -49,8 +55,15 @@ func (k *Kernel) Tamper(objs ...kstate.Object) {
 			w.sysctls[v.Name] = v.Value
 		case kstate.Table, kstate.NftSet, kstate.Chain, kstate.Elem:
 			w.ruleset(v)[v.Key()] = v
+		case kstate.OVSBridge, kstate.OVSPort:
+			w.ovs.db[v.Key()] = v
+			w.switchOn()
 		case kstate.Link:
 			w.tamperLink(v)
+		case kstate.Neigh:
+			if l, _ := w.device(v.NS, v.Dev); !l.Other && v.NS.IsHost() {
+				w.set(v) // elsewhere it has not our mark, and nobody is told
+			}
 		default:
 			w.set(v)
 		}
@@ -64,6 +77,9 @@ func (w *world) tamperLink(l kstate.Link) {
 		l.Index = w.next()
 	}
 	w.set(l)
+	if ok {
+		w.strangeMAC(have, l)
+	}
 	if have.Up && !l.Up {
 		w.down(l)
 	}
@@ -77,6 +93,8 @@ func (k *Kernel) Remove(keys ...kstate.Key) {
 	for _, key := range keys {
 		_, theirs := k.world.others[key]
 		switch {
+		case k.world.ovs.db[key] != nil:
+			k.world.dropOVS(key)
 		case theirs:
 			ruleset{k.world.others}.drop(key)
 			k.world.fall(key)
@@ -119,7 +137,11 @@ func (k *Kernel) Unplug(dev string) {
 func (k *Kernel) Reboot() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	ovs := k.world.ovs
 	k.world = boot()
+	k.world.ovs = ovs // its database is on disk
+	k.world.switchOn()
+	k.boots++
 	k.hint("reboot")
 }
 
@@ -158,16 +180,18 @@ func (k *Kernel) Sysctl(name string) string {
 }
 
 // Dump returns the whole world, a line per object in rank order, with what is
-// not ours marked "# foreign". Settings at their default are left out.
+// not ours marked "# foreign". Settings at their default are left out. A device
+// that is up because of us is as it was, and raised.
 func (k *Kernel) Dump() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	all := kstate.Set{}
-	for _, part := range []kstate.Set{k.world.objs, k.world.nft, k.world.others} {
+	for _, part := range []kstate.Set{k.world.objs, k.world.nft, k.world.others, k.world.ovs.db} {
 		for key, o := range part {
 			all[key] = o
 		}
 	}
+	k.lowered(all)
 	for name, v := range k.world.sysctls {
 		if def, _ := k.world.defaultValue(name); v != def {
 			o := kstate.Sysctl{Name: name, Value: v}
@@ -188,12 +212,19 @@ func (k *Kernel) Dump() string {
 	return b.String()
 }
 
-// Take lets somebody else move the far end of a veth from the host into another
-// namespace, under another name.
+// Take lets somebody else move the far end of a veth, or a handed device, from the
+// host into another namespace, under another name.
 func (k *Kernel) Take(dev string, ns kstate.NS, name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l, ok := k.world.device(kstate.NS{}, dev)
+	if ok && l.Name == dev && l.Handed {
+		delete(k.world.objs, l.Key())
+		l.NS, l.Name, l.Up, l.Other = pathOnly(ns), name, true, true
+		k.world.set(l)
+		k.hint("- link %s", dev)
+		return
+	}
 	if !ok || l.Peer.Name != dev {
 		return
 	}
@@ -201,4 +232,19 @@ func (k *Kernel) Take(dev string, ns kstate.NS, name string) {
 	l.Peer.NS, l.Peer.Name = pathOnly(ns), name
 	k.world.set(l)
 	k.hint("- link %s", dev)
+}
+
+// Bring lets somebody else move a handed device that was taken back to the host,
+// under the name that it was made with.
+func (k *Kernel) Bring(ns kstate.NS, name, dev string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l, ok := k.world.device(pathOnly(ns), name)
+	if !ok || !l.Handed {
+		return
+	}
+	k.world.drop(l.Key()) // with its addresses
+	l.NS, l.Name, l.Up, l.Other = kstate.NS{}, dev, false, false
+	k.world.set(l)
+	k.hint("+ link %s", dev)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/fake"
 	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -29,20 +30,12 @@ var (
 	}
 )
 
-func adds(objs ...kstate.Object) []kstate.Op {
-	var ops []kstate.Op
-	for _, o := range objs {
-		ops = append(ops, kstate.Op{New: o})
-	}
-	return ops
-}
-
 // open returns a kernel that holds world.
 func open(t *testing.T) (*fake.Kernel, *journal.Memory) {
 	t.Helper()
 	j := &journal.Memory{}
 	k := fake.New(j)
-	if err := k.Apply(t.Context(), adds(world...)); err != nil {
+	if err := k.Apply(t.Context(), kerneltest.Adds(world...)); err != nil {
 		t.Fatal(err)
 	}
 	return k, j
@@ -87,7 +80,7 @@ func TestRebootLeavesTheJournal(t *testing.T) {
 	if e, _ := j.Entries(); e["sysctl/net.ipv4.ip_forward"] != "0" {
 		t.Errorf("journal has %v", e)
 	}
-	if err := k.Apply(t.Context(), adds(world...)); err != nil {
+	if err := k.Apply(t.Context(), kerneltest.Adds(world...)); err != nil {
 		t.Errorf("everything anew: %v", err)
 	}
 }
@@ -96,7 +89,7 @@ func TestCutCountsATransactionAsItsOps(t *testing.T) {
 	k := fake.New(&journal.Memory{})
 	for n := range 4 { // before slb1, and at each op of the transaction
 		k.Cut(n)
-		if err := k.Apply(t.Context(), adds(slb1, table, *bridges, kstate.Elem{Set: bridges, At: "slb1"})); !errors.Is(err, fake.ErrDead) {
+		if err := k.Apply(t.Context(), kerneltest.Adds(slb1, table, *bridges, kstate.Elem{Set: bridges, At: "slb1"})); !errors.Is(err, fake.ErrDead) {
 			t.Fatalf("cut %d: %v", n, err)
 		}
 		want := ""
@@ -114,7 +107,7 @@ func TestCutCountsATransactionAsItsOps(t *testing.T) {
 	}
 	before := k.Steps()
 	k.Cut(4)
-	if err := k.Apply(t.Context(), adds(slb1, table, *bridges, kstate.Elem{Set: bridges, At: "slb1"})); err != nil {
+	if err := k.Apply(t.Context(), kerneltest.Adds(slb1, table, *bridges, kstate.Elem{Set: bridges, At: "slb1"})); err != nil {
 		t.Errorf("cut after the last step: %v", err)
 	}
 	if n := k.Steps() - before; n != 4 {

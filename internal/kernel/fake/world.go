@@ -18,11 +18,13 @@ type world struct {
 	objs    kstate.Set                // all but nftables and settings
 	far     map[kstate.Key]kstate.Key // the far end of a veth → the veth
 	nft     kstate.Set
-	others  kstate.Set        // tables and chains of nftables that are not ours
-	sysctls map[string]string // those not at their default
-	inodes  map[string]uint64 // of namespaces, by path
-	queues  map[string]bool   // of others, at the roots of the host's devices
+	others  kstate.Set         // tables and chains of nftables that are not ours
+	sysctls map[string]string  // those not at their default
+	inodes  map[string]uint64  // of namespaces, by path
+	lent    map[string]lending // NICs, by their names at home
+	queues  map[string]bool    // of others, at the roots of the host's devices
 	sockets []socket
+	ovs     ovs
 	serial  int // of links and namespaces
 }
 
@@ -39,7 +41,7 @@ func (s socket) String() string { return fmt.Sprintf("socket %s %s by %s", s.pro
 func boot() world {
 	w := world{
 		objs: kstate.Set{}, far: map[kstate.Key]kstate.Key{}, nft: kstate.Set{}, others: kstate.Set{},
-		sysctls: map[string]string{}, inodes: map[string]uint64{}, queues: map[string]bool{},
+		sysctls: map[string]string{}, inodes: map[string]uint64{}, queues: map[string]bool{}, lent: map[string]lending{}, ovs: newOVS(),
 	}
 	w.loopback(kstate.NS{})
 	return w
@@ -96,6 +98,9 @@ func (w *world) drop(k kstate.Key) {
 		w.release(o)
 	}
 	w.fall(k)
+	if l, ok := o.(kstate.Link); ok && l.Type == kstate.TypeNIC && w.falls(l) {
+		w.throwBack(l)
+	}
 	if a, ok := o.(kstate.Addr); ok && a.Prefix.Addr().Is4() && !w.hasIPv4(a.NS, a.Dev) {
 		w.fallRoutes(a.NS, a.Dev)
 	}
@@ -104,7 +109,7 @@ func (w *world) drop(k kstate.Key) {
 // fall drops what stands on k.
 func (w *world) fall(k kstate.Key) {
 	for key, o := range w.objs {
-		if key.Kind > k.Kind && slices.Contains(o.On(), k) {
+		if (key.Kind > k.Kind || key.Kind == kstate.KindLink) && slices.Contains(o.On(), k) {
 			w.drop(key)
 		}
 	}
@@ -140,6 +145,7 @@ func (w *world) release(l kstate.Link) {
 func leave(l, bridge kstate.Link) kstate.Link {
 	if l.NS == bridge.NS && l.Master == bridge.Name {
 		l.Master, l.Isolated, l.Hairpin, l.GroupForward, l.Pinned = "", false, false, false, false
+		l.Tag, l.Tags = 0, ""
 	}
 	if l.Peer.NS == bridge.NS && l.Peer.Master == bridge.Name {
 		l.Peer.Master, l.Peer.Isolated = "", false
@@ -178,6 +184,7 @@ func (w *world) down(l kstate.Link) {
 			}
 		}
 	}
+	w.lonely(l.NS, l.Name, func(netip.Addr) bool { return true })
 }
 
 func (w *world) hasIPv4(ns kstate.NS, dev string) bool {
@@ -196,6 +203,7 @@ func (w *world) fallRoutes(ns kstate.NS, dev string) {
 			delete(w.objs, k)
 		}
 	}
+	w.lonely(ns, dev, netip.Addr.Is4)
 }
 
 // addrs returns the prefixes on a device.
@@ -218,17 +226,31 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 		}
 	}
 	out := kstate.Set{}
+	w.asides(out, names, entries, scope.Only)
 	for _, o := range w.objs {
-		if o, ok := seen(o, names, scope.Only); ok {
+		if o, ok := seen(o, names, scope.Only); ok && !isAside(o) {
 			o = w.owned(rename(o, func(ns kstate.NS) kstate.NS { return w.name(ns, names) }), entries)
 			if l, ok := o.(kstate.Link); ok {
 				l.Handed = false
 				o = l
 			}
+			if n, ok := o.(kstate.NetNS); ok && n.Other {
+				n.NS.Inode = w.inodes[n.NS.Path] // whoever did not know it asks for this
+				o = n
+			}
 			out[o.Key()] = o
 		}
 	}
 	if scope.Only {
+		return out
+	}
+	w.observeOVS(out)
+	w.raised(out, entries)
+	w.trunks(out, entries)
+	if scope.Devices {
+		maps.DeleteFunc(out, func(k kstate.Key, _ kstate.Object) bool {
+			return k.Kind == kstate.KindHold || k.Kind == kstate.KindFile
+		})
 		return out
 	}
 	maps.Copy(out, w.nft)
@@ -246,6 +268,9 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 // seen reports whether o is in a namespace that is looked at.
 func seen(o kstate.Object, names map[string]kstate.NS, only bool) (kstate.Object, bool) {
 	_, in := names[home(o).Path]
+	if l, ok := o.(kstate.Link); ok && l.Type == kstate.TypeNIC && !only {
+		return o, true // looked for in all namespaces of ours
+	}
 	if n, ok := o.(kstate.NetNS); ok && !n.Other && !only {
 		return o, true
 	}
@@ -263,8 +288,8 @@ func (w *world) name(ns kstate.NS, names map[string]kstate.NS) kstate.NS {
 	return ns
 }
 
-// owned says whether an address is ours: all are on our devices, and those in
-// the journal on others.
+// owned says whether an address is ours: all are on our devices, but in
+// sandboxes those that others added, and those in the journal on others.
 func (w *world) owned(o kstate.Object, entries map[string]string) kstate.Object {
 	a, ok := o.(kstate.Addr)
 	if !ok {
@@ -272,7 +297,7 @@ func (w *world) owned(o kstate.Object, entries map[string]string) kstate.Object 
 	}
 	dev, _ := w.device(kstate.NS{Path: a.NS.Path}, a.Dev)
 	_, noted := entries[addrEntry(a)]
-	a.Other = dev.Other && !noted
+	a.Other = !noted && (dev.Other || a.Other && !a.NS.IsHost())
 	return a
 }
 
@@ -296,6 +321,10 @@ func home(o kstate.Object) kstate.NS {
 		return o.NS
 	case kstate.Route:
 		return o.NS
+	case kstate.Neigh:
+		return o.NS
+	case kstate.Aside:
+		return o.NS
 	}
 	return kstate.NS{}
 }
@@ -313,6 +342,9 @@ func rename(o kstate.Object, f func(kstate.NS) kstate.NS) kstate.Object {
 		o.NS = f(o.NS)
 		return o
 	case kstate.Route:
+		o.NS = f(o.NS)
+		return o
+	case kstate.Neigh:
 		o.NS = f(o.NS)
 		return o
 	}

@@ -83,7 +83,7 @@ var guestCases = []testcase{
 		s.live()
 		nowhere := passUser
 		nowhere.Chain = "gone"
-		err := s.fails(adds(table, *bridges, elem(bridges, "slb1", ""), nowhere, passAll)...)
+		err := s.fails(Adds(table, *bridges, elem(bridges, "slb1", ""), nowhere, passAll)...)
 		if !errors.Is(err, kernel.ErrMissing) {
 			s.Errorf("error is %v", err)
 		}

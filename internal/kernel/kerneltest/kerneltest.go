@@ -24,6 +24,8 @@ type Fixture struct {
 	Journal journal.Journal
 	RunDir  string // our run directory: namespaces of ours are in netns/ under it
 	Outside Outside
+	// Require skips the test where the kernel lacks a feature; nil where it has all.
+	Require func(t *testing.T, features ...string)
 }
 
 // Outside does to the host what somebody else would, who knows nothing of us.
@@ -34,17 +36,38 @@ type Outside interface {
 	Reopen(t *testing.T) kernel.Kernel
 	// Bridge makes a bridge that is not ours and sets it up.
 	Bridge(t *testing.T, name string)
+	// Wire makes an Ethernet device of the host's that is not ours, with a
+	// carrier while it is up.
+	Wire(t *testing.T, name string, up bool)
+	// OnWire makes a macvlan on a device of the host's, and sets it up.
+	OnWire(t *testing.T, dev, name string)
+	// SetUp sets a device of the host up or down.
+	SetUp(t *testing.T, dev string, up bool)
 	// Addr puts an address on a device of the host.
 	Addr(t *testing.T, dev string, p netip.Prefix)
+	// AddrIn puts an address on a device in a namespace.
+	AddrIn(t *testing.T, ns kstate.NS, dev string, p netip.Prefix)
+	// SetMAC gives a device in a namespace another hardware address.
+	SetMAC(t *testing.T, ns kstate.NS, dev, mac string)
 	// Route puts an on-link route on a device of the host.
 	Route(t *testing.T, dst netip.Prefix, dev string)
+	// DefaultIn puts a default route without a metric on a device in a namespace.
+	DefaultIn(t *testing.T, ns kstate.NS, via netip.Addr, dev string)
 	// Delete deletes any device of the host.
 	Delete(t *testing.T, dev string)
 	// Unplug takes a device of the host out of its bridge.
 	Unplug(t *testing.T, dev string)
+	// Plug makes a device of the host a port of a bridge.
+	Plug(t *testing.T, dev, bridge string)
+	// Sort makes a bridge sort frames by VLAN.
+	Sort(t *testing.T, bridge string)
+	// Untag takes a port of a bridge out of all VLANs.
+	Untag(t *testing.T, dev string)
 	// Take moves a device of the host into a namespace, under another name, and
 	// sets it up.
 	Take(t *testing.T, dev string, ns kstate.NS, name string)
+	// Bring moves a device that was taken back, under the name dev, and down.
+	Bring(t *testing.T, ns kstate.NS, name, dev string)
 	// Unshape deletes what is at the root of a device of the host, and with
 	// its filters what is where frames come in.
 	Unshape(t *testing.T, dev string)
@@ -70,6 +93,8 @@ type Outside interface {
 	// Sysctl and SetSysctl read and write a setting.
 	Sysctl(t *testing.T, name string) string
 	SetSysctl(t *testing.T, name, value string)
+	Switching
+	Tunnelling
 }
 
 // Run runs every case on a kernel of its own.
@@ -79,7 +104,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		cases []testcase
 	}{
 		{"objects", objectCases}, {"change", changeCases}, {"refuse", refuseCases},
-		{"outside", outsideCases}, {"shaper", shaperCases}, {"guest", guestCases}, {"whole", wholeCases},
+		{"outside", outsideCases}, {"aside", asideCases}, {"shaper", shaperCases}, {"lower", lowerCases}, {"handed", handedCases}, {"trunk", trunkCases}, {"nic", nicCases}, {"tunnel", tunnelCases}, {"neigh", neighCases}, {"way", wayCases}, {"ovs", ovsCases}, {"guest", guestCases}, {"whole", wholeCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
@@ -110,26 +135,10 @@ func (s *suite) apply(ops ...kstate.Op) {
 }
 
 // add makes objects, in the order given.
-func (s *suite) add(objs ...kstate.Object) { s.Helper(); s.apply(adds(objs...)...) }
+func (s *suite) add(objs ...kstate.Object) { s.Helper(); s.apply(Adds(objs...)...) }
 
 // del removes objects, in the order given.
-func (s *suite) del(objs ...kstate.Object) { s.Helper(); s.apply(dels(objs...)...) }
-
-func adds(objs ...kstate.Object) []kstate.Op {
-	var ops []kstate.Op
-	for _, o := range objs {
-		ops = append(ops, kstate.Op{New: o})
-	}
-	return ops
-}
-
-func dels(objs ...kstate.Object) []kstate.Op {
-	var ops []kstate.Op
-	for _, o := range objs {
-		ops = append(ops, kstate.Op{Old: o})
-	}
-	return ops
-}
+func (s *suite) del(objs ...kstate.Object) { s.Helper(); s.apply(Dels(objs...)...) }
 
 // fails carries ops out and returns the failures; there must be one at least,
 // and each must be an OpError about one of the ops.
@@ -219,6 +228,10 @@ func namespaces(objs []kstate.Object) []kstate.NS {
 		case kstate.Addr:
 			of = append(of, o.NS)
 		case kstate.Route:
+			of = append(of, o.NS)
+		case kstate.Neigh:
+			of = append(of, o.NS)
+		case kstate.Aside:
 			of = append(of, o.NS)
 		}
 		for _, ns := range of {

@@ -195,6 +195,20 @@ var objectCases = []testcase{
 			s.Errorf("there is:\n%swant:\n%s", have, want)
 		}
 	}},
+	{"scope: devices", func(s *suite) {
+		a := s.ns("a")
+		devices := []kstate.Object{bridge("slb1", 1), addr(host, "slb1", "192.0.2.1/24"), kstate.NetNS{NS: a}, veth("slv1", a, "eth0", 1)}
+		s.add(devices...)
+		s.add(table, kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: "1"}, kstate.File{Path: path.Join(s.RunDir, "sandboxes/a/hosts")},
+			kstate.Hold{Proto: "tcp", First: 18080, Last: 18080})
+		have, err := s.Kernel.Observe(s.Context(), kernel.Scope{Devices: true})
+		if err != nil {
+			s.Fatal(err)
+		}
+		if want := set(devices...).String(); have.String() != want {
+			s.Errorf("there is:\n%swant:\n%s", have, want)
+		}
+	}},
 	{"a namespace that does not exist is left out", func(s *suite) {
 		s.add(bridge("slb1", 1))
 		have, err := s.Kernel.Observe(s.Context(), kernel.Scope{NS: []kstate.NS{s.ns("nobody"), {Path: "/nowhere", Inode: 7}}})
@@ -205,7 +219,7 @@ var objectCases = []testcase{
 	{"a context that is done stops everything", func(s *suite) {
 		ctx, cancel := context.WithCancel(s.Context())
 		cancel()
-		if err := s.Kernel.Apply(ctx, adds(bridge("slb1", 1))); err == nil {
+		if err := s.Kernel.Apply(ctx, Adds(bridge("slb1", 1))); err == nil {
 			s.Error("apply: no error")
 		}
 		if _, err := s.Kernel.Observe(ctx, kernel.Scope{}); err == nil {
@@ -219,7 +233,7 @@ var objectCases = []testcase{
 			ns := s.ns(string(rune('a' + i)))
 			v := veth("slv"+string(rune('a'+i)), ns, "eth0", byte(i))
 			go func() {
-				err := s.Kernel.Apply(s.Context(), adds(kstate.NetNS{NS: ns}, v, addr(ns, "eth0", "192.0.2.2/24")))
+				err := s.Kernel.Apply(s.Context(), Adds(kstate.NetNS{NS: ns}, v, addr(ns, "eth0", "192.0.2.2/24")))
 				if err == nil {
 					_, err = s.Kernel.Observe(s.Context(), kernel.Scope{NS: []kstate.NS{ns}, Only: true})
 				}

@@ -87,6 +87,32 @@ var outsideCases = []testcase{
 			s.Errorf("left: %v", have.Sorted())
 		}
 	}},
+	{"addresses that others add in a sandbox are theirs, and ours beside them ours", func(s *suite) {
+		a := s.ns("a")
+		mine, mine6 := addr(a, "eth0", "192.0.2.2/24"), addr(a, "eth0", "2001:db8::2/64")
+		link := []kstate.Object{kstate.NetNS{NS: a}, veth("slv1", a, "eth0", 1)}
+		want := set(append(link, mine, mine6)...)
+		s.reach(want)
+		theirs := []kstate.Addr{addr(a, "eth0", "192.0.2.9/24"), addr(a, "eth0", "198.51.100.2/24"), addr(a, "eth0", "2001:db8::9/64")}
+		for _, o := range theirs {
+			s.Outside.AddrIn(s.T, a, "eth0", o.Prefix)
+		}
+		s.Kernel = s.Outside.Reopen(s.T)
+		if ops := kstate.Diff(s.observe(kstate.NetNS{NS: a}), want); len(ops) > 0 {
+			s.Errorf("to do:\n%s", lines(ops))
+		}
+		s.add(theirs[0]) // wanted now, and there
+		s.reach(set(append(link, mine6)...))
+		have := s.observe(kstate.NetNS{NS: a})
+		for _, o := range theirs {
+			if seen := have[o.Key()]; seen == nil || !kstate.Foreign(seen) {
+				s.Errorf("%s: seen as %v", o, seen)
+			}
+		}
+		if have[mine.Key()] != nil || have[mine6.Key()] == nil {
+			s.Errorf("of ours are left:\n%v", have)
+		}
+	}},
 	{"journal entry that a crash left without its address does not claim it later", func(s *suite) {
 		a := addr(host, "br0", "192.0.2.1/24")
 		s.Outside.Bridge(s.T, "br0")
@@ -215,6 +241,22 @@ var outsideCases = []testcase{
 		if !hinted(3 * time.Second) {
 			s.Error("no hint")
 		}
+	}},
+	{"hardware address that somebody sets inside a sandbox: a hint, and a difference", func(s *suite) {
+		a := s.ns("a")
+		v := port(veth("slv1", a, "eth0", 1), "slb1")
+		want := set(bridge("slb1", 1), kstate.NetNS{NS: a}, v)
+		hinted := s.watch()
+		s.reach(want)
+		if hinted(500 * time.Millisecond) {
+			s.Error("a hint for our own ops")
+		}
+		time.Sleep(settling)
+		s.Outside.SetMAC(s.T, a, "eth0", hw(1, 9))
+		if !hinted(3 * time.Second) {
+			s.Error("no hint")
+		}
+		s.does(want, "~ "+v.String())
 	}},
 	{"hints: for what others do, not for what we do", func(s *suite) {
 		v := veth("slv1", host, "slv2", 1)

@@ -44,6 +44,9 @@ func Random(rng *rand.Rand, run string) kstate.Set {
 		add(frames()...)
 	}
 	if r.chance(50) {
+		add(r.fabric()...)
+	}
+	if r.chance(50) {
 		add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: itoa(r.IntN(2))})
 	}
 	if r.chance(50) {
@@ -98,6 +101,30 @@ func (r dice) sandbox(ns kstate.NS, i int, bridges []string) []kstate.Object {
 		out = append(out, addr(ns, dev, r.of("2001:db8::8/64", "2001:db8::9/64")))
 		if r.chance(60) {
 			out = append(out, route(ns, "::/0", "2001:db8::1", dev))
+		}
+	}
+	return out
+}
+
+// fabric is a vxlan with some ways to other hosts, of one family or the other.
+func (r dice) fabric() []kstate.Object {
+	l := vxlan("slx1", 1+r.IntN(2), r.of("192.0.2.129", "192.0.2.130", "2001:db8:f::1"), "")
+	l.MTU, l.VXLAN.NoLearning, l.MAC = 1400+10*r.IntN(2), r.chance(50), hw(0xd, byte(r.IntN(2)))
+	out := []kstate.Object{l, addr(host, l.Name, "10.5.1.0/32")}
+	for i := range 3 {
+		at, dst := "10.5."+itoa(i+2)+".0", "198.51.100."+r.of("2", "3")
+		if l.VXLAN.Local.Is6() {
+			dst = "2001:db8:f::" + r.of("2", "3")
+		}
+		way := onlink(at+"/24", at, l.Name)
+		way.MTU = 1000 * r.IntN(2)
+		if r.chance(30) {
+			way = hole(host, at+"/24")
+		}
+		for _, o := range []kstate.Object{way, neigh(host, l.Name, at, hw(0xf, byte(r.IntN(2)))), fdb(l.Name, hw(0xf, byte(i)), dst), fdb(l.Name, kstate.Everyone, dst)} {
+			if r.chance(70) {
+				out = append(out, o)
+			}
 		}
 	}
 	return out

@@ -129,15 +129,15 @@ var refuseCases = []testcase{
 	{"nftables ops side by side happen together or not at all", func(s *suite) {
 		s.add(firewall()...)
 		e := elem(ports4, "tcp . 80", "192.0.2.2 . 80")
-		s.fails(adds(e, elem(bridges, "slb1", ""), elem(ingress, "slb1", "jump nowhere"), elem(bridges, "slb2", ""))...)
+		s.fails(Adds(e, elem(bridges, "slb1", ""), elem(ingress, "slb1", "jump nowhere"), elem(bridges, "slb2", ""))...)
 		s.holds(firewall()...)
-		s.fails(append(dels(table), adds(table, chain("c", "goto nowhere"))...)...)
+		s.fails(append(Dels(table), Adds(table, chain("c", "goto nowhere"))...)...)
 		s.holds(firewall()...)
 	}},
 	{"an op between makes two nftables transactions", func(s *suite) {
 		s.add(firewall()...)
 		e := elem(ports4, "tcp . 80", "192.0.2.2 . 80")
-		s.fails(adds(e, bridge("slb1", 1), elem(ingress, "slb1", "jump nowhere"))...)
+		s.fails(Adds(e, bridge("slb1", 1), elem(ingress, "slb1", "jump nowhere"))...)
 		s.holds(append(firewall(), e, bridge("slb1", 1))...)
 	}},
 	{"a chain may be jumped to before it is made in the same transaction", func(s *suite) {
@@ -147,7 +147,7 @@ var refuseCases = []testcase{
 	}},
 	{"all failures are told, in order, and the rest is done", func(s *suite) {
 		bad1, bad2 := addr(host, "slb7", "192.0.2.1/24"), route(host, "198.51.100.0/24", "", "slb8")
-		err := s.fails(adds(bad1, bridge("slb1", 1), bad2, bridge("slb2", 2))...)
+		err := s.fails(Adds(bad1, bridge("slb1", 1), bad2, bridge("slb2", 2))...)
 		text := err.Error()
 		i, j := strings.Index(text, bad1.String()), strings.Index(text, bad2.String())
 		if i < 0 || j < i {
@@ -191,7 +191,7 @@ var refuseCases = []testcase{
 		}
 	}},
 	{"a bridge has at most 1023 ports", func(s *suite) {
-		ops := adds(bridge("slb1", 1))
+		ops := Adds(bridge("slb1", 1))
 		for i := range 1023 {
 			v := port(veth("slv"+itoa(i), host, "slw"+itoa(i), 1), "slb1")
 			v.MAC, v.Peer.MAC, v.Up = "", "", false
@@ -199,7 +199,7 @@ var refuseCases = []testcase{
 		}
 		s.apply(ops...)
 		last := port(veth("slv1023", host, "slw1023", 2), "slb1")
-		err := s.fails(adds(last)...)
+		err := s.fails(Adds(last)...)
 		if !strings.Contains(err.Error(), "exchange full") {
 			s.Errorf("error is %q", err)
 		}

@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"context"
 	"math/rand/v2"
+	"testing"
 
 	"github.com/sealane/sealane/internal/kstate"
 )
@@ -13,7 +14,7 @@ var wholeCases = []testcase{
 	{"two networks: seen exactly as wanted, and nothing twice", func(s *suite) {
 		want := s.twoNetworks()
 		s.reach(want)
-		s.apply(adds(want.Sorted()...)...)
+		s.apply(Adds(want.Sorted()...)...)
 		s.holds(want.Sorted()...)
 	}},
 	{"two networks: removed without a trace", func(s *suite) {
@@ -47,7 +48,7 @@ var wholeCases = []testcase{
 		for i := range 4 {
 			all = append(all, kstate.NetNS{NS: s.ns(sandboxName(i))})
 		}
-		for range 25 {
+		for range sample(25, 4) {
 			s.reach(Random(rng, s.RunDir), all...)
 		}
 		s.reach(kstate.Set{}, all...)
@@ -55,11 +56,20 @@ var wholeCases = []testcase{
 	}},
 }
 
+// sample is how much of something is tried: less of it in short, which is for
+// kernels in slow machines.
+func sample(all, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return all
+}
+
 // cuts leads from one state to the other with the process dying before op 0,
-// 1, 2 and so on, each time from the start.
+// 1, 2 and so on, each time from the start; in short before some of them.
 func (s *suite) cuts(from, to kstate.Set) {
 	scope := append(from.Sorted(), to.Sorted()...)
-	for n := 0; ; n++ {
+	for n := 0; ; n += sample(1, 17) {
 		s.reach(from, scope...)
 		ops := kstate.Diff(s.observe(scope...), to)
 		if n >= len(ops) {

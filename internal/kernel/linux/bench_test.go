@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -31,22 +32,6 @@ func endpoint(ns kstate.NS, i int) []kstate.Object {
 
 func mac(kind byte, i int) string { return fmt.Sprintf("02:5e:a1:%02x:%02x:%02x", kind, i>>8, i&0xff) }
 
-func adds(objs ...kstate.Object) []kstate.Op {
-	var ops []kstate.Op
-	for _, o := range objs {
-		ops = append(ops, kstate.Op{New: o})
-	}
-	return ops
-}
-
-func dels(objs ...kstate.Object) []kstate.Op {
-	var ops []kstate.Op
-	for _, o := range objs {
-		ops = append(ops, kstate.Op{Old: o})
-	}
-	return ops
-}
-
 func apply(t testing.TB, k kernel.Kernel, ops ...kstate.Op) {
 	t.Helper()
 	if err := k.Apply(context.Background(), ops); err != nil {
@@ -63,7 +48,7 @@ func sandboxes(t testing.TB, k kernel.Kernel, dir string, n int) []kstate.NS {
 		out[i] = kstate.NS{Path: filepath.Join(dir, "netns", fmt.Sprint(i))}
 		objs = append(objs, kstate.NetNS{NS: out[i]})
 	}
-	apply(t, k, adds(objs...)...)
+	apply(t, k, kerneltest.Adds(objs...)...)
 	return out
 }
 
@@ -84,9 +69,9 @@ func rounds(b *testing.B, attach bool) {
 	for len(took) < b.N {
 		for _, half := range []bool{true, false} {
 			for i, ns := range spaces {
-				ops := adds(endpoint(ns, i)...)
+				ops := kerneltest.Adds(endpoint(ns, i)...)
 				if !half {
-					ops = dels(endpoint(ns, i)[0])
+					ops = kerneltest.Dels(endpoint(ns, i)[0])
 				}
 				begin := time.Now()
 				apply(b, k, ops...)
@@ -143,7 +128,7 @@ func BenchmarkObserve(b *testing.B) {
 	spaces := sandboxes(b, k, dir, n)
 	var ops []kstate.Op
 	for i, ns := range spaces {
-		ops = append(ops, adds(endpoint(ns, i)...)...)
+		ops = append(ops, kerneltest.Adds(endpoint(ns, i)...)...)
 	}
 	slices.SortStableFunc(ops, func(a, b kstate.Op) int { return int(kindOf(a)) - int(kindOf(b)) })
 	begin := time.Now()

@@ -12,18 +12,22 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sealane/sealane/internal/feature/featuretest"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/journal"
 	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/lab/openvswitch"
 )
 
 func TestConformance(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) kerneltest.Fixture {
 		c := Config{RunDir: host(t), Journal: &journal.Memory{}}
-		o := &outside{Config: c, dir: t.TempDir()}
+		ovs := openvswitch.Here(t)
+		c.OVSDB = ovs.Socket()
+		o := &outside{Config: c, dir: t.TempDir(), ovs: ovs}
 		o.k = open(t, c)
-		return kerneltest.Fixture{Kernel: o.k, Journal: c.Journal, RunDir: c.RunDir, Outside: o}
+		return kerneltest.Fixture{Kernel: o.k, Journal: c.Journal, RunDir: c.RunDir, Outside: o, Require: func(t *testing.T, features ...string) { featuretest.Require(t, features...) }}
 	})
 }
 
@@ -32,6 +36,9 @@ type outside struct {
 	Config
 	k   *Linux
 	dir string // for namespaces that are not ours
+
+	ovs     openvswitch.OVS
+	running running
 }
 
 func (o *outside) Reopen(t *testing.T) kernel.Kernel {
@@ -47,17 +54,54 @@ func (o *outside) Bridge(t *testing.T, name string) {
 	run(t, "ip link set %s up", name)
 }
 
+func (o *outside) Wire(t *testing.T, name string, up bool) {
+	run(t, "ip link add %s type veth peer name far-%s", name, name)
+	run(t, "ip link set far-%s up", name)
+	o.SetUp(t, name, up)
+}
+
+func (o *outside) OnWire(t *testing.T, dev, name string) {
+	run(t, "ip link add %s link %s type macvlan mode bridge", name, dev)
+	o.SetUp(t, name, true)
+}
+
+func (o *outside) SetUp(t *testing.T, dev string, up bool) {
+	run(t, "ip link set %s %s", dev, map[bool]string{true: "up", false: "down"}[up])
+}
+
 func (o *outside) Addr(t *testing.T, dev string, p netip.Prefix) {
 	run(t, "ip address add %s dev %s", p, dev)
+}
+
+func (o *outside) AddrIn(t *testing.T, ns kstate.NS, dev string, p netip.Prefix) {
+	run(t, "nsenter --net=%s ip address add %s dev %s", ns.Path, p, dev)
+}
+
+func (o *outside) SetMAC(t *testing.T, ns kstate.NS, dev, mac string) {
+	run(t, "nsenter --net=%s ip link set %s address %s", ns.Path, dev, mac)
 }
 
 func (o *outside) Route(t *testing.T, dst netip.Prefix, dev string) {
 	run(t, "ip route add %s dev %s", dst, dev)
 }
 
+func (o *outside) DefaultIn(t *testing.T, ns kstate.NS, via netip.Addr, dev string) {
+	run(t, "nsenter --net=%s ip route add default via %s dev %s proto static onlink", ns.Path, via, dev)
+}
+
 func (o *outside) Delete(t *testing.T, dev string) { run(t, "ip link delete %s", dev) }
 
 func (o *outside) Unplug(t *testing.T, dev string) { run(t, "ip link set %s nomaster", dev) }
+
+func (o *outside) Plug(t *testing.T, dev, bridge string) {
+	run(t, "ip link set %s master %s", dev, bridge)
+}
+
+func (o *outside) Sort(t *testing.T, bridge string) {
+	run(t, "ip link set %s type bridge vlan_filtering 1", bridge)
+}
+
+func (o *outside) Untag(t *testing.T, dev string) { run(t, "bridge vlan del dev %s vid 1-4094", dev) }
 
 func (o *outside) Shape(t *testing.T, dev string) {
 	run(t, "tc qdisc replace dev %s root bfifo limit 100000", dev)
@@ -114,6 +158,11 @@ func (o *outside) NetNS(t *testing.T) kstate.NS {
 func (o *outside) Take(t *testing.T, dev string, ns kstate.NS, name string) {
 	run(t, "ip link set %s netns %s name %s", dev, ns.Path, name)
 	run(t, "nsenter --net=%s ip link set %s up", ns.Path, name)
+}
+
+func (o *outside) Bring(t *testing.T, ns kstate.NS, name, dev string) {
+	run(t, "nsenter --net=%s ip link set %s down", ns.Path, name)
+	run(t, "nsenter --net=%s ip link set %s netns /proc/%d/ns/net name %s", ns.Path, name, unix.Gettid(), dev)
 }
 
 func (o *outside) DropNetNS(t *testing.T, ns kstate.NS) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -30,8 +31,8 @@ func TestDetach(t *testing.T) {
 	a := sandboxes(t, k, dir, 1)[0]
 	clean := observe(t, k, a)
 	objs := endpoint(a, 0)
-	apply(t, k, adds(objs...)...)
-	apply(t, k, dels(objs[0])...)
+	apply(t, k, kerneltest.Adds(objs...)...)
+	apply(t, k, kerneltest.Dels(objs[0])...)
 	// Seen at once, whether the reaper came already or not.
 	if now := observe(t, k, a); len(now) != len(clean) || now.String() != clean.String() {
 		t.Errorf("there is:\n%v\nbefore:\n%v", now.Sorted(), clean.Sorted())
@@ -45,13 +46,13 @@ func TestDetach(t *testing.T) {
 func TestAttachAfterDetach(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
-	apply(t, k, adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
 	for range 10 {
-		apply(t, k, append(dels(endpoint(a, 0)[0]), adds(endpoint(a, 0)...)...)...)
+		apply(t, k, append(kerneltest.Dels(endpoint(a, 0)[0]), kerneltest.Adds(endpoint(a, 0)...)...)...)
 	}
 	for i := range 10 {
 		i++
-		apply(t, k, append(dels(endpoint(a, i-1)[0]), adds(endpoint(a, i)...)...)...)
+		apply(t, k, append(kerneltest.Dels(endpoint(a, i-1)[0]), kerneltest.Adds(endpoint(a, i)...)...)...)
 	}
 	if n := strings.Count(observe(t, k, a).String(), " type veth "); n != 1 {
 		t.Errorf("%d links, want 1", n)
@@ -66,8 +67,8 @@ func TestDefaultRouteChangesDevice(t *testing.T) {
 	l.Peer.Name = "eth1"
 	addr := kstate.Addr{NS: a, Dev: "eth1", Prefix: netip.MustParsePrefix("10.1.0.2/16")}
 	def := kstate.Route{NS: a, Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.1.0.1"), Dev: "eth1"}
-	apply(t, k, adds(first...)...)
-	apply(t, k, adds(l, addr)...)
+	apply(t, k, kerneltest.Adds(first...)...)
+	apply(t, k, kerneltest.Adds(l, addr)...)
 	apply(t, k, kstate.Op{Old: first[0]}, kstate.Op{New: def})
 	if got := observe(t, k, a)[def.Key()]; got == nil || got.String() != def.String() {
 		t.Errorf("default route is %v", got)
@@ -77,11 +78,11 @@ func TestDefaultRouteChangesDevice(t *testing.T) {
 func TestNamespaceTakesItsLinksAlong(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
-	apply(t, k, adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
 	run(t, "ip link show slv0")
 	// Somebody is inside, so the namespace itself lives on.
 	run(t, "nsenter --net=%s setsid -f sleep 2", a.Path)
-	apply(t, k, dels(kstate.NetNS{NS: a})...)
+	apply(t, k, kerneltest.Dels(kstate.NetNS{NS: a})...)
 	if got := observe(t, k, a); strings.Contains(got.String(), "slv0") {
 		t.Errorf("there is:\n%s", got)
 	}
@@ -106,12 +107,12 @@ func TestReaperWaitsForAPause(t *testing.T) {
 	// detach detaches the first n and returns the longest time between two.
 	detach := func(n int, pause time.Duration) (gap, all time.Duration) {
 		for i, ns := range spaces[:n] {
-			apply(t, k, adds(endpoint(ns, i)...)...)
+			apply(t, k, kerneltest.Adds(endpoint(ns, i)...)...)
 		}
 		begin := time.Now()
 		last := begin
 		for i, ns := range spaces[:n] {
-			apply(t, k, dels(endpoint(ns, i)[0])...)
+			apply(t, k, kerneltest.Dels(endpoint(ns, i)[0])...)
 			gap, last = max(gap, time.Since(last)), time.Now()
 			time.Sleep(pause)
 		}
@@ -140,16 +141,16 @@ func TestAttachToAFullBridge(t *testing.T) {
 			Name: fmt.Sprintf("slv%d", i), Type: kstate.TypeVeth, Master: "slb1", Peer: kstate.Peer{Name: fmt.Sprintf("slw%d", i)},
 		})
 	}
-	apply(t, k, adds(full[:1024]...)...)
-	apply(t, k, dels(full[1:3]...)...)
-	apply(t, k, adds(full[1024])...)
+	apply(t, k, kerneltest.Adds(full[:1024]...)...)
+	apply(t, k, kerneltest.Dels(full[1:3]...)...)
+	apply(t, k, kerneltest.Adds(full[1024])...)
 }
 
 func TestCloseReaps(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
-	apply(t, k, adds(endpoint(a, 0)...)...)
-	apply(t, k, dels(endpoint(a, 0)[0])...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Dels(endpoint(a, 0)[0])...)
 	if err := k.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func TestCloseReaps(t *testing.T) {
 func TestNothingKeepsANamespace(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
-	apply(t, k, adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
 	observe(t, k, a)
 	run(t, "umount %s", filepath.Join(dir, "netns", "0"))
 	eventually(t, "the veth goes with its namespace", func() bool {

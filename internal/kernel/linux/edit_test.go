@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -28,7 +29,7 @@ func TestEditedFiles(t *testing.T) {
 		k, dir := start(t)
 		path := filepath.Join(dir, "sandboxes/a", c.name)
 		first, next := kstate.File{Path: path, Content: c.ours}, kstate.File{Path: path, Content: c.next}
-		apply(t, k, adds(first)...)
+		apply(t, k, kerneltest.Adds(first)...)
 		rewrite(t, path, c.user)
 		if seen := observe(t, k)[first.Key()]; seen != first {
 			t.Errorf("%s changed to %q: seen as %v", c.name, c.user, seen)
@@ -49,7 +50,7 @@ func TestEditedFiles(t *testing.T) {
 func TestFileCutShort(t *testing.T) {
 	k, dir := start(t)
 	f := kstate.File{Path: filepath.Join(dir, "sandboxes/a/resolv.conf"), Content: "nameserver 127.0.0.11\n"}
-	apply(t, k, adds(f)...)
+	apply(t, k, kerneltest.Adds(f)...)
 	rewrite(t, f.Path, "nameserver 127.0.0.11\nns 1\n")
 	if err := unix.Removexattr(f.Path, written); err != nil {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func TestFileCutShort(t *testing.T) {
 func TestHugeFile(t *testing.T) {
 	k, dir := start(t)
 	f := kstate.File{Path: filepath.Join(dir, "sandboxes/a/hosts"), Content: "a\n"}
-	apply(t, k, adds(f)...)
+	apply(t, k, kerneltest.Adds(f)...)
 	huge := string(bytes.Repeat([]byte("b\n"), maxFile))
 	rewrite(t, f.Path, huge)
 	if seen := observe(t, k)[f.Key()]; seen != f {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -21,10 +22,10 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func TestAddressLeavesForeignOnes(t *testing.T) {
 	k, _ := start(t)
 	run(t, "ip link add br0 type bridge")
-	apply(t, k, adds(kstate.Addr{Dev: "br0", Prefix: prefix("192.0.2.1/24")})...)
+	apply(t, k, kerneltest.Adds(kstate.Addr{Dev: "br0", Prefix: prefix("192.0.2.1/24")})...)
 	run(t, "ip address add 192.0.2.2/24 dev br0")
 	before := setting(t, "br0")
-	apply(t, k, dels(kstate.Addr{Dev: "br0", Prefix: prefix("192.0.2.1/24")})...)
+	apply(t, k, kerneltest.Dels(kstate.Addr{Dev: "br0", Prefix: prefix("192.0.2.1/24")})...)
 	if got := run(t, "ip -o -4 address show dev br0"); strings.Contains(got, "192.0.2.1/") || !strings.Contains(got, "192.0.2.2/") {
 		t.Errorf("left: %s", got)
 	}
@@ -46,7 +47,7 @@ func TestForeignAddressIsNotRemoved(t *testing.T) {
 	k, _ := start(t)
 	run(t, "ip link add br0 type bridge")
 	run(t, "ip address add 192.0.2.1/24 dev br0")
-	err := k.Apply(context.Background(), dels(kstate.Addr{Dev: "br0", Prefix: prefix("192.0.2.1/24")}))
+	err := k.Apply(context.Background(), kerneltest.Dels(kstate.Addr{Dev: "br0", Prefix: prefix("192.0.2.1/24")}))
 	if !errors.Is(err, kernel.ErrInUse) {
 		t.Errorf("error is %v", err)
 	}
@@ -62,20 +63,20 @@ func TestJournalOfAddresses(t *testing.T) {
 	k := open(t, Config{RunDir: host(t), Journal: j})
 	a := kstate.Addr{Dev: "br0", Prefix: prefix("192.0.2.1/24")}
 	entries := func() int { e, _ := j.Entries(); return len(e) }
-	if err := k.Apply(context.Background(), adds(a)); err == nil || entries() != 0 {
+	if err := k.Apply(context.Background(), kerneltest.Adds(a)); err == nil || entries() != 0 {
 		t.Errorf("on no device: %v, %d entries", err, entries())
 	}
 	run(t, "ip link add br0 type bridge")
 	multicast := kstate.Addr{Dev: "br0", Prefix: prefix("ff02::7/128")}
-	if err := k.Apply(context.Background(), adds(multicast)); err == nil || entries() != 0 {
+	if err := k.Apply(context.Background(), kerneltest.Adds(multicast)); err == nil || entries() != 0 {
 		t.Errorf("an address the kernel refuses: %v, %d entries", err, entries())
 	}
-	apply(t, k, adds(a)...)
+	apply(t, k, kerneltest.Adds(a)...)
 	run(t, "ip link delete br0")
 	if entries() != 1 {
 		t.Errorf("%d entries, want 1", entries())
 	}
-	apply(t, k, dels(a)...)
+	apply(t, k, kerneltest.Dels(a)...)
 	if entries() != 0 {
 		t.Errorf("%d entries after the removal", entries())
 	}
@@ -86,11 +87,11 @@ func TestAddressOnForeignDeviceOfASandbox(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
 	vip := kstate.Addr{NS: a, Dev: "lo", Prefix: prefix("192.0.2.7/32")}
-	apply(t, k, adds(vip)...)
+	apply(t, k, kerneltest.Adds(vip)...)
 	if got := observe(t, k, a)[vip.Key()]; got == nil || kstate.Foreign(got) {
 		t.Errorf("seen as %v", got)
 	}
-	apply(t, k, dels(vip)...)
+	apply(t, k, kerneltest.Dels(vip)...)
 	if got := observe(t, k, a)[vip.Key()]; got != nil {
 		t.Errorf("left: %v", got)
 	}
@@ -119,7 +120,7 @@ func TestFilesElsewhereAreRefused(t *testing.T) {
 		filepath.Join(dir, "sandboxes/a/passwd"), dir + "/sandboxes/../x/hosts",
 	} {
 		f := kstate.File{Path: path, Content: "y"}
-		if err := k.Apply(context.Background(), append(adds(f), dels(f)...)); err == nil {
+		if err := k.Apply(context.Background(), append(kerneltest.Adds(f), kerneltest.Dels(f)...)); err == nil {
 			t.Errorf("%s: no error", path)
 		}
 	}
@@ -127,7 +128,7 @@ func TestFilesElsewhereAreRefused(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(secret, link)); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Apply(context.Background(), adds(kstate.File{Path: link, Content: "y"})); err == nil {
+	if err := k.Apply(context.Background(), kerneltest.Adds(kstate.File{Path: link, Content: "y"})); err == nil {
 		t.Error("written through a symbolic link")
 	}
 	if b, err := os.ReadFile(secret); err != nil || string(b) != "x" {
@@ -139,12 +140,12 @@ func TestFilesGoWithTheirDirectory(t *testing.T) {
 	k, dir := start(t)
 	hosts := kstate.File{Path: filepath.Join(dir, "sandboxes/a/hosts"), Content: "x\n"}
 	resolv := kstate.File{Path: filepath.Join(dir, "sandboxes/a/resolv.conf")}
-	apply(t, k, adds(hosts, resolv)...)
-	apply(t, k, dels(hosts)...)
+	apply(t, k, kerneltest.Adds(hosts, resolv)...)
+	apply(t, k, kerneltest.Dels(hosts)...)
 	if _, err := os.Stat(resolv.Path); err != nil {
 		t.Error(err)
 	}
-	apply(t, k, dels(resolv)...)
+	apply(t, k, kerneltest.Dels(resolv)...)
 	if _, err := os.Stat(filepath.Dir(resolv.Path)); err == nil {
 		t.Error("the directory is left")
 	}

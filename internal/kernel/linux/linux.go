@@ -5,6 +5,7 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/sealane/sealane/internal/kernel/journal"
 	"github.com/sealane/sealane/internal/kernel/netns"
 	"github.com/sealane/sealane/internal/kernel/nft"
+	"github.com/sealane/sealane/internal/kernel/ovsdb"
 	"github.com/sealane/sealane/internal/kernel/rtnl"
 	"github.com/sealane/sealane/internal/kernel/sysctl"
 	"github.com/sealane/sealane/internal/kstate"
@@ -28,6 +30,7 @@ type Config struct {
 	// ours, bpf/ the holds, sandboxes/ the files.
 	RunDir  string
 	Journal journal.Journal
+	OVSDB   string // the socket of Open vSwitch's database; "" is the usual one
 }
 
 // part is one of the things a kernel is put together from.
@@ -51,8 +54,10 @@ type Linux struct {
 	dir     netns.Dir
 	links   *rtnl.Conn
 	rules   *nft.Conn
+	ovs     *ovsdb.Conn
 	holds   *bpf.Holder
 	parts   []part // all that belong to the host alone
+	devices []part // those of parts that have devices
 	kinds   map[kstate.Kind]applier
 	watched []watcher
 	flows   *conntrack.Table
@@ -105,12 +110,17 @@ func (l *Linux) open(c Config) (err error) {
 	if err := ports.start(); err != nil {
 		return fmt.Errorf("reserved ports: %w", err)
 	}
-	l.parts = []part{settings, ports, rules, texts}
-	l.watched = []watcher{l.links, rules}
+	switches := ovsdb.New(cmp.Or(c.OVSDB, ovsdb.Socket), l.host.Inode(), l.number)
+	l.ovs = switches
+	l.closers = append(l.closers, switches.Close)
+	l.parts, l.devices = []part{settings, ports, rules, texts, switches}, []part{switches}
+	l.watched = []watcher{l.links, rules, switches}
 	l.kinds = map[kstate.Kind]applier{
 		kstate.KindNetNS: spaces{l.dir, l.links}, kstate.KindSysctl: settings,
-		kstate.KindLink: l.links, kstate.KindAddr: l.links, kstate.KindRoute: l.links,
+		kstate.KindRaise: l.links, kstate.KindTrunk: l.links, kstate.KindLink: l.links, kstate.KindAddr: l.links, kstate.KindRoute: l.links,
+		kstate.KindNeigh: l.links, kstate.KindFDB: l.links,
 		kstate.KindShaper: l.links, kstate.KindRedirect: l.links,
+		kstate.KindOVSBridge: switches, kstate.KindOVSPort: switches,
 		kstate.KindHold: ports, kstate.KindFile: texts,
 		kstate.KindTable: rules, kstate.KindSet: rules, kstate.KindChain: rules, kstate.KindElem: rules,
 		kstate.KindGuest: nft.Guests{Conn: rules},
@@ -145,6 +155,7 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 			return errors.Join(append(errs, err)...)
 		}
 		to, n := l.run(ops)
+		l.ovs.LetGo(newLinks(ops[:n])...)
 		if err := to.Apply(ops[:n]); err != nil {
 			errs = append(errs, err)
 		}
@@ -164,6 +175,16 @@ func (l *Linux) run(ops []kstate.Op) (applier, int) {
 		return unknown{}, n
 	}
 	return to, n
+}
+
+// newLinks are the names of devices that ops make.
+func newLinks(ops []kstate.Op) (names []string) {
+	for _, op := range ops {
+		if l, ok := op.New.(kstate.Link); ok && op.Old == nil {
+			names = append(names, l.Name)
+		}
+	}
+	return names
 }
 
 func kindOf(op kstate.Op) kstate.Kind { return op.Object().Key().Kind }
@@ -201,7 +222,11 @@ func (l *Linux) Observe(ctx context.Context, scope kernel.Scope) (kstate.Set, er
 	if scope.Only {
 		return set, nil
 	}
-	for _, p := range l.parts {
+	parts := l.parts
+	if scope.Devices {
+		parts = l.devices
+	}
+	for _, p := range parts {
 		objs, err := p.Observe()
 		if err != nil {
 			return nil, fmt.Errorf("observe: %w", err)

@@ -1,50 +1,21 @@
 package linux
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sealane/sealane/internal/kernel/journal"
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
-// TestMain runs the tests in a process with a network and a mount namespace of
-// its own: nothing they make is seen outside, and all of it ends with them.
-func TestMain(m *testing.M) {
-	const inside = "SEALANE_TEST_INSIDE"
-	if os.Getenv(inside) == "" {
-		os.Exit(again(inside + "=1"))
-	}
-	if err := unix.Mount("", "/", "none", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		fmt.Fprintln(os.Stderr, "make mounts private:", err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-func again(env string) int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), env)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return max(exit.ExitCode(), 1)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
+// The tests run in a process with a network and mounts of its own.
+func TestMain(m *testing.M) { netspace.Main(m) }
 
 // host moves the test's goroutine to a fresh network namespace with lo up, for
 // good, and returns an empty run directory.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -17,14 +18,14 @@ func TestSettingsOfAFarEnd(t *testing.T) {
 	l := objs[0].(kstate.Link)
 	l.Peer.Sysctls = "net.ipv4.conf.eth0.rp_filter=2\nnet.ipv6.conf.eth0.forwarding=1"
 	objs[0] = l
-	apply(t, k, adds(objs...)...)
+	apply(t, k, kerneltest.Adds(objs...)...)
 	for name, want := range map[string]string{"net.ipv4.conf.eth0.rp_filter": "2", "net.ipv6.conf.eth0.forwarding": "1"} {
 		if got := strings.TrimSpace(run(t, "nsenter --net=%s sysctl -n %s", a.Path, name)); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
 	l.Name, l.Peer.Name, l.Peer.Sysctls = "slvbad", "eth9", "net.ipv4.conf.eth9.nosuch=1"
-	if err := k.Apply(t.Context(), adds(l)); err == nil || !strings.Contains(err.Error(), "net.ipv4.conf.eth9.nosuch: "+kernel.ErrMissing.Error()) {
+	if err := k.Apply(t.Context(), kerneltest.Adds(l)); err == nil || !strings.Contains(err.Error(), "net.ipv4.conf.eth9.nosuch: "+kernel.ErrMissing.Error()) {
 		t.Errorf("error is %v", err)
 	}
 	if got := observe(t, k, a)[l.Key()]; got != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kernel/netns"
 	"github.com/sealane/sealane/internal/kstate"
 )
@@ -63,7 +64,7 @@ func observe(t testing.TB, k kernel.Kernel, ns ...kstate.NS) kstate.Set {
 func TestVethAsIpShowsIt(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
-	apply(t, k, adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
 	near, far := show(t, "", "slv0"), show(t, a.Path, "eth0")
 	if near.Ifalias != "sealane bench" || near.Group != "24225" || far.Group != "default" {
 		t.Errorf("alias %q, groups %s and %s", near.Ifalias, near.Group, far.Group)
@@ -88,7 +89,7 @@ func TestBridgeKeepsItsMTU(t *testing.T) {
 	for _, mtu := range []int{1500, 1400, 9000} {
 		k, _ := start(t)
 		b := kstate.Link{Name: "slb1", Type: kstate.TypeBridge, MTU: mtu, Up: true}
-		apply(t, k, adds(b)...)
+		apply(t, k, kerneltest.Adds(b)...)
 		run(t, "ip link add port mtu 1450 master slb1 type veth peer name other")
 		if got := show(t, "", "slb1").MTU; got != mtu {
 			t.Errorf("with a port of 1450: %d, want %d", got, mtu)
@@ -155,7 +156,7 @@ func TestIsolatedPortsAreIsolated(t *testing.T) {
 		l.Isolated = i < 2
 		objs[0] = l
 		at = append(at, objs[1].(kstate.Addr).Prefix.Addr())
-		apply(t, k, adds(objs...)...)
+		apply(t, k, kerneltest.Adds(objs...)...)
 	}
 	if !hears(t, spaces[0], spaces[2], at[2]) || !hears(t, spaces[2], spaces[1], at[1]) {
 		t.Error("an isolated port and one that is not cannot talk")
@@ -170,7 +171,7 @@ func TestFarEndSetDown(t *testing.T) {
 	a := sandboxes(t, k, dir, 1)[0]
 	objs := endpoint(a, 0)
 	l := objs[0].(kstate.Link)
-	apply(t, k, adds(objs...)...)
+	apply(t, k, kerneltest.Adds(objs...)...)
 	run(t, "nsenter --net=%s ip link set eth0 down", a.Path)
 	have := observe(t, k, a)
 	if got := have[l.Key()].(kstate.Link); got.Up {
@@ -193,7 +194,7 @@ func TestFarEndOutOfSight(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
 	l := endpoint(a, 0)[0].(kstate.Link)
-	apply(t, k, adds(l)...)
+	apply(t, k, kerneltest.Adds(l)...)
 	hidden := exec.Command("unshare", "--net", "sh", "-c", "echo; exec sleep 30")
 	out, err := hidden.StdoutPipe()
 	if err := errors.Join(err, hidden.Start()); err != nil {
@@ -221,11 +222,11 @@ func TestNameOfADyingVeth(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
 	for range 5 {
-		apply(t, k, adds(endpoint(a, 0)...)...)
+		apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
 		run(t, "umount %s", a.Path)
-		apply(t, k, adds(kstate.NetNS{NS: a})...)
+		apply(t, k, kerneltest.Adds(kstate.NetNS{NS: a})...)
 	}
-	apply(t, k, adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
 	if got := observe(t, k, a); got[endpoint(a, 0)[0].Key()].String() != endpoint(a, 0)[0].String() {
 		t.Errorf("there is:\n%s", got)
 	}
@@ -235,7 +236,7 @@ func TestErrorsHaveTheKernelsWords(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
 	r := kstate.Route{NS: a, Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("192.0.2.1"), Dev: "lo"}
-	err := k.Apply(context.Background(), adds(r))
+	err := k.Apply(context.Background(), kerneltest.Adds(r))
 	if err == nil || err.Error() != "+ "+r.String()+": Nexthop has invalid gateway (network is unreachable)" {
 		t.Errorf("error is %v", err)
 	}
@@ -254,7 +255,7 @@ func TestManyNamespacesInOneApply(t *testing.T) {
 		links, addrs, routes = append(links, o[0]), append(addrs, o[1]), append(routes, o[2])
 	}
 	all := append(append(links, addrs...), routes...)
-	apply(t, k, adds(all...)...)
+	apply(t, k, kerneltest.Adds(all...)...)
 	have := observe(t, k, spaces...)
 	for _, o := range all {
 		if got := have[o.Key()]; got == nil || got.String() != o.String() {
@@ -270,7 +271,7 @@ func TestCordAndPinAsIpShowsThem(t *testing.T) {
 	v.Master, v.Pinned = "slb2", true
 	cord := kstate.Link{Name: "slu", Type: kstate.TypeVeth, MTU: 1400, Up: true, Master: "slb1", Isolated: true,
 		Peer: kstate.Peer{Name: "sld", Master: "slb2"}}
-	apply(t, k, adds(kstate.Link{Name: "slb2", Type: kstate.TypeBridge, MTU: 1400, Up: true, NoARP: true}, cord, v)...)
+	apply(t, k, kerneltest.Adds(kstate.Link{Name: "slb2", Type: kstate.TypeBridge, MTU: 1400, Up: true, NoARP: true}, cord, v)...)
 	for _, name := range []string{"slb2", "slu", "sld"} {
 		if d := show(t, "", name); d.Mode != "none" || len(d.Addrs) != 0 || d.Group != "24225" || d.MTU != 1400 {
 			t.Errorf("%s: address generation %s, addresses %v, group %s, MTU %d", name, d.Mode, d.Addrs, d.Group, d.MTU)

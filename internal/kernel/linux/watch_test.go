@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -35,9 +36,9 @@ func TestHintsForOthers(t *testing.T) {
 	k, dir := start(t)
 	spaces := sandboxes(t, k, dir, 2)
 	a := spaces[0]
-	apply(t, k, adds(endpoint(a, 0)...)...)
-	apply(t, k, adds(endpoint(spaces[1], 1)...)...)
-	apply(t, k, adds(kstate.Table{Family: "inet", Name: "sealane"})...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Adds(endpoint(spaces[1], 1)...)...)
+	apply(t, k, kerneltest.Adds(kstate.Table{Family: "inet", Name: "sealane"})...)
 	hints := watch(t, k)
 	inside := "nsenter --net=" + a.Path
 	for _, line := range []string{
@@ -63,10 +64,15 @@ func TestHintsForOthers(t *testing.T) {
 func TestHintsForChangedLinks(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
-	apply(t, k, adds(endpoint(a, 0)...)...)
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
 	hints := watch(t, k)
 	time.Sleep(2 * time.Second)
+	run(t, "nsenter --net=%s ip link set eth0 promisc on", a.Path)
+	if what := hinted(hints, time.Second); what != "" {
+		t.Errorf("hint after somebody began to listen: %s", what)
+	}
 	for _, line := range []string{
+		"nsenter --net=" + a.Path + " ip link set eth0 address 02:00:5e:10:00:01",
 		"ip link set slv0 nomaster", "ip link set slv0 mtu 1300", "ip link set slb1 down",
 		"nsenter --net=" + a.Path + " ip link set eth0 down",
 	} {
@@ -88,12 +94,12 @@ func TestNoHintsForOurselves(t *testing.T) {
 		return kstate.Route{NS: ns, Dst: prefix("::/0"), Via: prefix("2001:db8::1/128").Addr(), Dev: "eth0"}
 	}
 	for i, ns := range spaces {
-		apply(t, k, adds(append(endpoint(ns, i), six(ns), def(ns))...)...)
+		apply(t, k, kerneltest.Adds(append(endpoint(ns, i), six(ns), def(ns))...)...)
 	}
 	bridge := kstate.Link{Name: "slb2", Type: kstate.TypeBridge, MTU: 1500, Up: true}
 	on := kstate.Addr{Dev: "slb2", Prefix: prefix("192.0.2.1/24")}
 	on6 := kstate.Addr{Dev: "slb2", Prefix: prefix("2001:db8:2::1/64")}
-	apply(t, k, adds(bridge, on, on6)...)
+	apply(t, k, kerneltest.Adds(bridge, on, on6)...)
 	if what := hinted(hints, 2*time.Second); what != "" {
 		t.Errorf("after making: %s", what)
 	}
@@ -101,17 +107,17 @@ func TestNoHintsForOurselves(t *testing.T) {
 	changed := l
 	changed.MTU, changed.Master, changed.Hairpin, changed.Up = 1400, "slb2", false, false
 	apply(t, k, kstate.Op{Old: l, New: changed}, kstate.Op{Old: changed, New: l})
-	apply(t, k, dels(six(spaces[1]), endpoint(spaces[2], 2)[2], endpoint(spaces[3], 3)[1])...)
+	apply(t, k, kerneltest.Dels(six(spaces[1]), endpoint(spaces[2], 2)[2], endpoint(spaces[3], 3)[1])...)
 	if what := hinted(hints, 2*time.Second); what != "" {
 		t.Errorf("after changing: %s", what)
 	}
-	apply(t, k, dels(on)...)
-	apply(t, k, dels(bridge)...)
+	apply(t, k, kerneltest.Dels(on)...)
+	apply(t, k, kerneltest.Dels(bridge)...)
 	for i, ns := range spaces {
 		if i < 10 {
-			apply(t, k, dels(endpoint(ns, i)[0])...)
+			apply(t, k, kerneltest.Dels(endpoint(ns, i)[0])...)
 		} else {
-			apply(t, k, dels(kstate.NetNS{NS: ns})...)
+			apply(t, k, kerneltest.Dels(kstate.NetNS{NS: ns})...)
 		}
 	}
 	if what := hinted(hints, 2*time.Second); what != "" {

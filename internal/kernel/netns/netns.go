@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -20,12 +19,18 @@ import (
 
 // Handle is an open network namespace. It keeps the namespace alive until Close.
 type Handle struct {
-	file  *os.File
+	fd    int // not an os.File, which Go's poller would be asked to watch
 	inode uint64
 }
 
 // Current opens the namespace of the calling thread.
-func Current() (*Handle, error) { return openPath("/proc/thread-self/ns/net") }
+func Current() (*Handle, error) {
+	h, err := open("/proc/thread-self/ns/net")
+	if err == nil {
+		err = h.number()
+	}
+	return h.unless(err)
+}
 
 // Open opens the namespace that ns names: a bind mount, /proc/PID/ns/net or any
 // other file of nsfs. A path that is gone, is no network namespace or has
@@ -43,52 +48,81 @@ func Open(ns kstate.NS) (*Handle, error) {
 }
 
 func openPath(path string) (*Handle, error) {
-	// Nonblocking: the path was given to us and might be a FIFO.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	h, err := open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOTDIR):
 		return nil, fmt.Errorf("%s: %w", path, kernel.ErrNoNamespace)
 	case err != nil:
 		return nil, err
 	}
-	h := &Handle{file: f}
-	if h.inode, err = identify(f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err = h.identify(); err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
 	}
-	return h, nil
+	return h.unless(err)
 }
 
-// identify returns the inode of a network namespace, and an error for any
-// other file.
-func identify(f *os.File) (uint64, error) {
-	fd := int(f.Fd())
+// open opens a file. Nonblocking: the path was given to us and might be a FIFO.
+func open(path string) (*Handle, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return &Handle{fd: fd}, nil
+		case err != unix.EINTR:
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
+// unless returns h, or closes it if there was an error.
+func (h *Handle) unless(err error) (*Handle, error) {
+	if err == nil {
+		return h, nil
+	}
+	if h != nil {
+		h.Close()
+	}
+	return nil, err
+}
+
+// identify notes the inode of a network namespace, and refuses any other file.
+func (h *Handle) identify() error {
 	var on unix.Statfs_t
-	if err := unix.Fstatfs(fd, &on); err != nil {
-		return 0, err
+	if err := unix.Fstatfs(h.fd, &on); err != nil {
+		return err
 	}
 	if on.Type != unix.NSFS_MAGIC {
-		return 0, fmt.Errorf("not a namespace: %w", kernel.ErrNoNamespace)
+		return fmt.Errorf("not a namespace: %w", kernel.ErrNoNamespace)
 	}
 	// ioctl_ns(2)
-	if typ, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE); err != nil || typ != unix.CLONE_NEWNET {
-		return 0, fmt.Errorf("not a network namespace: %w", kernel.ErrNoNamespace)
+	if typ, err := unix.IoctlRetInt(h.fd, unix.NS_GET_NSTYPE); err != nil || typ != unix.CLONE_NEWNET {
+		return fmt.Errorf("not a network namespace: %w", kernel.ErrNoNamespace)
 	}
+	return h.number()
+}
+
+func (h *Handle) number() error {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, err
-	}
-	return st.Ino, nil
+	err := unix.Fstat(h.fd, &st)
+	h.inode = st.Ino
+	return err
 }
 
 // FD returns the file descriptor, valid until Close.
-func (h *Handle) FD() int { return int(h.file.Fd()) }
+func (h *Handle) FD() int { return h.fd }
 
 // Inode returns the namespace's number in nsfs.
 func (h *Handle) Inode() uint64 { return h.inode }
 
-// Close lets the namespace go.
-func (h *Handle) Close() error { return h.file.Close() }
+// Close lets the namespace go. Twice is an error, and does nothing.
+func (h *Handle) Close() error {
+	if h.fd < 0 {
+		return fs.ErrClosed
+	}
+	fd := h.fd
+	h.fd = -1
+	return unix.Close(fd)
+}
 
 // Do runs fn inside the namespace and returns its error. fn must not start
 // goroutines that count on being inside.

@@ -7,32 +7,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
-// TestMain runs the tests in a process with a mount namespace of its own.
-func TestMain(m *testing.M) {
-	const inside = "SEALANE_TEST_INSIDE"
-	if os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Unshareflags: unix.CLONE_NEWNS, Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL,
-	}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+// The tests run in a process with mounts of its own.
+func TestMain(m *testing.M) { netspace.Main(m) }
 
 // dir returns a directory for namespaces on a file system that goes with the
 // test.

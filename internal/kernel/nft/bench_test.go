@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -11,7 +12,7 @@ import (
 func loaded(b *testing.B, elems int) *Conn {
 	b.Helper()
 	c := open(b)
-	apply(b, c, adds(append(corpus(), many(elems)...)...)...)
+	apply(b, c, kerneltest.Adds(append(corpus(), many(elems)...)...)...)
 	return c
 }
 
@@ -63,7 +64,7 @@ func BenchmarkRange(b *testing.B) {
 				ops = append(ops, kstate.Op{New: elem(ranges4, fmt.Sprintf("tcp . %d-%d", 10*i, 10*i+5), "192.0.2.2")})
 			}
 			apply(b, c, ops...)
-			one := adds(elem(ranges4, "udp . 1-1000", "192.0.2.2"))
+			one := kerneltest.Adds(elem(ranges4, "udp . 1-1000", "192.0.2.2"))
 			back := removal(one)
 			for b.Loop() {
 				apply(b, c, one...)
@@ -85,7 +86,7 @@ func BenchmarkStaleRemoval(b *testing.B) {
 
 func BenchmarkRemake(b *testing.B) {
 	c := loaded(b, 0)
-	ops := append(dels(tableObj), adds(corpus()...)...)
+	ops := append(kerneltest.Dels(tableObj), kerneltest.Adds(corpus()...)...)
 	for b.Loop() {
 		apply(b, c, ops...)
 	}
@@ -93,7 +94,7 @@ func BenchmarkRemake(b *testing.B) {
 
 func BenchmarkLoad50000(b *testing.B) {
 	c := loaded(b, 0)
-	ops := adds(many(50000)...)
+	ops := kerneltest.Adds(many(50000)...)
 	back := removal(ops)
 	for b.Loop() {
 		apply(b, c, ops...)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 	"golang.org/x/sys/unix"
 )
@@ -47,7 +48,7 @@ func late(line string) int {
 func both(t *testing.T, objs []kstate.Object) *Conn {
 	t.Helper()
 	c := open(t)
-	apply(t, c, adds(objs...)...)
+	apply(t, c, kerneltest.Adds(objs...)...)
 	run(t, script(objs))
 	return c
 }
@@ -186,7 +187,7 @@ const openEnd = "0a0006000104010000000000"
 func TestListing(t *testing.T) {
 	c := open(t)
 	objs := append(corpus(), corpusElems()...)
-	apply(t, c, adds(objs...)...)
+	apply(t, c, kerneltest.Adds(objs...)...)
 	for _, o := range objs {
 		switch o := o.(type) {
 		case kstate.Chain:
@@ -230,7 +231,7 @@ func TestSameTarget(t *testing.T) {
 		"icmpv6 type nd-neighbor-advert iifname . ether saddr . icmpv6 taddr @source6 accept",
 		"icmpv6 taddr != fe80::1 drop",
 	}}
-	apply(t, c, adds(b, source, mine, elem(&source, "br0 . 02:42:0a:00:00:02 . 2001:db8::2", ""))...)
+	apply(t, c, kerneltest.Adds(b, source, mine, elem(&source, "br0 . 02:42:0a:00:00:02 . 2001:db8::2", ""))...)
 	run(t, `table bridge other {
 		set source6 { typeof iifname . ether saddr . @th,64,128; }
 		chain c { type filter hook prerouting priority 0;

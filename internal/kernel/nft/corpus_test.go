@@ -220,6 +220,10 @@ var moreRules = map[string][]string{
 		"iifname . oifname @trusted goto target", "meta nfproto ipv4 oifname vmap @judge", "ct state related accept", "ct status dnat accept", "iifname vmap @judge",
 		"iifname . meta mark . ip6 saddr @mixed accept", "iifname . ether saddr @ifmacs accept",
 	},
+	"filter forward": {
+		"tcp flags syn / syn,rst tcp option maxseg size set rt mtu", "tcp option maxseg size set rt mtu", "tcp flags syn,ack / syn,ack,rst,fin counter accept",
+		"meta l4proto tcp tcp option maxseg size set rt mtu", "tcp flags syn / syn,rst ip saddr 192.0.2.1 ip daddr 192.0.2.2 tcp option maxseg size set rt mtu",
+	},
 	"filter prerouting": {"notrack", `iifname "br0" notrack`, "ip saddr 192.0.2.1 notrack accept"},
 	"nat postrouting": {
 		"masquerade", "snat ip to 192.0.2.1", "ip saddr 10.1.0.0/24 snat ip to 192.0.2.1", "ip6 saddr 2001:db8::1 snat ip6 to 2001:db8::2",

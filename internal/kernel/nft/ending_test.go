@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 )
 
 // TestEndings: what becomes of packets that nobody thought of.
@@ -74,7 +76,7 @@ func TestBeforeTheEnd(t *testing.T) {
 	c := open(t)
 	shell(t, "iptables -A FORWARD -i lo -j DROP; iptables -A FORWARD -j REJECT")
 	g := guest("ip", "filter", "FORWARD", "before-last")
-	seat(t, c, adds(g)...)
+	seat(t, c, kerneltest.Adds(g)...)
 	want := `-P FORWARD ACCEPT
 -A FORWARD -i lo -j DROP
 -A FORWARD -m mark --mark 0x10000000/0x10000000 -m comment --comment "made by sealane" -j ACCEPT

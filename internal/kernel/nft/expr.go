@@ -253,6 +253,19 @@ func (notrack) add(c *compiler) error {
 	return nil
 }
 
+// tcpMaxSeg is the option that says how long segments may be (RFC 9293 3.7.1): kind,
+// length, and the number in two bytes.
+const tcpMaxSeg = 2
+
+// The kernel only lowers the option (nft_exthdr_tcp_set_eval in net/netfilter/nft_exthdr.c),
+// to what fits the route there and the route back, and only of TCP.
+func (clamp) add(c *compiler) error {
+	c.emit(&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
+		&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
+		&expr.Exthdr{SourceRegister: 1, Type: tcpMaxSeg, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt})
+	return nil
+}
+
 func (v verdict) add(c *compiler) error {
 	if v.chain != "" && !slices.Contains(c.chains, v.chain) {
 		c.chains = append(c.chains, v.chain)

@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 )
 
 // filterLines are the filters as texts, sorted.
@@ -37,7 +39,7 @@ func wantFilters(t testing.TB, c *Conn, want ...string) {
 func TestFilters(t *testing.T) {
 	c := open(t)
 	wantFilters(t, c)
-	apply(t, c, adds(append(corpus(), bridgeCorpus()...)...)...)
+	apply(t, c, kerneltest.Adds(append(corpus(), bridgeCorpus()...)...)...)
 	wantFilters(t, c) // our own are none
 	shell(t, dockerRules)
 	shell(t, "iptables -t nat -A POSTROUTING -j MASQUERADE; iptables -A INPUT -i lo -j ACCEPT; iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu")
@@ -117,7 +119,7 @@ func dockerHost(b *testing.B, ports int) *Conn {
 		fmt.Fprintf(&s, "add rule ip filter DOCKER-FORWARD iifname != docker0 oifname docker0 ip daddr 172.17.%d.%d tcp dport 80 counter accept\n", i>>8, i&255)
 	}
 	run(b, s.String())
-	seat(b, c, adds(guest("ip", "filter", "FORWARD", "first"))...)
+	seat(b, c, kerneltest.Adds(guest("ip", "filter", "FORWARD", "first"))...)
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 	"golang.org/x/sys/unix"
 )
@@ -81,7 +82,7 @@ func TestFrames(t *testing.T) {
 		"counter drop",
 	}
 	const mac = "02:42:0a:00:00:02"
-	apply(t, c, adds(b, *guarded, *macs, *own4, *own6,
+	apply(t, c, kerneltest.Adds(b, *guarded, *macs, *own4, *own6,
 		kstate.Chain{Table: b, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -300, Rules: rules},
 		elem(guarded, "vb", ""), elem(macs, "vb . "+mac, ""), elem(own4, "vb . "+mac+" . 192.0.2.2", ""),
 		elem(own6, "vb . "+mac+" . 2001:db8::2", ""), elem(own6, "vb . "+mac+" . fe80::2", ""))...)

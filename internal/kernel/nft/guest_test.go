@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 	"golang.org/x/sys/unix"
 )
@@ -56,8 +57,8 @@ func TestGuestOfIptables(t *testing.T) {
 		first, late := guest(f.family, "filter", "FORWARD", "first"), guest(f.family, "filter", "DOCKER-USER", "before-last")
 		last := guest(f.family, "filter", "DOCKER-FORWARD", "before-last")
 		before := shell(t, f.ipt+"-save | grep -v ^#")
-		seat(t, c, adds(first, late, last)...)
-		seat(t, c, adds(first, late, last)...) // again, in silence
+		seat(t, c, kerneltest.Adds(first, late, last)...)
+		seat(t, c, kerneltest.Adds(first, late, last)...) // again, in silence
 		holds(t, c, first, late, last)
 		lines := strings.Split(shell(t, f.ipt+" -S; "+f.ipt+"-save; "+f.ipt+" -L -n -v"), "\n")
 		for _, chain := range []string{"FORWARD", "DOCKER-USER", "DOCKER-FORWARD"} {
@@ -73,8 +74,8 @@ func TestGuestOfIptables(t *testing.T) {
 			t.Errorf("places:\n%s", strings.Join(lines, "\n"))
 		}
 		shell(t, f.ipt+` -C FORWARD -m mark --mark 0x10000000/0x10000000 -m comment --comment "made by sealane" -j ACCEPT`)
-		seat(t, c, dels(first, late, last)...)
-		seat(t, c, dels(first, late, last)...)
+		seat(t, c, kerneltest.Dels(first, late, last)...)
+		seat(t, c, kerneltest.Dels(first, late, last)...)
 		if after := shell(t, f.ipt+"-save | grep -v ^#"); after != before {
 			t.Errorf("after the removal\n%s\nbefore\n%s", after, before)
 		}
@@ -98,7 +99,7 @@ func TestGuestRewritten(t *testing.T) {
 		if name == "nft" {
 			g = guest("inet", "firewalld", "FORWARD", "first")
 		}
-		seat(t, c, adds(g)...)
+		seat(t, c, kerneltest.Adds(g)...)
 		shell(t, "D="+t.TempDir()+"; "+rewrite)
 		have, err := c.Observe()
 		if err != nil {
@@ -107,7 +108,7 @@ func TestGuestRewritten(t *testing.T) {
 		if len(have) != 1 || !strings.Contains(have[0].String(), "FORWARD: restored rule handle ") {
 			t.Fatalf("%s: there is %v\n%s", name, have, list(t, "ruleset"))
 		}
-		seat(t, c, append(dels(have...), adds(g)...)...)
+		seat(t, c, append(kerneltest.Dels(have...), kerneltest.Adds(g)...)...)
 		holds(t, c, g)
 		if n := strings.Count(list(t, "ruleset"), "0x10000000"); n != 2 { // in one rule
 			t.Errorf("%s: the mark is there %d times\n%s", name, n, list(t, "ruleset"))
@@ -123,7 +124,7 @@ func TestGuestOfNftables(t *testing.T) {
 	a, b := guest("inet", "firewalld", "filter_FORWARD", "first"), guest("ip", "mine", "forward", "last")
 	src := b
 	src.Rule = "ip saddr 192.0.2.0/24 tcp dport 80 accept"
-	seat(t, c, adds(a, b, src)...)
+	seat(t, c, kerneltest.Adds(a, b, src)...)
 	holds(t, c, a, b, src)
 	out := list(t, "ruleset")
 	for _, want := range []string{
@@ -148,11 +149,11 @@ func TestGuestErrors(t *testing.T) {
 		for _, at := range []string{"first", "last", "before-last"} {
 			g := nowhere
 			g.At = at
-			if err := (Guests{c}).Apply(adds(g)); !errors.Is(err, kernel.ErrMissing) {
+			if err := (Guests{c}).Apply(kerneltest.Adds(g)); !errors.Is(err, kernel.ErrMissing) {
 				t.Errorf("at %s: got %v, want ErrMissing", at, err)
 			}
 		}
-		seat(t, c, dels(nowhere)...)
+		seat(t, c, kerneltest.Dels(nowhere)...)
 	}
 	missing()
 	run(t, "add table inet firewalld")
@@ -161,16 +162,16 @@ func TestGuestErrors(t *testing.T) {
 	missing()
 	there := guest("inet", "firewalld", "filter_FORWARD", "last")
 	// What fails keeps nothing else from being done.
-	err := (Guests{c}).Apply(adds(nowhere, there))
+	err := (Guests{c}).Apply(kerneltest.Adds(nowhere, there))
 	var op *kernel.OpError
 	if !errors.As(err, &op) || op.Op.String() != "+ "+nowhere.String() {
 		t.Errorf("got %v", err)
 	}
 	holds(t, c, there)
 	run(t, "delete chain inet firewalld filter_FORWARD")
-	seat(t, c, dels(there)...)
+	seat(t, c, kerneltest.Dels(there)...)
 	holds(t, c)
-	if err := (Guests{c}).Apply(adds(tableObj)); err == nil {
+	if err := (Guests{c}).Apply(kerneltest.Adds(tableObj)); err == nil {
 		t.Error("a table is no guest")
 	}
 }
@@ -235,7 +236,7 @@ func TestGuestOfOwner(t *testing.T) {
 	if err != nil || len(f) != 1 || !f[0].Owned {
 		t.Errorf("filters are %v, %v", f, err)
 	}
-	if err := (Guests{c}).Apply(adds(guest("inet", "firewalld", "FORWARD", "first"))); !errors.Is(err, kernel.ErrInUse) {
+	if err := (Guests{c}).Apply(kerneltest.Adds(guest("inet", "firewalld", "FORWARD", "first"))); !errors.Is(err, kernel.ErrInUse) {
 		t.Errorf("got %v, want ErrInUse", err)
 	}
 	if err := owner.Close(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 	"golang.org/x/sys/unix"
 )
@@ -44,22 +45,6 @@ func run(t testing.TB, script string) string {
 		t.Fatalf("nft: %v\n%s\n%s", err, out, script)
 	}
 	return string(out)
-}
-
-func adds(objs ...kstate.Object) []kstate.Op {
-	var ops []kstate.Op
-	for _, o := range objs {
-		ops = append(ops, kstate.Op{New: o})
-	}
-	return ops
-}
-
-func dels(objs ...kstate.Object) []kstate.Op {
-	var ops []kstate.Op
-	for _, o := range objs {
-		ops = append(ops, kstate.Op{Old: o})
-	}
-	return ops
 }
 
 func apply(t testing.TB, c *Conn, ops ...kstate.Op) {
@@ -122,13 +107,13 @@ func only(t testing.TB, what string, a, b []string) {
 func TestFirewall(t *testing.T) {
 	c := open(t)
 	all := append(corpus(), corpusElems()...)
-	apply(t, c, adds(all...)...)
+	apply(t, c, kerneltest.Adds(all...)...)
 	holds(t, c, all...)
-	apply(t, c, adds(all...)...) // again, in silence
+	apply(t, c, kerneltest.Adds(all...)...) // again, in silence
 	holds(t, c, all...)
-	apply(t, c, append(dels(tableObj), adds(all...)...)...) // anew, in one go
+	apply(t, c, append(kerneltest.Dels(tableObj), kerneltest.Adds(all...)...)...) // anew, in one go
 	holds(t, c, all...)
-	apply(t, c, dels(tableObj)...)
+	apply(t, c, kerneltest.Dels(tableObj)...)
 	holds(t, c)
 }
 
@@ -139,28 +124,28 @@ func TestBareRedirect(t *testing.T) {
 	proxy := base("proxy", "nat", "prerouting", -100,
 		"meta nfproto ipv4 meta l4proto . th dport @proxy4 redirect to :4000",
 		"ip6 daddr . meta l4proto . th dport @proxy_at6 redirect to :4000")
-	apply(t, c, adds(append(sets, proxy)...)...)
+	apply(t, c, kerneltest.Adds(append(sets, proxy)...)...)
 	holds(t, c, append(sets, proxy)...)
 }
 
 func TestBridgeTable(t *testing.T) {
 	c := open(t)
 	all := bridgeCorpus()
-	apply(t, c, adds(all...)...)
+	apply(t, c, kerneltest.Adds(all...)...)
 	holds(t, c, all...)
 }
 
 func TestAtomic(t *testing.T) {
 	c := open(t)
-	apply(t, c, adds(corpus()...)...)
-	ops := adds(elem(ports4, "tcp . 80", "192.0.2.2 . 80"), elem(bridges, "sl1", ""),
+	apply(t, c, kerneltest.Adds(corpus()...)...)
+	ops := kerneltest.Adds(elem(ports4, "tcp . 80", "192.0.2.2 . 80"), elem(bridges, "sl1", ""),
 		elem(ingress, "sl1", "jump nowhere"), elem(bridges, "sl2", ""))
 	if err := fails(t, c, 2, ops...); !errors.Is(err, kernel.ErrMissing) {
 		t.Errorf("got %v, want ErrMissing", err)
 	}
 	holds(t, c, corpus()...)
 
-	ops = append(dels(tableObj), adds(tableObj, chain("c", "goto nowhere"))...)
+	ops = append(kerneltest.Dels(tableObj), kerneltest.Adds(tableObj, chain("c", "goto nowhere"))...)
 	if err := fails(t, c, 2, ops...); !errors.Is(err, kernel.ErrMissing) {
 		t.Errorf("got %v, want ErrMissing", err)
 	}
@@ -170,63 +155,63 @@ func TestAtomic(t *testing.T) {
 func TestErrors(t *testing.T) {
 	c := open(t)
 	for _, o := range []kstate.Object{*bridges, chain("c"), elem(bridges, "sl1", "")} {
-		if err := fails(t, c, 0, adds(o)...); !errors.Is(err, kernel.ErrMissing) {
+		if err := fails(t, c, 0, kerneltest.Adds(o)...); !errors.Is(err, kernel.ErrMissing) {
 			t.Errorf("%s without its table: got %v, want ErrMissing", o, err)
 		}
 	}
-	apply(t, c, adds(corpus()...)...)
+	apply(t, c, kerneltest.Adds(corpus()...)...)
 	for _, o := range []kstate.Object{*bridges, chain("publish")} {
-		if err := fails(t, c, 0, dels(o)...); !errors.Is(err, kernel.ErrInUse) {
+		if err := fails(t, c, 0, kerneltest.Dels(o)...); !errors.Is(err, kernel.ErrInUse) {
 			t.Errorf("removal of %s: got %v, want ErrInUse", o, err)
 		}
 	}
-	if err := fails(t, c, 0, adds(chain("x", "iifname @nosuch drop"))...); !errors.Is(err, kernel.ErrMissing) {
+	if err := fails(t, c, 0, kerneltest.Adds(chain("x", "iifname @nosuch drop"))...); !errors.Is(err, kernel.ErrMissing) {
 		t.Errorf("rule with a set that is missing: %v", err)
 	}
-	fails(t, c, 0, adds(kstate.NftSet{Table: tableObj, Name: "bridges", Type: "mark"})...)
-	fails(t, c, 0, adds(kstate.Sysctl{Name: "a", Value: "b"})...)
-	fails(t, c, 1, adds(elem(bridges, "sl1", ""), elem(bridges, "a name far too long", ""))...)
-	fails(t, c, 1, adds(chain("x"), chain("y", "nonsense"))...)
+	fails(t, c, 0, kerneltest.Adds(kstate.NftSet{Table: tableObj, Name: "bridges", Type: "mark"})...)
+	fails(t, c, 0, kerneltest.Adds(kstate.Sysctl{Name: "a", Value: "b"})...)
+	fails(t, c, 1, kerneltest.Adds(elem(bridges, "sl1", ""), elem(bridges, "a name far too long", ""))...)
+	fails(t, c, 1, kerneltest.Adds(chain("x"), chain("y", "nonsense"))...)
 	fails(t, c, 0, kstate.Op{Old: elem(bridges, "a", ""), New: elem(bridges, "a", "")})
 	holds(t, c, corpus()...)
 }
 
 func TestOtherValue(t *testing.T) {
 	c := open(t)
-	apply(t, c, adds(corpus()...)...)
+	apply(t, c, kerneltest.Adds(corpus()...)...)
 	var old []kstate.Object
 	for i := range 10 {
 		old = append(old, elem(ports4, fmt.Sprintf("tcp . %d", 80+i), "192.0.2.2 . 80"))
 	}
-	apply(t, c, adds(old...)...)
-	apply(t, c, adds(old...)...)
+	apply(t, c, kerneltest.Adds(old...)...)
+	apply(t, c, kerneltest.Adds(old...)...)
 	bad := slices.Clone(old)
 	bad[6] = elem(ports4, "tcp . 86", "192.0.2.3 . 80")
-	fails(t, c, 6, adds(bad...)...)
+	fails(t, c, 6, kerneltest.Adds(bad...)...)
 
 	// Removing the old value in the same transaction makes room.
-	apply(t, c, append(dels(old[6]), adds(bad[6])...)...)
+	apply(t, c, append(kerneltest.Dels(old[6]), kerneltest.Adds(bad[6])...)...)
 	holds(t, c, append(corpus(), bad...)...)
 }
 
 func TestOverlap(t *testing.T) {
 	c := open(t)
-	apply(t, c, adds(corpus()...)...)
+	apply(t, c, kerneltest.Adds(corpus()...)...)
 	have := []kstate.Object{
 		elem(ranges4, "tcp . 80-90", "192.0.2.2"), elem(ranges4, "udp . 80-90", "192.0.2.2"),
 		elem(masq4, "10.0.0.0/24", ""), elem(masq4, "10.0.2.0/24", ""),
 	}
-	apply(t, c, adds(have...)...)
+	apply(t, c, kerneltest.Adds(have...)...)
 	for _, bad := range []kstate.Object{elem(ranges4, "tcp . 85-95", "192.0.2.3"), elem(masq4, "10.0.0.0/16", ""), elem(masq4, "10.0.2.0/25", "")} {
-		fails(t, c, 1, adds(elem(bridges, "x", ""), bad)...)
+		fails(t, c, 1, kerneltest.Adds(elem(bridges, "x", ""), bad)...)
 	}
 	holds(t, c, append(corpus(), have...)...)
 }
 
 func TestStaleRemovals(t *testing.T) {
 	c := open(t)
-	apply(t, c, dels(elem(bridges, "sl1", ""), *bridges, chain("forward"), tableObj)...)
-	apply(t, c, adds(corpus()...)...)
+	apply(t, c, kerneltest.Dels(elem(bridges, "sl1", ""), *bridges, chain("forward"), tableObj)...)
+	apply(t, c, kerneltest.Adds(corpus()...)...)
 	var there, gone []kstate.Object
 	for i := range 2000 {
 		e := elem(ports4, fmt.Sprintf("tcp . %d", i), "192.0.2.2 . 80")
@@ -239,11 +224,11 @@ func TestStaleRemovals(t *testing.T) {
 	there = append(there, elem(masq4, "10.0.0.0/24", ""), elem(home4, "10.0.0.0/24 . sl1", ""))
 	gone = append(gone, elem(masq4, "10.0.1.0/24", ""), elem(home4, "10.0.0.0/25 . sl1", ""), chain("nosuch"),
 		kstate.NftSet{Table: tableObj, Name: "nosuch", Type: "mark"})
-	apply(t, c, adds(there...)...)
-	apply(t, c, dels(gone[:1]...)...)
+	apply(t, c, kerneltest.Adds(there...)...)
+	apply(t, c, kerneltest.Dels(gone[:1]...)...)
 	all := append(slices.Clone(there), gone...)
 	extra := elem(bridges, "sl1", "")
-	apply(t, c, append(dels(all...), adds(extra)...)...)
+	apply(t, c, append(kerneltest.Dels(all...), kerneltest.Adds(extra)...)...)
 	holds(t, c, append(corpus(), extra)...)
 
 	// A failure besides is told, though there are stale removals too.
@@ -253,8 +238,8 @@ func TestStaleRemovals(t *testing.T) {
 func TestRemoveChains(t *testing.T) {
 	c := open(t)
 	a, b := chain("a", "goto b"), chain("b", "drop")
-	apply(t, c, adds(tableObj, a, b)...)
-	apply(t, c, dels(chain("zz"), b, a)...)
+	apply(t, c, kerneltest.Adds(tableObj, a, b)...)
+	apply(t, c, kerneltest.Dels(chain("zz"), b, a)...)
 	holds(t, c, tableObj)
 }
 
@@ -262,7 +247,7 @@ func TestChangeChain(t *testing.T) {
 	c := open(t)
 	old := base("forward", "filter", "forward", 0, "counter drop", `accept comment "old"`)
 	other := chain("other", "drop")
-	apply(t, c, adds(tableObj, old, other)...)
+	apply(t, c, kerneltest.Adds(tableObj, old, other)...)
 	changed := base("forward", "filter", "forward", 0, "iifname br0 accept", "goto other")
 	apply(t, c, kstate.Op{Old: old, New: changed})
 	holds(t, c, tableObj, other, changed)
@@ -283,10 +268,10 @@ func TestIntervals(t *testing.T) {
 		elem(masq6, "::/0", ""),
 		elem(spans, "0-79", "0x00000001"), elem(spans, "80", "0x00000002"), elem(spans, "81-65535", "0x00000003"),
 	}
-	apply(t, c, adds(have...)...)
+	apply(t, c, kerneltest.Adds(have...)...)
 	holds(t, c, have...)
-	apply(t, c, adds(have...)...)
-	apply(t, c, dels(have[5], have[10], have[11], have[14])...)
+	apply(t, c, kerneltest.Adds(have...)...)
+	apply(t, c, kerneltest.Dels(have[5], have[10], have[11], have[14])...)
 	holds(t, c, slices.Concat(have[:5], have[6:10], have[12:14])...)
 	// nft reads the same.
 	out := list(t, "set", "inet", "sealane", "masq4")
@@ -309,9 +294,9 @@ func TestEveryType(t *testing.T) {
 		e.Set = &s
 		have = append(have, s, e)
 	}
-	apply(t, c, adds(have...)...)
+	apply(t, c, kerneltest.Adds(have...)...)
 	holds(t, c, have...)
-	apply(t, c, adds(have...)...)
+	apply(t, c, kerneltest.Adds(have...)...)
 	out := list(t, "ruleset")
 	for _, o := range have {
 		if e, ok := o.(kstate.Elem); ok && !strings.Contains(strings.ReplaceAll(out, `"`, ""), e.At) {
@@ -334,7 +319,7 @@ func list(t testing.TB, args ...string) string {
 func TestForeign(t *testing.T) {
 	c := open(t)
 	forward := base("forward", "filter", "forward", 0, "drop")
-	apply(t, c, adds(tableObj, *bridges, forward)...)
+	apply(t, c, kerneltest.Adds(tableObj, *bridges, forward)...)
 
 	run(t, "add rule inet sealane forward ip saddr { 10.0.0.1, 10.0.0.2 } accept")
 	got, err := c.Observe()
@@ -399,18 +384,18 @@ func adds0(objs ...kstate.Object) []kstate.Object { return objs }
 func TestCatchall(t *testing.T) {
 	c := open(t)
 	all := elem(ingress, "*", "drop")
-	apply(t, c, adds(tableObj, *ingress, all, elem(ingress, "x", "accept"))...)
+	apply(t, c, kerneltest.Adds(tableObj, *ingress, all, elem(ingress, "x", "accept"))...)
 	holds(t, c, tableObj, *ingress, all, elem(ingress, "x", "accept"))
-	apply(t, c, dels(all)...)
+	apply(t, c, kerneltest.Dels(all)...)
 	holds(t, c, tableObj, *ingress, elem(ingress, "x", "accept"))
 }
 
 func TestLargeMap(t *testing.T) {
 	c := open(t)
 	all := append(corpus(), many(50000)...)
-	apply(t, c, adds(all...)...)
+	apply(t, c, kerneltest.Adds(all...)...)
 	holds(t, c, all...)
-	apply(t, c, dels(all[len(corpus()):]...)...)
+	apply(t, c, kerneltest.Dels(all[len(corpus()):]...)...)
 	holds(t, c, corpus()...)
 }
 

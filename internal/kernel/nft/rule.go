@@ -11,14 +11,15 @@ import (
 
 // rule is a rule taken apart. The language, a part of nft's:
 //
-//	rule      = { match | look-up | counter | notrack | assignment } [ end ] [ comment "text" ]
-//	match     = key [ "==" | "!=" ] ( value | "@" set ) |
+//	rule      = { match | look-up | counter | notrack | clamp | assignment } [ end ] [ comment "text" ]
+//	match     = key [ "==" | "!=" ] ( value | "@" set ) | "tcp flags" flags "/" flags |
 //	            mark "and" number ( "==" | "!=" ) number
 //	look-up   = key "vmap" "@" map
 //	key       = selector { "." selector }
 //	assignment = ( "meta" | "ct" ) "mark" "set" ( number | key "map" "@" map |
 //	            mark [ ( "or" | "and" ) number ] | "numgen random mod" number )
 //	mark      = "meta mark" | "ct mark"
+//	clamp     = "tcp option maxseg size set rt mtu"
 //	end       = verdict | "reject" | "masquerade" | "redirect" [ "to" ":" port ] |
 //	            ( "snat" | "dnat" ) ( "ip" | "ip6" ) [ "addr . port" ] "to"
 //	            ( address | key "map" "@" map ) | "dnat" "to" ":" port
@@ -41,7 +42,7 @@ type (
 		typ  *datatype
 		data []byte
 		bits int    // of data that count, -1 for all
-		mask []byte // of a mark: the bits that count; nil for all
+		mask []byte // of a mark or flags: the bits that count; nil for all
 	}
 	// lookup asks a verdict map.
 	lookup struct {
@@ -49,6 +50,7 @@ type (
 		set string
 	}
 	counter    struct{}
+	clamp      struct{} // the peer is told that no larger segments than the route's come through
 	notrack    struct{} // the packet's connection is not tracked
 	reject     struct{}
 	masquerade struct{}
@@ -130,6 +132,8 @@ func parseStmt(c *cursor) (s stmt, last bool, err error) {
 		return counter{}, false, nil
 	case c.accept("notrack"):
 		return notrack{}, false, nil
+	case c.accept("tcp", "option", "maxseg", "size", "set", "rt", "mtu"):
+		return clamp{}, false, nil
 	case c.accept("reject"):
 		return reject{}, true, nil
 	case c.accept("masquerade"):
@@ -227,6 +231,9 @@ func parseMatch(c *cursor) (stmt, error) {
 	if key[0].typ == typeMark && len(key) == 1 && c.accept("and") {
 		return m, m.parseMasked(c)
 	}
+	if key[0].typ == typeTCPFlags && len(key) == 1 {
+		return m, m.parseFlags(c)
+	}
 	m.not = c.accept("!=")
 	if !m.not {
 		c.accept("==")
@@ -254,6 +261,18 @@ func (m *match) parseMasked(c *cursor) error {
 	m.typ = typeAnyMark
 	m.data, err = takeNumber(c)
 	return err
+}
+
+// parseFlags takes which flags are set of those that count.
+func (m *match) parseFlags(c *cursor) error {
+	m.typ, m.data, m.mask = typeTCPFlags, make([]byte, 1), make([]byte, 1)
+	if err := m.typ.parse(m.data, c.next().text); err != nil {
+		return err
+	}
+	if err := c.expect("/"); err != nil {
+		return err
+	}
+	return m.typ.parse(m.mask, c.next().text)
 }
 
 // takeNumber takes a number of 32 bits.

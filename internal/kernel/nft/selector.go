@@ -76,6 +76,7 @@ var selectors = []selector{
 
 	{name: "tcp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_TCP, key: 0, load: loadTransport},
 	{name: "tcp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_TCP, key: 2, load: loadTransport},
+	{name: "tcp flags", typ: typeTCPFlags, layer: layerTransport, value: unix.IPPROTO_TCP, key: 13, load: loadTransport},
 	{name: "udp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_UDP, key: 0, load: loadTransport},
 	{name: "udp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_UDP, key: 2, load: loadTransport},
 	{name: "sctp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_SCTP, key: 0, load: loadTransport},

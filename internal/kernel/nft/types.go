@@ -45,6 +45,7 @@ var (
 	typeEtherType = &datatype{name: "ether_type", width: 2, parse: parseEtherType}
 	typeARPOp     = &datatype{name: "arp_op", width: 2, parse: oneOf(2, "request", 1, "reply", 2, "rrequest", 3, "rreply", 4, "inrequest", 8, "inreply", 9, "nak", 10)}
 	typeFragOff   = &datatype{name: "frag_off", width: 2, parse: oneOf(2, "0", 0)}
+	typeTCPFlags  = &datatype{name: "tcp_flag", width: 1, parse: anyFlag("fin", 1, "syn", 2, "rst", 4, "psh", 8, "ack", 16, "urg", 32, "ecn", 64, "cwr", 128)}
 	typeICMP      = &datatype{name: "icmp_type", width: 1, parse: icmpTypes}
 	typeICMPv6    = &datatype{name: "icmpv6_type", width: 1, parse: icmpv6Types}
 )
@@ -283,6 +284,17 @@ func anyOf(pairs ...any) func([]byte, string) error {
 		}
 		binary.NativeEndian.PutUint32(dst, all)
 		return nil
+	}
+}
+
+// anyFlag is anyOf for a field of a packet that has one byte.
+func anyFlag(pairs ...any) func([]byte, string) error {
+	all := anyOf(pairs...)
+	return func(dst []byte, text string) error {
+		var wide [4]byte
+		err := all(wide[:], text)
+		dst[0] = byte(binary.NativeEndian.Uint32(wide[:]))
+		return err
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 )
 
 // quiet is longer than a watch waits before it speaks.
@@ -43,8 +45,8 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c, adds(corpus()...)...)
-	apply(t, c, adds(many(20000)...)...) // more events than a receive buffer would hold
+	apply(t, c, kerneltest.Adds(corpus()...)...)
+	apply(t, c, kerneltest.Adds(many(20000)...)...) // more events than a receive buffer would hold
 	silent(t, ch)
 
 	run(t, "add table inet other; add set inet other s { type mark; }; add chain inet other c; add table ip nat; add chain ip nat c; add table bridge b")
@@ -69,14 +71,14 @@ func TestWatch(t *testing.T) {
 	}
 	defer other.Close()
 	for range 5 {
-		apply(t, other, adds(chain("published", "drop"))...)
+		apply(t, other, kerneltest.Adds(chain("published", "drop"))...)
 	}
 	said(t, ch)
 	silent(t, ch)
 
 	run(t, "flush ruleset")
 	said(t, ch)
-	apply(t, c, adds(corpus()...)...)
+	apply(t, c, kerneltest.Adds(corpus()...)...)
 	silent(t, ch)
 
 	cancel()
@@ -94,13 +96,13 @@ func TestWatchOverflow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply(t, other, adds(append(corpus(), many(20000)...)...)...)
+	apply(t, other, kerneltest.Adds(append(corpus(), many(20000)...)...)...)
 	go w.run()
 	if s := said(t, w.out); !strings.HasPrefix(s, "nftables events were lost") {
 		t.Errorf("said %q", s)
 	}
 	silent(t, w.out)
-	apply(t, other, dels(tableObj)...)
+	apply(t, other, kerneltest.Dels(tableObj)...)
 	said(t, w.out)
 	if err := errors.Join(other.Close(), w.nl.Close()); err != nil {
 		t.Fatal(err)
@@ -128,10 +130,10 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c, adds(corpus()...)...)
+	apply(t, c, kerneltest.Adds(corpus()...)...)
 	holds(t, there, corpus()...)
 	silent(t, ch)
-	apply(t, there, dels(tableObj)...)
+	apply(t, there, kerneltest.Dels(tableObj)...)
 	said(t, ch)
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -144,12 +146,12 @@ func TestOpen(t *testing.T) {
 // TestSideBySide: readers see each transaction as a whole, however many come.
 func TestSideBySide(t *testing.T) {
 	c := open(t)
-	apply(t, c, adds(append(corpus(), many(3000)...)...)...)
+	apply(t, c, kerneltest.Adds(append(corpus(), many(3000)...)...)...)
 	n := len(corpus()) + 3000
 	stop, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(done)
-		pair := adds(elem(bridges, "a", ""), elem(masq4, "10.0.0.0/24", ""))
+		pair := kerneltest.Adds(elem(bridges, "a", ""), elem(masq4, "10.0.0.0/24", ""))
 		for {
 			select {
 			case <-stop:
@@ -158,7 +160,7 @@ func TestSideBySide(t *testing.T) {
 			}
 			for _, ops := range [][]func() error{{
 				func() error { return c.Apply(pair) },
-				func() error { return c.Apply(dels(pair[0].New, pair[1].New)) },
+				func() error { return c.Apply(kerneltest.Dels(pair[0].New, pair[1].New)) },
 			}} {
 				for _, op := range ops {
 					if err := op(); err != nil {

@@ -49,7 +49,7 @@ func links(t *testing.T) int {
 
 func TestSureAnswers(t *testing.T) {
 	for name, ask := range map[string]func() error{
-		"nftables": Nftables, "nsid": AllNSID, "ipv6": IPv6, "br_netfilter": BridgeNetfilter, "limits": Limits,
+		"nftables": Nftables, "nsid": AllNSID, "ipv6": IPv6, "br_netfilter": BridgeNetfilter, "limits": Limits, "vlan-filtering": Sorting, "tun": TUN,
 	} {
 		if err := ask(); err != nil && !errors.Is(err, kernel.ErrUnsupported) {
 			t.Errorf("%s: %v: want a sure answer", name, err)

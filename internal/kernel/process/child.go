@@ -75,7 +75,7 @@ func (c *child) fork(spec Spec, stdio Stdio, onDeath syscall.Signal) *Error {
 	pid, err := syscall.ForkExec(path, spec.Args, &syscall.ProcAttr{
 		Env:   spec.Env,
 		Files: stdio.descriptors(),
-		Sys:   &syscall.SysProcAttr{Pdeathsig: onDeath, PidFD: &c.pidfd},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: onDeath, PidFD: &c.pidfd, Setpgid: spec.Group},
 	})
 	if err != nil {
 		return &Error{codeOf(err), fmt.Errorf("%s: execute: %w", spec.Args[0], err)}

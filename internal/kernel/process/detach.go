@@ -64,7 +64,7 @@ func Detach(spec Spec, out, exitFile string) (pid int, start uint64, err error) 
 		return 0, 0, failed("output: %w", err)
 	}
 	defer log.Close()
-	order, err := memory(job{spec, exitFile})
+	order, err := Memory(job{spec, exitFile})
 	if err != nil {
 		return 0, 0, failed("supervisor: write job: %w", err)
 	}
@@ -77,24 +77,6 @@ func Detach(spec Spec, out, exitFile string) (pid int, start uint64, err error) 
 		return 0, 0, &Error{r.Code, errors.New(r.Error)}
 	}
 	return r.PID, r.Start, nil
-}
-
-// memory returns a file without a name that holds v as JSON.
-func memory(v any) (*os.File, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := unix.MemfdCreate("job", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "job")
-	if _, err := f.WriteAt(data, 0); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // superviseFrom starts a supervisor and returns its report.

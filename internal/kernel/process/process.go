@@ -37,6 +37,8 @@ type Spec struct {
 	Args []string `json:"args"`          // the command, looked up in the PATH of Env, and its arguments
 	Env  []string `json:"env"`           // KEY=VALUE; nil: the caller's
 	Dir  string   `json:"dir,omitempty"` // working directory; empty: the caller's
+
+	Group bool `json:"group,omitempty"` // it leads a process group of its own
 }
 
 // Stdio is what the command gets as its standard files, nil for the caller's

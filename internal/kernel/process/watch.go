@@ -107,12 +107,37 @@ func stat(pid int) (start uint64, state byte, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	if start, state, err = parseStat(data); err != nil {
+		err = fmt.Errorf("process %d: read state: %w", pid, err)
+	}
+	return start, state, err
+}
+
+func parseStat(data []byte) (start uint64, state byte, err error) {
 	// Field 2 is the name in parentheses and may hold anything; field 3 and
 	// the rest follow the last one.
 	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
 	if len(fields) < 20 {
-		return 0, 0, fmt.Errorf("process %d: read state: %d fields", pid, len(fields))
+		return 0, 0, fmt.Errorf("%d fields", len(fields))
 	}
 	start, err = strconv.ParseUint(string(fields[22-3]), 10, 64)
 	return start, fields[0][0], err
+}
+
+// Start returns when the process pid began, see Alive. One that is gone, or a
+// zombie, or a thread of another process is os.ErrProcessDone.
+func Start(pid int) (uint64, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.EINVAL || err == unix.ENOENT { // a thread; ENOENT since Linux 6.15
+		err = unix.ESRCH
+	}
+	if err != nil {
+		return 0, wrap(pid, "open", err)
+	}
+	defer unix.Close(fd)
+	start, state, err := stat(pid)
+	if err != nil || state == 'Z' || state == 'X' {
+		return 0, wrap(pid, "read state", unix.ESRCH)
+	}
+	return start, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -40,9 +41,16 @@ func (p *pass) addAddr(op int, a kstate.Addr) error {
 		if err := p.note(op, entry(a)); err != nil {
 			return err
 		}
+	} else if a.Prefix.Addr().Is6() {
+		if err := p.wake(s, a.Dev); err != nil {
+			return err
+		}
 	}
-	m := newMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	s.add(op, addrMessage(m, a.Prefix, d.index))
+	m := addrMessage(newMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL), a.Prefix, d.index)
+	if !a.NS.IsHost() {
+		m.u8(ifaProto, protocol) // our mark; kernels before 5.18 do not keep it
+	}
+	s.add(op, m)
 	return nil
 }
 
@@ -146,7 +154,7 @@ func family(a netip.Addr) uint8 {
 // veth of ours.
 func (p *pass) mine(s *space, d device) (bool, error) {
 	host := p.host()
-	if d.planned || d.ours() && s == host {
+	if d.planned || d.ours() && s == host || s.lowered(d, host) || d.lent() && s != host {
 		return true, nil
 	}
 	if d.kind != string(kstate.TypeVeth) || d.far == 0 {
@@ -227,6 +235,12 @@ const (
 	ifaProtoLL = 3
 	ifaProtoRA = 2
 )
+
+// marked reports whether the kernel keeps marks of addresses, which shows by one:
+// that of a loopback device's, of the kernel's own.
+func marked(all []address) bool {
+	return slices.ContainsFunc(all, func(a address) bool { return a.origin != 0 })
+}
 
 func (s *socket) addrs(ctx context.Context) ([]address, error) {
 	request := func() *message { return newMessage(unix.RTM_GETADDR, 0).addr(unix.AF_UNSPEC, 0, 0, 0) }

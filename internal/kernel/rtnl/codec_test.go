@@ -19,7 +19,7 @@ func sealed(m *message) []byte { m.seal(7, 0); return m.buf }
 func body(m *message) []byte { return sealed(m)[unix.SizeofNlMsghdr:] }
 
 func aDevice() *message {
-	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, 9, unix.IFF_UP, 0).
+	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, 9, unix.IFF_UP|unix.IFF_LOWER_UP, 0).
 		str(unix.IFLA_IFNAME, "slv1").u32(unix.IFLA_GROUP, groupOurs).u32(unix.IFLA_MTU, 1400).
 		attr(unix.IFLA_ADDRESS, []byte{2, 0x5e, 0xa1, 0, 0, 1}).u32(unix.IFLA_MASTER, 3).
 		u32(unix.IFLA_LINK, 10).u32(unix.IFLA_LINK_NETNSID, 4).alias("for humans")
@@ -67,10 +67,38 @@ func TestRouteRoundTrip(t *testing.T) {
 		{Dst: netip.MustParsePrefix("10.1.0.0/16")},
 		{Dst: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fe80::1")},
 		{Dst: netip.MustParsePrefix("2001:db8::/32")},
+		{Dst: netip.MustParsePrefix("10.5.2.0/24"), Via: netip.MustParseAddr("10.5.2.0"), Onlink: true, MTU: 1400},
+		{Dst: netip.MustParsePrefix("2001:db8:2::/64"), Via: netip.MustParseAddr("2001:db8:2::"), Onlink: true, MTU: 1280},
+		{Dst: netip.MustParsePrefix("10.5.0.0/16"), Blackhole: true},
 	} {
 		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, 5)))
-		if want := (route{dst: r.Dst, via: r.Via, index: 5, protocol: protocol}); !ok || got != want {
+		if whole := r.Dst == netip.MustParsePrefix("0.0.0.0/0"); whole == (got.raw == "") {
+			t.Errorf("%s: the message is kept: %v", r, !whole)
+		}
+		got.raw = ""
+		want := route{dst: r.Dst, via: r.Via, index: 5, protocol: protocol, onlink: r.Onlink, mtu: r.MTU, blackhole: r.Blackhole}
+		if r.Blackhole {
+			want.index = 0
+		}
+		if !ok || got != want {
 			t.Errorf("%+v, %v; want %+v", got, ok, want)
+		}
+	}
+}
+
+// The kernel heeds an MTU for IPv6 packets that it passes on only if it is locked; a lock
+// of IPv4's would take the mark off packets that are not to be cut.
+func TestRouteMTULock(t *testing.T) {
+	for dst, want := range map[string]bool{"10.5.2.0/24": false, "2001:db8:2::/64": true} {
+		locked := false
+		b := body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), kstate.Route{Dst: netip.MustParsePrefix(dst), MTU: 1400}, 5))
+		attrs(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) {
+			if typ == unix.RTA_METRICS {
+				attrs(v, func(typ uint16, v []byte) { locked = locked || typ == unix.RTAX_LOCK && u32(v) == 1<<unix.RTAX_MTU })
+			}
+		})
+		if locked != want {
+			t.Errorf("%s: locked %v", dst, locked)
 		}
 	}
 }
@@ -124,6 +152,8 @@ func FuzzMessages(f *testing.F) {
 		attr(unix.RTA_MULTIPATH, []byte{16, 0, 0, 0, 5, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 1})))
 	f.Add(sealed(aQueue(kstate.Shaper{Rate: 1 << 33, Burst: 1, Queue: 2})))
 	f.Add(sealed(aFilter("u32", 5)))
+	f.Add(sealed(aTunnel(kstate.VXLAN{VNI: 1, Port: 1, Local: netip.IPv6Loopback()}, 3)))
+	f.Add(sealed(aNeigh(unix.AF_BRIDGE, unix.NUD_PERMANENT, unix.NTF_SELF)))
 	f.Add([]byte{16, 0, 0, 0, 2, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0})
 	c := &Conn{ports: newPorts(), recent: newRecent()}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -137,6 +167,7 @@ func FuzzMessages(f *testing.F) {
 			parseRoute(body)
 			parseQueue(body)
 			parseFilter(body)
+			parseNeigh(body, func(int) bool { return true })
 			return nil
 		})
 		if n > len(b) {

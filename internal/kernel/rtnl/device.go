@@ -10,11 +10,13 @@ import (
 	"github.com/sealane/sealane/internal/kstate"
 )
 
-// Marks. Both link groups are ours alone; a device in groupDoomed is as good
-// as removed: it is down, and the reaper takes it.
+// Marks. The link groups are ours alone; a device in groupDoomed is as good
+// as removed: it is down, and the reaper takes it. One in groupHanded is ours in
+// the host's namespace, and elsewhere that of who took it there.
 const (
 	groupOurs   = 0x5ea1
 	groupDoomed = 0x5ea2
+	groupHanded = 0x5ea4
 	protocol    = 83 // of our routes, see rt_protos in iproute2 for others
 )
 
@@ -48,11 +50,23 @@ type device struct {
 
 	isolated, hairpin, groups, localnet, proxyARP, noARP bool
 
+	mode, flag string // of a device on another one, see kstate.Link
+	vlan       int
+	vxlan      kstate.VXLAN
+	under      int  // index of the device that a vxlan's packets leave by
+	idle       bool // up, without a carrier
+
+	sorting bool // a bridge that sorts by VLAN
+	tag     int  // of a bridge that sorts, or of a port of one, see kstate.Link
+	tags    string
+
 	promote bool // IPv4 addresses go without others of their subnet
 	planned bool // not there yet: it will be made by this pass, and be ours
 }
 
-func (d device) ours() bool { return d.group == groupOurs }
+// ours reports whether a device of the host's is ours. One whose parent is
+// elsewhere was put here by somebody else's daemon.
+func (d device) ours() bool { return d.group == groupOurs && (d.nsid == noNSID || !d.onParent()) }
 
 func (d device) doomed() bool { return d.group == groupDoomed }
 
@@ -72,6 +86,7 @@ func parseDevice(b []byte) device {
 	if native.Uint16(b[2:]) == unix.ARPHRD_ETHER {
 		d.kind = "ether"
 	}
+	d.idle = d.up && !carrier(flags)
 	attrs(b[unix.SizeofIfInfomsg:], d.attr)
 	if flags&unix.IFF_LOOPBACK != 0 {
 		d.kind = string(kstate.TypeLoopback)
@@ -112,6 +127,10 @@ func (d *device) info(b []byte) {
 		switch typ {
 		case unix.IFLA_INFO_KIND:
 			d.kind = text(v)
+		case unix.IFLA_INFO_DATA:
+			d.lowerData(v)
+			d.vxlanData(v)
+			d.bridgeData(v)
 		case unix.IFLA_INFO_SLAVE_KIND:
 			bridged = text(v) == string(kstate.TypeBridge)
 		case unix.IFLA_INFO_SLAVE_DATA:
@@ -175,13 +194,24 @@ type end struct {
 	master string // its name; known in the host's namespace only
 }
 
+// asMaster returns the name by which a device is master of others: "" for that
+// of Open vSwitch, which it gives all its ports (netdev_create in
+// net/openvswitch/vport-netdev.c), and which are kept in its database.
+func (d device) asMaster() string {
+	if d.kind == "openvswitch" {
+		return ""
+	}
+	return d.name
+}
+
 // link returns a device as an object. master is the name of its master, far
 // the other end of a veth of ours if it is in sight.
 func (d device) link(ns kstate.NS, master string, far *end) kstate.Link {
 	l := kstate.Link{
 		NS: ns, Name: d.name, Type: kstate.LinkType(d.kind), MTU: d.mtu, MAC: d.mac, Up: d.up, Master: master,
-		Isolated: d.isolated, Hairpin: d.hairpin, GroupForward: d.groups, Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP,
-		Alias: d.alias, Other: !d.ours() || !ns.IsHost(), Index: d.index,
+		Isolated: d.isolated, Hairpin: d.hairpin, GroupForward: d.groups, Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP && kstate.LinkType(d.kind).HasMAC(),
+		Alias: d.alias, Other: !d.ours() || !ns.IsHost(), Index: d.index, NoCarrier: d.idle,
+		Mode: d.mode, Flag: d.flag, VLAN: d.vlan, VXLAN: d.vxlan, Sorting: d.sorting, Tag: d.tag, Tags: d.tags,
 	}
 	if far != nil {
 		l.Peer = kstate.Peer{NS: far.ns, Name: far.name, MAC: far.mac}

@@ -15,6 +15,9 @@ import (
 
 // removeLink queues the end of a link of ours.
 func (p *pass) removeLink(op int, l kstate.Link) error {
+	if l.Type.OnParent() {
+		return p.removeLower(op, l)
+	}
 	if !l.NS.IsHost() {
 		return foreign("device " + l.Name)
 	}
@@ -29,11 +32,8 @@ func (p *pass) removeLink(op int, l kstate.Link) error {
 	case !d.ours():
 		return foreign("device " + l.Name)
 	}
-	if d.kind == string(kstate.TypeBridge) {
-		// Few and seldom: at once, so that its ports are free at once.
-		p.host().addForgiving(op, newMessage(unix.RTM_DELLINK, 0).link(unix.AF_UNSPEC, d.index, 0, 0), kernel.ErrMissing)
-		delete(p.host().devs, d.name)
-		p.c.recent.remove(d.index)
+	if d.kind == string(kstate.TypeBridge) || kstate.LinkType(d.kind).Tunnels() {
+		p.end(op, d)
 		return nil
 	}
 	p.doom(op, d, l.Peer.NS)
@@ -59,7 +59,8 @@ func (p *pass) doom(op int, d device, farNS kstate.NS) {
 	}
 }
 
-// doomAll dooms all veths of ours whose far end is in a namespace.
+// doomAll dooms all veths of ours whose far end is in a namespace, and ends what
+// is there on devices of the host's.
 func (p *pass) doomAll(ns kstate.NS) error {
 	far, err := p.space(ns)
 	if err != nil {
@@ -70,6 +71,9 @@ func (p *pass) doomAll(ns kstate.NS) error {
 		return fmt.Errorf("%s: %w", ns, err)
 	}
 	for _, inner := range devs {
+		if far.lowered(inner, p.host()) {
+			p.endLower(noOp, far, inner)
+		}
 		if inner.kind != string(kstate.TypeVeth) || inner.far == 0 {
 			continue
 		}

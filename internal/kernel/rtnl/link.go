@@ -1,7 +1,6 @@
 package rtnl
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +13,9 @@ import (
 
 // addLink queues the making of a link of ours.
 func (p *pass) addLink(op int, l kstate.Link) error {
+	if l.Type.OnParent() {
+		return p.addLower(op, l)
+	}
 	if !l.NS.IsHost() {
 		return fmt.Errorf("links are made in the host's namespace: %w", kernel.ErrUnsupported)
 	}
@@ -38,6 +40,8 @@ func (p *pass) addLink(op int, l kstate.Link) error {
 	case kstate.TypeIFB:
 		p.addIFB(op, l, near, m)
 		return nil
+	case kstate.TypeVXLAN, kstate.TypeTUN, kstate.TypeWireGuard:
+		return p.addTunnel(op, l, near, m)
 	}
 	return fmt.Errorf("type %q: %w", l.Type, kernel.ErrUnsupported)
 }
@@ -68,6 +72,9 @@ func (p *pass) addBridge(op int, l kstate.Link, near device, m *message) error {
 		m.nest(unix.IFLA_INFO_DATA, func() {
 			m.u32(unix.IFLA_BR_STP_STATE, 0)
 			m.u8(unix.IFLA_BR_MCAST_SNOOPING, 0)
+			if l.Sorting {
+				m.u8(bridgeSorting, 1)
+			}
 			m.attr(unix.IFLA_BR_MULTI_BOOLOPT, native.AppendUint32(native.AppendUint32(nil, noLinkLocalLearn), noLinkLocalLearn)) // struct br_boolopt_multi
 		})
 	})
@@ -78,6 +85,10 @@ func (p *pass) addBridge(op int, l kstate.Link, near device, m *message) error {
 		m.alias(l.Alias)
 	}
 	host.add(op, m)
+	if err := p.sort(op, kstate.Link{}, l, near.index, true); err != nil {
+		return err
+	}
+	near.sorting = l.Sorting
 	host.devs[l.Name] = near
 	p.c.recent.touch(near.index)
 	return nil
@@ -125,15 +136,11 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	// Before it is up: a device that changes while it waits for its far end has
 	// the kernel look through all IPv6 routes (rt6_sync_down_dev).
 	m = change(near.index, false, false).noARP(l.NoARP)
-	if l.Alias != "" {
-		m.alias(l.Alias)
+	if err := p.complete(op, l, near.index, m); err != nil {
+		return err
 	}
-	if l.Isolated || l.Hairpin || l.GroupForward {
-		m.port(l)
-	}
-	host.add(op, m)
-	if l.Up {
-		host.add(op, change(near.index, true, true))
+	if l.AltName != "" {
+		host.add(op, altName(near.index, l.AltName))
 	}
 	if err := p.repin(op, kstate.Link{}, l, near); err != nil {
 		return err
@@ -146,6 +153,26 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	host.devs[l.Name] = near
 	far.devs[l.Peer.Name] = device{name: l.Peer.Name, kind: string(kstate.TypeVeth), index: near.far, far: near.index, planned: true}
 	p.c.recent.touch(near.index, near.far)
+	return nil
+}
+
+// complete furnishes a device of the host's that was just made, by what m says already and
+// what else belongs to it, and sets it up.
+func (p *pass) complete(op int, l kstate.Link, index int, m *message) error {
+	host := p.host()
+	if l.Alias != "" {
+		m.alias(l.Alias)
+	}
+	if l.Isolated || l.Hairpin || l.GroupForward {
+		m.port(l)
+	}
+	host.add(op, m)
+	if err := p.sort(op, kstate.Link{}, l, index, true); err != nil {
+		return err
+	}
+	if l.Up {
+		host.add(op, change(index, true, true))
+	}
 	return nil
 }
 
@@ -164,6 +191,9 @@ func (p *pass) furnishFar(op int, l kstate.Link, near device, far *space) error 
 
 // changeLink queues what differs between two states of a link of ours.
 func (p *pass) changeLink(op int, old, l kstate.Link) error {
+	if l.Type.OnParent() && old.Type == l.Type {
+		return p.changeLower(op, old, l)
+	}
 	host := p.host()
 	d, err := host.device(l.Name)
 	switch {
@@ -175,6 +205,9 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 		return errors.New("type and far end cannot be changed in place")
 	}
 	p.c.recent.touch(d.index)
+	if err := p.changeTunnel(op, old, l, d); err != nil {
+		return err
+	}
 	m, err := p.changeNear(old, l, d)
 	if err != nil {
 		return err
@@ -191,6 +224,12 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 		m.port(l)
 	}
 	host.add(op, m)
+	if l.Sorting != old.Sorting {
+		host.add(op, sorting(d.index, l.Sorting))
+	}
+	if err := p.sort(op, old, l, d.index, false); err != nil {
+		return err
+	}
 	if err := p.repin(op, old, l, d); err != nil {
 		return err
 	}
@@ -383,90 +422,4 @@ func parseMAC(s string) (net.HardwareAddr, error) {
 		return nil, nil
 	}
 	return net.ParseMAC(s)
-}
-
-// settleLink looks at what is in the way of a new link. A link of ours exactly
-// as wanted is what was asked for. What is doomed, or has lost its far end, is
-// reaped.
-func (p *pass) settleLink(l kstate.Link, failed error) (settled error, cleared bool) {
-	if errors.Is(failed, unix.EBUSY) {
-		return failed, true // an index is taken; the next round has others
-	}
-	if p.c.reaper.since(p.reaped) {
-		err := p.c.reaper.reap()
-		return cmp.Or(err, failed), err == nil
-	}
-	if errors.Is(failed, unix.EXFULL) {
-		return failed, false
-	}
-	host := p.host()
-	clear(host.devs)
-	d, err := host.device(l.Name)
-	switch {
-	case errors.Is(err, kernel.ErrMissing):
-		return p.settlePeer(l, failed)
-	case err != nil:
-		return errors.Join(failed, err), false
-	case !d.ours():
-		return fmt.Errorf("device %s is not ours: %w", l.Name, failed), false
-	}
-	have, whole := p.whole(d, l)
-	if !whole {
-		p.doom(noOp, d, kstate.NS{})
-		p.flush()
-		err := p.c.reaper.reap()
-		return cmp.Or(err, failed), err == nil
-	}
-	if kstate.Satisfies(have, l) {
-		return nil, false
-	}
-	return fmt.Errorf("device %s is there with other settings: %w", l.Name, failed), false
-}
-
-// settlePeer looks further when the name is free: then the far end's is not, or
-// an index was taken, which gives the same errno in the host's namespace.
-func (p *pass) settlePeer(l kstate.Link, failed error) (settled error, cleared bool) {
-	s, err := p.space(l.Peer.NS)
-	if err != nil || l.Type != kstate.TypeVeth {
-		return failed, true
-	}
-	clear(s.devs)
-	if _, err := s.device(l.Peer.Name); err != nil {
-		return failed, true
-	}
-	return fmt.Errorf("peer device %s: %w", l.Peer.Name, failed), false
-}
-
-// whole returns device d of ours as a link, and whether its far end is where
-// the wanted link says.
-func (p *pass) whole(d device, want kstate.Link) (kstate.Link, bool) {
-	master := p.nameOf(d.master)
-	if d.kind != string(kstate.TypeVeth) {
-		return d.link(want.NS, master, nil), true
-	}
-	s, err := p.space(want.Peer.NS)
-	if err != nil || !p.leadsTo(d, s) {
-		return kstate.Link{}, false
-	}
-	got, err := s.sock.get(getDevice("", d.far))
-	if err != nil {
-		return kstate.Link{}, false
-	}
-	far := end{device: parseDevice(got), ns: want.Peer.NS}
-	if far.ns.IsHost() {
-		far.master = p.nameOf(far.device.master)
-	}
-	return d.link(want.NS, master, &far), true
-}
-
-// nameOf returns the name of a device of the host, "" for none.
-func (p *pass) nameOf(index int) string {
-	if index == 0 {
-		return ""
-	}
-	got, err := p.host().sock.get(getDevice("", index))
-	if err != nil {
-		return ""
-	}
-	return parseDevice(got).name
 }

@@ -19,7 +19,13 @@ import (
 //
 // The far end of a veth of ours is part of its link and not an object of its
 // own. If it is in none of the namespaces looked at, the link's Peer is zero,
-// so that it differs from whatever is wanted. Doomed devices are not there.
+// so that it differs from whatever is wanted. Doomed devices are not there. A
+// device of ours on one of the host's is a link of the namespace that it is in.
+//
+// An address on a device of ours is ours; in a namespace other than the host's only with
+// our mark, where the kernel keeps that: inside, its owner is free to add more. So it
+// is with permanent neighbours, but those without our mark are left out there, as
+// they are on all devices that are not ours.
 //
 // Left out are addresses and routes that the kernel made itself on devices of
 // ours, on loopback devices, or link-local.
@@ -34,7 +40,7 @@ func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) (objs []kstate.O
 			return nil, err
 		}
 	}
-	seen := map[string]bool{}
+	seen, inodes := map[string]bool{}, map[uint64]bool{c.host.Inode(): true}
 	for _, ns := range scope.NS {
 		if ns.IsHost() || seen[ns.String()] {
 			continue
@@ -43,11 +49,14 @@ func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) (objs []kstate.O
 		if err := v.lookAt(ns, true); err != nil {
 			return nil, err
 		}
+		inodes[v.last] = true
 	}
 	if scope.Only {
 		return v.objs, nil
 	}
+	v.asideElsewhere(seen)
 	c.hear(len(scope.NS))
+	c.forget(inodes)
 	return v.objs, v.finish(seen)
 }
 
@@ -61,6 +70,7 @@ type view struct {
 	devs   map[int]device    // the host's devices by index, as far as known
 	far    map[int]end       // by the index of the near end
 	inHost map[int]bool      // far ends in the host's namespace
+	last   uint64            // inode of the namespace that was looked at last
 	objs   []kstate.Object
 }
 
@@ -94,13 +104,19 @@ func (v *view) lookAtHost() error {
 	for _, d := range devs {
 		near := v.near(v.host, d)
 		if near != nil && near.ours() {
-			v.far[near.index] = end{device: d, master: v.devs[d.master].name}
+			v.far[near.index] = end{device: d, master: v.devs[d.master].asMaster()}
 		}
 		if near != nil {
 			v.inHost[d.index] = true
 		}
 	}
+	if err := v.sorted(); err != nil {
+		return err
+	}
 	if err := v.shaping(); err != nil {
+		return err
+	}
+	if err := v.forwarding(); err != nil {
 		return err
 	}
 	return v.addrsAndRoutes(v.host, v.devs)
@@ -142,6 +158,7 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 		return err
 	}
 	defer h.Close()
+	v.last = h.Inode()
 	s, err := v.enter(ns, h)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ns, err)
@@ -163,6 +180,10 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 	for _, d := range devs {
 		near := v.near(s, d)
 		switch {
+		case d.lent():
+			v.objs = append(v.objs, v.nic(ns, d))
+		case near == nil && whole && s.lowered(d, v.host):
+			v.objs = append(v.objs, d.lower(ns, v.parent(d), byIndex[d.master].name))
 		case near == nil && whole:
 			v.objs = append(v.objs, d.link(ns, byIndex[d.master].name, nil))
 		case near != nil && near.ours():
@@ -202,9 +223,10 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 	hidden := map[int]bool{}
 	for i, d := range devs {
 		near := v.near(s, d)
-		ours[i] = near != nil || d.ours() && s == v.host
+		ours[i] = near != nil || d.ours() && s == v.host || s.lowered(d, v.host) || d.lent() && s != v.host
 		hidden[i] = near != nil && near.doomed() || d.doomed() && s == v.host
 	}
+	marks := !s.ns.IsHost() && marked(addrs)
 	for _, a := range addrs {
 		d, known := devs[a.index]
 		o := kstate.Addr{NS: s.ns, Dev: d.name, Prefix: a.prefix}
@@ -212,20 +234,35 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 			_, noted := v.noted[entry(o)]
 			o.Other = !noted
 		}
-		if known && !hidden[a.index] && !a.kernels(o.Other) {
+		kernels := a.kernels(o.Other)
+		if ours[a.index] && marks {
+			o.Other = a.origin != protocol
+		}
+		if known && !hidden[a.index] && !kernels {
 			v.objs = append(v.objs, o)
 		}
 	}
+	v.aside(s, routes)
 	for _, r := range slices.Backward(routes) { // of several by one way the kernel lists the best first, and the last counts
 		o := kstate.Route{NS: s.ns, Dst: r.dst, Via: r.via, Dev: devs[r.index].name, Other: r.protocol != protocol}
 		if o.Other {
 			o.Metric = r.metric
 		}
+		if !o.Other {
+			o.Src = r.src
+		}
+		if !o.Other {
+			o.Onlink, o.Blackhole, o.MTU = r.onlink, r.blackhole, r.mtu
+		}
+		o.First = !o.Other && o.Dst.Bits() == 0 && o.Dst.Addr().Is6() && r.metric == firstMetric
+		if r.aside() || r.blackhole && o.Other {
+			continue
+		}
 		if !hidden[r.index] && !r.kernels(ours[r.index]) {
 			v.objs = append(v.objs, o)
 		}
 	}
-	return nil
+	return v.neighbours(s, devs, func(i int) bool { return ours[i] && !hidden[i] })
 }
 
 // kernels reports whether the kernel made an address itself. Kernels before
@@ -263,15 +300,35 @@ func (v *view) finish(seen map[string]bool) error {
 			return err
 		}
 	}
+	v.raised()
 	for i, d := range v.devs {
 		if d.doomed() || v.inHost[i] {
+			continue
+		}
+		if d.lent() {
+			v.objs = append(v.objs, v.nic(kstate.NS{}, d))
+			continue
+		}
+		if v.host.lowered(d, v.host) {
+			v.objs = append(v.objs, d.lower(kstate.NS{}, v.parent(d), v.devs[d.master].name))
 			continue
 		}
 		var other *end
 		if f, ok := v.far[i]; ok {
 			other = &f
 		}
-		v.objs = append(v.objs, d.link(kstate.NS{}, v.devs[d.master].name, other))
+		l := d.link(kstate.NS{}, v.devs[d.master].asMaster(), other)
+		if d.onParent() && d.nsid == noNSID {
+			l.Parent = v.devs[d.far].name
+		}
+		if d.under != 0 && d.ours() {
+			l.Parent = v.devs[d.under].name
+			v.c.parents.add(l.Parent)
+		}
+		if d.ours() && l.Type == kstate.TypeVXLAN {
+			v.c.tunnels.add(d.index)
+		}
+		v.objs = append(v.objs, l)
 	}
 	return nil
 }

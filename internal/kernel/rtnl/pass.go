@@ -22,9 +22,11 @@ type pass struct {
 	spaces []*space
 	undone map[int]string // by op: journal entry to erase once it is done
 	fresh  map[int]string // by op: journal entry to erase if it fails
+	made   map[int]int    // by op: index of a tunnel's new device, see takeBack
 
 	ports   []*message // questions about new veths, see askPorts
 	dooming bool       // the queues doom something
+	ending  bool       // they end something that may be in the way of a new device, see addLower
 	reaped  int        // the reaper's count when the round began
 }
 
@@ -33,8 +35,11 @@ type space struct {
 	ns     kstate.NS
 	handle *netns.Handle
 	sock   *socket
-	nsid   int               // the host's number for it, noNSID if there is none or nobody asked
+	nsid   int // the host's number for it, noNSID if there is none or nobody asked
+	hostID int // its number for the host, once asked, see lowered
+	asked  bool
 	devs   map[string]device // looked up, or planned
+	awake  map[string]bool   // devices that take IPv6 addresses, see wake
 	queue  []step
 }
 
@@ -50,7 +55,7 @@ type step struct {
 
 func newPass(c *Conn, ops []kstate.Op) *pass {
 	host := &space{handle: c.host, sock: c.sock, nsid: noNSID, devs: map[string]device{}}
-	return &pass{c: c, ops: ops, errs: make([]error, len(ops)), spaces: []*space{host}, undone: map[int]string{}, fresh: map[int]string{}}
+	return &pass{c: c, ops: ops, errs: make([]error, len(ops)), spaces: []*space{host}, undone: map[int]string{}, fresh: map[int]string{}, made: map[int]int{}}
 }
 
 // maxSpaces is how many namespaces are open at once: each costs two file
@@ -192,6 +197,8 @@ func (p *pass) plan(i int) error {
 	switch o := op.Object().(type) {
 	case kstate.Link:
 		switch {
+		case o.Type == kstate.TypeNIC:
+			return p.planNIC(i, op)
 		case op.New == nil:
 			return p.removeLink(i, o)
 		case op.Old == nil:
@@ -205,6 +212,16 @@ func (p *pass) plan(i int) error {
 		return p.addAddr(i, o)
 	case kstate.Route:
 		return p.planRoute(i, op)
+	case kstate.Neigh:
+		return p.planNeigh(i, op)
+	case kstate.FDB:
+		return p.planFDB(i, op)
+	case kstate.Aside:
+		return p.planAside(i, op)
+	case kstate.Raise:
+		return p.planRaise(i, op)
+	case kstate.Trunk:
+		return p.planTrunk(i, op)
 	case kstate.Shaper:
 		return p.planShaper(i, op)
 	case kstate.Redirect:
@@ -279,12 +296,18 @@ func (p *pass) again(todo []int, last bool) []int {
 // settle looks into a failure: it may be none, because what is wanted is there
 // already, or its cause may have been cleared away.
 func (p *pass) settle(i int, err error) (settled error, cleared bool) {
+	if l, ok := p.ops[i].New.(kstate.Link); ok {
+		err = p.takeBack(i, l, err)
+	}
 	full := errors.Is(err, unix.EXFULL) // all of a bridge's ports are taken
-	if p.ops[i].Old != nil || !full && !errors.Is(err, kernel.ErrInUse) {
+	if p.ops[i].Old != nil || !full && !errors.Is(err, kernel.ErrInUse) || errors.Is(err, unix.EADDRINUSE) {
 		return err, false
 	}
 	switch o := p.ops[i].New.(type) {
 	case kstate.Link:
+		if o.Type.OnParent() {
+			return p.settleLower(o, err)
+		}
 		return p.settleLink(o, err)
 	case kstate.Addr:
 		return p.settleAddr(i, o, err), false

@@ -32,7 +32,7 @@ func (e *refusal) Is(target error) bool {
 		return target == errAbsent
 	case unix.ENODEV, unix.ESRCH, unix.ENXIO, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL:
 		return target == kernel.ErrMissing || target == errAbsent
-	case unix.EEXIST, unix.EBUSY:
+	case unix.EEXIST, unix.EBUSY, unix.EADDRINUSE:
 		return target == kernel.ErrInUse
 	case unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT:
 		return target == kernel.ErrUnsupported

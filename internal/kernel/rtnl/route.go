@@ -18,6 +18,12 @@ func (p *pass) planRoute(op int, change kstate.Op) error {
 	if r.Dst != r.Dst.Masked() || !r.Dst.IsValid() {
 		return fmt.Errorf("%s has host bits", r.Dst)
 	}
+	if r.Blackhole && (r.Via.IsValid() || r.Dev != "" || r.Src.IsValid() || r.Onlink || r.MTU != 0) {
+		return errors.New("a blackhole leads nowhere")
+	}
+	if r.Onlink && !r.Via.IsValid() {
+		return errors.New("onlink: there is no gateway")
+	}
 	s, d, err := p.routeDevice(r)
 	if change.New == nil && (errors.Is(err, kernel.ErrNoNamespace) || errors.Is(err, kernel.ErrMissing)) {
 		return nil
@@ -27,6 +33,7 @@ func (p *pass) planRoute(op int, change kstate.Op) error {
 	}
 	switch {
 	case change.New == nil:
+		r.MTU = 0 // the kernel would compare it with what it may be by now
 		s.addForgiving(op, routeMessage(newMessage(unix.RTM_DELROUTE, 0), r, d.index), kernel.ErrMissing)
 	case change.Old == nil:
 		s.add(op, routeMessage(newMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL), r, d.index))
@@ -38,8 +45,8 @@ func (p *pass) planRoute(op int, change kstate.Op) error {
 
 func (p *pass) routeDevice(r kstate.Route) (*space, device, error) {
 	s, err := p.space(r.NS)
-	if err != nil {
-		return nil, device{}, err
+	if err != nil || r.Blackhole {
+		return s, device{}, err
 	}
 	d, err := s.device(r.Dev)
 	return s, d, err
@@ -48,18 +55,45 @@ func (p *pass) routeDevice(r kstate.Route) (*space, device, error) {
 // routeMessage appends a route of ours in the main table.
 func routeMessage(m *message, r kstate.Route, index int) *message {
 	var scope uint8 = unix.RT_SCOPE_UNIVERSE
-	if !r.Via.IsValid() && r.Dst.Addr().Is4() {
+	if !r.Via.IsValid() && r.Dst.Addr().Is4() && !r.Blackhole {
 		scope = unix.RT_SCOPE_LINK
 	}
-	m.route(family(r.Dst.Addr()), uint8(r.Dst.Bits()), protocol, scope, unix.RTN_UNICAST)
+	var typ uint8 = unix.RTN_UNICAST
+	if r.Blackhole {
+		typ = unix.RTN_BLACKHOLE
+	}
+	m.route(family(r.Dst.Addr()), uint8(r.Dst.Bits()), protocol, scope, typ)
+	if r.Onlink {
+		native.PutUint32(m.buf[len(m.buf)-4:], unix.RTNH_F_ONLINK) // rtm_flags
+	}
 	if r.Dst.Bits() > 0 {
 		m.attr(unix.RTA_DST, r.Dst.Addr().AsSlice())
 	}
 	if r.Via.IsValid() {
 		m.attr(unix.RTA_GATEWAY, r.Via.AsSlice())
 	}
+	if r.First {
+		m.u32(unix.RTA_PRIORITY, firstMetric)
+	}
+	if r.Src.IsValid() {
+		m.attr(unix.RTA_PREFSRC, r.Src.AsSlice())
+	}
+	if r.MTU != 0 {
+		m.nest(unix.RTA_METRICS, func() {
+			m.u32(unix.RTAX_MTU, uint32(r.MTU))
+			if r.Dst.Addr().Is6() { // without the lock it is for packets of the host's own alone (ip6_dst_mtu_maybe_forward in include/net/ip6_route.h)
+				m.u32(unix.RTAX_LOCK, 1<<unix.RTAX_MTU)
+			}
+		})
+	}
+	if r.Blackhole {
+		return m
+	}
 	return m.u32(unix.RTA_OIF, uint32(index))
 }
+
+// firstMetric is the lowest metric that an IPv6 route can have.
+const firstMetric = 1
 
 // settleRoute takes a route that is there exactly as wanted for done.
 func (p *pass) settleRoute(r kstate.Route, failed error) error {
@@ -72,20 +106,27 @@ func (p *pass) settleRoute(r kstate.Route, failed error) error {
 		return errors.Join(failed, err)
 	}
 	for _, have := range all {
-		if have.dst == r.Dst && have.via == r.Via && have.index == d.index {
+		same := have.via == r.Via && have.src == r.Src && have.index == d.index && have.onlink == r.Onlink && have.blackhole == r.Blackhole && have.mtu == r.MTU
+		if have.dst == r.Dst && same && !have.aside() && (!r.First || have.metric == firstMetric) {
 			return nil
 		}
 	}
 	return fmt.Errorf("another route to %s: %w", r.Dst, failed)
 }
 
-// route is a unicast route of the main table as the kernel reports it.
+// route is a unicast route of the main table, or a blackhole, as the kernel reports it.
 type route struct {
 	dst      netip.Prefix
 	via      netip.Addr
+	src      netip.Addr // what the host's own packets leave with
 	index    int
 	protocol uint8
 	metric   uint32
+	mtu      int
+	onlink   bool
+	// blackhole has no device, although the kernel says lo of IPv6.
+	blackhole bool
+	raw       string // of a default route of IPv4 that ours gives way to, or the other way round: the message's body
 }
 
 func (s *socket) routes(ctx context.Context) ([]route, error) {
@@ -103,7 +144,8 @@ func parseRoute(b []byte) (route, bool) {
 	if len(b) < unix.SizeofRtMsg || b[0] != unix.AF_INET && b[0] != unix.AF_INET6 {
 		return route{}, false
 	}
-	r := route{protocol: b[5]}
+	flags := native.Uint32(b[8:])
+	r := route{protocol: b[5], onlink: flags&unix.RTNH_F_ONLINK != 0, blackhole: b[7] == unix.RTN_BLACKHOLE}
 	table := uint32(b[4])
 	addr := netip.IPv4Unspecified()
 	if b[0] == unix.AF_INET6 {
@@ -116,10 +158,18 @@ func parseRoute(b []byte) (route, bool) {
 			addr, _ = netip.AddrFromSlice(v)
 		case unix.RTA_GATEWAY:
 			r.via, _ = netip.AddrFromSlice(v)
+		case unix.RTA_PREFSRC:
+			r.src, _ = netip.AddrFromSlice(v)
 		case unix.RTA_OIF:
 			r.index = int(u32(v))
 		case unix.RTA_PRIORITY:
 			r.metric = u32(v)
+		case unix.RTA_METRICS:
+			attrs(v, func(typ uint16, v []byte) {
+				if typ == unix.RTAX_MTU {
+					r.mtu = int(u32(v))
+				}
+			})
 		case unix.RTA_TABLE:
 			table = u32(v)
 		case unix.RTA_MULTIPATH:
@@ -131,6 +181,11 @@ func parseRoute(b []byte) (route, bool) {
 	}
 	attrs(b[unix.SizeofRtMsg:], read)
 	r.dst = netip.PrefixFrom(addr, int(b[1]))
-	cloned := native.Uint32(b[8:])&unix.RTM_F_CLONED != 0
-	return r, r.dst.IsValid() && table == unix.RT_TABLE_MAIN && b[7] == unix.RTN_UNICAST && !cloned
+	if r.first() || r.aside() || r.instead() {
+		r.raw = string(b)
+	}
+	if r.blackhole {
+		r.index = 0
+	}
+	return r, r.dst.IsValid() && table == unix.RT_TABLE_MAIN && (b[7] == unix.RTN_UNICAST || r.blackhole) && flags&unix.RTM_F_CLONED == 0
 }

@@ -1,7 +1,7 @@
-// Package rtnl makes, changes, removes and observes links, addresses, routes and
-// the rates that links keep to, over rtnetlink, in the host's namespace and in
-// others. It makes bridges, veths and IFBs; it does not make namespaces, settings
-// or firewall rules.
+// Package rtnl makes, changes, removes and observes links, addresses, routes,
+// neighbours, forwarding entries and the rates that links keep to, over rtnetlink,
+// in the host's namespace and in others. It makes bridges, veths, IFBs and tunnels,
+// but carries no packets; it does not make namespaces, settings or firewall rules.
 //
 // The story of an attach, in two system calls however many objects there are:
 //
@@ -38,6 +38,10 @@ type Conn struct {
 	ports   *ports
 	reaper  *reaper
 	recent  *recent
+	parents parents
+	tunnels indexes
+	near    sync.Map                // whether namespaces have neighbours with our mark, by inode, as far as known
+	sorters sync.Map                // indexes of bridges whose foreign ports are ours to make trunks
 	spare   chan *socket            // in the host's namespace, for the next Observe
 	ear     atomic.Pointer[os.File] // the socket of Watch
 

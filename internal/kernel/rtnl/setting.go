@@ -14,13 +14,20 @@ import (
 func (p *pass) writeSettings() {
 	for i, op := range p.ops {
 		l, ok := op.New.(kstate.Link)
-		if !ok || op.Old != nil || p.errs[i] != nil || l.Peer.Sysctls == "" {
+		if l.Type.OnParent() || l.Type == kstate.TypeNIC {
+			l.Peer = kstate.Peer{NS: l.NS, Sysctls: l.Sysctls}
+		}
+		if !ok || op.Old != nil || p.errs[i] != nil || l.Peer.Sysctls == "" && !l.Peer.Whole {
 			continue
 		}
 		if p.errs[i] = p.set(l.Peer); p.errs[i] == nil {
 			continue
 		}
-		if err := p.removeLink(noOp, l); err != nil {
+		remove := p.removeLink
+		if l.Type == kstate.TypeNIC {
+			remove = func(_ int, l kstate.Link) error { return p.returnNIC(i, l) }
+		}
+		if err := remove(noOp, l); err != nil {
 			p.errs[i] = fmt.Errorf("%w; remove it again: %w", p.errs[i], err)
 		}
 		p.flush()
@@ -34,6 +41,14 @@ func (p *pass) set(peer kstate.Peer) error {
 		return err
 	}
 	return s.handle.Do(func() error {
+		if peer.Whole {
+			if err := SendWhole(peer.Name); err != nil {
+				return err
+			}
+		}
+		if peer.Sysctls == "" {
+			return nil
+		}
 		for setting := range strings.SplitSeq(peer.Sysctls, "\n") {
 			key, value, ok := strings.Cut(setting, "=")
 			if !ok || !strings.HasPrefix(key, "net.") {

@@ -10,7 +10,9 @@ import (
 	"github.com/sealane/sealane/internal/kstate"
 )
 
-// sweep erases the journal's entries of addresses that are not there. A crash
+// sweep erases the journal's entries of addresses that are not there, and of
+// devices that are not up because of us, and
+// of bridges that do not sort because of us. A crash
 // leaves such an entry between writing it and adding the address, and between
 // removing the address and erasing it; should the device's owner add that
 // address himself one day, it must not count as ours.
@@ -21,7 +23,16 @@ func (c *Conn) sweep() error {
 	}
 	p := newPass(c, nil)
 	defer p.leave()
-	for key := range entries {
+	for key, value := range entries {
+		if err := p.sweepRaised(key, value); err != nil {
+			return fmt.Errorf("journal: %s: %w", key, err)
+		}
+		if err := p.sweepNIC(key); err != nil {
+			return fmt.Errorf("journal: %s: %w", key, err)
+		}
+		if err := p.sweepSorting(key, value); err != nil {
+			return fmt.Errorf("journal: %s: %w", key, err)
+		}
 		a, ok := parseEntry(key)
 		if !ok {
 			continue

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kstate"
 )
 
 // watched are the multicast groups of Watch.
@@ -15,14 +17,45 @@ var watched = [...]int{
 	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 	unix.RTNLGRP_TC,
+	unix.RTNLGRP_NEIGH,
+}
+
+// ownNeighbours lets a notification of a neighbour pass if one of a device of ours went:
+// the kernel tells of every one that it finds out itself. Ours are known by their high
+// index, here the two upper bytes of ndm_ifindex; of the type, the lower byte tells.
+func ownNeighbours() []unix.SockFilter {
+	const typ, index = 4, unix.SizeofNlMsghdr + 4
+	low, third, fourth := uint32(0), uint32(2), uint32(3)
+	if native.Uint16([]byte{0, 1}) == 1 { // big endian
+		low, third, fourth = 1, 1, 0
+	}
+	load := func(at uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: at}
+	}
+	jump := func(op uint16, k uint32, yes, no uint8) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | op, K: k, Jt: yes, Jf: no}
+	}
+	give := func(n uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: n} }
+	return []unix.SockFilter{
+		load(typ + low),
+		jump(unix.BPF_JEQ, unix.RTM_NEWNEIGH, 6, 0),
+		jump(unix.BPF_JEQ, unix.RTM_DELNEIGH, 0, 4),
+		load(index + fourth),
+		jump(unix.BPF_JGT, 0, 2, 0),
+		load(index + third),
+		jump(unix.BPF_JGE, firstIndex>>16, 0, 1),
+		give(^uint32(0)),
+		give(0),
+	}
 }
 
 // watchBuffer holds the notifications of a burst of some thousand changes.
 const watchBuffer = 4 << 20
 
 // Watch sends a few words whenever somebody else changed a link, an address or
-// a route, in the host's namespace or in one that a veth leads to, until ctx is
-// done; then it closes the channel. Hints that wait are merged into one.
+// a route, in the host's namespace or in one that a veth leads to, or removed what a
+// vxlan of ours knows of other hosts, until ctx is done; then it closes the channel.
+// Hints that wait are merged into one.
 func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
 	f, err := c.listen()
 	if err != nil {
@@ -68,6 +101,11 @@ func (c *Conn) listen() (*os.File, error) {
 		return nil, err
 	}
 	f := s.file()
+	filter := ownNeighbours()
+	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("netlink socket: filter: %w", err)
+	}
 	for _, group := range watched {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
 			f.Close()
@@ -139,7 +177,7 @@ func (c *Conn) judge(h header, body []byte) string {
 		if len(body) < unix.SizeofIfInfomsg || body[0] == unix.AF_BRIDGE {
 			return "" // what a bridge says of its ports
 		}
-		return c.judgeLink(h, parseDevice(body))
+		return c.judgeLink(h, parseDevice(body), native.Uint32(body[12:]))
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if a, ok := parseAddress(body); ok && c.counts(h, a.index) {
 			return "address " + a.prefix.String() + was(h)
@@ -148,6 +186,13 @@ func (c *Conn) judge(h header, body []byte) string {
 		// A route that the kernel made goes with its address.
 		if r, ok := parseRoute(body); ok && r.protocol != unix.RTPROT_KERNEL && c.counts(h, r.index) {
 			return "route " + r.dst.String() + was(h)
+		}
+	case unix.RTM_DELNEIGH:
+		if len(body) < unix.SizeofNdMsg {
+			return ""
+		}
+		if i := int(native.Uint32(body[4:])); c.tunnels.has(i) && c.counts(h, i) {
+			return "what a vxlan knows of other hosts was removed"
 		}
 	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
 		return c.judgeQueue(body)
@@ -167,9 +212,19 @@ func (c *Conn) judgeQueue(body []byte) string {
 	return "a queue or filter was changed"
 }
 
-// judgeLink judges a link: one of ours that changed, and any that went.
-func (c *Conn) judgeLink(h header, d device) string {
-	quiet := !d.ours() || c.recent.changed(d.index)
+// listening are the flags that programs set who want all frames of a device:
+// tcpdump, and ovs-vswitchd on its ports.
+const listening = unix.IFF_PROMISC | unix.IFF_ALLMULTI
+
+// judgeLink judges a link: one of ours that changed, and any that went. Far ends
+// have no group, but indexes of ours. Which of their flags changed is of no
+// interest: anybody inside who listens to a device sets one (packet(7)).
+func (c *Conn) judgeLink(h header, d device, flags uint32) string {
+	far := (d.kind == string(kstate.TypeVeth) || d.onParent()) && d.index >= firstIndex && !d.doomed() && flags == 0
+	quiet := !d.ours() && !far && !c.parents.has(d.name) && !c.trunks(d) && !d.lent() || c.recent.changed(d.index)
+	if flags != 0 && flags&^listening == 0 {
+		quiet = true
+	}
 	if h.typ == unix.RTM_DELLINK {
 		quiet = d.doomed() || c.recent.gone(d.index)
 	}
@@ -187,7 +242,7 @@ func (c *Conn) counts(h header, index int) bool {
 }
 
 func removal(h header) bool {
-	return h.typ == unix.RTM_DELLINK || h.typ == unix.RTM_DELADDR || h.typ == unix.RTM_DELROUTE
+	return h.typ == unix.RTM_DELLINK || h.typ == unix.RTM_DELADDR || h.typ == unix.RTM_DELROUTE || h.typ == unix.RTM_DELNEIGH
 }
 
 func was(h header) string {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
 )
 
 // Import makes an image of files of the machine, which have to be static
@@ -18,6 +19,15 @@ func (d *Daemon) Import(ctx context.Context, image string, files map[string]stri
 		return fmt.Errorf("image %s: %w", image, err)
 	}
 	return d.Call(ctx, "POST", "/images/create?fromSrc=-&repo="+url.QueryEscape(image)+"&tag=latest", archive, nil)
+}
+
+// ImportEcho makes the image echo, whose only file is the lab-echo of our PATH.
+func (d *Daemon) ImportEcho(ctx context.Context) error {
+	echo, err := exec.LookPath("lab-echo")
+	if err != nil {
+		return fmt.Errorf("image echo: %w", err)
+	}
+	return d.Import(ctx, "echo", map[string]string{"lab-echo": echo})
 }
 
 func pack(files map[string]string) (*bytes.Buffer, error) {

@@ -43,8 +43,8 @@ func Command(args ...string) *exec.Cmd {
 }
 
 // readyTimeout bounds how long dockerd takes to start: a third of a second on
-// a quiet machine.
-const readyTimeout = 30 * time.Second
+// a quiet machine, half a minute on an emulated processor.
+const readyTimeout = 90 * time.Second
 
 // Start starts dockerd by a function that starts a command in a host, and
 // returns when it answers. It ends with the host.

@@ -25,11 +25,7 @@ func docker(t *testing.T, l *lab.Lab, args ...string) (*lab.Host, *Daemon) {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.Close)
-	echo, err := exec.LookPath("lab-echo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Import(t.Context(), image, map[string]string{"lab-echo": echo}); err != nil {
+	if err := d.ImportEcho(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return h, d

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync/atomic"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -65,17 +68,25 @@ func fetch(c *http.Client, url string, w io.Writer) error {
 	return err
 }
 
-// stream keeps one connection busy and measures its longest silence.
+// stream keeps one connection busy and measures its longest silence, for a time or
+// until SIGTERM.
 func stream(args []string) error {
 	f := flags("stream")
 	length := f.Duration("for", 2*time.Second, "")
 	every := f.Duration("every", 10*time.Millisecond, "")
 	url := argument(f, args)
-	client := &http.Client{Transport: &http.Transport{DialContext: dialOnce()}}
+	last := time.Now()
+	c, err := connect(url)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	end := time.Now().Add(*length)
-	last, answers, gap := time.Now(), 0, time.Duration(0)
-	for time.Now().Before(end) {
-		if err := fetch(client, url, io.Discard); err != nil {
+	answers, gap := 0, time.Duration(0)
+	for time.Now().Before(end) && ctx.Err() == nil {
+		if err := c.ask(); err != nil {
 			return fmt.Errorf("after %d answers: %w", answers, err)
 		}
 		answers++
@@ -87,15 +98,40 @@ func stream(args []string) error {
 	return nil
 }
 
-// dialOnce returns a dial function that works once, so that a broken
-// connection cannot be hidden by a new one.
-func dialOnce() func(context.Context, string, string) (net.Conn, error) {
-	var used atomic.Bool
-	var d net.Dialer
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if used.Swap(true) {
-			return nil, errors.New("the connection broke")
-		}
-		return d.DialContext(ctx, network, addr)
+// connection is one TCP connection for many requests. A http.Transport would close
+// one of its own accord and dial again, when on a busy machine it does not get to
+// note within 50 ms that a request was written.
+type connection struct {
+	net.Conn
+	request *http.Request
+	answers *bufio.Reader
+}
+
+func connect(url string) (*connection, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
 	}
+	c, err := net.Dial("tcp", net.JoinHostPort(req.URL.Hostname(), cmp.Or(req.URL.Port(), "80")))
+	if err != nil {
+		return nil, err
+	}
+	return &connection{c, req, bufio.NewReader(c)}, nil
+}
+
+// ask sends the request and reads the whole answer.
+func (c *connection) ask() error {
+	if err := c.request.Write(c); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(c.answers, c.request)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
 }

@@ -20,11 +20,15 @@ const usage = `usage:
   lab-echo rate [-for D] URL
         Read an answer's body for a while and print how many kilobits of it came
         in a second: "kbit N".
-  lab-echo ping [-timeout D] [-size N] ADDR
-        Exit 0 if ADDR answers one ICMP or ICMPv6 echo request.
+  lab-echo ping [-timeout D] [-size N] [-whole] ADDR
+        Exit 0 if ADDR answers one ICMP or ICMPv6 echo request. With -whole nobody
+        may cut it: of one that is too big, print the "mtu" that is said to fit.
   lab-echo stream [-for D] [-every D] URL
         Ask again and again on one connection; fail if it breaks, else print
         the number of answers and the longest gap between two.
+  lab-echo pings [-for D] [-every D] ADDR
+        Send echo requests at that pace; print how many were "sent" and how many
+        had no reply, as "lost", and the time "of" each of these.
   lab-echo probe [-timeout D] TARGET...
         Try all targets at once: tcp://ADDR:PORT, udp://ADDR:PORT, ping://ADDR.
         Print for each "TARGET CLIENT NAME" as lab-echo serve answers it, with -
@@ -48,7 +52,13 @@ const usage = `usage:
         Send Ethernet frames, in hexadecimal; once or again and again.
   lab-echo sniff IF
         Print "ready", then each frame that comes in, in hexadecimal.
-  lab-echo activate SOCKET CMD [ARG...]
+  lab-echo flannel IF ADDR SUBNET=ADDR...
+        Make a TUN device, print "ready", and carry packets between it and other
+        hosts' subnets as flanneld with backend udp at ADDR does.
+  lab-echo wireguard IF FILE
+        Make a TUN device, do with it what FILE says in the lines of WireGuard's
+        configuration protocol, print "ready", and carry packets.
+  lab-echo activate [NAME=]SOCKET... CMD [ARG...]
         Become CMD with a listening unix socket, as systemd starts a service.
   lab-echo notified SOCKET
         Print the first datagram that comes in, as systemd hears of readiness.
@@ -56,8 +66,8 @@ const usage = `usage:
 
 func main() {
 	commands := map[string]func([]string) error{
-		"serve": serve, "udp": askUDP, "get": get, "rate": rate, "ping": ping, "stream": stream,
-		"probe": probe, "dns": askDNS, "nameserver": serveDNS, "crowd": crowd, "pester": floodDNS, "send": sendFrames, "sniff": sniff, "activate": activate, "notified": notified,
+		"serve": serve, "udp": askUDP, "get": get, "rate": rate, "ping": ping, "pings": pings, "stream": stream,
+		"probe": probe, "dns": askDNS, "nameserver": serveDNS, "crowd": crowd, "pester": floodDNS, "send": sendFrames, "sniff": sniff, "flannel": carry, "wireguard": encrypt, "activate": activate, "notified": notified,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)

@@ -3,10 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ICMP types of echo, RFC 792 and RFC 4443.
@@ -20,7 +25,11 @@ func ping(args []string) error {
 	f := flags("ping")
 	timeout := f.Duration("timeout", 2*time.Second, "")
 	size := f.Int("size", 56, "")
+	whole := f.Bool("whole", false, "")
 	to := argument(f, args)
+	if *whole {
+		return pingWhole(to, *size, *timeout)
+	}
 	return pingOnce(to, *size, *timeout)
 }
 
@@ -39,10 +48,57 @@ func pingOnce(to string, size int, timeout time.Duration) error {
 		return err
 	}
 	defer c.Close()
+	return pingPong(c, addr, echo(request, size), reply, timeout)
+}
+
+// pingWhole is pingOnce with a packet that nobody may cut. Of one that is too big it
+// prints what is not, if somebody says so.
+func pingWhole(to string, size int, timeout time.Duration) error {
+	addr, err := netip.ParseAddr(to)
+	if err != nil {
+		return err
+	}
+	network, level, whether, how, which := "ip4:icmp", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO, unix.IP_MTU
+	request, reply := byte(echoRequest4), byte(echoReply4)
+	if addr.Is6() {
+		network, level, whether, how, which = "ip6:ipv6-icmp", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO, unix.IPV6_MTU
+		request, reply = echoRequest6, echoReply6
+	}
+	d := net.Dialer{Timeout: timeout, Control: func(_, _ string, c syscall.RawConn) (err error) {
+		_ = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, whether, how) })
+		return err
+	}}
+	c, err := d.Dial(network, to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	err = pingPong(c, addr, echo(request, size), reply, timeout)
+	if !errors.Is(err, unix.EMSGSIZE) {
+		return err
+	}
+	again, failed := d.Dial(network, to) // the first one knows the route as it was
+	if failed != nil {
+		return failed
+	}
+	defer again.Close()
+	raw, failed := again.(*net.IPConn).SyscallConn()
+	if failed != nil {
+		return failed
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if mtu, err := unix.GetsockoptInt(int(fd), level, which); err == nil {
+			fmt.Println("mtu", mtu)
+		}
+	})
+	return err
+}
+
+// pingPong sends a message and waits for the reply.
+func pingPong(c net.Conn, addr netip.Addr, message []byte, reply byte, timeout time.Duration) error {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	message := echo(request, size)
 	if _, err := c.Write(message); err != nil {
 		return err
 	}

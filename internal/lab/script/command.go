@@ -25,11 +25,13 @@ type command struct {
 // commands returns our commands as testscript wants them.
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	table := map[string]command{
+		"require":  {"FEATURE…", 1, false, require},
 		"host":     {"NAME…", 1, false, host},
 		"switch":   {"NAME…", 1, false, networkSwitch},
 		"plug":     {"HOST SWITCH IF [ADDR…]", 3, false, plug},
 		"cut":      {"HOST IF", 2, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Cut(a[1]) }},
 		"mend":     {"HOST IF", 2, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Mend(a[1]) }},
+		"whole":    {"HOST IF", 2, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Whole(a[1]) }},
 		"route":    {"HOST DST GATEWAY", 3, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Route(a[1], a[2]) }},
 		"netns":    {"HOST NAME", 2, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).NetNS(a[1]) }},
 		"on":       {"HOST CMD…", 2, true, on},
@@ -44,6 +46,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"term":     {"HOST", 1, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Stop() }},
 		"restart":  {"HOST", 1, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Restart() }},
 		"log":      {"HOST", 1, false, daemonLog},
+		"ovs":      {"HOST start|kill9|term [PROGRAM]", 2, false, openVSwitch},
 		"fetch":    {"HOST URL", 2, true, client("get")},
 		"udp":      {"HOST ADDR:PORT", 2, true, client("udp")},
 		"ping":     {"HOST ADDR", 2, true, client("ping")},

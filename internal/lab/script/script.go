@@ -3,10 +3,12 @@
 // which host a is there from the start. Only set-up commands are particular
 // to the lab; everything else is `on HOST` and the product's own commands.
 //
+//	require FEATURE…               skip the script where the kernel lacks one (see package feature)
 //	host NAME…                     make hosts; any command that names one does too
 //	switch NAME…                   make switches
 //	plug HOST SWITCH IF [ADDR…]    connect a host; ADDR has a prefix length
 //	cut HOST IF · mend HOST IF     pull the cable, put it back
+//	whole HOST IF                  send checksums and whole frames, as a cable carries them
 //	route HOST DST GATEWAY         DST is a prefix or default
 //	netns HOST NAME                make a foreign namespace, at /run/netns/NAME
 //	[!] on HOST CMD…               run to the end; stdout and stderr can be matched
@@ -21,6 +23,8 @@
 //	term HOST                      stop the daemon with SIGTERM; it exits 0
 //	restart HOST                   start the daemon again, as it was started
 //	log HOST                       print the daemon's log
+//	ovs HOST start [PROGRAM]       start Open vSwitch: ovsdb-server, ovs-vswitchd or both
+//	ovs HOST kill9|term [PROGRAM]  end it
 //	[!] fetch HOST URL             print what HTTP answers
 //	[!] udp HOST ADDR:PORT         print what lab-echo answers a datagram
 //	[!] ping HOST ADDR             one ICMP echo request

@@ -38,15 +38,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/serve/wire"
 )
 
 // Endpoint is who is to be announced.
 type Endpoint struct {
-	Device   string        // the bridge port that leads to it: its veth's end on the host
+	Device   string        // the bridge port that leads to it: its veth's end on the host; with Inside any name
 	MAC      string        // "02:42:0a:00:00:02"
 	Addrs    []netip.Addr  // IPv4 and IPv6
 	Count    int           // of messages for each address; none if not positive
 	Interval time.Duration // from one message to the next
+	// Inside, if not zero, is its interface in its sandbox, which the messages are
+	// sent from with the hardware address found there: it is on no bridge of ours.
+	Inside wire.Place
 }
 
 // sender puts a frame on the network of a port, given by its index. A port that
@@ -101,16 +106,18 @@ func start(log *slog.Logger, p *ports, out sender) *Announcer {
 // for the same device. An error says that e is impossible.
 func (a *Announcer) Announce(e Endpoint) error {
 	mac, err := net.ParseMAC(e.MAC)
-	if err != nil || len(mac) != 6 {
+	if e.Inside.Device == "" && (err != nil || len(mac) != 6) {
 		return fmt.Errorf("announce %s: hardware address %q: want six bytes", e.Device, e.MAC)
 	}
-	r := &run{device: e.Device, mac: mac, left: e.Count, interval: e.Interval}
-	for _, addr := range e.Addrs {
-		r.frames = append(r.frames, announcement(mac, addr))
+	r := &run{device: e.Device, mac: mac, left: e.Count, interval: e.Interval, inside: e.Inside, addrs: e.Addrs}
+	if e.Inside.Device == "" {
+		for _, addr := range e.Addrs {
+			r.frames = append(r.frames, announcement(mac, addr))
+		}
 	}
 	a.mu.Lock()
 	delete(a.runs, e.Device)
-	if r.left > 0 && len(r.frames) > 0 {
+	if r.left > 0 && len(r.addrs) > 0 {
 		a.runs[e.Device] = r
 		a.queue.put(r, time.Now())
 	}
@@ -241,6 +248,9 @@ func (a *Announcer) idle() time.Duration {
 
 // message sends one message for each address of r.
 func (a *Announcer) message(r *run) outcome {
+	if r.inside.Device != "" {
+		return a.fromInside(r)
+	}
 	port, running, err := a.ports.find(r.device)
 	switch {
 	case errors.Is(err, unix.ENODEV) || err == nil && r.sent > 0 && a.moved(r, port):

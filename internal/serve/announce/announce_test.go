@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 const (
@@ -42,7 +44,7 @@ func TestFrames(t *testing.T) {
 	lan(t)
 	a, x, y := announcer(t), newBox(t, "x", macA, 2), newBox(t, "y", macB, 3)
 	heardByY, heardByX := y.listen(), x.listen()
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2", "fd00::2"), 1, time.Second})
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2", "fd00::2"), Count: 1, Interval: time.Second})
 	var got []string
 	for _, h := range heardByY.all(500 * time.Millisecond) {
 		got = append(got, h.frame)
@@ -77,7 +79,7 @@ func TestCountAndInterval(t *testing.T) {
 	}{{0, 100 * time.Millisecond}, {1, 100 * time.Millisecond}, {2, 300 * time.Millisecond}, {3, 100 * time.Millisecond}, {-1, time.Second}} {
 		e := y.listen()
 		began := time.Now()
-		mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), c.count, c.interval})
+		mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: c.count, Interval: c.interval})
 		got := e.all(c.interval + 500*time.Millisecond)
 		if len(got) != max(c.count, 0) {
 			t.Errorf("%d messages, want %d", len(got), c.count)
@@ -104,7 +106,7 @@ func TestNeighboursFollow(t *testing.T) {
 			t.Fatalf("%s is reached at an address that nobody has", addr)
 		}
 	}
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2", "fd00::2"), 1, time.Second})
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2", "fd00::2"), Count: 1, Interval: time.Second})
 	time.Sleep(300 * time.Millisecond)
 	for _, addr := range []string{"10.0.0.2", "fd00::2"} {
 		if n := y.ip("neigh show %s", addr); !strings.Contains(n, macA) {
@@ -132,10 +134,10 @@ func (b box) reaches(addr string) bool {
 func TestTheBridgeLearns(t *testing.T) {
 	lan(t)
 	a, x, y := announcer(t), newBox(t, "x", macA, 2), newBox(t, "y", macB, 3)
-	command(t, []string{"bridge", "fdb", "replace", macA, "dev", y.port(), "master", "dynamic"})
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 1, time.Second})
+	netspace.Here(t, "bridge fdb replace %s dev %s master dynamic", macA, y.port())
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 1, Interval: time.Second})
 	time.Sleep(300 * time.Millisecond)
-	if fdb := command(t, []string{"bridge", "fdb", "get", macA, "br", "lan"}); !strings.Contains(fdb, "dev "+x.port()+" ") {
+	if fdb := netspace.Here(t, "bridge fdb get %s br lan", macA); !strings.Contains(fdb, "dev "+x.port()+" ") {
 		t.Errorf("the bridge knows %s", fdb)
 	}
 }
@@ -145,14 +147,14 @@ func TestIsolatedPorts(t *testing.T) {
 	lan(t)
 	a, x, y, z := announcer(t), newBox(t, "x", macA, 2), newBox(t, "y", macB, 3), newBox(t, "z", macC, 4)
 	for _, b := range []box{x, y} {
-		command(t, []string{"bridge", "link", "set", "dev", b.port(), "isolated", "on"})
+		netspace.Here(t, "bridge link set dev %s isolated on", b.port())
 	}
 	heardByY, heardByZ := y.listen(), z.listen()
 	host, err := listen(t, "lan")
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 1, time.Second})
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 1, Interval: time.Second})
 	for name, c := range map[string]struct {
 		ear  ear
 		want int
@@ -169,11 +171,11 @@ func TestCancel(t *testing.T) {
 	for name, stop := range map[string]func(){
 		"cancelled": func() { a.Cancel(x.port()) },
 		"replaced by none": func() {
-			mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 0, time.Second})
+			mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 0, Interval: time.Second})
 		},
 	} {
 		e := y.listen()
-		mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 3, 100 * time.Millisecond})
+		mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 3, Interval: 100 * time.Millisecond})
 		if _, ok := e.next(time.Second); !ok {
 			t.Fatal("no first message")
 		}
@@ -196,7 +198,7 @@ func TestTheContainerChangesItsAddress(t *testing.T) {
 	for mac, want := range map[string]int{macA: 2, macC: 0} {
 		x.ip("link set eth0 address %s", macA)
 		e := y.listen()
-		mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 3, 200 * time.Millisecond})
+		mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 3, Interval: 200 * time.Millisecond})
 		if _, ok := e.next(time.Second); !ok {
 			t.Fatal("no first message")
 		}
@@ -210,7 +212,7 @@ func TestTheContainerChangesItsAddress(t *testing.T) {
 func TestTheDeviceGoes(t *testing.T) {
 	lan(t)
 	a, x := announcer(t), newBox(t, "x", macA, 2)
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 1000, 100 * time.Millisecond})
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 1000, Interval: 100 * time.Millisecond})
 	if a.running() != 1 {
 		t.Fatal("not announced")
 	}
@@ -233,8 +235,8 @@ func TestReplace(t *testing.T) {
 	lan(t)
 	a, x, y := announcer(t), newBox(t, "x", macC, 2), newBox(t, "y", macB, 3)
 	e := y.listen()
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 3, 100 * time.Millisecond})
-	mustAnnounce(t, a, Endpoint{x.port(), macC, addrs("10.0.0.2"), 3, 100 * time.Millisecond})
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 3, Interval: 100 * time.Millisecond})
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macC, Addrs: addrs("10.0.0.2"), Count: 3, Interval: 100 * time.Millisecond})
 	got := e.all(500 * time.Millisecond)
 	if len(got) < 3 {
 		t.Fatalf("%d messages, want 3 at least", len(got))
@@ -254,7 +256,7 @@ func TestRightAfterAttach(t *testing.T) {
 	lost := 0
 	for range 10 {
 		x := attach(t, "x", macA, 2)
-		mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2"), 1, time.Second})
+		mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2"), Count: 1, Interval: time.Second})
 		if _, ok := e.next(time.Second); !ok {
 			lost++
 		}
@@ -280,7 +282,7 @@ func TestSecondBest(t *testing.T) {
 	a := start(slog.New(slog.NewTextHandler(t.Output(), nil)), p, out)
 	defer a.Close()
 	e := y.listen()
-	mustAnnounce(t, a, Endpoint{x.port(), macA, addrs("10.0.0.2", "fd00::2"), 2, 100 * time.Millisecond})
+	mustAnnounce(t, a, Endpoint{Device: x.port(), MAC: macA, Addrs: addrs("10.0.0.2", "fd00::2"), Count: 2, Interval: 100 * time.Millisecond})
 	if got := e.all(500 * time.Millisecond); len(got) != 4 {
 		t.Errorf("%d messages, want 4", len(got))
 	}
@@ -289,13 +291,13 @@ func TestSecondBest(t *testing.T) {
 func TestImpossible(t *testing.T) {
 	a := announcer(t)
 	for _, mac := range []string{"", "x", "02:42:0a:00:00", "02:42:0a:00:00:00:00:02"} {
-		if err := a.Announce(Endpoint{"v", mac, addrs("10.0.0.2"), 3, time.Second}); err == nil || !strings.Contains(err.Error(), "want six bytes") {
+		if err := a.Announce(Endpoint{Device: "v", MAC: mac, Addrs: addrs("10.0.0.2"), Count: 3, Interval: time.Second}); err == nil || !strings.Contains(err.Error(), "want six bytes") {
 			t.Errorf("%q: %v", mac, err)
 		}
 	}
 	// There is no such device, or none can have the name.
 	for _, device := range []string{"nobody", strings.Repeat("x", 40), ""} {
-		mustAnnounce(t, a, Endpoint{device, macA, addrs("10.0.0.2"), 1, time.Second})
+		mustAnnounce(t, a, Endpoint{Device: device, MAC: macA, Addrs: addrs("10.0.0.2"), Count: 1, Interval: time.Second})
 	}
 }
 
@@ -310,7 +312,7 @@ func TestBurst(t *testing.T) {
 	began := time.Now()
 	for i := range n {
 		addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
-		mustAnnounce(t, a, Endpoint{fmt.Sprint("b", i), macA, []netip.Addr{addr}, 2, 100 * time.Millisecond})
+		mustAnnounce(t, a, Endpoint{Device: fmt.Sprint("b", i), MAC: macA, Addrs: []netip.Addr{addr}, Count: 2, Interval: 100 * time.Millisecond})
 	}
 	if took := time.Since(began); took > 100*time.Millisecond {
 		t.Errorf("%d calls took %v", n, took)

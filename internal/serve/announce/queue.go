@@ -3,7 +3,10 @@ package announce
 import (
 	"container/heap"
 	"net"
+	"net/netip"
 	"time"
+
+	"github.com/sealane/sealane/internal/serve/wire"
 )
 
 // run is what is to be sent for one endpoint. Once it is queued, all that changes
@@ -12,6 +15,8 @@ type run struct {
 	device   string
 	mac      net.HardwareAddr
 	frames   [][]byte
+	inside   wire.Place   // see [Endpoint]
+	addrs    []netip.Addr // what frames are about
 	interval time.Duration
 	left     int // messages to be sent
 	sent     int

@@ -6,46 +6,27 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 // The tests run in a network namespace of their own, which is the host; each
 // container is one more. All of them go with the process.
-func TestMain(m *testing.M) {
-	if os.Getenv("ANNOUNCE_TEST_NETNS") == "" {
-		os.Exit(inOwnNetns())
-	}
-	os.Exit(m.Run())
-}
-
-func inOwnNetns() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), "ANNOUNCE_TEST_NETNS=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread()
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
+func TestMain(m *testing.M) { netspace.Main(m) }
 
 // box is a container on the test's bridge:
 //
 //	bridge lan 10.0.0.1/24 fd00::1/64 ─── port v<name> ───veth─── eth0
 type box struct {
+	netspace.Space
 	t    *testing.T
 	name string
-	ns   *os.File
 }
 
 // lan makes the bridge of a test.
@@ -64,7 +45,7 @@ func lan(t *testing.T) {
 func newBox(t *testing.T, name, mac string, last int) box {
 	t.Helper()
 	b := attach(t, name, mac, last)
-	for !strings.Contains(command(t, []string{"bridge", "link", "show", "dev", b.port()}), "state forwarding") {
+	for !strings.Contains(netspace.Here(t, "bridge link show dev %s", b.port()), "state forwarding") {
 		time.Sleep(time.Millisecond)
 	}
 	return b
@@ -73,24 +54,9 @@ func newBox(t *testing.T, name, mac string, last int) box {
 // attach makes a container as newBox does and does not wait.
 func attach(t *testing.T, name, mac string, last int) box {
 	t.Helper()
-	made := make(chan *os.File)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			panic(err)
-		}
-		f, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			panic(err)
-		}
-		made <- f
-	}()
-	b := box{t, name, <-made}
-	ip(t, fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", b.port(), mac, b.path()))
-	t.Cleanup(func() {
-		exec.Command("ip", "link", "del", b.port()).Run() // unless the test did
-		b.ns.Close()
-	})
+	b := box{netspace.New(t), t, name}
+	ip(t, fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", b.port(), mac, b.Path()))
+	t.Cleanup(func() { exec.Command("ip", "link", "del", b.port()).Run() }) // unless the test did
 	ip(t, "link set "+b.port()+" addrgenmode none")
 	b.ip("link set eth0 addrgenmode none")
 	b.ip("addr add 10.0.0.%d/24 dev eth0", last)
@@ -102,40 +68,20 @@ func attach(t *testing.T, name, mac string, last int) box {
 
 func (b box) port() string { return "v" + b.name }
 
-// path is what ip and nsenter take.
-func (b box) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), b.ns.Fd()) }
-
 func (b box) ip(format string, args ...any) string {
 	b.t.Helper()
-	return command(b.t, append([]string{"nsenter", "--net=" + b.path(), "ip"}, strings.Fields(fmt.Sprintf(format, args...))...))
+	return b.Run(b.t, "ip "+format, args...)
 }
 
 func ip(t *testing.T, line string) string {
 	t.Helper()
-	return command(t, append([]string{"ip"}, strings.Fields(line)...))
+	return netspace.Here(t, "ip %s", line)
 }
 
-func command(t *testing.T, words []string) string {
-	t.Helper()
-	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", words, err, out)
-	}
-	return string(out)
-}
-
-// in runs f inside. A socket made there stays there.
+// in runs f inside.
 func (b box) in(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := unix.Setns(int(b.ns.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	return <-done
+	_, err := netspace.In(b.Space, func() (struct{}, error) { return struct{}{}, f() })
+	return err
 }
 
 // heard is a frame and when it came.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 // BenchmarkReply is everything but the sockets.
@@ -40,8 +42,8 @@ func BenchmarkReply(b *testing.B) {
 // comparison, to a plain echo server on the same loopback.
 func BenchmarkUDP(b *testing.B) {
 	r, s := start(b), newSpace(b, "up")
-	put(b, r, "a", View{NS: s.ns(), Zones: []*Zone{bigZone(3000)}})
-	echo, err := in(s, func() (*net.UDPConn, error) {
+	put(b, r, "a", View{NS: s.NS(), Zones: []*Zone{bigZone(3000)}})
+	echo, err := netspace.In(s.Space, func() (*net.UDPConn, error) {
 		return net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5300})
 	})
 	if err != nil {
@@ -65,7 +67,7 @@ func BenchmarkUDP(b *testing.B) {
 
 // askAll sends questions, 32 under way at a time.
 func askAll(b *testing.B, s space, addr string) {
-	conn, err := in(s, func() (net.Conn, error) { return net.Dial("udp", addr) })
+	conn, err := netspace.In(s.Space, func() (net.Conn, error) { return net.Dial("udp", addr) })
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -105,7 +107,7 @@ func askAll(b *testing.B, s space, addr string) {
 func BenchmarkRestart(b *testing.B) {
 	views := map[string]View{}
 	for i := range 300 {
-		views[fmt.Sprint(i)] = View{NS: newSpace(b, "up").ns()}
+		views[fmt.Sprint(i)] = View{NS: newSpace(b, "up").NS()}
 	}
 	for b.Loop() {
 		r := start(b)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 // teller is a waiter.
@@ -353,9 +355,9 @@ func TestFlood(t *testing.T) {
 		}
 	})
 	r, bad, good := start(t, up.addr), newSpace(t, "up"), newSpace(t, "up")
-	put(t, r, "bad", View{NS: bad.ns(), Zones: []*Zone{webZone()}})
-	put(t, r, "good", View{NS: good.ns()})
-	conn, err := in(bad, func() (net.Conn, error) { return net.Dial("udp", "127.0.0.11:53") })
+	put(t, r, "bad", View{NS: bad.NS(), Zones: []*Zone{webZone()}})
+	put(t, r, "good", View{NS: good.NS()})
+	conn, err := netspace.In(bad.Space, func() (net.Conn, error) { return net.Dial("udp", "127.0.0.11:53") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +394,7 @@ func TestFlood(t *testing.T) {
 // TestManyConnections opens more than a sandbox may have.
 func TestManyConnections(t *testing.T) {
 	r, s := start(t), newSpace(t, "up")
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{webZone()}})
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
 	var conns []net.Conn
 	defer func() {
 		for _, c := range conns {
@@ -401,7 +403,7 @@ func TestManyConnections(t *testing.T) {
 	}()
 	served := 0
 	for range maxConns + 5 {
-		c, err := in(s, func() (net.Conn, error) { return net.Dial("tcp", "127.0.0.11:53") })
+		c, err := netspace.In(s.Space, func() (net.Conn, error) { return net.Dial("tcp", "127.0.0.11:53") })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 func webZone() *Zone {
@@ -27,7 +28,7 @@ func TestSandbox(t *testing.T) {
 	up := serve(t, "127.0.0.1:0", nil, says(dns.RcodeSuccess, "%s 60 IN A 198.51.100.1"))
 	r, s := start(t, up.addr), newSpace(t, "up")
 	zone := webZone()
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{zone}})
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{zone}})
 	for _, c := range []struct {
 		name string
 		typ  uint16
@@ -57,13 +58,13 @@ func TestSandbox(t *testing.T) {
 // addresses: at other addresses it is reached, at ours it is not.
 func TestPortStaysFree(t *testing.T) {
 	r, s := start(t), newSpace(t, "up")
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{webZone()}})
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
 	serve(t, "0.0.0.0:53", &s, says(dns.RcodeSuccess, "%s 60 IN A 203.0.113.1"))
 	if got := s.ask(t, "web", dns.TypeA); got != "NOERROR 192.0.2.2" {
 		t.Error(got)
 	}
 	for _, network := range []string{"udp", "tcp"} {
-		reply, err := in(s, func() (*dns.Msg, error) {
+		reply, err := netspace.In(s.Space, func() (*dns.Msg, error) {
 			c := dns.Client{Net: network}
 			m, _, err := c.Exchange(new(dns.Msg).SetQuestion("web.", dns.TypeA), "127.0.0.1:53")
 			return m, err
@@ -77,7 +78,7 @@ func TestPortStaysFree(t *testing.T) {
 // TestNothingTracked sees that the rules bring no connection tracking along.
 func TestNothingTracked(t *testing.T) {
 	r, s := start(t), newSpace(t, "up")
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{webZone()}})
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
 	s.ask(t, "web", dns.TypeA)
 	got := s.shell("cat /proc/thread-self/net/stat/nf_conntrack")
 	lines := strings.Split(strings.TrimSpace(got), "\n")
@@ -92,8 +93,8 @@ func TestNothingTracked(t *testing.T) {
 // invalid, but for questions to port 53.
 func TestOwnFirewall(t *testing.T) {
 	r, s := start(t), newSpace(t, "up")
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{webZone()}})
-	_, err := in(s, func() (string, error) {
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
+	_, err := netspace.In(s.Space, func() (string, error) {
 		cmd := exec.Command("nft", "-f", "-")
 		cmd.Stdin = strings.NewReader(`table ip mine {
 	chain out { type filter hook output priority 0; policy drop;
@@ -121,7 +122,7 @@ func TestServersOfTheSandbox(t *testing.T) {
 	r, s, other := start(t, host.addr), newSpace(t, "up"), newSpace(t, "up")
 	inside := serve(t, "127.0.0.5:5353", &s, says(dns.RcodeSuccess, "%s 60 IN A 203.0.113.1"))
 	us := netip.MustParseAddrPort("127.0.0.11:53")
-	v := View{NS: s.ns(), Servers: []netip.AddrPort{us, inside.addr}}
+	v := View{NS: s.NS(), Servers: []netip.AddrPort{us, inside.addr}}
 	for _, c := range []struct {
 		what     string
 		servers  []netip.AddrPort
@@ -141,7 +142,7 @@ func TestServersOfTheSandbox(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.what, got, c.want)
 		}
 	}
-	put(t, r, "b", View{NS: other.ns(), Servers: []netip.AddrPort{inside.addr}})
+	put(t, r, "b", View{NS: other.NS(), Servers: []netip.AddrPort{inside.addr}})
 	if got := other.ask(t, "example.org", dns.TypeA); got != "SERVFAIL" {
 		t.Errorf("server of another sandbox: %s", got)
 	}
@@ -151,7 +152,7 @@ func TestSetServers(t *testing.T) {
 	first := serve(t, "127.0.0.1:0", nil, says(dns.RcodeSuccess, "%s 60 IN A 198.51.100.1"))
 	second := serve(t, "127.0.0.1:0", nil, says(dns.RcodeSuccess, "%s 60 IN A 198.51.100.2"))
 	r, s := start(t), newSpace(t, "up")
-	put(t, r, "a", View{NS: s.ns()})
+	put(t, r, "a", View{NS: s.NS()})
 	for _, c := range []struct {
 		servers []netip.AddrPort
 		want    string
@@ -170,7 +171,7 @@ func TestSetServers(t *testing.T) {
 // TestRestart leaves everything as a killed daemon does and starts another.
 func TestRestart(t *testing.T) {
 	s := newSpace(t, "up")
-	v := View{NS: s.ns(), Zones: []*Zone{webZone()}}
+	v := View{NS: s.NS(), Zones: []*Zone{webZone()}}
 	for range 3 {
 		r := start(t)
 		put(t, r, "a", v)
@@ -188,7 +189,7 @@ func TestRestart(t *testing.T) {
 
 func TestRepair(t *testing.T) {
 	r, s := start(t), newSpace(t, "up")
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{webZone()}})
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
 	for _, damage := range []string{"nft flush ruleset", "nft flush table ip sealane-dns", "true"} {
 		s.shell(damage)
 		if err := r.Repair(); err != nil {
@@ -202,11 +203,11 @@ func TestRepair(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	r, a, b := start(t), newSpace(t, "up"), newSpace(t, "up")
-	views := map[string]View{"a": {NS: a.ns()}, "b": {NS: b.ns()}}
+	views := map[string]View{"a": {NS: a.NS()}, "b": {NS: b.NS()}}
 	if err := r.Set(views); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := in(a, func() (net.Conn, error) { return net.Dial("tcp", "127.0.0.11:53") })
+	conn, err := netspace.In(a.Space, func() (net.Conn, error) { return net.Dial("tcp", "127.0.0.11:53") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +237,7 @@ func TestRemove(t *testing.T) {
 // TestLoopbackComesUpLater begins before the sandbox has an address at all.
 func TestLoopbackComesUpLater(t *testing.T) {
 	r, s := start(t), newSpace(t, "down")
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{webZone()}})
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
 	s.shell("ip link set lo up")
 	if got := s.ask(t, "web", dns.TypeA); got != "NOERROR 192.0.2.2" {
 		t.Error(got)
@@ -245,9 +246,9 @@ func TestLoopbackComesUpLater(t *testing.T) {
 
 func TestOtherNamespace(t *testing.T) {
 	r, a, b := start(t), newSpace(t, "up"), newSpace(t, "up")
-	v := View{NS: a.ns(), Zones: []*Zone{webZone()}}
+	v := View{NS: a.NS(), Zones: []*Zone{webZone()}}
 	put(t, r, "x", v)
-	v.NS = b.ns()
+	v.NS = b.NS()
 	put(t, r, "x", v)
 	if got := b.ask(t, "web", dns.TypeA); got != "NOERROR 192.0.2.2" {
 		t.Error(got)
@@ -255,7 +256,7 @@ func TestOtherNamespace(t *testing.T) {
 	if rules := a.shell("nft list ruleset"); rules != "" {
 		t.Error(rules)
 	}
-	for _, ns := range []kstate.NS{{Path: "/nowhere"}, {Path: a.ns().Path, Inode: 1}} {
+	for _, ns := range []kstate.NS{{Path: "/nowhere"}, {Path: a.NS().Path, Inode: 1}} {
 		if err := r.Put("y", View{NS: ns}); !errors.Is(err, kernel.ErrNoNamespace) {
 			t.Errorf("%s: %v", ns, err)
 		}
@@ -279,7 +280,7 @@ func TestServerByLink(t *testing.T) {
 		}
 		answer := fmt.Sprintf("192.0.2.%d", i)
 		inside := serve(t, "[::]:0", &s, says(dns.RcodeSuccess, "%s 60 IN A "+answer))
-		put(t, r, key, View{NS: s.ns(), Servers: []netip.AddrPort{
+		put(t, r, key, View{NS: s.NS(), Servers: []netip.AddrPort{
 			netip.AddrPortFrom(netip.MustParseAddr("fe80::53%eth0"), inside.addr.Port()),
 		}})
 		if got := s.ask(t, "example.org", dns.TypeA); got != "NOERROR "+answer {
@@ -291,7 +292,7 @@ func TestServerByLink(t *testing.T) {
 // TestChurn puts and removes the same sandbox from many goroutines.
 func TestChurn(t *testing.T) {
 	r, s := start(t), newSpace(t, "up")
-	v := View{NS: s.ns(), Zones: []*Zone{webZone()}}
+	v := View{NS: s.NS(), Zones: []*Zone{webZone()}}
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {

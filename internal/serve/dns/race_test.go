@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 const soa = ". 60 IN SOA a. b. 1 2 3 4 60"
@@ -132,9 +134,9 @@ func TestConnectingTakesNoThreads(t *testing.T) {
 		w.WriteMsg(r)
 	})
 	r := start(t)
-	put(t, r, "a", View{NS: s.ns(), Servers: []netip.AddrPort{up.addr}})
+	put(t, r, "a", View{NS: s.NS(), Servers: []netip.AddrPort{up.addr}})
 	before := threads(t)
-	conn, err := in(s, func() (net.Conn, error) { return net.Dial("udp", "127.0.0.11:53") })
+	conn, err := netspace.In(s.Space, func() (net.Conn, error) { return net.Dial("udp", "127.0.0.11:53") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 // TestPipeline asks one thing after the other over one connection without waiting
@@ -15,8 +17,8 @@ import (
 func TestPipeline(t *testing.T) {
 	up := serve(t, "127.0.0.1:0", nil, slow(400*time.Millisecond, says(0, "%s 60 IN A 192.0.2.1")))
 	r, s := start(t, up.addr), newSpace(t, "up")
-	put(t, r, "a", View{NS: s.ns(), Zones: []*Zone{webZone()}})
-	c, err := in(s, func() (net.Conn, error) { return net.Dial("tcp", "127.0.0.11:53") })
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
+	c, err := netspace.In(s.Space, func() (net.Conn, error) { return net.Dial("tcp", "127.0.0.11:53") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,39 +6,20 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 
-	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
-// TestMain runs the tests in a network namespace of their own, which is the
-// host; sandboxes are more, anonymous ones. All go with the process.
-func TestMain(m *testing.M) {
-	const inside = "DNS_TEST_NETNS"
-	if os.Getenv(inside) != "" {
-		shell("ip link set lo up")
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread()
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+// The tests run in a network namespace of their own, which is the host; sandboxes
+// are more, anonymous ones.
+func TestMain(m *testing.M) { netspace.Main(m, func() { shell("ip link set lo up") }) }
 
 // shell runs a command line on the thread's own namespace.
 func shell(line string) string {
@@ -50,59 +31,27 @@ func shell(line string) string {
 	return string(out)
 }
 
-// space is an anonymous network namespace.
-type space struct{ file *os.File }
+// space is a sandbox's network namespace.
+type space struct{ netspace.Space }
 
 // newSpace makes one, with lo up unless it says "down".
 func newSpace(t testing.TB, lo string) space {
-	made := make(chan space)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			panic(err)
-		}
-		f, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			panic(err)
-		}
-		if lo != "down" {
-			shell("ip link set lo up")
-		}
-		made <- space{f}
-	}()
-	s := <-made
-	t.Cleanup(func() { s.file.Close() })
+	t.Helper()
+	s := space{netspace.New(t)}
+	if lo != "down" {
+		s.shell("ip link set lo up")
+	}
 	return s
 }
 
-func (s space) ns() kstate.NS {
-	return kstate.NS{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd())}
-}
-
-// in runs f inside. A socket made there stays there.
-func in[T any](s space, f func() (T, error)) (T, error) {
-	var v T
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if err = unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err == nil {
-			v, err = f()
-		}
-	}()
-	<-done
-	return v, err
-}
-
 func (s space) shell(line string) string {
-	out, _ := in(s, func() (string, error) { return shell(line), nil })
+	out, _ := netspace.In(s.Space, func() (string, error) { return shell(line), nil })
 	return out
 }
 
 // exchange asks the server that sandboxes have.
 func (s space) exchange(network string, m *dns.Msg) (*dns.Msg, error) {
-	return in(s, func() (*dns.Msg, error) {
+	return netspace.In(s.Space, func() (*dns.Msg, error) {
 		c := dns.Client{Net: network, Timeout: 5 * time.Second}
 		r, _, err := c.Exchange(m, "127.0.0.11:53")
 		return r, err
@@ -156,7 +105,7 @@ func serve(t testing.TB, at string, where *space, h dns.HandlerFunc) *server {
 	if where == nil {
 		_, err = open()
 	} else {
-		_, err = in(*where, open)
+		_, err = netspace.In(where.Space, open)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 func addr(s string) netip.Addr         { return netip.MustParseAddr(s) }
@@ -77,7 +79,7 @@ func wantReset(t *testing.T, c net.Conn) {
 }
 
 // dialReset wants a connection that is reset, maybe before dial returns.
-func dialReset(t *testing.T, from *space, address string) {
+func dialReset(t *testing.T, from *netspace.Space, address string) {
 	t.Helper()
 	c, err := dial(from, "tcp", "", address)
 	switch {

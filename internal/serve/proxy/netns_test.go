@@ -7,16 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 // The tests run in a network namespace of their own, which is the host; the
@@ -26,58 +23,12 @@ import (
 //	2001:db8:1::2, fe80::2   2001:db8:1::1   2001:db8:2::1     2001:db8:2::2
 //
 // All of them go with the process.
-func TestMain(m *testing.M) {
-	if os.Getenv("PROXY_TEST_NETNS") == "" {
-		os.Exit(inOwnNetns())
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { netspace.Main(m) }
 
-func inOwnNetns() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), "PROXY_TEST_NETNS=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread()
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
-
-// space is an anonymous network namespace.
-type space struct{ file *os.File }
-
-func newSpace() space {
-	made := make(chan space)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		must(unix.Unshare(unix.CLONE_NEWNET))
-		f, err := os.Open("/proc/thread-self/ns/net")
-		must(err)
-		made <- space{f}
-	}()
-	return <-made
-}
-
-// path is what ip and nsenter take.
-func (n space) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
-
-// in runs f inside. A socket made there stays there.
-func in[T any](n space, f func() (T, error)) (T, error) {
-	var v T
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if err = unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err == nil {
-			v, err = f()
-		}
-	}()
-	<-done
-	return v, err
+func newSpace() netspace.Space {
+	s, err := netspace.Open()
+	must(err)
+	return s
 }
 
 func must(err error) {
@@ -87,15 +38,15 @@ func must(err error) {
 }
 
 // sh runs a script; a line that begins with an @ runs in the namespace named.
-func sh(script string, spaces map[string]space) {
+func sh(script string, spaces map[string]netspace.Space) {
 	for line := range strings.Lines(strings.TrimSpace(script)) {
 		words := strings.Fields(line)
 		if name, ok := strings.CutPrefix(words[0], "@"); ok {
-			words = append([]string{"nsenter", "--net=" + spaces[name].path()}, words[1:]...)
+			words = append([]string{"nsenter", "--net=" + spaces[name].Path()}, words[1:]...)
 		}
 		for i, w := range words {
 			if name, ok := strings.CutPrefix(w, "netns:"); ok {
-				words[i] = spaces[name].path()
+				words[i] = spaces[name].Path()
 			}
 		}
 		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
@@ -105,7 +56,7 @@ func sh(script string, spaces map[string]space) {
 }
 
 // world is the three namespaces, made once.
-type world struct{ container, client space }
+type world struct{ container, client netspace.Space }
 
 var theWorld = sync.OnceValue(func() world {
 	w := world{newSpace(), newSpace()}
@@ -132,7 +83,7 @@ ip link set lan up
 @client ip addr add 2001:db8:1::2/64 dev eth0 nodad
 @client ip addr add fe80::2/64 dev eth0 nodad
 @client ip link set eth0 up
-`, map[string]space{"container": w.container, "client": w.client})
+`, map[string]netspace.Space{"container": w.container, "client": w.client})
 	return w
 })
 
@@ -211,7 +162,7 @@ table inet test {
 // serveTCP runs serve for each connection to address in the container.
 func (w world) serveTCP(t *testing.T, address string, serve func(*net.TCPConn)) {
 	t.Helper()
-	l, err := in(w.container, func() (net.Listener, error) { return net.Listen("tcp", address) })
+	l, err := netspace.In(w.container, func() (net.Listener, error) { return net.Listen("tcp", address) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +187,7 @@ func echo(c *net.TCPConn) {
 // behind name. "twice" is answered twice.
 func (w world) serveUDP(t *testing.T, address, name string) {
 	t.Helper()
-	c, err := in(w.container, func() (net.PacketConn, error) { return net.ListenPacket("udp", address) })
+	c, err := netspace.In(w.container, func() (net.PacketConn, error) { return net.ListenPacket("udp", address) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +205,7 @@ func (w world) serveUDP(t *testing.T, address, name string) {
 }
 
 // dial connects from the host itself, or from the client's namespace.
-func dial(from *space, network, local, address string) (net.Conn, error) {
+func dial(from *netspace.Space, network, local, address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: 2 * time.Second}
 	switch {
 	case local != "" && network == "udp":
@@ -265,5 +216,5 @@ func dial(from *space, network, local, address string) (net.Conn, error) {
 	if from == nil {
 		return d.Dial(network, address)
 	}
-	return in(*from, func() (net.Conn, error) { return d.Dial(network, address) })
+	return netspace.In(*from, func() (net.Conn, error) { return d.Dial(network, address) })
 }

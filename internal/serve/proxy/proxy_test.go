@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/lab/netspace"
 )
 
 // Where flows come from and how they reach the host; the target is of either
@@ -85,7 +87,7 @@ func TestUDPTwoDestinationsOneClientPort(t *testing.T) {
 	_, _, w := start(t, map[uint16]string{1001: "172.30.0.2:5301", 1002: "172.30.0.2:5302"})
 	w.serveUDP(t, ":5301", "a")
 	w.serveUDP(t, ":5302", "b")
-	c, err := in(w.client, func() (net.PacketConn, error) { return net.ListenPacket("udp", ":0") })
+	c, err := netspace.In(w.client, func() (net.PacketConn, error) { return net.ListenPacket("udp", ":0") })
 	if err != nil {
 		t.Fatal(err)
 	}

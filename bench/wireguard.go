@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/feature"
+)
+
+// The names of paths that are encrypted: by backend wireguard, which the daemons serve,
+// and by wireguard-go's own program between hosts that have nothing else.
+const (
+	backendWireGuard = "wireguard"
+	byWireGuardGo    = "wireguard-go"
+)
+
+// wireguardRows compares the two, of the same topology: a namespace on a bridge, a route
+// to the other host, and WireGuard in user space. Where the kernel has WireGuard nobody
+// has it there.
+func wireguardRows(b *bench) error {
+	if feature.Check(feature.WireGuard) == nil {
+		return nil
+	}
+	x, err := newHub()
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	var hosts []*sealane
+	for i := range 2 {
+		s, err := x.daemon(b, i+2)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		hosts = append(hosts, s)
+	}
+	if err := encryptedRows(b, x, hosts); err != nil {
+		return fmt.Errorf("%w\n%s\n%s", err, hosts[0].log.Bytes(), hosts[1].log.Bytes())
+	}
+	return nil
+}
+
+func encryptedRows(b *bench, x *hub, hosts []*sealane) error {
+	p := paths{}
+	spec := api.NetworkSpec{Name: "encrypted", Driver: "fabric", Subnets: []api.SubnetSpec{{Prefix: "10.8.0.0/16"}}, Options: map[string]string{"backend": backendWireGuard}}
+	if _, err := hosts[0].client.CreateNetwork(context.Background(), spec); err != nil {
+		return err
+	}
+	if err := p.add(hosts, backendWireGuard, spec.Name); err != nil {
+		return err
+	}
+	var plain []*plainHost
+	for i := range 2 {
+		h, err := b.newPlain(x, byte(i+1))
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		plain = append(plain, h)
+	}
+	for i, h := range plain {
+		if err := h.configure(plain[1-i]); err != nil {
+			return fmt.Errorf("wireguard-go: configure: %w\n%s", err, h.log.Bytes())
+		}
+	}
+	p[byWireGuardGo] = path{plain[0].spot, plain[1].spot, plain[1].inside()}
+	if err := p[byWireGuardGo].open(); err != nil {
+		return fmt.Errorf("wireguard-go: %w\n%s", err, plain[0].log.Bytes())
+	}
+	return p.rows(b, backendWireGuard, byWireGuardGo, atLeast(1, times))
+}
+
+// plainHost is a host with a namespace on a bridge, and wireguard-go.
+//
+//	namespace 10.9.N.2 ── br0 10.9.N.1 ── wg0 ── eth0 ── hub
+type plainHost struct {
+	spot
+	n   byte
+	key wgtypes.Key
+	cmd *exec.Cmd
+	log bytes.Buffer
+}
+
+func (h *plainHost) inside() netip.Addr { return netip.AddrFrom4([4]byte{10, 9, h.n, 2}) }
+
+// outside is where the host is at the hub.
+func (h *plainHost) outside() string { return nthHost(20 + int(h.n)) }
+
+func (b *bench) newPlain(x *hub, n byte) (h *plainHost, err error) {
+	bare, err := newHost()
+	if err != nil {
+		return nil, err
+	}
+	h = &plainHost{spot: spot{host: bare}, n: n}
+	spaces, err := bare.spaces("plain", 1)
+	if err == nil {
+		h.space = spaces[0]
+		err = errors.Join(bare.filterBridged(false), x.plug(bare, h.outside()), h.start(filepath.Join(b.bin, "wireguard")), bare.do(h.bridge))
+	}
+	if err != nil {
+		h.close()
+		return nil, fmt.Errorf("wireguard-go: %w\n%s", err, h.log.Bytes())
+	}
+	return h, nil
+}
+
+// start starts the program and waits until it answers.
+func (h *plainHost) start(program string) (err error) {
+	if h.key, err = wgtypes.GeneratePrivateKey(); err != nil {
+		return err
+	}
+	h.cmd = &exec.Cmd{Path: program, Args: []string{byWireGuardGo, "-f", "wg0"}, Env: append(os.Environ(), "WG_PROCESS_FOREGROUND=1"),
+		Stdout: &h.log, Stderr: &h.log, SysProcAttr: h.attr()}
+	if err := h.do(h.cmd.Start); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if _, err = os.Stat(h.path("/run/wireguard/wg0.sock")); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// bridge connects the namespace, and leads to the others. The caller is in the host.
+func (h *plainHost) bridge() error {
+	f, err := os.Open(h.space)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "br0"
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return err
+	}
+	br, err := netlink.LinkByName("br0")
+	if err != nil {
+		return err
+	}
+	port := netlink.LinkAttrs{Name: "port", MTU: tunnelMTU, TxQLen: -1, MasterIndex: br.Attrs().Index}
+	veth := &netlink.Veth{LinkAttrs: port, PeerName: "eth0", PeerMTU: tunnelMTU, PeerNamespace: netlink.NsFd(netns.NsHandle(f.Fd()))}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return err
+	}
+	wg, err := netlink.LinkByName("wg0")
+	if err != nil {
+		return err
+	}
+	return errors.Join(netlink.LinkSetUp(veth), configure("br0", fmt.Sprintf("10.9.%d.1/24", h.n)), netlink.LinkSetMTU(wg, tunnelMTU),
+		configure("wg0", fmt.Sprintf("10.9.%d.0/32", h.n)), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: wg.Attrs().Index, Dst: ipNet(netip.MustParsePrefix("10.9.0.0/16"))}))
+}
+
+// tunnelMTU is that of what goes by WireGuard, as flanneld has it.
+const tunnelMTU = bareMTU - 80
+
+// configure tells the program of the other host, and the namespace of its way out.
+func (h *plainHost) configure(o *plainHost) error {
+	port := 51820
+	peer := wgtypes.PeerConfig{PublicKey: o.key.PublicKey(), Endpoint: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(fmt.Sprintf("%s:%d", o.outside(), port))),
+		AllowedIPs: []net.IPNet{*ipNet(netip.PrefixFrom(o.inside(), 24).Masked())}}
+	err := h.do(func() error {
+		c, err := wgctrl.New()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.ConfigureDevice("wg0", wgtypes.Config{PrivateKey: &h.key, ListenPort: &port, Peers: []wgtypes.PeerConfig{peer}})
+	})
+	if err != nil {
+		return err
+	}
+	return h.within(h.space, 0, func() error {
+		if err := configure("eth0", h.inside().String()+"/24"); err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{Gw: netip.AddrFrom4([4]byte{10, 9, h.n, 1}).AsSlice()})
+	})
+}
+
+func (h *plainHost) close() {
+	if h.cmd != nil && h.cmd.Process != nil {
+		h.cmd.Process.Kill()
+		_ = h.cmd.Wait() // it was killed
+	}
+	h.host.close()
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/cluster/etcd"
+	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/cluster/member"
+	"github.com/sealane/sealane/internal/engine"
+)
+
+// clusterSettings are where the other hosts are found. What is not given comes from
+// the environment that flanneld reads.
+type clusterSettings struct {
+	Etcd         string `yaml:"etcd"`
+	Prefix       string `yaml:"etcd-prefix"`
+	CA           string `yaml:"etcd-cacert"`
+	Cert         string `yaml:"etcd-cert"`
+	Key          string `yaml:"etcd-key"`
+	Username     string `yaml:"etcd-username"`
+	PasswordFile string `yaml:"etcd-password-file"`
+	NodeAddr     string `yaml:"node-addr"`
+	Uplink       string `yaml:"uplink"`
+	SubnetFile   string `yaml:"subnet-file"`
+	ClientPort   string `yaml:"cluster-client-port"`
+	PeerPort     string `yaml:"cluster-peer-port"`
+	JoinPort     string `yaml:"cluster-join-port"`
+	Commands     bool   `yaml:"fabric-commands"`
+}
+
+// setting is one of them, for all that goes through them.
+type setting struct {
+	to             *string
+	name, flanneld string // "" is none of flanneld's
+	usual, usage   string
+}
+
+func (s *clusterSettings) all() []setting {
+	return []setting{
+		{&s.Etcd, "etcd", "ETCD_ENDPOINTS", "", "URLs of an etcd that the hosts share, with commas; none: this host is alone"},
+		{&s.Prefix, "etcd-prefix", "ETCD_PREFIX", flannel.Prefix, "where in it the keys are"},
+		{&s.CA, "etcd-cacert", "ETCD_CAFILE", "", "file: who signed etcd's certificates"},
+		{&s.Cert, "etcd-cert", "ETCD_CERTFILE", "", "file: the certificate to show to etcd"},
+		{&s.Key, "etcd-key", "ETCD_KEYFILE", "", "file: its key"},
+		{&s.Username, "etcd-username", "ETCD_USERNAME", "", "who to be at etcd"},
+		{&s.PasswordFile, "etcd-password-file", "", "", "file: the password, in its first line"},
+		{&s.NodeAddr, "node-addr", "PUBLIC_IP", "", "where other hosts find this one: an IPv4 address, an IPv6 address or both, with a comma (default those of the uplink)"},
+		{&s.Uplink, "uplink", "IFACE", "", "the device to the other hosts (default that of the default route)"},
+		{&s.SubnetFile, "subnet-file", "SUBNET_FILE", flannel.EnvFile, "where this host's subnet is told to others, as flanneld does; '' for none"},
+		{&s.ClientPort, "cluster-client-port", "", "2379", "of Sealane's own cluster: where members answer its hosts, by TCP"},
+		{&s.PeerPort, "cluster-peer-port", "", "2380", "where members answer each other"},
+		{&s.JoinPort, "cluster-join-port", "", "2378", "where members answer hosts that want to join"},
+	}
+}
+
+// flags makes a flag of each. Its default is what flanneld's environment says.
+func (s *clusterSettings) flags(f *pflag.FlagSet) {
+	for _, x := range s.all() {
+		usual := x.usual
+		if x.flanneld != "" {
+			usual = cmp.Or(os.Getenv("FLANNELD_"+x.flanneld), usual)
+		}
+		f.StringVar(x.to, x.name, usual, x.usage)
+	}
+	f.BoolVar(&s.Commands, "fabric-commands", false, "run the commands of configs with Flannel's backend extension, as root: whoever can write to etcd says which")
+}
+
+// hosts are what the daemon has of the others.
+type hosts struct {
+	engine engine.Cluster
+	own    *member.Host // nil: with --etcd
+	close  func()
+}
+
+// hosts returns what the engine is to know of the hosts. The engine is asked for when
+// there is one.
+func (s *settings) hosts(node string, eng func() *engine.Engine, log *slog.Logger) (h hosts, err error) {
+	ports, err := s.Cluster.ports()
+	if err != nil {
+		return h, err
+	}
+	own := member.New(member.Config{
+		Dir: filepath.Join(s.StateDir, "cluster"), Name: node, Prefix: s.Cluster.Prefix, Ports: ports, Now: time.Now, Log: log,
+		ID:    func() (string, error) { return eng().NodeID() },
+		Addrs: func(ctx context.Context) ([]netip.Addr, error) { return eng().NodeAddrs(ctx) },
+		Begin: func() { eng().JoinCluster() },
+		End:   func(ctx context.Context, force bool) error { return eng().LeaveCluster(ctx, force) },
+	})
+	if h.engine, err = s.Cluster.settled(node, log); err != nil {
+		return h, err
+	}
+	if s.Cluster.Etcd != "" {
+		if own.Used() {
+			return h, errors.New("etcd: this host is in a cluster of Sealane's own, which has one: leave out --etcd, or sealane cluster leave before")
+		}
+		h.engine.Store, h.close, err = s.Cluster.dial(log)
+		return h, err
+	}
+	if err := own.Start(); err != nil {
+		log.Error("this host works alone", "err", err)
+		h.engine.Later = true
+	}
+	h.engine.Later = h.engine.Later || !own.Used()
+	h.own, h.engine.Store, h.close = own, own.Store(), own.Close
+	return h, nil
+}
+
+// ports reads those of a cluster of Sealane's own.
+func (s *clusterSettings) ports() (p member.Ports, err error) {
+	for _, x := range []struct {
+		name, text string
+		to         *uint16
+	}{{"client", s.ClientPort, &p.Client}, {"peer", s.PeerPort, &p.Peer}, {"join", s.JoinPort, &p.Join}} {
+		n, err := strconv.ParseUint(x.text, 10, 16)
+		if err != nil || n == 0 {
+			return p, fmt.Errorf("cluster-%s-port %q: want a port", x.name, x.text)
+		}
+		*x.to = uint16(n)
+	}
+	if p.Client == p.Peer || p.Peer == p.Join || p.Join == p.Client {
+		return p, errors.New("cluster-client-port, cluster-peer-port and cluster-join-port: want three ports")
+	}
+	return p, nil
+}
+
+// settled is what the engine is to know, but the store.
+func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Cluster, err error) {
+	if !strings.HasPrefix(s.Prefix, "/") {
+		return c, fmt.Errorf("etcd-prefix %q: begins with a slash", s.Prefix)
+	}
+	c = engine.Cluster{Prefix: strings.TrimRight(s.Prefix, "/"), Uplink: s.Uplink, Node: flannel.Node{Name: node}}
+	for text := range strings.SplitSeq(s.NodeAddr, ",") {
+		if text == "" {
+			continue
+		}
+		a, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil {
+			return c, fmt.Errorf("node-addr %q: want an address", text)
+		}
+		c.Addrs = append(c.Addrs, a)
+	}
+	if s.Commands {
+		c.Commands = processes{}
+	}
+	return c, s.subnetFile(&c, log)
+}
+
+// dial prepares the etcd of the settings.
+func (s *clusterSettings) dial(log *slog.Logger) (st cluster.Store, closed func(), err error) {
+	st, err = etcd.Dial(etcd.Config{
+		Endpoints: strings.Split(s.Etcd, ","), CA: s.CA, Cert: s.Cert, Key: s.Key,
+		Username: s.Username, Password: os.Getenv("FLANNELD_ETCD_PASSWORD"), PasswordFile: s.PasswordFile, Log: log,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("etcd: %w", err)
+	}
+	return st, func() { st.Close() }, nil
+}
+
+// subnetFile has the engine keep the file, and reads what a flanneld left there.
+func (s *clusterSettings) subnetFile(c *engine.Cluster, log *slog.Logger) error {
+	file := s.SubnetFile
+	if file == "" {
+		return nil
+	}
+	if !filepath.IsAbs(file) {
+		return fmt.Errorf("subnet-file %q: want an absolute path", file)
+	}
+	env, err := flannel.ReadEnv(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("subnet file: is written anew", "err", err)
+	}
+	c.Former = env.Subnet
+	c.Subnet = func(e *flannel.Env) error {
+		if e != nil {
+			return e.Write(file)
+		}
+		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+package compile
+
+import (
+	"github.com/sealane/sealane/internal/driver/fabric"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// beyond adds to what a network is on this host what leads to its parts on others, and
+// what the firewall has to know of them. There may be thousands: the smaller set goes
+// into the larger one, which is returned.
+func beyond(n *model.Network, here kstate.Set) (kstate.Set, error) {
+	if n.Fabric == nil {
+		return here, nil
+	}
+	s, err := fabric.Ways(n)
+	if err == nil {
+		err = s.Add(across(n)...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Merge(here)
+}
+
+// across lets in what comes from other hosts of a network, by the device that it
+// comes by, and out to them only what is of it, with its own address. By a tunnel comes what is of the
+// network; by a link that strangers are on too, only what is of a peer there, and the
+// peer's own packets; where commands made the way to a peer, what is of it and comes by
+// that way.
+func across(n *model.Network) []kstate.Object {
+	var objs []kstate.Object
+	for _, is6 := range []bool{false, true} {
+		own, ok := n.Subnet(is6)
+		whole, in := n.Fabric.Of(is6)
+		if !ok || !in {
+			continue
+		}
+		objs = append(objs, elem(setWhole.of(is6), whole.String(), ""), elem(setWithin.of(is6), own.Prefix.String()+" . "+whole.String(), ""))
+		from := func(dev, source string) {
+			objs = append(objs, elem(setFabric.of(is6), dev+" . "+source+" . "+own.Prefix.String(), ""))
+		}
+		if dev := n.Tunnel(is6); dev != "" {
+			from(dev, whole.String())
+			// What comes by it goes nowhere else, and nothing else goes out by it.
+			objs = append(objs, elem(mapEgress, dev, verdictArrived), elem(mapOnward, dev, verdictAcross))
+		}
+		for i := range n.Fabric.Peers {
+			p := &n.Fabric.Peers[i]
+			sub, has := p.Subnet(is6)
+			if has && p.Dev(is6) != "" {
+				from(p.Dev(is6), sub.String())
+			}
+			if !has || fabric.Unreached(n.Fabric, p, is6) != "" || !fabric.Direct(n.Fabric, p) {
+				continue
+			}
+			from(n.Fabric.Uplink, sub.String())
+			from(n.Fabric.Uplink, p.Public(is6).String())
+		}
+	}
+	return objs
+}

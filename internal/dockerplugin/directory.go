@@ -1,0 +1,202 @@
+package dockerplugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Docker tells a driver neither what a network is called, nor which container an
+// endpoint is for, nor what it is renamed to, nor, if the driver was away, what
+// has gone. All that Docker's API says. Its events only tell when to ask: what is
+// missed of them is found by the next question.
+
+// How often Docker is asked: soon after it has told of something, once a second
+// while somebody has no name or is perhaps gone, and now and then in any case.
+const (
+	settle  = 50 * time.Millisecond // events come in bursts
+	askSoon = time.Second
+	askIdle = 30 * time.Second
+)
+
+// grace is how long Docker may not know an endpoint before it is taken for gone:
+// Docker notes one after it has told us. A pool it may hold for longer before it
+// has a network, made by another plugin: each call to one may take 30 s.
+const (
+	grace     = 20 * time.Second
+	gracePool = 40 * time.Second
+)
+
+// Directory asks Docker for names.
+type Directory struct {
+	engine Engine
+	came   <-chan struct{}
+	docker *client.Client
+	now    func() time.Time
+	named  map[model.ID]string    // how Docker called an endpoint's container when it was asked for that
+	missed map[model.ID]time.Time // networks, pools, endpoints and addresses that Docker did not know, since when
+}
+
+// NewDirectory returns one for the dockerd that the environment names
+// (DOCKER_HOST), or that of this host.
+func NewDirectory(p *Plugin) (*Directory, error) {
+	c, err := client.New(client.FromEnv)
+	if err != nil {
+		return nil, fmt.Errorf("docker: %w", err)
+	}
+	return &Directory{engine: p.engine, came: p.came, docker: c, now: time.Now, named: map[model.ID]string{}, missed: map[model.ID]time.Time{}}, nil
+}
+
+// Follow keeps names as Docker has them until ctx is done. What goes wrong, other
+// than that Docker is not there, is told to report, once as long as it is the same.
+// It does not look for a Docker that has nothing of ours.
+func (d *Directory) Follow(ctx context.Context, report func(error)) {
+	defer d.docker.Close()
+	var news <-chan struct{}
+	for said := ""; ; {
+		if news == nil && len(d.networks()) > 0 {
+			news = d.listen(ctx)
+		}
+		began := time.Now()
+		again, err := d.look(ctx)
+		if now := fmt.Sprint(err); now != said && !client.IsErrConnectionFailed(err) && ctx.Err() == nil {
+			if said = now; err != nil {
+				report(err)
+			}
+		}
+		took, next := time.Since(began), askIdle
+		if again {
+			next = askSoon
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.came:
+		case <-news:
+			if !rest(ctx, max(settle, took)) {
+				return
+			}
+		case <-time.After(next):
+		}
+	}
+}
+
+// networks returns those of Docker's, and the pools.
+func (d *Directory) networks() (out []*model.Network) {
+	for _, n := range d.engine.Networks() {
+		if n.Whose() == model.OriginDocker {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// rest waits, and reports false when ctx is done meanwhile.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// listen has Docker tell when something may have changed that concerns us, and
+// tries again every second when that ends.
+func (d *Directory) listen(ctx context.Context) <-chan struct{} {
+	news := make(chan struct{}, 1)
+	tell := func() {
+		select {
+		case news <- struct{}{}:
+		default: // one waits already
+		}
+	}
+	filters := client.Filters{}.Add("type", string(events.ContainerEventType), string(events.NetworkEventType)).
+		Add("event", string(events.ActionRename), string(events.ActionConnect), string(events.ActionDisconnect), string(events.ActionCreate), string(events.ActionDestroy))
+	go func() {
+		for first := true; first || rest(ctx, askSoon); first = false {
+			stream := d.docker.Events(ctx, client.EventsListOptions{Filters: filters})
+			tell() // of what was before it began
+			for open := true; open; {
+				select {
+				case <-stream.Messages:
+					tell()
+				case <-stream.Err:
+					open = false
+				}
+			}
+		}
+	}()
+	return news
+}
+
+// look compares what we have of Docker's with what Docker says, once. It reports
+// whether it is to be asked again soon: somebody is still without a name, or
+// perhaps gone.
+func (d *Directory) look(ctx context.Context) (again bool, err error) {
+	var pools []*model.Network
+	var naming naming
+	for _, n := range d.networks() {
+		if n.Driver == model.DriverPool {
+			pools = append(pools, n)
+			continue
+		}
+		seen, failed := d.docker.NetworkInspect(ctx, string(dockers(n)), client.NetworkInspectOptions{})
+		switch {
+		case errdefs.IsNotFound(failed):
+			failed = d.networkGone(ctx, n)
+		case failed == nil:
+			failed = errors.Join(d.network(ctx, n, seen.Network), d.containers(ctx, n, seen.Network.Containers, &naming))
+		}
+		err = errors.Join(err, failed)
+		if client.IsErrConnectionFailed(failed) {
+			return false, failed // it tells when it is back
+		}
+	}
+	err = errors.Join(err, d.name(ctx, naming), d.pools(ctx, pools))
+	return d.forget(), err
+}
+
+// forget drops what was noted of those that went. It reports whether some of the
+// others have no name, or are missed.
+func (d *Directory) forget() (waiting bool) {
+	there := map[model.ID]bool{}
+	for _, n := range d.networks() {
+		there[n.ID] = true
+		for _, w := range n.Waiting {
+			there[w.ID] = true
+		}
+		for _, s := range n.Subnets {
+			for _, a := range s.Lent {
+				there[model.ID(a.String())] = true
+			}
+		}
+	}
+	for _, sb := range d.engine.Sandboxes() {
+		for _, ep := range sb.Endpoints {
+			there[ep.ID] = true
+			waiting = waiting || ep.Handed && d.named[ep.ID] == ""
+		}
+	}
+	maps.DeleteFunc(d.named, func(id model.ID, _ string) bool { return !there[id] })
+	maps.DeleteFunc(d.missed, func(id model.ID, _ time.Time) bool { return !there[id] })
+	return waiting || len(d.missed) > 0
+}
+
+// missing notes that Docker does not know an object, and reports whether that
+// has been so for long enough.
+func (d *Directory) missing(id model.ID, enough time.Duration) bool {
+	since, ok := d.missed[id]
+	if !ok {
+		d.missed[id] = d.now()
+	}
+	return ok && d.now().Sub(since) > enough
+}

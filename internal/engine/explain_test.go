@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/trace"
+)
+
+// spanned starts an engine with a network over hosts of which another, b, has
+// 10.5.2.0/24, and with sandboxes web on it and other beside it.
+func spanned(t *testing.T) (*rig, *model.Network) {
+	r := bare(t)
+	r.quiet = true // what is taken away stays away
+	r.prepare()
+	store := cluster.NewMemory(nil)
+	other := `{"PublicIP":"198.51.100.2","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:00:00:00:00:02"},"Sealane":{"Node":"bbbbbbbbbbbb","Name":"b"}}`
+	if _, _, err := store.Commit(r.ctx, cluster.Txn{Put: []cluster.Put{{Key: "/net/subnets/10.5.2.0-24", Value: []byte(other)}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.cfg.Cluster = Cluster{Store: store, Prefix: "/net", Node: flannel.Node{Name: "a"}}
+	r.e = New(r.cfg)
+	r.ok(r.e.Start(r.ctx))
+	spec := NetworkSpec{Name: "pods", Driver: model.DriverFabric, Options: map[string]string{"backend": "vxlan"}}
+	spec.Subnets = []model.Subnet{{Prefix: netip.MustParsePrefix("10.5.0.0/16")}}
+	n := must[*model.Network](t)(r.e.CreateNetwork(r.ctx, spec))
+	r.sandbox("web", SandboxSpec{Networks: on("pods")})
+	r.sandbox("other", SandboxSpec{Networks: on("bridge")})
+	return r, n
+}
+
+// stepText is a way in lines.
+func stepText(w trace.Way) string {
+	var lines []string
+	for _, s := range w.Steps {
+		lines = append(lines, s.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestExplain(t *testing.T) {
+	r, n := spanned(t)
+	dev := n.Tunnel(false)
+	a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194"))
+	if !a.There.Arrives || a.Back == nil || !a.Back.Arrives || a.There.MTU != 1400 {
+		t.Fatalf("%+v", a)
+	}
+	for _, want := range []string{
+		"route 10.5.2.0/24 via 10.5.2.0 dev " + dev + ", the lease of host b at 198.51.100.2 in network pods, in touch with the cluster since ",
+		"neighbour 10.5.2.0 is 0a:00:00:00:00:02", "FDB: 0a:00:00:00:00:02 is at 198.51.100.2",
+		"host eth0 (mtu 1450): 198.51.100.9 -> 198.51.100.2 UDP 8472, VNI 1",
+	} {
+		if !strings.Contains(stepText(a.There), want) {
+			t.Errorf("nothing of %s:\n%s", want, stepText(a.There))
+		}
+	}
+	if strings.Contains(stepText(a.There)+stepText(*a.Back), "!") {
+		t.Errorf("all is as intended:\n%s\n%s", stepText(a.There), stepText(*a.Back))
+	}
+	a = must[trace.Answer](t)(r.e.Explain(r.ctx, "other", "web"))
+	if a.There.Arrives || !strings.Contains(a.There.Why, "chain to_nat") {
+		t.Errorf("%+v", a.There)
+	}
+}
+
+// What is taken out of the kernel is missed where the packet needs it, and nothing is
+// put back by asking.
+func TestExplainWhatIsMissing(t *testing.T) {
+	dst, gateway := netip.MustParsePrefix("10.5.2.0/24"), netip.MustParseAddr("10.5.2.0")
+	for _, c := range []struct {
+		name    string
+		gone    func(dev string) kstate.Object
+		missing string
+	}{
+		{"route", func(string) kstate.Object { return kstate.Route{Dst: dst} }, "missing: route 10.5.2.0/24 via 10.5.2.0 dev slt"},
+		{"neighbour", func(dev string) kstate.Object { return kstate.Neigh{Dev: dev, Addr: gateway} }, "missing: neigh 10.5.2.0 lladdr 0a:00:00:00:00:02"},
+		{"fdb", func(dev string) kstate.Object { return kstate.FDB{Dev: dev, MAC: "0a:00:00:00:00:02"} }, "missing: fdb 0a:00:00:00:00:02"},
+		{"device", func(dev string) kstate.Object { return kstate.Link{Name: dev} }, "missing: route 10.5.2.0/24"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, n := spanned(t)
+			r.k.Remove(c.gone(n.Tunnel(false)).Key())
+			for range 2 {
+				a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194"))
+				if a.There.Arrives || a.Back != nil || !strings.Contains(stepText(a.There), c.missing) {
+					t.Errorf("arrives: %v\n%s", a.There.Arrives, stepText(a.There))
+				}
+			}
+			if _, err := r.e.Sync(r.ctx, "test"); err != nil {
+				t.Fatal(err)
+			}
+			if a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194")); !a.There.Arrives {
+				t.Errorf("after a pass:\n%s", stepText(a.There))
+			}
+		})
+	}
+}
+
+func TestExplainRefuses(t *testing.T) {
+	r, _ := spanned(t)
+	for _, c := range []struct {
+		from, to string
+		kind     model.Kind
+		text     string
+	}{
+		{"nobody", "web", model.NotFound, "no such sandbox"},
+		{"web", "nobody", model.NotFound, "no such sandbox"},
+		{"web", "host", model.Invalid, "want one of them"},
+		{"web", "224.0.0.1", model.Invalid, "want the address of one host"},
+		{"web", "127.0.0.1", model.Invalid, "want the address of one host"},
+		{"web", "255.255.255.255", model.Invalid, "want the address of one host"},
+		{"web", "::", model.Invalid, "want the address of one host"},
+		{"web", "fe80::1%eth0", model.Invalid, "want the address of one host"},
+		{"web", "2001:db8::1", model.Invalid, "has no IPv6 address"},
+	} {
+		_, err := r.e.Explain(r.ctx, c.from, c.to)
+		if model.KindOf(err) != c.kind || !strings.Contains(fmt.Sprint(err), c.text) {
+			t.Errorf("%s to %s: %v", c.from, c.to, err)
+		}
+	}
+}

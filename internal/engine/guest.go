@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/runtime"
+)
+
+// Guests are the containers of the host's runtimes. *runtime.Finder is one.
+type Guests interface {
+	// Find asks the guest's runtime how its container fares. State Gone means that
+	// the runtime surely does not know it; an error, that nothing is known.
+	Find(context.Context, model.Guest) (runtime.Container, error)
+	// Named asks every runtime of the host for a container of that name.
+	Named(ctx context.Context, name string) ([]runtime.Container, error)
+	// Watch hints at guests that may have changed, until ctx is done. It asks
+	// interest which ones it is to watch, again after Refresh.
+	Watch(ctx context.Context, interest func() []model.Guest) <-chan model.Guest
+	// Refresh says that interest has another answer now. It does not wait.
+	Refresh()
+}
+
+// A sandbox that stands for a runtime's container, a guest, is in one of two
+// places:
+//
+//	        seat: its container runs, in a new namespace
+//	      ┌────────────────────────────────────────────┐
+//	    away  NetNS "", nothing in the kernel        seated  NetNS and Inode
+//	      └────────────────────────────────────────────┘
+//	        unseat: the container has stopped, its namespace is gone,
+//	        or what the guest has cannot be put there
+//
+// From either it goes for good when its container does, unless it is awaited.
+// Addresses, hardware addresses and ports are its own in both. Who asks the
+// runtimes does so before work is taken: they may take long to answer.
+
+// guests is what the engine knows of them beside intent.
+type guests struct {
+	desks map[model.Runtime]*desk // never changed after New
+
+	mu    sync.Mutex // protects the following
+	notes map[model.ID]note
+}
+
+// note says why a guest is away.
+type note struct {
+	text  string
+	wrong bool // its container runs
+	since time.Time
+}
+
+// set notes why a guest is away; "" is nothing.
+func (g *guests) set(id model.ID, text string, wrong bool, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old, there := g.notes[id]
+	switch {
+	case text == "":
+		delete(g.notes, id)
+	case !there || old.text != text:
+		g.notes[id] = note{text, wrong, now.UTC()}
+	}
+}
+
+func (g *guests) note(id model.ID) (note, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, ok := g.notes[id]
+	return n, ok
+}
+
+// awayStatus says why a guest is not where its container is.
+func (e *Engine) awayStatus(sb *model.Sandbox) Status {
+	n, ok := e.guests.note(sb.ID)
+	switch {
+	case !ok && sb.Guest.ID == "":
+		return Status{StateAway, why(*sb.Guest, runtime.Gone), sb.Created}
+	case !ok:
+		return Status{StateAway, told(*sb.Guest, "does not run"), sb.Created}
+	case n.wrong:
+		return Status{StateDegraded, n.text, n.since}
+	}
+	return Status{StateAway, n.text, n.since}
+}
+
+// told is a sentence about a guest: "docker: web is stopped".
+func told(g model.Guest, what string) string {
+	return fmt.Sprintf("%s: %s %s", g.Runtime, g.Name, what)
+}
+
+// why says in a sentence why a guest in that state is away.
+func why(g model.Guest, s runtime.State) string {
+	switch {
+	case s == runtime.Stopped:
+		return told(g, "is stopped")
+	case g.ID == "":
+		return told(g, "does not exist yet")
+	}
+	return told(g, "does not exist any more")
+}
+
+// isGuest reports whether a sandbox stands for the container that g says, by its
+// ID, or by its name where one of the two has no ID.
+func isGuest(sb *model.Sandbox, g model.Guest) bool {
+	have := sb.Guest
+	if have == nil || have.Runtime != g.Runtime {
+		return false
+	}
+	if have.ID != "" && g.ID != "" {
+		return have.ID == g.ID
+	}
+	return have.Name == g.Name
+}
+
+// guest returns the sandbox that stands for a container, or nil.
+func (d *draft) guest(g model.Guest) *model.Sandbox {
+	return firstBy(d.allSandboxes(), func(sb *model.Sandbox) bool { return isGuest(sb, g) })
+}
+
+// firstBy returns the sandbox with the lowest ID of those that are meant, or nil.
+func firstBy(all map[model.ID]*model.Sandbox, meant func(*model.Sandbox) bool) *model.Sandbox {
+	var first *model.Sandbox
+	for _, sb := range all {
+		if meant(sb) && (first == nil || cmp.Less(sb.ID, first.ID)) {
+			first = sb
+		}
+	}
+	return first
+}
+
+// referred returns the sandbox that stands for what RUNTIME:NAME says, by what is
+// known without asking: the name, the ID or the beginning of one ID; or nil.
+func (d *draft) referred(g model.Guest) *model.Sandbox {
+	if sb := d.guest(g); sb != nil {
+		return sb
+	}
+	if g.ID != "" || g.Awaited || g.Runtime == model.RuntimePID {
+		return nil // it is known to be another, or goes by its name alone
+	}
+	var found []*model.Sandbox
+	for _, sb := range d.allSandboxes() {
+		if sb.Guest != nil && sb.Guest.Runtime == g.Runtime && sb.Guest.ID != sb.Guest.Name && len(g.Name) >= minPrefix && strings.HasPrefix(sb.Guest.ID, g.Name) {
+			found = append(found, sb)
+		}
+	}
+	if len(found) == 1 {
+		return found[0]
+	}
+	return nil
+}
+
+// minPrefix is the least of a container's ID that is taken for it.
+const minPrefix = 4
+
+// guestNames lists what the sandbox of a guest may be called, best first: as its
+// container, then with the runtime in front. "" is after the sandbox itself.
+func guestNames(g model.Guest) []string {
+	name := guestName(g)
+	if model.CheckName(name) != nil {
+		return []string{""}
+	}
+	return []string{name, string(g.Runtime) + "-" + name, ""}
+}
+
+// guestName is a guest's name as its sandbox may have it.
+func guestName(g model.Guest) string {
+	switch g.Runtime {
+	case model.RuntimePID:
+		return "pid-" + g.Name
+	case model.RuntimeNetNS:
+		if strings.HasPrefix(g.Name, "/proc/") {
+			return "" // its last word says nothing
+		}
+		return path.Base(g.Name)
+	case model.RuntimeContainerd:
+		return path.Base(g.Name)
+	}
+	return g.Name
+}
+
+// nameGuest gives a guest's sandbox the best name that is free. It keeps one that
+// its container still has.
+func (d *draft) nameGuest(sb *model.Sandbox) {
+	names := guestNames(*sb.Guest)
+	if sb.Name != "" && slices.Contains(names, sb.Name) {
+		return
+	}
+	for _, name := range names {
+		if name = cmp.Or(name, string(sb.ID)); d.findSandbox(name) == nil {
+			sb.Name = name
+			return
+		}
+	}
+}
+
+// Twins returns, by the ID of either, the other of the two sandboxes that stand for
+// one container of Docker's: that which Docker made by our plugin, with the
+// networks that Docker put it on, and the guest, with those that Sealane's users
+// did. To them the two are one thing.
+func (e *Engine) Twins() map[model.ID]*model.Sandbox {
+	all := e.snapshot().Sandboxes
+	dockers, twins := map[string]*model.Sandbox{}, map[model.ID]*model.Sandbox{}
+	for _, sb := range all {
+		if sb.Mode == model.ModeRuntime && sb.Origin == model.OriginDocker {
+			dockers[sb.Name] = sb
+		}
+	}
+	for id, guest := range all {
+		if guest.Guest == nil || guest.Guest.Runtime != model.RuntimeDocker {
+			continue
+		}
+		for _, name := range dockersNames(guest.Guest) {
+			if sb := dockers[name]; sb != nil && twins[id] == nil {
+				twins[id], twins[sb.ID] = sb, guest
+			}
+		}
+	}
+	return twins
+}
+
+// twin is Twins for one of the two.
+func (d *draft) twin(sb *model.Sandbox) *model.Sandbox {
+	all := d.allSandboxes()
+	switch {
+	case sb.Guest != nil && sb.Guest.Runtime == model.RuntimeDocker:
+		return firstBy(all, func(o *model.Sandbox) bool { return twins(o, sb) })
+	case sb.Mode == model.ModeRuntime && sb.Origin == model.OriginDocker:
+		return firstBy(all, func(o *model.Sandbox) bool { return twins(sb, o) })
+	}
+	return nil
+}
+
+// twins reports whether one is Docker's sandbox and the other the guest for the
+// same container.
+func twins(dockers, guest *model.Sandbox) bool {
+	if dockers.Mode != model.ModeRuntime || dockers.Origin != model.OriginDocker || guest.Guest == nil || guest.Guest.Runtime != model.RuntimeDocker {
+		return false
+	}
+	return slices.Contains(dockersNames(guest.Guest), dockers.Name)
+}
+
+// dockersNames lists what a sandbox that Docker made of a container may be called,
+// see NameSandbox.
+func dockersNames(g *model.Guest) []string {
+	return []string{g.Name, model.OriginDocker + "-" + g.Name}
+}
+
+// idle reports whether a guest's sandbox has no reason to be: no endpoint, and
+// nobody who shares its namespace.
+func (d *draft) idle(sb *model.Sandbox) bool {
+	return sb.Guest != nil && len(sb.Endpoints)+len(sb.Chores) == 0 &&
+		firstBy(d.allSandboxes(), func(o *model.Sandbox) bool { return o.Donor == sb.ID && o.Exit == nil }) == nil
+}

@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// settleNIC decides about the NIC of a network: it must be there, nobody's port or
+// parent, and no other network's.
+func (d *draft) settleNIC(n *model.Network, view *hostView) error {
+	if n.Origin == model.OriginDocker {
+		return d.errorf(model.Unsupported, "driver phys: Docker would not give the NIC back: it is in no plugin's power to have it returned as it was").
+			WithHint("make it with sealane network create -d phys, and put a container on it with sealane network connect NETWORK docker:NAME")
+	}
+	name := n.Options.Parent
+	if name == "" {
+		return nil // Validate says what to give
+	}
+	for _, o := range d.allNetworks() {
+		if o.Options.Parent == name {
+			return d.errorf(model.Conflict, "parent %s: belongs to network %s", name, o.Name)
+		}
+	}
+	l, there := view.links[name]
+	if !there {
+		return d.noParent(name, view)
+	}
+	if err := d.lendable(l, view); err != nil {
+		return err
+	}
+	n.Options.MTU = cmp.Or(n.Options.MTU, l.MTU)
+	return nil
+}
+
+// lendable refuses a device that others need where it is.
+func (d *draft) lendable(l kstate.Link, view *hostView) error {
+	switch {
+	case l.Type == kstate.TypeLoopback:
+		return d.errorf(model.Invalid, "parent %s: is no NIC", l.Name)
+	case d.masterOf(l) != "":
+		return d.errorf(model.Conflict, "parent %s: is a port of %s", l.Name, d.masterOf(l))
+	case l.Type == kstate.TypeBridge:
+		return d.errorf(model.Invalid, "parent %s: is a bridge, and cannot move", l.Name).WithHint("use -d bridge -o name=%s", l.Name)
+	}
+	for _, on := range view.links {
+		if on.Type.OnParent() && on.Parent == l.Name {
+			return d.errorf(model.Conflict, "parent %s: device %s is on it", l.Name, on.Name)
+		}
+	}
+	for _, r := range view.routes {
+		if r.Dev == l.Name && (r.Dst.Bits() == 0 || r.Via.IsValid()) {
+			return d.errorf(model.Conflict, "parent %s: the host's route to %s leads there", l.Name, r.Dst)
+		}
+	}
+	return nil
+}
+
+// lendNIC refuses a second endpoint of a NIC. Without another it keeps the NIC's own
+// hardware address.
+func (d *draft) lendNIC(ctx context.Context, ep *model.Endpoint, n *model.Network) error {
+	if n.Driver != model.DriverPhys {
+		return nil
+	}
+	if ep.Handed {
+		return d.errorf(model.Unsupported, "network %s: driver phys: a container engine takes no NIC from us", n.Name)
+	}
+	for _, sb := range d.allSandboxes() {
+		for e := range sb.On(n.ID) {
+			if e.ID != ep.ID && sb.Exit == nil {
+				return d.errorf(model.InUse, "network %s: device %s is with sandbox %s", n.Name, n.Options.Parent, sb.Name)
+			}
+		}
+	}
+	view, err := d.host(ctx)
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	l, there := view.links[n.Options.Parent]
+	if !there { // it is awaited
+		return nil
+	}
+	ep.MAC = cmp.Or(ep.MAC, l.MAC)
+	return d.lendable(l, view)
+}

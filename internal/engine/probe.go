@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/sealane/sealane/internal/model"
+	"github.com/sealane/sealane/internal/serve/announce"
+	"github.com/sealane/sealane/internal/serve/wire"
+)
+
+// probeAddresses asks the wire of a network whether somebody has the addresses
+// that a user gives an endpoint there, as far as the network's own pools do not
+// say: those from outside them, and all where others are on the wire. It is called
+// before work is taken, for it takes its time.
+func (e *Engine) probeAddresses(ctx context.Context, ref, op string, spec EndpointSpec) error {
+	if e.cfg.Probe == nil || spec.NoDAD {
+		return nil
+	}
+	n, err := e.Network(spec.Network)
+	if err != nil {
+		return nil // which who needs it will say
+	}
+	at, ok := wireOf(n, spec)
+	if !ok || n.Options.NoDAD {
+		return nil
+	}
+	var addrs []netip.Addr
+	for _, p := range spec.Outside {
+		addrs = append(addrs, p.Addr())
+	}
+	if !n.ByHost() {
+		addrs = append(addrs, spec.Addrs...)
+	}
+	return e.probeAll(ctx, ref, op, at, addrs)
+}
+
+// probePlug does the same for a device whose network there may not be yet.
+func (e *Engine) probePlug(ctx context.Context, ref, op string, spec PlugSpec) error {
+	if e.cfg.Probe == nil || spec.Endpoint.NoDAD || spec.Driver == model.DriverPhys {
+		return nil
+	}
+	var addrs []netip.Addr
+	for _, p := range spec.Endpoint.Outside {
+		addrs = append(addrs, p.Addr())
+	}
+	return e.probeAll(ctx, ref, op, announce.Wire{Place: wire.Place{Device: spec.Device}, VLAN: spec.VLAN, Ours: model.PortPrefix}, addrs)
+}
+
+// probeAll asks a wire about addresses that no endpoint of ours has there, all at
+// the same time.
+func (e *Engine) probeAll(ctx context.Context, ref, op string, at announce.Wire, addrs []netip.Addr) error {
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return e.ours(at.Device, a) })
+	failed := make([]error, len(addrs))
+	var group sync.WaitGroup
+	for i, a := range addrs {
+		group.Go(func() { failed[i] = e.probeAddress(ctx, ref, op, at, a) })
+	}
+	group.Wait()
+	return errors.Join(failed...)
+}
+
+// probeAddress says who has an address. A wire that cannot be asked has nobody on
+// it: the device is down, or not there.
+func (e *Engine) probeAddress(ctx context.Context, ref, op string, at announce.Wire, a netip.Addr) error {
+	var holder net.HardwareAddr
+	holder, err := e.cfg.Probe(ctx, at, a)
+	if err != nil {
+		e.cfg.Log.Debug("probe", "address", a, "err", err)
+	}
+	if holder == nil {
+		return nil
+	}
+	return model.Errorf(model.Conflict, ref, op, "address %s: used by %s", a, holder)
+}
+
+// wireOf returns where the neighbours of a network's endpoints hear the host, or
+// false if nowhere.
+func wireOf(n *model.Network, spec EndpointSpec) (announce.Wire, bool) {
+	at := announce.Wire{Ours: model.PortPrefix}
+	switch n.Driver {
+	case model.DriverBridge, model.DriverFabric:
+		at.Place = wire.Place{Device: n.Device()}
+		if v := spec.VLAN; v != n.Options.VLAN && v != 0 && len(n.Lanes) > 0 {
+			at.Place, at.VLAN = wire.Place{Device: n.Base()}, v // its own bridge may not be there yet
+		}
+	case model.DriverMacvlan, model.DriverIPvlan:
+		at.Place = wire.Place{Device: n.Lower()}
+	case model.DriverOVS:
+		at.Place, at.VLAN = wire.Place{Device: n.Device()}, n.Options.VLAN
+		if spec.VLAN != 0 {
+			at.VLAN = spec.VLAN
+		}
+	case model.DriverPhys:
+		at.Place = wire.Place{Device: n.Options.Parent}
+	}
+	return at, at.Device != ""
+}
+
+// ours reports whether the host, or an endpoint of ours, has an address on a device
+// of the host's, which a draft will say better.
+func (e *Engine) ours(device string, a netip.Addr) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.hosts(device, a) {
+		return true
+	}
+	for _, sb := range e.intent.Sandboxes {
+		for _, ep := range sb.Endpoints {
+			n := e.intent.Networks[ep.Network]
+			if n == nil || device != n.Device() && device != n.Base() && device != n.Lower() && device != n.Options.Parent {
+				continue
+			}
+			if slices.ContainsFunc(slices.Concat(ep.Addrs, ep.Outside), func(p netip.Prefix) bool { return p.Addr() == a }) {
+				return true
+			}
+		}
+	}
+	return false
+}

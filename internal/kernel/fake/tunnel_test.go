@@ -1,0 +1,19 @@
+package fake_test
+
+import (
+	"testing"
+
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+func (o *outside) Neigh(_ *testing.T, n kstate.Neigh, permanent bool) {
+	if permanent { // else it is no object
+		o.Foreign(n)
+	}
+}
+
+func (o *outside) DropNeigh(_ *testing.T, n kstate.Neigh) { o.Remove(n.Key()) }
+
+func (o *outside) DropFDB(_ *testing.T, f kstate.FDB) { o.Remove(f.Key()) }
+
+func (o *outside) DropRoute(_ *testing.T, r kstate.Route) { o.Remove(r.Key()) }

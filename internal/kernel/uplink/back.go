@@ -1,0 +1,217 @@
+package uplink
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"github.com/sealane/sealane/internal/kernel/sysctl"
+	"golang.org/x/sys/unix"
+)
+
+// detach moves items from the bridge to the NIC and leaves both as the record has
+// them, as far as they are there. It goes on from wherever an attach or a detach
+// was cut off.
+func (m *mover) detach(it items) error {
+	nic, br, err := m.ends()
+	if err != nil {
+		return err
+	}
+	if nic.index == 0 { // it has taken everything with it
+		return m.restoreBridge(br)
+	}
+	before := m.rec.On.Items
+	return run([]step{
+		{"settings of " + nic.name, func() error { return m.writeSettings(nic.name, m.lenient(nic.name)) }},
+		{"settings of " + m.rec.Bridge, func() error { return m.writeSettings(m.rec.Bridge, m.lenient(m.rec.Bridge)) }},
+		{"addresses of " + nic.name, func() error { return m.giveAddresses(it, nic) }},
+		{"neighbours of " + nic.name, func() error { return m.giveNeighbours(it, nic) }},
+		{"addresses of " + nic.name, func() error { m.await(it, nic); return nil }},
+		{"routes by " + nic.name, func() error { return m.routesBack(it, nic, br, before) }},
+		{"take " + nic.name + " out of " + m.rec.Bridge, func() error {
+			if br.kind == kindBridge && nic.master == br.index {
+				defer bypass(nic, br)()
+			}
+			return m.release(nic, br)
+		}},
+		{"features of " + nic.name, func() error { return m.mergeAgain(nic) }},
+		{"addresses of " + m.rec.Bridge, func() error {
+			if br.index == 0 {
+				return nil
+			}
+			return m.takeAddresses(it, br, before, true)
+		}},
+		{"bridge " + m.rec.Bridge, func() error { return m.restoreBridge(br) }},
+		{"settings of " + nic.name, func() error { return m.writeSettings(nic.name, m.strictAgain()) }},
+		{"addresses of " + nic.name, func() error { return m.settle(it, nic) }},
+		{"set down " + nic.name, func() error {
+			if m.rec.Port.Up {
+				return nil
+			}
+			return m.setUp(nic.index, false)
+		}},
+	})
+}
+
+// lenient is for the time of the move, if the device has the setting.
+func (m *mover) lenient(dev string) map[string]string {
+	if _, err := sysctl.Read(setting(rpFilter, dev)); err != nil {
+		return nil
+	}
+	return map[string]string{rpFilter: lenient}
+}
+
+// strictAgain is the same setting as it was.
+func (m *mover) strictAgain() map[string]string {
+	if v, has := m.rec.Port.Settings[rpFilter]; has {
+		return map[string]string{rpFilter: v}
+	}
+	return nil
+}
+
+// routesBack moves routes from the bridge, which need not be there, to the NIC. The
+// items may have been recorded on either.
+func (m *mover) routesBack(it items, nic, br device, stays items) error {
+	from := br
+	if br.index == 0 {
+		from = device{index: 1 << 30, name: m.rec.Bridge} // nothing is by it
+	}
+	return m.moveRoutes(it.by(nic.index, from.index), from, nic, stays)
+}
+
+// release takes the NIC out of the bridge if it is its port.
+func (m *mover) release(nic, br device) error {
+	if br.index == 0 {
+		return nil
+	}
+	if br.kind != kindBridge {
+		m.before()
+		return m.switches.DelPort(br.name, nic.name)
+	}
+	if nic.master != br.index {
+		return nil
+	}
+	return m.setMaster(nic.index, 0)
+}
+
+// restoreBridge leaves the bridge as it was, or removes it if it is ours and nobody
+// else is on it.
+func (m *mover) restoreBridge(br device) error {
+	if br.index == 0 {
+		return nil
+	}
+	if m.rec.Made && m.isOwn(br) {
+		used, err := m.hasPorts(br)
+		if err != nil || used {
+			return err
+		}
+		return m.removeDevice(br.index)
+	}
+	if m.rec.Made || m.rec.Boot != bootID() {
+		return nil // whoever made it anew knows how
+	}
+	var errs []error
+	if !bytes.Equal(br.mac, m.rec.On.MAC) {
+		errs = append(errs, m.setMAC(br, m.rec.On.MAC))
+	}
+	if br.mtu != m.rec.On.MTU && !m.rec.KeepMTU {
+		errs = append(errs, m.change(br.index, 0, 0, uint32Attr(unix.IFLA_MTU, uint32(m.rec.On.MTU))))
+	}
+	if br.up && !m.rec.On.Up {
+		errs = append(errs, m.setUp(br.index, false))
+	}
+	return errors.Join(append(errs, m.writeSettings(br.name, m.rec.On.Settings))...)
+}
+
+// isOwn reports whether a bridge is the one that was made for the NIC: it is called
+// so, or is not called anything yet.
+func (m *mover) isOwn(br device) bool {
+	return br.kind == kindBridge && (br.alias == ownAlias(m.rec.NIC) || br.alias == "" && bytes.Equal(br.mac, m.rec.Port.MAC))
+}
+
+func (m *mover) hasPorts(br device) (bool, error) {
+	all, err := m.devices()
+	if err != nil {
+		return false, err
+	}
+	for _, d := range all {
+		if d.master == br.index {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// movable leaves out what stays with the NIC, or comes by itself.
+func (it items) movable() items {
+	it.Addresses = slices.DeleteFunc(slices.Clone(it.Addresses), item.linkLocal)
+	it.Routes = slices.DeleteFunc(slices.Clone(it.Routes), item.automatic)
+	it.Neighbours = slices.DeleteFunc(slices.Clone(it.Neighbours), func(n item) bool { return !n.permanent() })
+	return it
+}
+
+func (it items) empty() bool {
+	return len(it.Addresses)+len(it.Routes)+len(it.Neighbours)+len(it.NextHops) == 0
+}
+
+// with adds others, once each.
+func (it items) with(more items) items {
+	add := func(have []item, more []item, same func(a, b item) bool) []item {
+		have = slices.Clone(have)
+		for _, m := range more {
+			if !slices.ContainsFunc(have, func(h item) bool { return same(h, m) }) {
+				have = append(have, m)
+			}
+		}
+		return have
+	}
+	it.Addresses = add(it.Addresses, more.Addresses, func(a, b item) bool { return a.prefix() == b.prefix() })
+	it.Routes = add(it.Routes, more.Routes, func(a, b item) bool { return bytes.Equal(a, b) })
+	it.Neighbours = add(it.Neighbours, more.Neighbours, func(a, b item) bool { return a.neighbourAddr() == b.neighbourAddr() })
+	it.NextHops = add(it.NextHops, more.NextHops, func(a, b item) bool { return bytes.Equal(a, b) })
+	return it
+}
+
+// by returns items whose routes were by either of two devices as if all had been by
+// the second.
+func (it items) by(one, other int) items {
+	if one == other || one == 0 {
+		return it
+	}
+	routes := make([]item, 0, len(it.Routes))
+	for _, r := range it.Routes {
+		if r.by(one) {
+			r = r.replaced(one, other)
+		}
+		routes = append(routes, r)
+	}
+	it.Routes = routes
+	return it
+}
+
+func (it items) hasAddress(a item) bool {
+	return slices.ContainsFunc(it.Addresses, func(b item) bool { return a.prefix() == b.prefix() })
+}
+
+func (it items) hasNeighbour(n item) bool {
+	return slices.ContainsFunc(it.Neighbours, func(b item) bool { return b.permanent() && n.neighbourAddr() == b.neighbourAddr() })
+}
+
+// hasRoute reports whether a route by a device is among the items.
+func (it items) hasRoute(r item, index int) bool {
+	want := r.moved(index, index, false)
+	return slices.ContainsFunc(it.Routes, func(b item) bool { return bytes.Equal(b.moved(index, index, false), want) })
+}
+
+// without leaves out what others have.
+func (it items) without(others items, index int) items {
+	it.Addresses = slices.DeleteFunc(slices.Clone(it.Addresses), others.hasAddress)
+	it.Routes = slices.DeleteFunc(slices.Clone(it.Routes), func(r item) bool { return others.hasRoute(r, index) })
+	it.Neighbours = slices.DeleteFunc(slices.Clone(it.Neighbours), func(n item) bool {
+		return others.hasNeighbour(n)
+	})
+	it.NextHops = slices.DeleteFunc(slices.Clone(it.NextHops), func(h item) bool {
+		return slices.ContainsFunc(others.NextHops, func(o item) bool { return bytes.Equal(h, o) })
+	})
+	return it
+}

@@ -1,0 +1,153 @@
+package model
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// The names of endpoint options about ways out, and of devices.
+const (
+	endpointGateway = "gateway"
+	endpointRoute   = "route"
+	endpointMTU     = "mtu"
+	endpointHostIf  = "hostif"
+)
+
+// setWay sets one of them.
+func (o *EndpointOptions) setWay(name, value string) (err error) {
+	switch name {
+	case endpointGateway:
+		o.Routers, err = parseRouters(value)
+	case endpointRoute:
+		o.Routes, err = parseRoutes(value)
+	case endpointMTU:
+		o.MTU, err = number(value, 68, 65535, " bytes")
+	case endpointHostIf:
+		o.Alias, err = value, checkAlias(value)
+	}
+	return err
+}
+
+// maxAlias is the longest alternative name of a device in bytes (ALTIFNAMSIZ of
+// linux/if.h, with its final zero).
+const maxAlias = 127
+
+func checkAlias(name string) error {
+	if name == "" || name == "." || name == ".." || len(name) > maxAlias || strings.ContainsAny(name, "/: %\t") || !printable(name) {
+		return fmt.Errorf("%q: want 1 to %d characters without / : %% and spaces", name, maxAlias)
+	}
+	return nil
+}
+
+// Ways returns the endpoint's routes, after those to their routers that no
+// address of the endpoint leads to: such a router is on the link. The way to its
+// own way out, see [Endpoint.Router], is not among them.
+func (e *Endpoint) Ways() []Route {
+	var out []Route
+	for _, r := range e.Routes {
+		on := Route{Dst: netip.PrefixFrom(r.Via, r.Via.BitLen())}
+		if r.Via.IsValid() && !e.Reaches(r.Via) && !slices.Contains(out, on) && !slices.Contains(e.Routes, on) {
+			out = append(out, on)
+		}
+	}
+	return append(out, e.Routes...)
+}
+
+// parseRouters reads the routers of an endpoint, at most one of each family.
+func parseRouters(text string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for one := range strings.SplitSeq(text, ",") {
+		a, err := parseNeighbour(one)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(out, func(o netip.Addr) bool { return o.Is6() == a.Is6() }) {
+			return nil, fmt.Errorf("%s: is the second of its family", a)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// parseNeighbour reads the address of a machine that packets can be sent to.
+func parseNeighbour(text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a == broadcast {
+		return netip.Addr{}, fmt.Errorf("%q: want the address of a router", text)
+	}
+	return a, nil
+}
+
+// parseRoutes reads DESTINATION=ROUTER,…; without a router the destination is on
+// the link.
+func parseRoutes(text string) ([]Route, error) {
+	var out []Route
+	for one := range strings.SplitSeq(text, ",") {
+		r, err := parseRoute(one)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(out, func(o Route) bool { return o.Dst == r.Dst }) {
+			return nil, fmt.Errorf("%s: is there twice", r.Dst)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func parseRoute(text string) (r Route, err error) {
+	dst, via, routed := strings.Cut(text, "=")
+	if r.Dst, err = ParsePrefix(dst); err != nil {
+		return r, err
+	}
+	switch {
+	case r.Dst != r.Dst.Masked():
+		return r, fmt.Errorf("%s: host bits are set, should be %s", r.Dst, r.Dst.Masked())
+	case r.Dst.Bits() == 0:
+		return r, fmt.Errorf("%s: the way to everything else is option gateway", r.Dst)
+	case r.Dst.IsSingleIP() && r.Dst.Addr().IsUnspecified(), r.Dst.Addr().IsLoopback(), r.Dst.Addr() == broadcast:
+		return r, fmt.Errorf("%s: is nobody that a router leads to", r.Dst)
+	}
+	if !routed {
+		return r, nil
+	}
+	if r.Via, err = parseNeighbour(via); err != nil {
+		return r, err
+	}
+	if r.Via.Is6() != r.Dst.Addr().Is6() {
+		return r, fmt.Errorf("%s by %s: are of two address families", r.Dst, r.Via)
+	}
+	return r, nil
+}
+
+// ParsePrefix reads ADDRESS/BITS. An address alone is one with all its bits.
+func ParsePrefix(text string) (netip.Prefix, error) {
+	bad := fmt.Errorf("%q: want ADDRESS/BITS, as 192.0.2.1/24", text)
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" && !a.Is4In6() {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, bad
+	}
+	return p, nil
+}
+
+// CheckOutside reports why an interface cannot have an address that is of no
+// subnet of ours, or nil.
+func CheckOutside(p netip.Prefix) error {
+	a := p.Addr()
+	switch {
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == broadcast, a.Is4() && a.As4()[0] == 0:
+		return fmt.Errorf("address %s: not an address of a host", p)
+	case a.Is6() && a.IsLinkLocalUnicast():
+		return fmt.Errorf("address %s: link-local addresses are given with --link-local-ip", p)
+	case p.Bits() == 0:
+		return fmt.Errorf("address %s: all other addresses would be on the link", p)
+	case Subnet{Prefix: p.Masked()}.Reserved(a):
+		return fmt.Errorf("address %s: is the network or broadcast address of %s", p, p.Masked())
+	}
+	return nil
+}

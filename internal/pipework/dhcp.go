@@ -1,0 +1,104 @@
+package pipework
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// client is a DHCP client that a command line names. All of them stand for the
+// daemon's own, which renews the lease as long as the container has it.
+type client struct {
+	is6     bool
+	options map[string]string // dhcp-…, as the daemon has them
+}
+
+// clients are their names. In the script, -f is one that stays to renew.
+var clients = []string{"dhcp", "udhcpc", "udhcpc-f", "dhclient", "dhclient-f", "dhcpcd"}
+
+// parseClient reads CLIENT[:OPTIONS], and reports false for what is none.
+func parseClient(text string) (*client, bool, error) {
+	name, options, _ := strings.Cut(text, ":")
+	if !slices.Contains(clients, name) {
+		return nil, false, nil
+	}
+	c := &client{options: map[string]string{}}
+	if name == "dhcpcd" {
+		return c, true, nil // the script ignores its options
+	}
+	return c, true, c.read(name, strings.Fields(options))
+}
+
+// The options of udhcpc that have a meaning here, and those that say how the
+// program itself is to run.
+var (
+	udhcpc      = map[string]string{"-h": "dhcp-hostname", "-H": "dhcp-hostname", "-F": "dhcp-hostname", "-r": "dhcp-request", "-V": "dhcp-vendor-class", "-c": "dhcp-client-id"}
+	udhcpcFlags = []string{"-f", "-b", "-q", "-n", "-R", "-S", "-a", "-B", "-v", "-o", "-C"}
+	udhcpcTaken = []string{"-t", "-T", "-A", "-O", "-s", "-p", "-i"}
+)
+
+// read takes udhcpc's options. dhclient's are its own: -v and the like say
+// nothing of what is asked for.
+func (c *client) read(name string, words []string) error {
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		switch {
+		case strings.HasPrefix(name, "dhclient") && strings.HasPrefix(w, "-"):
+			return failf("pipework: %s: option %s: not known here", name, w)
+		case slices.Contains(udhcpcFlags, w):
+			continue
+		case i+1 == len(words):
+			return failf("pipework: %s: option %s: not known, or without its value", name, w)
+		case slices.Contains(udhcpcTaken, w):
+		case w == "-x":
+			if err := c.extra(name, words[i+1]); err != nil {
+				return err
+			}
+		case udhcpc[w] != "":
+			c.options[udhcpc[w]] = words[i+1]
+		default:
+			return failf("pipework: %s: option %s: not known (known: %s, -x)", name, w, strings.Join(slices.Sorted(maps.Keys(udhcpc)), ", "))
+		}
+		i++
+	}
+	return nil
+}
+
+// extra reads -x NAME:VALUE or -x CODE:HEX.
+func (c *client) extra(name, text string) error {
+	key, value, ok := strings.Cut(text, ":")
+	switch {
+	case !ok:
+		return failf("pipework: %s: -x %s: want NAME:VALUE", name, text)
+	case key == "hostname":
+		c.options["dhcp-hostname"] = value
+	case key == "vendor" || key == "0x3c" || key == "60":
+		c.options["dhcp-vendor-class"] = value
+	default:
+		all := key + ":" + value
+		if have := c.options["dhcp-option"]; have != "" {
+			all = have + "," + all
+		}
+		c.options["dhcp-option"] = all
+	}
+	return nil
+}
+
+// String is the client with its options, in order.
+func (c *client) String() string {
+	var words []string
+	for _, o := range [][2]string{{"-h", "dhcp-hostname"}, {"-r", "dhcp-request"}, {"-V", "dhcp-vendor-class"}, {"-c", "dhcp-client-id"}} {
+		if v, ok := c.options[o[1]]; ok {
+			words = append(words, o[0], v)
+		}
+	}
+	if more := c.options["dhcp-option"]; more != "" {
+		for one := range strings.SplitSeq(more, ",") {
+			words = append(words, "-x", one)
+		}
+	}
+	if len(words) == 0 {
+		return dhcp
+	}
+	return dhcp + ":" + strings.Join(words, " ")
+}

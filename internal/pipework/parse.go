@@ -1,0 +1,387 @@
+package pipework
+
+import (
+	"crypto/md5"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// verb is what a command line asks for.
+type verb int
+
+const (
+	connect verb = iota
+	undo
+	list
+	wait
+	inside // a command of ip or tc in the container
+)
+
+// command is a command line, read.
+type command struct {
+	verb   verb
+	device string   // the host's, as it was written: br1, mac:52:54:00:…
+	driver string   // "" is what the device is, or its name says
+	ifName string   // in the container
+	alias  string   // of the host's end
+	guest  string   // as it was written
+	addrs  []string // ADDRESS/BITS
+	via    []string // routers, at most one of each family
+	client *client  // a DHCP client instead of addresses
+	mac    string
+	vlan   int
+	args   []string // inside: the tool and its arguments
+	undone bool     // inside: it is to be undone
+	whole  bool     // undo: a command as it was
+}
+
+// failure is what a user reads, in one or several lines, before exit status 1.
+type failure struct {
+	text   string
+	stdout bool
+}
+
+// Error is the text.
+func (f *failure) Error() string { return f.text }
+
+func failf(format string, args ...any) error {
+	return &failure{text: fmt.Sprintf(format, args...)}
+}
+
+// usage is the answer to a command line that lacks something.
+const usage = `Syntax:
+  pipework HOSTDEVICE [OPTIONS] GUEST ADDRESS/BITS[@GATEWAY][,…] [MAC][@VLAN]
+  pipework HOSTDEVICE [OPTIONS] GUEST dhcp [MAC][@VLAN]
+  pipework route|rule|tc GUEST ARGUMENTS
+  pipework --wait [-i INTERFACE]
+  pipework --undo HOSTDEVICE [-i INTERFACE] GUEST [ADDRESS/BITS…]
+  pipework --undo route|rule|tc GUEST ARGUMENTS
+  pipework --list
+HOSTDEVICE: a bridge, a NIC (macvlan), ipvlan:NIC, phys:NIC, mac:ADDRESS of a NIC, ovsNAME, dummy
+OPTIONS:    -i INTERFACE in the container (eth1)   -l ALIAS of the host's end
+            -a 4|6 family of dhcp                  --direct-phys: the NIC itself goes into the container
+GUEST:      a container of Docker or LXC, docker:NAME, podman:NAME, containerd:NS/ID, lxc:NAME, machine:NAME, pid:N, netns:PATH`
+
+func syntax() error { return &failure{text: usage, stdout: true} }
+
+// tools are what is run in a container, by their first argument.
+var tools = map[string][]string{"route": {"ip", "route"}, "rule": {"ip", "rule"}, "tc": {"tc"}}
+
+// parse reads a command line without the program's name. Options may be anywhere
+// but after the guest of route, rule and tc, whose arguments are others'.
+func parse(args []string) (*command, error) {
+	for _, a := range args {
+		if strings.ContainsAny(a, "\x00\n\r") || len(a) > 4096 {
+			return nil, failf("pipework: %.40q: want one line", a)
+		}
+	}
+	r := reader{}
+	if err := r.split(args); err != nil {
+		return nil, err
+	}
+	return r.command()
+}
+
+// reader takes a command line apart.
+type reader struct {
+	words  []string
+	ifName string
+	alias  string
+	family string
+	direct bool
+	verb   verb
+	chosen bool // verb is given
+}
+
+func (r *reader) split(args []string) error {
+	for i := 0; i < len(args); i++ {
+		if len(r.words) == 2 && tools[r.words[0]] != nil {
+			r.words = append(r.words, args[i:]...)
+			return nil
+		}
+		a := args[i]
+		if value := r.option(a); value != nil {
+			if i++; i == len(args) || *value != "" {
+				return syntax()
+			}
+			*value = args[i]
+			continue
+		}
+		if known, err := r.flag(a); known || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		r.words = append(r.words, a)
+	}
+	return nil
+}
+
+// option returns where the value of an option goes, or nil.
+func (r *reader) option(a string) *string {
+	switch a {
+	case "-i":
+		return &r.ifName
+	case "-l":
+		return &r.alias
+	case "-a":
+		return &r.family
+	}
+	return nil
+}
+
+func (r *reader) flag(a string) (bool, error) {
+	verbs := map[string]verb{"--wait": wait, "--undo": undo, "--list": list}
+	v, known := verbs[a]
+	switch {
+	case known && r.chosen:
+		return true, syntax()
+	case known:
+		r.verb, r.chosen = v, true
+	case a == "--direct-phys":
+		r.direct = true
+	case strings.HasPrefix(a, "-"):
+		return true, failf("pipework: option %s: not known", a)
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+func (r *reader) command() (*command, error) {
+	c := &command{verb: r.verb, alias: r.alias, ifName: r.ifName}
+	if (c.verb == wait || c.verb == list) && (len(r.words) > 0 || r.direct || r.alias != "" || r.family != "") || c.verb == list && r.ifName != "" {
+		return nil, syntax()
+	}
+	switch {
+	case c.verb == wait || c.verb == list:
+		return c, checkNames(c)
+	case len(r.words) < 2:
+		return nil, syntax()
+	case tools[r.words[0]] != nil:
+		return r.inside(c)
+	}
+	if err := r.hostDevice(c); err != nil {
+		return nil, err
+	}
+	c.guest = r.words[1]
+	rest := r.words[2:]
+	switch {
+	case c.guest == "" || len(rest) == 0 && c.verb != undo || len(rest) > 2:
+		return nil, syntax()
+	case len(rest) == 0:
+		return c, checkNames(c)
+	}
+	c.whole = c.verb == undo
+	if err := c.address(rest[0], r.family); err != nil {
+		return nil, err
+	}
+	if len(rest) == 2 {
+		if err := c.hardware(rest[1]); err != nil {
+			return nil, err
+		}
+	}
+	return c, checkNames(c)
+}
+
+// inside reads what is to be run in a container.
+func (r *reader) inside(c *command) (*command, error) {
+	if len(r.words) < 3 || r.direct || r.ifName != "" || r.alias != "" {
+		return nil, syntax()
+	}
+	c.undone, c.verb, c.guest = r.verb == undo, inside, r.words[1]
+	tool := tools[r.words[0]]
+	if r.family != "" {
+		is6, err := family(r.family)
+		if err != nil {
+			return nil, err
+		}
+		tool = slices.Insert(slices.Clone(tool), 1, map[bool]string{false: "-4", true: "-6"}[is6])
+	}
+	c.args = slices.Concat(tool, r.words[2:])
+	return c, nil
+}
+
+// The forms that say what a NIC is used for. No device has a colon in its name.
+var forms = map[string]string{"macvlan:": "macvlan", "ipvlan:": "ipvlan", "phys:": "phys"}
+
+// hostDevice reads the first word.
+func (r *reader) hostDevice(c *command) error {
+	c.device = r.words[0]
+	for prefix, driver := range forms {
+		if name, ok := strings.CutPrefix(c.device, prefix); ok {
+			c.device, c.driver = name, driver
+		}
+	}
+	if r.direct {
+		if c.driver != "" && c.driver != "phys" {
+			return failf("--direct-phys and %s:%s exclude each other.", c.driver, c.device)
+		}
+		c.driver = "phys"
+	}
+	if mac, ok := strings.CutPrefix(c.device, macPrefix); ok {
+		hw, err := parseMAC(mac)
+		if err != nil {
+			return err
+		}
+		c.device = macPrefix + hw
+		return nil
+	}
+	return checkName(c.device)
+}
+
+const macPrefix = "mac:"
+
+// checkNames looks at the names of interfaces and sets those that were left out.
+func checkNames(c *command) error {
+	if c.ifName == "" && (c.verb != undo || c.whole) && c.verb != list {
+		c.ifName = "eth1"
+	}
+	if c.ifName != "" {
+		if err := checkName(c.ifName); err != nil {
+			return err
+		}
+	}
+	if len(c.alias) > 127 || strings.ContainsAny(c.alias, "/: \t") {
+		return failf("pipework: -l %q: want at most 127 characters without / : and spaces", c.alias)
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || len(name) > 15 || strings.ContainsAny(name, "/: \t%") {
+		return failf("pipework: interface %q: want 1 to 15 characters without / : %% and spaces", name)
+	}
+	return nil
+}
+
+// address reads ADDRESS/BITS[@GATEWAY],… or the name of a DHCP client. 0/0 is no
+// address.
+func (c *command) address(text, fam string) error {
+	is6, err := family(fam)
+	if err != nil {
+		return err
+	}
+	if dhcp, ok, err := parseClient(text); ok || err != nil {
+		if err == nil {
+			dhcp.is6 = is6
+			c.client = dhcp
+		}
+		return err
+	}
+	for one := range strings.SplitSeq(text, ",") {
+		if err := c.oneAddress(one, fam, is6); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *command) oneAddress(text, fam string, is6 bool) error {
+	text, via, routed := strings.Cut(text, "@")
+	ip, bits, masked := strings.Cut(text, "/")
+	if text == "0/0" || text == "0.0.0.0/0" || text == "::/0" {
+		if routed {
+			return failf("pipework: %s@%s: a gateway takes an address", text, via)
+		}
+		return nil
+	}
+	a, err := parseAddr(ip)
+	if err != nil {
+		return err
+	}
+	if !masked {
+		return failf("The IP address should include a netmask.\nMaybe you meant %s/%d ?", a, map[bool]int{false: 24, true: 64}[a.Is6()])
+	}
+	n, err := strconv.Atoi(bits)
+	if err != nil || n < 1 || n > a.BitLen() {
+		return failf("pipework: %q: want ADDRESS/BITS, as 192.168.1.1/24", text)
+	}
+	if fam != "" && a.Is6() != is6 {
+		return failf("pipework: address %s: -a %s says otherwise", text, fam)
+	}
+	c.addrs = append(c.addrs, netip.PrefixFrom(a, n).String())
+	if !routed {
+		return nil
+	}
+	gw, err := parseAddr(via)
+	switch {
+	case err != nil:
+		return err
+	case gw.Is6() != a.Is6():
+		return failf("pipework: gateway %s: is of another family than %s", gw, text)
+	case slices.ContainsFunc(c.via, func(v string) bool { return strings.Contains(v, ":") == gw.Is6() }):
+		return failf("pipework: gateway %s: is the second of its family", gw)
+	}
+	c.via = append(c.via, gw.String())
+	return nil
+}
+
+func parseAddr(text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" || a.Is4In6() {
+		return netip.Addr{}, failf("pipework: %q: want an IP address", text)
+	}
+	return a, nil
+}
+
+// family reads -a as ip(8) takes it, and as pipework's manual has it.
+func family(text string) (is6 bool, err error) {
+	switch text {
+	case "", "4", "inet":
+		return false, nil
+	case "6", "inet6":
+		return true, nil
+	}
+	return false, failf("pipework: -a %q: want 4, 6, inet or inet6", text)
+}
+
+// hardware reads MAC, U:TEXT, @VLAN, or one of the first two with @VLAN.
+func (c *command) hardware(text string) error {
+	mac, vlan, tagged := strings.Cut(text, "@")
+	if tagged {
+		n, err := strconv.Atoi(vlan)
+		if err != nil || n < 1 || n > 4094 {
+			return failf("pipework: VLAN %q: want 1 to 4094", vlan)
+		}
+		c.vlan = n
+	}
+	if name, ok := strings.CutPrefix(mac, "U:"); ok {
+		c.mac = named(name)
+		return nil
+	}
+	if mac == "" {
+		return nil
+	}
+	var err error
+	c.mac, err = parseMAC(mac)
+	return err
+}
+
+// named is the hardware address that U:TEXT stands for: 02 and the first five
+// bytes of the digest of the text with a line's end.
+func named(text string) string {
+	sum := md5.Sum([]byte(text + "\n"))
+	return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
+}
+
+// parseMAC reads a hardware address as ip(8) does, which takes a:b:c:d:e:f.
+func parseMAC(text string) (string, error) {
+	parts := strings.Split(text, ":")
+	bad := failf("pipework: hardware address %q: want six bytes, as 52:54:00:12:34:56", text)
+	if len(parts) != 6 {
+		return "", bad
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 16, 8)
+		if err != nil || len(p) > 2 || i == 0 && n&1 != 0 {
+			return "", bad
+		}
+		parts[i] = fmt.Sprintf("%02x", n)
+	}
+	return strings.Join(parts, ":"), nil
+}

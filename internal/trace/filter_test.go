@@ -1,0 +1,87 @@
+package trace
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// followed are the sets that filter looks into, with the verdicts that it knows.
+var followed = map[string][]string{
+	"egress": {"goto leave", "goto stay", "goto arrived"}, "onward": {"goto within", "goto across"}, "inside": {"goto pass", "goto to_nat"},
+	"ingress4": {"drop", "goto to_nat", "goto to_routed", "goto to_open"}, "ingress6": {"drop", "goto to_nat", "goto to_routed", "goto to_open"},
+	"to_host4": {"drop", "goto no_host"}, "to_host6": {"drop", "goto no_host"},
+	"fabric4": nil, "within4": nil, "whole4": nil, "home4": nil, "masq4": nil, "source4": nil, "trusted": nil,
+}
+
+// The firewall that is compiled has these sets, and no other verdicts in them.
+func TestFilterKnowsTheFirewall(t *testing.T) {
+	paths, _ := filepath.Glob("testdata/*.txtar")
+	sets := map[string]bool{}
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range parseWorld(t, txtar.Parse(b).Files[0].Data).Want {
+			switch o := o.(type) {
+			case kstate.NftSet:
+				sets[o.Name] = true
+			case kstate.Elem:
+				verdicts, ok := followed[o.Set.Name]
+				if ok && strings.HasPrefix(o.Set.Data, "verdict") && !slices.Contains(verdicts, o.Value) {
+					t.Errorf("%s: not followed", o)
+				}
+			}
+		}
+	}
+	for name := range followed {
+		if !sets[name] {
+			t.Errorf("no set %s in the firewall", name)
+		}
+	}
+}
+
+func TestHolds(t *testing.T) {
+	for _, c := range []struct {
+		part, key string
+		want      bool
+	}{
+		{"10.5.0.0/16", "10.5.2.9", true}, {"10.5.0.0/16", "10.6.2.9", false}, {"10.5.2.9", "10.5.2.9", true},
+		{"10.5.2.1-10.5.2.9", "10.5.2.9", true}, {"10.5.2.1-10.5.2.9", "10.5.2.10", false}, {"10.5.2.1-10.5.2.9", "10.5.2.0", false},
+		{"fd00::/64", "fd00::9", true}, {"fd00::/64", "10.5.2.9", false}, {"slbx", "slby", false},
+		{"eth0 . 10.5.2.0/24 . 10.5.1.0/24", "eth0 . 10.5.2.9 . 10.5.1.2", true}, {"eth0 . 10.5.2.0/24 . 10.5.1.0/24", "eth1 . 10.5.2.9 . 10.5.1.2", false},
+		{"eth0 . 10.5.2.0/24", "eth0", false},
+	} {
+		if got := holds(strings.Split(c.part, " . "), strings.Split(c.key, " . ")); got != c.want {
+			t.Errorf("%s, %s: %v", c.part, c.key, got)
+		}
+	}
+}
+
+// source-ip comes before the masquerade, and neither inside the network.
+func TestSource(t *testing.T) {
+	f := filter{}
+	set := func(name, at, value string) {
+		f.add(kstate.Elem{Set: &kstate.NftSet{Table: kstate.Table{Family: "inet", Name: "sealane"}, Name: name}, At: at, Value: value})
+	}
+	set("home4", "10.5.1.0/24 . slb1", "")
+	set("masq4", "10.5.1.0/24", "")
+	set("masq4", "10.6.1.0/24", "")
+	set("source4", "10.6.1.0/24", "192.0.2.77")
+	for _, c := range []struct{ src, out, to, by string }{
+		{"10.5.1.2", "slb1", "invalid IP", ""}, {"10.5.1.2", "eth0", "invalid IP", "masquerade"},
+		{"10.6.1.2", "eth0", "192.0.2.77", "source-ip"}, {"10.7.1.2", "eth0", "invalid IP", ""},
+	} {
+		if to, by := f.source(netip.MustParseAddr(c.src), netip.MustParseAddr("203.0.113.7"), c.out); to.String() != c.to || by != c.by {
+			t.Errorf("%s by %s: %s, %q", c.src, c.out, to, by)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package docker
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMacvlan: containers are machines on the LAN, on devices that Docker moves,
+// through restarts and kills of either daemon.
+func TestMacvlan(t *testing.T) {
+	t.Parallel()
+	for _, flags := range []string{"--ipam-driver sealane", "--ipam-driver default"} {
+		t.Run(flags, func(t *testing.T) { both(t, "--live-restore").machines(flags) })
+	}
+}
+
+// lan makes a network of macvlans on the LAN.
+func (w *world) lan(flags string) {
+	w.Helper()
+	w.docker("network create -d sealane -o driver=macvlan -o parent=eth0 -o host-leg=192.0.2.9 " +
+		"--subnet 192.0.2.0/24 --gateway 192.0.2.2 --ip-range 192.0.2.64/26 " + flags + " lan")
+	w.shows(named, "sealane network ls", " lan ")
+}
+
+// machines walks containers on the LAN through their lives; flags say who gives out
+// the addresses.
+func (w *world) machines(flags string) {
+	w.lan(flags)
+	clean := w.state()
+	w.run("web", "--network lan --ip 192.0.2.70")
+	w.onLAN("web", "192.0.2.70")
+	w.shows(named, "sealane ps", " web ", "lan=192.0.2.70")
+	before := w.state()
+	for _, c := range []struct {
+		name   string
+		during func()
+	}{
+		{"kill -9 of sealaned", func() { w.a.Kill9(); w.a.Restart() }},
+		{"a restart of dockerd", func() { w.stopDocker(syscall.SIGTERM); w.startDocker() }},
+		{"kill -9 of both", func() { w.a.Kill9(); w.stopDocker(syscall.SIGKILL); w.a.Restart(); w.startDocker() }},
+	} {
+		c.during()
+		w.onLAN("web", "192.0.2.70")
+		w.unchanged(before, c.name)
+		w.asIntended()
+	}
+	w.docker("restart -t 0 web")
+	w.onLAN("web", "192.0.2.70")
+	w.run("two", "--network lan")
+	w.reach("two", "tcp://web:8000 192.0.2.64 web")
+	w.refused("docker run --rm --network lan --ip 192.0.2.1 echo /lab-echo", "192.0.2.1", "is the host's")
+	w.docker("network disconnect lan web")
+	w.reach("b", "tcp://192.0.2.70:8000 no")
+	w.docker("network connect --ip 192.0.2.71 lan web")
+	w.onLAN("web", "192.0.2.71")
+	w.docker("rm -f web two")
+	w.unchanged(clean, "docker rm")
+	w.docker("network rm lan")
+	w.shows(0, "sealane network ls", "!lan", "!docker")
+	w.shows(0, "ip -o link", "!slp", "!slm")
+	w.asIntended()
+}
+
+// onLAN checks what the container web can at an address of the LAN.
+func (w *world) onLAN(name, addr string) {
+	w.Helper()
+	w.reach("b", fmt.Sprintf("tcp://%s:8000 192.0.2.2 %s", addr, name))
+	w.reach("a", fmt.Sprintf("tcp://%s:8000 192.0.2.9 %s", addr, name))
+	w.reach(name, fmt.Sprintf("tcp://192.0.2.2:8000 %s b", addr))
+	// Docker counts the interfaces that a container has had.
+	if got := w.in(name, "ip -4 route show default"); !strings.HasPrefix(got, "default via 192.0.2.2 dev eth") {
+		w.Errorf("%s: default route: %q", name, got)
+	}
+}
+
+// TestMacvlanRestarts: containers that end with dockerd, or with the host, have
+// their devices anew, and those that do not come back leave none.
+func TestMacvlanRestarts(t *testing.T) {
+	w := both(t)
+	w.lan("--ipam-driver sealane")
+	w.run("web", "--network lan --ip 192.0.2.70 --restart always")
+	w.run("gone", "--network lan --ip 192.0.2.71")
+	w.shows(named, "sealane ps", " gone ", " web ")
+	for _, c := range []struct {
+		name   string
+		during func()
+	}{
+		{"kill -9 of dockerd", func() { w.stopDocker(syscall.SIGKILL); w.startDocker() }},
+		{"kill -9 of both", func() { w.a.Kill9(); w.stopDocker(syscall.SIGKILL); w.a.Restart(); w.startDocker() }},
+		{"a reboot", func() { w.reboot(); w.a.Daemon(); w.startDocker() }},
+	} {
+		c.during()
+		w.within(40*time.Second, func() error {
+			if r := w.a.Run("bash", "-c", environment+"docker inspect -f {{.State.Running}} web"); strings.TrimSpace(r.Stdout) != "true" {
+				return fmt.Errorf("after %s web runs: %s%s", c.name, r.Stdout, r.Stderr)
+			}
+			return nil
+		})
+		w.onLAN("web", "192.0.2.70")
+		w.shows(40*time.Second, "sealane ps -a", " web ", "!gone", "!docker-")
+		w.shows(0, "ip -o link", "!slp")
+		w.asIntended()
+		w.docker("start gone")
+		w.onLAN("gone", "192.0.2.71")
+		w.docker("stop -t 0 gone")
+		w.docker("start gone")
+	}
+}
+
+// TestMacvlanKilledBetween: sealaned dies around each step of a container's start
+// and end.
+func TestMacvlanKilledBetween(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"CreateEndpoint", "Join", "Leave", "DeleteEndpoint"} {
+		t.Run(step, func(t *testing.T) {
+			w := newWorld(t)
+			w.a.Daemon("--docker-plugin", "/run/sealane-plugin.sock")
+			kills := w.between("/NetworkDriver."+step, func() {
+				w.a.Kill9()
+				w.a.Restart()
+			})
+			w.startDocker()
+			w.image()
+			w.lan("")
+			w.run("web", "--network lan --ip 192.0.2.70")
+			w.onLAN("web", "192.0.2.70")
+			w.docker("restart -t 0 web")
+			w.onLAN("web", "192.0.2.70")
+			w.docker("rm -f web")
+			w.shows(0, "ip -o link", "!slp")
+			w.shows(0, "sealane ps -a", "!web", "!docker")
+			w.asIntended()
+			if kills() == 0 {
+				t.Error("sealaned was never killed")
+			}
+		})
+	}
+}
+
+// TestOtherDrivers: networks on Open vSwitch by Docker, and what is refused.
+func TestOtherDrivers(t *testing.T) {
+	w := both(t)
+	w.sub("Open vSwitch", func(w *world) {
+		if err := w.a.OVS().Start(); err != nil {
+			w.Fatal(err)
+		}
+		w.docker("network create -d sealane --ipam-driver sealane -o driver=ovs -o name=ovsbr0 -o vlan=5 --subnet 10.70.0.0/24 --gateway 10.70.0.254 app")
+		w.pair()
+	})
+	w.sub("phys", func(w *world) {
+		w.refused("docker network create -d sealane -o driver=phys -o parent=eth1 --subnet 192.0.3.0/24 nic", "driver phys", "sealane network connect")
+	})
+}
+
+// pair has two containers on the network app that reach each other, whatever ends
+// in between.
+func (w *world) pair() {
+	w.Helper()
+	w.shows(named, "sealane network ls", " app ")
+	clean := w.state()
+	w.run("web", "--network app --ip 10.70.0.50")
+	w.run("two", "--network app --ip 10.70.0.51")
+	meet := func() {
+		w.Helper()
+		w.reach("two", "tcp://web:8000 10.70.0.51 web", "tcp://10.70.0.50:8000 10.70.0.51 web")
+	}
+	meet()
+	w.shows(named, "sealane ps", " web ", " two ")
+	w.asIntended()
+	before := w.state()
+	w.a.Kill9()
+	w.a.Restart()
+	meet()
+	w.unchanged(before, "kill -9 of sealaned")
+	w.docker("restart -t 0 web two")
+	meet()
+	w.docker("rm -f web two")
+	w.unchanged(clean, "docker rm")
+	w.docker("network rm app")
+	w.asIntended()
+}
