@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -31,7 +32,7 @@ func (h *Host) plug(sw *Switch, ifname string, addrs []string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = fmt.Sprintf("port%d", sw.ports)
 	attrs.MasterIndex = sw.bridge.Attrs().Index
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: ifname, PeerNamespace: netlink.NsFd(h.netns().Fd())}
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: ifname, PeerNamespace: netlink.NsFd(h.netns().Fd()), PeerHardwareAddr: cardMAC()}
 	if err := sw.handle.LinkAdd(veth); err != nil {
 		return err
 	}
@@ -45,6 +46,16 @@ func (h *Host) plug(sw *Switch, ifname string, addrs []string) error {
 		return err
 	}
 	return h.awaitCarrier(ifname)
+}
+
+// cardMAC returns a hardware address as of a network card, low as a maker's are:
+// one of the kernel's choice could be higher than a container's, and a bridge
+// with both takes the lowest (br_stp_recalculate_bridge_id).
+func cardMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac) // never fails
+	mac[0] = 0x02
+	return mac
 }
 
 // carrierTimeout is more than the second by which the kernel may delay the
