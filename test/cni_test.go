@@ -107,7 +107,7 @@ func TestContainersWhileTheDaemonDies(t *testing.T) {
 		"drift": "sealane diff", "what is in the namespaces": "for i in $(seq 0 199); do ip -n c$i -o link; done | grep eth0; true",
 	} {
 		left := "?"
-		for end := time.Now().Add(5 * time.Second); left != "" && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); left != "" && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			left = h.Must("bash", "-c", command)
 		}
 		if left != "" {
@@ -178,7 +178,7 @@ END
 	for _, url := range []string{"http://192.0.2.1:8080/", "http://[2001:db8::1]:8080/"} {
 		for _, from := range []*lab.Host{h.Host, b} {
 			got := ""
-			for end := time.Now().Add(5 * time.Second); !strings.Contains(got, "name c1") && time.Now().Before(end); {
+			for end := time.Now().Add(30 * time.Second); !strings.Contains(got, "name c1") && time.Now().Before(end); {
 				got = from.Run("lab-echo", "get", "-timeout", "2s", url).Stdout
 			}
 			if !strings.Contains(got, "name c1") {

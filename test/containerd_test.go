@@ -38,7 +38,7 @@ func TestContainerd(t *testing.T) {
 	run := h.Start("ctr", "run", "--rm", "--cni", "--cpu-shares", "0", "--snapshotter", "native", labcontainerd.Name, "web", "/lab-echo", "serve", "-tcp", "80", "-name", "web")
 	url := h.Must("bash", "-c", `until a=$(sealane ps | grep -o '10\.88\.[0-9.]*'); do sleep 0.05; done; echo http://$a/`)
 	got := ""
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(got, "name web\n") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(got, "name web\n") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		got = h.Run("lab-echo", "get", "-timeout", "2s", strings.TrimSpace(url)).Stdout
 	}
 	if !strings.Contains(got, "name web\n") {

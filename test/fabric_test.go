@@ -18,9 +18,9 @@ func TestFabricDaemonKilled(t *testing.T) {
 	h.Kill9()
 	time.Sleep(time.Second)
 	f.ctl("put", key(77), `{"PublicIP":"192.0.2.77","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"76:8a:00:46:cd:77"}}`)
-	f.eventually("h1 has heard of another", 5*time.Second, func() bool { return f.host(1).Must("ip", "route", "show", "10.5.77.0/24") != "" })
+	f.eventually("h1 has heard of another", 20*time.Second, func() bool { return f.host(1).Must("ip", "route", "show", "10.5.77.0/24") != "" })
 	h.Restart()
-	f.eventually("h2 too", 5*time.Second, func() bool { return h.Must("ip", "route", "show", "10.5.77.0/24") != "" })
+	f.eventually("h2 too", 20*time.Second, func() bool { return h.Must("ip", "route", "show", "10.5.77.0/24") != "" })
 	time.Sleep(time.Second)
 	f.lostNothing(pairs)
 	f.settled(f.all()...)
@@ -50,7 +50,7 @@ func TestFabricHostGone(t *testing.T) {
 	}
 	f.ctl("lease", "revoke", fmt.Sprintf("%x", n))
 	for _, i := range []int{1, 2, 3, 4} {
-		f.eventually(fmt.Sprintf("h%d has no way there", i), 5*time.Second, func() bool {
+		f.eventually(fmt.Sprintf("h%d has no way there", i), 30*time.Second, func() bool {
 			h := f.host(i)
 			return h.Must("ip", "route", "show", "10.5.5.0/24") == "" && !strings.Contains(h.Must("bridge", "fdb", "show"), "dst 192.0.2.5 ")
 		})
@@ -66,16 +66,16 @@ func TestFabricWithoutEtcd(t *testing.T) {
 	before := f.leases()
 	pairs := f.traffic(f.all()...)
 	f.e.Cut("eth0")
-	f.eventually("h1 notices", 15*time.Second, func() bool {
+	f.eventually("h1 notices", 30*time.Second, func() bool {
 		return strings.TrimSpace(f.host(1).Must("sealane", "network", "inspect", "--format", "{{.Fabric.InTouch}}", "flannel")) == "false"
 	})
 	f.host(3).Kill9()
 	f.host(3).Restart()
 	f.serve(f.host(3), "more")
-	f.eventually("h4 reaches a new container of h3", 5*time.Second, func() bool { return f.ask(f.host(4), "10.5.3.3") == "h3" })
+	f.eventually("h4 reaches a new container of h3", 20*time.Second, func() bool { return f.ask(f.host(4), "10.5.3.3") == "h3" })
 	f.e.Mend("eth0")
 	for _, i := range f.all() {
-		f.eventually(fmt.Sprintf("h%d is in touch again", i), 20*time.Second, func() bool {
+		f.eventually(fmt.Sprintf("h%d is in touch again", i), 30*time.Second, func() bool {
 			return strings.TrimSpace(f.host(i).Must("sealane", "network", "inspect", "--format", "{{.Fabric.InTouch}}", "flannel")) == "true"
 		})
 	}
@@ -103,7 +103,7 @@ func TestFabricOldEtcd(t *testing.T) {
 	f.stopEtcd(syscall.SIGKILL)
 	f.e.Must("sh", "-c", "rm -r "+etcdData+" && cp -a /var/lib/copy "+etcdData)
 	f.startEtcd()
-	f.eventually("all leases are there", 15*time.Second, func() bool { return maps.Equal(before, f.leases()) })
+	f.eventually("all leases are there", 30*time.Second, func() bool { return maps.Equal(before, f.leases()) })
 	time.Sleep(2 * time.Second)
 	f.lostNothing(pairs)
 	f.settled(f.all()...)
@@ -121,7 +121,7 @@ func TestFabricCompacted(t *testing.T) {
 		return f.host(i).Must("ip", "route", "show", fmt.Sprintf("10.5.%d.0/24", subnet)) != ""
 	}
 	for _, i := range f.all() {
-		f.eventually(fmt.Sprintf("h%d knows of one that will go", i), 5*time.Second, func() bool { return way(i, 70) })
+		f.eventually(fmt.Sprintf("h%d knows of one that will go", i), 30*time.Second, func() bool { return way(i, 70) })
 	}
 	pairs := f.traffic(f.all()...)
 	f.host(2).Kill9()
@@ -146,7 +146,7 @@ func TestFabricCompacted(t *testing.T) {
 	f.host(2).Restart()
 	f.host(3).Must("nft", "delete table inet away")
 	for _, i := range f.all() {
-		f.eventually(fmt.Sprintf("h%d has the ways of now", i), 20*time.Second, func() bool { return !way(i, 70) && !way(i, 71) && way(i, 72) && way(i, 79) })
+		f.eventually(fmt.Sprintf("h%d has the ways of now", i), 30*time.Second, func() bool { return !way(i, 70) && !way(i, 71) && way(i, 72) && way(i, 79) })
 	}
 	f.lostNothing(pairs)
 	f.settled(f.all()...)
@@ -164,12 +164,12 @@ func TestFabricHostReturns(t *testing.T) {
 		h.Cut("eth0")
 		f.ctl("del", key(4+i))
 	}
-	f.eventually("h1 has no way there", 5*time.Second, func() bool {
+	f.eventually("h1 has no way there", 20*time.Second, func() bool {
 		return f.host(1).Must("ip", "route", "show", "10.5.4.0/24")+f.host(1).Must("ip", "route", "show", "10.5.5.0/24") == ""
 	})
 	f.join(6, 4)
 	f.join(7, 5)
-	f.eventually("h1 reaches who came in their place", 5*time.Second, func() bool {
+	f.eventually("h1 reaches who came in their place", 20*time.Second, func() bool {
 		return f.ask(f.host(1), "10.5.4.2") == "h6" && f.ask(f.host(1), "10.5.5.2") == "h7"
 	})
 	for _, h := range f.hosts[3:5] {
@@ -178,7 +178,7 @@ func TestFabricHostReturns(t *testing.T) {
 	}
 
 	// With a container: it keeps its address, and the host says what is wrong.
-	f.eventually("h4 says that its subnet is another's", 10*time.Second, func() bool {
+	f.eventually("h4 says that its subnet is another's", 30*time.Second, func() bool {
 		return strings.HasPrefix(f.status(full), "conflict subnet 10.5.4.0/24: is held by h6")
 	})
 	t.Logf("h4: %s", f.status(full))
@@ -186,13 +186,13 @@ func TestFabricHostReturns(t *testing.T) {
 		t.Errorf("h4's container has lost its address:\n%s", out)
 	}
 	// Without: it has another subnet at once.
-	f.eventually("h5 has another subnet", 10*time.Second, func() bool {
+	f.eventually("h5 has another subnet", 30*time.Second, func() bool {
 		s := f.subnet(empty)
 		return s != "" && s != "10.5.5.0/24" && f.status(empty) == "ready"
 	})
 	f.serve(empty, "web")
 	addr := strings.TrimSuffix(f.subnet(empty), "0/24") + "2"
-	f.eventually("h1 reaches h5 at "+addr, 5*time.Second, func() bool { return f.ask(f.host(1), addr) == "h5" })
+	f.eventually("h1 reaches h5 at "+addr, 20*time.Second, func() bool { return f.ask(f.host(1), addr) == "h5" })
 
 	// The others know whom they have known; it comes to rest when the container goes.
 	if got := f.ask(f.host(1), "10.5.4.2"); got != "h6" {
@@ -202,7 +202,7 @@ func TestFabricHostReturns(t *testing.T) {
 	f.eventually("h4 has another subnet", 20*time.Second, func() bool { return f.subnet(full) != "10.5.4.0/24" && f.status(full) == "ready" })
 	f.serve(full, "web")
 	addr = strings.TrimSuffix(f.subnet(full), "0/24") + "2"
-	f.eventually("h1 reaches h4 at "+addr, 5*time.Second, func() bool { return f.ask(f.host(1), addr) == "h4" })
+	f.eventually("h1 reaches h4 at "+addr, 20*time.Second, func() bool { return f.ask(f.host(1), addr) == "h4" })
 	f.lostNothing(pairs)
 	f.settled(f.all()...)
 }

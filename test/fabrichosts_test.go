@@ -49,7 +49,7 @@ func (f *fabric) join(i, subnet int) *lab.Host {
 	h.Must("sh", "-c", fmt.Sprintf("mkdir /run/flannel; printf 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.%d.1/24\n' >/run/flannel/subnet.env", subnet))
 	f.hosts = append(f.hosts, h)
 	h.Daemon("--etcd", "http://192.0.2.99:2379", "--uplink", "eth0")
-	f.eventually("the network is on "+h.Name, 10*time.Second, func() bool { return h.Run("sealane", "network", "inspect", "flannel").Code == 0 })
+	f.eventually("the network is on "+h.Name, 30*time.Second, func() bool { return h.Run("sealane", "network", "inspect", "flannel").Code == 0 })
 	if got := f.subnet(h); got != fmt.Sprintf("10.5.%d.0/24", subnet) {
 		f.Fatalf("%s: subnet %s, want the %dth", h.Name, got, subnet)
 	}
@@ -95,7 +95,7 @@ func (f *fabric) startEtcd() {
 	f.Helper()
 	f.etcd = f.e.Start("etcd", "--data-dir", etcdData, "--unsafe-no-fsync", "--listen-peer-urls", "http://127.0.0.1:2380",
 		"--listen-client-urls", "http://0.0.0.0:2379", "--advertise-client-urls", "http://192.0.2.99:2379")
-	f.eventually("etcd answers", 20*time.Second, func() bool {
+	f.eventually("etcd answers", time.Minute, func() bool {
 		return f.e.Run("etcdctl", "--endpoints", "http://127.0.0.1:2379", "get", "/").Code == 0
 	})
 }
@@ -145,7 +145,7 @@ func (f *fabric) inside(h *lab.Host, container string) []string {
 // ask is the name of the host whose container answers at an address; "" for none.
 func (f *fabric) ask(from *lab.Host, addr string) string {
 	f.Helper()
-	argv := append(f.inside(from, "web"), "lab-echo", "get", "-timeout", "500ms", "http://"+addr+"/")
+	argv := append(f.inside(from, "web"), "lab-echo", "get", "-timeout", "2s", "http://"+addr+"/")
 	for line := range strings.Lines(from.Run(argv[0], argv[1:]...).Stdout) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "name "); ok {
 			return name
@@ -158,7 +158,7 @@ func (f *fabric) ask(from *lab.Host, addr string) string {
 func (f *fabric) reached(hosts ...int) {
 	f.Helper()
 	for _, i := range hosts {
-		f.eventually(fmt.Sprintf("h%d reaches all of %v", i, hosts), 10*time.Second, func() bool {
+		f.eventually(fmt.Sprintf("h%d reaches all of %v", i, hosts), 30*time.Second, func() bool {
 			return !slices.ContainsFunc(hosts, func(j int) bool { return i != j && f.ask(f.host(i), fmt.Sprintf("10.5.%d.2", j)) == "" })
 		})
 	}
@@ -198,7 +198,9 @@ func (f *fabric) lostNothing(pairs []pair, away ...int) {
 	for _, p := range pairs {
 		p.pings.Signal(syscall.SIGTERM)
 		p.stream.Signal(syscall.SIGTERM)
-		time.AfterFunc(2*time.Second, func() { p.stream.Signal(syscall.SIGKILL) }) // it may wait for an answer that never comes
+		if slices.Contains(away, p.from) || slices.Contains(away, p.to) { // it may wait for an answer that never comes
+			time.AfterFunc(2*time.Second, func() { p.stream.Signal(syscall.SIGKILL) })
+		}
 	}
 	for _, p := range pairs {
 		cut := slices.Contains(away, p.from) || slices.Contains(away, p.to)
@@ -229,7 +231,7 @@ func waitOutput(p *lab.Process) string {
 func (f *fabric) settled(hosts ...int) {
 	f.Helper()
 	for _, i := range hosts {
-		f.eventually(fmt.Sprintf("h%d is ready and has nothing to do", i), 15*time.Second, func() bool {
+		f.eventually(fmt.Sprintf("h%d is ready and has nothing to do", i), 30*time.Second, func() bool {
 			return f.host(i).Run("sealane", "diff").Stdout == "" && strings.TrimSpace(f.status(f.host(i))) == "ready"
 		})
 	}

@@ -283,7 +283,7 @@ func (k *kubelet) reach(probe func(args ...string) string, want ...string) {
 // has to be answered.
 func (k *kubelet) connection(addr string) (ask func()) {
 	k.Helper()
-	const patience = 5 * time.Second
+	const patience = 20 * time.Second
 	var conn net.Conn
 	k.within("connect", func() error {
 		return k.far.Do(func() (err error) {

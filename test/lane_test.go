@@ -170,7 +170,7 @@ func TestPipeworkInLanes(t *testing.T) {
 	p.a.Must("pipework", "--undo", "br1", "netns:/run/netns/c1")
 	p.a.Must("pipework", "--undo", "br1", "netns:/run/netns/c3")
 	after := p.devices()
-	for end := time.Now().Add(10 * time.Second); after != before && time.Now().Before(end); after = p.devices() {
+	for end := time.Now().Add(30 * time.Second); after != before && time.Now().Before(end); after = p.devices() {
 		time.Sleep(50 * time.Millisecond)
 	}
 	if after != before {

@@ -107,7 +107,7 @@ func TestPipeworkOfRuntimes(t *testing.T) {
 			} else {
 				sh(c.stop + "\n" + c.remove)
 			}
-			for end := time.Now().Add(10 * time.Second); h.Must("pipework", "--list") != ""; time.Sleep(20 * time.Millisecond) {
+			for end := time.Now().Add(30 * time.Second); h.Must("pipework", "--list") != ""; time.Sleep(20 * time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatalf("left: %s", h.Must("pipework", "--list"))
 				}

@@ -45,7 +45,7 @@ func TestPodman(t *testing.T) {
 	answers := func(name string) {
 		t.Helper()
 		got := ""
-		for end := time.Now().Add(10 * time.Second); !strings.Contains(got, "name "+name+"\n") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); !strings.Contains(got, "name "+name+"\n") && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			got = far.Run("lab-echo", "get", "-timeout", "2s", "http://192.0.2.1:8090/").Stdout
 		}
 		if !strings.Contains(got, "name "+name+"\n") || !strings.Contains(got, "client 192.0.2.2\n") {

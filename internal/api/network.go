@@ -27,6 +27,37 @@ type Network struct {
 	Backend string  `json:"backend,omitempty"` // how a network of driver fabric reaches its other hosts
 	VNI     int     `json:"vni,omitempty"`
 	Fabric  *Fabric `json:"fabric,omitempty"`
+
+	Overlay *Overlay `json:"overlay,omitempty"`
+}
+
+// Overlay is what this host knows of a network that is one link over several hosts.
+// Endpoints of the network are those of this host.
+type Overlay struct {
+	Port    int             `json:"port"`    // UDP, at all hosts
+	Uplink  string          `json:"uplink"`  // the host's device to the others
+	Address netip.Addr      `json:"address"` // where the others find this host
+	MTU     int             `json:"mtu"`     // of the uplink, bytes
+	Tunnel  string          `json:"tunnel"`  // the vxlan device; "" while nobody on this host is on the network
+	Members []OverlayMember `json:"members"` // the other hosts with endpoints on it, by name
+}
+
+// OverlayMember is another host of such a network.
+type OverlayMember struct {
+	Host      string            `json:"host"`
+	Address   netip.Addr        `json:"address,omitzero"` // where its tunnel is; none: it has none of this host's family
+	Alive     bool              `json:"alive"`            // it was heard of lately, through the cluster's store
+	Endpoints []OverlayEndpoint `json:"endpoints"`
+}
+
+// OverlayEndpoint is an endpoint on another host.
+type OverlayEndpoint struct {
+	ID        string       `json:"id"`
+	Sandbox   string       `json:"sandbox"` // name
+	MAC       string       `json:"mac"`
+	Addresses []netip.Addr `json:"addresses"`
+	Names     []string     `json:"names"`             // that it is asked for by
+	Stopped   bool         `json:"stopped,omitempty"` // it keeps its addresses
 }
 
 // Fabric is what this host knows of a network that spans hosts; the network's subnets

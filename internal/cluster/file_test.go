@@ -40,7 +40,7 @@ func TestFile(t *testing.T) {
 			Store: s, Other: other, Away: away,
 			Compact: func() { cluster.CompactFile(t, other) },
 			Restart: func() { away(true); away(false) },
-			Pass:    time.Sleep, TTL: 500 * time.Millisecond,
+			Pass:    time.Sleep, TTL: 2 * time.Second,
 		}
 	})
 }

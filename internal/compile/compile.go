@@ -35,8 +35,8 @@ type Intent struct {
 // drivers are the drivers by name.
 func drivers(name string) (driver.Driver, error) {
 	switch name {
-	case model.DriverBridge, model.DriverFabric:
-		return bridge.Driver{}, nil // the way to other hosts is fabric.Ways
+	case model.DriverBridge, model.DriverFabric, model.DriverOverlay:
+		return bridge.Driver{}, nil // the way to other hosts is fabric.Ways, or overlay.Reach
 	case model.DriverMacvlan:
 		return macvlan.Driver{}, nil
 	case model.DriverIPvlan:
@@ -51,7 +51,7 @@ func drivers(name string) (driver.Driver, error) {
 
 // Drivers lists the names of the drivers there are.
 func Drivers() []string {
-	return []string{model.DriverBridge, model.DriverMacvlan, model.DriverIPvlan, model.DriverOVS, model.DriverPhys, model.DriverFabric}
+	return []string{model.DriverBridge, model.DriverMacvlan, model.DriverIPvlan, model.DriverOVS, model.DriverPhys, model.DriverFabric, model.DriverOverlay}
 }
 
 // All returns the whole desired state.
@@ -91,7 +91,8 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Add(guests(f)...))
 	must(s.Add(strange(in, f)...))
 	must(s.Merge(guard()))
-	must(s.Merge(hush()))
+	must(s.Merge(hush(f.Overlaid || overlaid(in))))
+	must(s.Add(trunks(in)...))
 	has, own := map[bool]bool{}, map[string]bool{}
 	for _, n := range in.Networks {
 		if !hasDevices(n) {
@@ -134,8 +135,8 @@ func Shares(n *model.Network, key kstate.Key) bool {
 	return slices.ContainsFunc(driver.Shared(n), func(o kstate.Object) bool { return o.Key() == key })
 }
 
-// hasDevices reports whether a network is one yet.
-func hasDevices(n *model.Network) bool { return n.Driver != model.DriverPool }
+// hasDevices reports whether a network is one yet, on this host.
+func hasDevices(n *model.Network) bool { return n.Driver != model.DriverPool && !n.Absent() }
 
 func sharded(in Intent) bool {
 	for _, n := range in.Networks {

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"github.com/sealane/sealane/internal/driver/fabric"
+	"github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -10,12 +11,17 @@ import (
 // what the firewall has to know of them. There may be thousands: the smaller set goes
 // into the larger one, which is returned.
 func beyond(n *model.Network, here kstate.Set) (kstate.Set, error) {
-	if n.Fabric == nil {
+	var s kstate.Set
+	var err error
+	switch {
+	case n.Overlay != nil:
+		s, err = overlay.Reach(n)
+	case n.Fabric == nil:
 		return here, nil
-	}
-	s, err := fabric.Ways(n)
-	if err == nil {
-		err = s.Add(across(n)...)
+	default:
+		if s, err = fabric.Ways(n); err == nil {
+			err = s.Add(across(n)...)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -152,9 +152,14 @@ func firewall(f Facts, in Intent) kstate.Set {
 		arriving = []string{"iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass"}
 		staying = []string{"ip saddr . ip daddr @within4 return", "ip6 saddr . ip6 daddr @within6 return"}
 	}
+	var carried []string
+	if f.Overlaid || overlaid(in) {
+		b.outer()
+		carried = []string{"udp dport @trunks goto outer"}
+	}
 	b.forward(f.Marked, parting)
 	b.ingress(arriving)
-	b.input(f.ProxyPort)
+	b.input(f.ProxyPort, carried)
 	b.nat(f.ProxyPort, staying)
 	return b.Set
 }
@@ -260,15 +265,15 @@ func askedFor() []string {
 // bridge, was sent to a group address of IEEE 802.1D (01:80:c2:00:00:0x) by a
 // port without a guard (see kstate.Link.GroupForward): nothing that is said of
 // bridges is true of it. The kernel does not forward it (ip_forward in
-// net/ipv4/ip_forward.c).
-func (b builder) input(proxyPort uint16) {
-	b.base("input", "filter", "input", judging,
+// net/ipv4/ip_forward.c). carried: of what other hosts send through tunnels.
+func (b builder) input(proxyPort uint16, carried []string) {
+	b.base("input", "filter", "input", judging, append(carried,
 		"iifname "+model.PortPrefix+"* drop",
 		"ip saddr 127.0.0.0/8 iifname @bridges drop",
 		"ip daddr 127.0.0.0/8 iifname @bridges ct direction original drop",
 		"meta nfproto ipv4 iifname vmap @to_host4",
 		"meta nfproto ipv6 iifname vmap @to_host6",
-		"ct status dnat goto proxied")
+		"ct status dnat goto proxied")...)
 	b.chain("no_host",
 		"ct state related accept",
 		"ct direction reply ct state established accept",

@@ -21,19 +21,24 @@ var (
 	setSelf = bridgeSet("self4", "ether_addr . ipv4_addr . ipv4_addr")                                 // sender, and its address twice
 )
 
-// hush returns the sets and chains, in the bridges' table.
-func hush() kstate.Set {
+// hush returns the sets and chains, in the bridges' table; overlaid: a bridge may lead to
+// other hosts.
+func hush(overlaid bool) kstate.Set {
 	s := kstate.Set{}
 	must(s.Add(*setAt.v4, *setAt.v6, *setSelf))
 	for name, hook := range map[string]string{"hush": "forward", "hush_host": "output"} {
+		var first []string
+		if hook == "output" && overlaid {
+			first = unsaid()
+		}
 		must(s.Add(kstate.Chain{
-			Table: bridgeTable, Name: name, Type: "filter", Hook: hook, Priority: -300, Rules: []string{
+			Table: bridgeTable, Name: name, Type: "filter", Hook: hook, Priority: -300, Rules: append(first,
 				"meta protocol ip accept",
-				"oifname != " + model.PortPrefix + "* accept",
+				"oifname != "+model.PortPrefix+"* accept",
 				"arp operation request goto asked4",
 				"icmpv6 type nd-neighbor-solicit goto asked6",
 				"icmpv6 type mld2-listener-report drop",
-			}}))
+			)}))
 	}
 	must(s.Add(kstate.Chain{Table: bridgeTable, Name: "asked4", Rules: []string{
 		"oifname . arp daddr ip @at4 accept",

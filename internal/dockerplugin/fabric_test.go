@@ -165,7 +165,7 @@ func TestFabricIsNamed(t *testing.T) {
 	called := func(m *member, want string) {
 		t.Helper()
 		var got string
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			if all := m.fabrics(); len(all) == 1 {
 				if got = all[0].Name; got == want {
 					return
@@ -201,7 +201,7 @@ func TestFabricRefusals(t *testing.T) {
 		pool, request, generic string
 		want                   string
 	}{
-		{"no cluster", alone, sixteen, ask16, "", "driver fabric: this host is in no cluster (sealane cluster init, or sealane daemon --etcd URL)"},
+		{"no cluster", alone, sixteen, ask16, "", "this host is in no cluster (sealane cluster init, or sealane daemon --etcd URL)"},
 		{"no such backend", hosts[1], sixteen, ask16, `,"backend":"ipip"`, `option backend: "ipip": want one of `},
 		{"no such option", hosts[1], sixteen, ask16, `,"mtu":"1400"`, `option "mtu": not known to driver fabric`},
 		{"another backend", hosts[1], sixteen, ask16, `,"backend":"udp"`, "option backend=udp: the network of the cluster has vxlan (leave out what is to be as it is)"},
@@ -257,7 +257,7 @@ func TestFabricStays(t *testing.T) {
 	}
 	wait := func(what string, so func() bool) {
 		t.Helper()
-		for end := time.Now().Add(5 * time.Second); !so(); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("not so: %s", what)
 			}
@@ -301,7 +301,7 @@ func TestFabricFollowed(t *testing.T) {
 		t.Fatal(refused)
 	}
 	server.change("", server.network("pods", map[string]any{"Subnet": "10.5.0.0/16"}))
-	for end := time.Now().Add(5 * time.Second); m.fabrics()[0].Name != "pods"; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); m.fabrics()[0].Name != "pods"; time.Sleep(10 * time.Millisecond) {
 		if look(0); time.Now().After(end) {
 			t.Fatalf("called %s", m.fabrics()[0].Name)
 		}

@@ -50,6 +50,8 @@ type Facts struct {
 	// Spanned: a network has had parts on other hosts since the daemon started. What
 	// the firewall has for that stays: to take it out means to replace the table.
 	Spanned bool
+	// Overlaid: the same of networks that are one link over several hosts.
+	Overlaid bool
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements

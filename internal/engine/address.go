@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -51,6 +52,9 @@ func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet,
 	key := poolKey{n.ID, s.Prefix.Addr().Is6()}
 	if !want.IsValid() {
 		want = d.chosenOf(chosen, key)
+	}
+	if n.Overlay != nil && !want.IsValid() {
+		return want, d.errorf(model.Internal, "network %s: no address was claimed in the cluster", n.Name)
 	}
 	kind := model.Exhausted
 	a, err := want, error(nil)
@@ -132,6 +136,12 @@ func (d *draft) hardwareAddress(n *model.Network, text string) (string, error) {
 	mac, err := model.CheckMAC(text)
 	if err != nil {
 		return "", d.errorf(model.Invalid, "%w", err)
+	}
+	if n.Overlay != nil {
+		if i := slices.IndexFunc(n.Overlay.Far, func(f model.Far) bool { return f.MAC == mac }); i >= 0 {
+			f := &n.Overlay.Far[i]
+			return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by %s of host %s", n.Name, mac, cmp.Or(f.Sandbox, string(f.ID)), f.Host)
+		}
 	}
 	for _, o := range d.allSandboxes() {
 		for e := range o.On(n.ID) {

@@ -42,7 +42,7 @@ func (d *draft) allNetworks() map[model.ID]*model.Network {
 	if len(d.networks) == 0 {
 		return d.e.intent.Networks
 	}
-	return overlay(d.e.intent.Networks, d.networks)
+	return laid(d.e.intent.Networks, d.networks)
 }
 
 // allSandboxes returns the sandboxes as they are after the draft.
@@ -50,11 +50,11 @@ func (d *draft) allSandboxes() map[model.ID]*model.Sandbox {
 	if len(d.sandboxes) == 0 {
 		return d.e.intent.Sandboxes
 	}
-	return overlay(d.e.intent.Sandboxes, d.sandboxes)
+	return laid(d.e.intent.Sandboxes, d.sandboxes)
 }
 
-// overlay returns base with the changes of top; nil values remove.
-func overlay[V any](base, top map[model.ID]*V) map[model.ID]*V {
+// laid returns base with the changes of top; nil values remove.
+func laid[V any](base, top map[model.ID]*V) map[model.ID]*V {
 	m := maps.Clone(base)
 	for id, v := range top {
 		if v == nil {
@@ -218,6 +218,7 @@ func (d *draft) commit(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // a caller who hangs up must not leave half a change
 	d.dropWires(ctx)
 	d.dropLanes()
+	d.settleUse()
 	before, after, err := d.compile()
 	if err == nil {
 		err = d.e.payStore()
@@ -242,6 +243,7 @@ func (d *draft) commit(ctx context.Context) error {
 		defer d.e.doChores(d.choresDue())
 		d.adopt()
 		d.serveNames(before)
+		d.e.tellOverlays()
 		if len(d.networks) > 0 {
 			d.e.wantTunnels()
 		}
@@ -331,6 +333,7 @@ func (d *draft) adopt() {
 	defer e.mu.Unlock()
 	for id, n := range d.networks {
 		e.facts.Spanned = e.facts.Spanned || n != nil && n.Fabric != nil
+		e.facts.Overlaid = e.facts.Overlaid || n != nil && n.Overlay != nil && n.Overlay.Used
 		replace(e.intent.Networks, e.networkID, id, n, func(n *model.Network) string { return n.Name })
 		if n == nil {
 			e.closePools(id)

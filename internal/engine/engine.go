@@ -139,6 +139,7 @@ type Engine struct {
 	guests     guests
 	uplinks    attachments
 	fabrics    fabrics
+	overlays   overlays
 	extensions extensions
 	owed       []store.Change // what the store must still take back
 
@@ -267,7 +268,7 @@ func (e *Engine) readFacts() compile.Facts {
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
-		Spanned: e.facts.Spanned,
+		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid,
 	}
 }
 

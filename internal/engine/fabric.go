@@ -97,6 +97,7 @@ func (e *Engine) JoinCluster() {
 	if !ok {
 		return
 	}
+	e.followOverlays(ctx)
 	root := e.cfg.Cluster.Prefix
 	e.followFabric(root)
 	for _, n := range e.snapshot().Networks {

@@ -145,5 +145,5 @@ func (e *Engine) Joinable(ctx context.Context, name string) error {
 
 // notClustered refuses what is of hosts together.
 func notClustered(ref, op string) error {
-	return model.Errorf(model.Unsupported, ref, op, "driver fabric: this host is in no cluster").WithHint("sealane cluster init, or sealane daemon --etcd URL")
+	return model.Errorf(model.Unsupported, ref, op, "this host is in no cluster").WithHint("sealane cluster init, or sealane daemon --etcd URL")
 }

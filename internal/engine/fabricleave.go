@@ -43,6 +43,9 @@ func (e *Engine) closeFabrics() []*lease {
 		e.fabrics.end()
 	}
 	e.fabrics.runs = nil
+	e.overlays.mu.Lock()
+	defer e.overlays.mu.Unlock()
+	e.overlays.dir, e.overlays.view = nil, nil
 	return all
 }
 
@@ -73,7 +76,7 @@ func (e *Engine) nobodyOnFabrics() error {
 		if n.Docker != "" {
 			return model.Errorf(model.InUse, n.Ref(), "leave the cluster", "Docker of this host has it").WithHint("docker network rm, first")
 		}
-		if users := e.users(n.ID); n.Fabric != nil && len(users) > 0 {
+		if users := e.users(n.ID); n.Spans() && len(users) > 0 {
 			return model.Errorf(model.InUse, n.Ref(), "leave the cluster", "still used by %s", strings.Join(users, ", ")).WithHint("disconnect them or remove them first")
 		}
 	}
@@ -87,12 +90,16 @@ func (e *Engine) forsakeFabrics(ctx context.Context) error {
 	defer e.work.Unlock()
 	var all []*model.Network
 	for _, n := range e.intent.Networks {
-		if n.Fabric != nil {
+		if n.Spans() {
 			all = append(all, n)
 		}
 	}
 	for _, n := range all {
-		if err := e.draft(n.Ref(), "leave").forsake(ctx, n); err != nil {
+		forsake := e.draft(n.Ref(), "leave").forsake
+		if n.Overlay != nil {
+			forsake = e.forsakeOverlay
+		}
+		if err := forsake(ctx, n); err != nil {
 			return err
 		}
 	}

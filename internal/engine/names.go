@@ -60,6 +60,11 @@ func (e *Engine) serveAll() <-chan struct{} {
 		e.rename(nil, sb)
 		e.announce(nil, sb, true)
 	}
+	for _, n := range e.intent.Networks {
+		if n.Overlay != nil {
+			e.renameFar(nil, n)
+		}
+	}
 	return e.serveViews()
 }
 

@@ -37,6 +37,9 @@ func (e *Engine) CreateNetwork(ctx context.Context, spec NetworkSpec) (*model.Ne
 	if spec.Driver == model.DriverFabric {
 		return e.createFabric(ctx, spec)
 	}
+	if spec.Driver == model.DriverOverlay {
+		return e.createOverlay(ctx, spec)
+	}
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+spec.Name, "create")
@@ -282,6 +285,9 @@ func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error 
 		return e.undock(ctx, model.ID(ref))
 	}
 	dissolved, err := e.dissolveFabric(ctx, ref)
+	if err == nil && !dissolved {
+		dissolved, err = e.dissolveOverlay(ctx, ref)
+	}
 	if err != nil {
 		return err
 	}
@@ -326,7 +332,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, match func(*model.Network) b
 	d := e.draft("networks", "prune")
 	var names []string
 	for id, n := range e.intent.Networks {
-		if e.endpoints[id] == 0 && n.Origin == "" && n.Fabric == nil && !model.Builtin(n.Name) && (n.Options.Adopted || e.uplinkOf(n.Base()) == "") && (match == nil || match(n)) {
+		if e.endpoints[id] == 0 && n.Origin == "" && !n.Spans() && !model.Builtin(n.Name) && (n.Options.Adopted || e.uplinkOf(n.Base()) == "") && (match == nil || match(n)) {
 			d.networks[id] = nil
 			names = append(names, n.Name)
 		}

@@ -138,6 +138,9 @@ func (e *Engine) NetworkStatus(n *model.Network) Status {
 	if s, wrong := e.fabricStatus(n); wrong {
 		return s
 	}
+	if s, wrong := e.overlayStatus(n); wrong {
+		return s
+	}
 	if e.repairs.delay(e.cfg.Now(), enough) > 0 {
 		return Status{StateConflict, "another program keeps changing what sealane sets up; see the log", e.repairs.times[0].UTC()}
 	}

@@ -134,7 +134,7 @@ func (e *Engine) compare(ctx context.Context, settle bool) (have, want kstate.Se
 	}
 	intent := e.intent
 	if lost := e.lost(have); len(lost) > 0 {
-		intent.Sandboxes = overlay(intent.Sandboxes, lost)
+		intent.Sandboxes = laid(intent.Sandboxes, lost)
 		if settle {
 			e.settleLost(lost)
 		}

@@ -35,8 +35,8 @@ func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate
 		if err != nil {
 			return err
 		}
-		if old.Fabric != nil {
-			return d.errorf(model.Unsupported, "driver fabric: what all hosts share is not changed on one").WithHint("remove it and make it anew")
+		if old.Spans() {
+			return d.errorf(model.Unsupported, "driver %s: what all hosts share is not changed on one", old.Driver).WithHint("remove it and make it anew")
 		}
 		if made, err = d.updated(ctx, old, up); err == nil {
 			err = d.putNetwork(ctx, made, skip)

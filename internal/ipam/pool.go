@@ -4,8 +4,10 @@
 package ipam
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"time"
 
@@ -227,6 +229,27 @@ func (p *Pool) SetLast(a netip.Addr) {
 	if !a.IsValid() || p.from.Contains(a) {
 		p.last = a
 	}
+}
+
+// StartAt has a pool that has given nothing out begin at a place of its own for each
+// seed, so that pools of one subnet on several hosts seldom give out the same.
+func (p *Pool) StartAt(seed string) {
+	if p.last.IsValid() {
+		return
+	}
+	h := fnv.New32a()
+	h.Write([]byte(seed))
+	p.last = plus(p.from.Addr(), h.Sum32()%(1<<min(p.from.Addr().BitLen()-p.from.Bits(), 31)))
+}
+
+// plus returns the address n after another, in the last 32 bits.
+func plus(a netip.Addr, n uint32) netip.Addr {
+	b := a.As16()
+	binary.BigEndian.PutUint32(b[12:], binary.BigEndian.Uint32(b[12:])+n)
+	if a.Is4() {
+		return netip.AddrFrom16(b).Unmap()
+	}
+	return netip.AddrFrom16(b)
 }
 
 // Used returns how many addresses are taken, the gateway and aux ones included.

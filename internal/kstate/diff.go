@@ -59,7 +59,7 @@ func Diff(have, want Set) []Op {
 		case taken(w), !ok && (twin(have, gone, w) || raised(have, w)):
 			continue
 		case !ok || gone[k] || standsOn(h, gone):
-		case Satisfies(h, w):
+		case Satisfies(h, w) && !unbridged(h, gone):
 			continue
 		case Foreign(h): // Apply says what is in the way
 		default:
@@ -169,8 +169,8 @@ func vanishing(have, want Set) map[Key]bool {
 	return gone
 }
 
-// goesDown marks what a device loses when it is set down, or gets another
-// hardware address.
+// goesDown marks what a device loses when it is set down, gets another hardware
+// address, or leaves its bridge.
 func goesDown(gone map[Key]bool, have, want Object) {
 	h, ok := have.(Link)
 	w, _ := want.(Link)
@@ -179,6 +179,9 @@ func goesDown(gone map[Key]bool, have, want Object) {
 	}
 	if h.Up && !w.Up {
 		gone[upKey(h.NS, h.Name)] = true
+	}
+	if h.Master != "" && w.Master != h.Master {
+		gone[portKey(h.NS, h.Name)] = true
 	}
 	if w.MAC != "" && w.MAC != h.MAC || w.NoARP != h.NoARP {
 		gone[macKey(h.NS, h.Name)] = true

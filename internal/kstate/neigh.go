@@ -1,6 +1,7 @@
 package kstate
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 )
@@ -48,6 +49,15 @@ type FDB struct {
 	Dev string
 	MAC string
 	Dst netip.Addr // of the family of the device's local address
+
+	// Bridged: the bridge that the device is a port of knows too that the address
+	// is there, and does not learn otherwise from who sends (NTF_STICKY in
+	// linux/neighbour.h). It has one place for each address: an object for one that
+	// is at a port of this host takes that port's. Not for [Everyone].
+	//
+	// Where the bridge knows and the device does not, an FDB is observed that is
+	// Bridged and without Dst.
+	Bridged bool
 }
 
 // Everyone is the hardware address in an FDB that is for frames to all and to
@@ -69,7 +79,34 @@ func (o FDB) Key() Key {
 // On is the device.
 func (o FDB) On() []Key { return []Key{linkKey(NS{}, o.Dev)} }
 
-// String is "fdb MAC dev DEV dst ADDRESS".
+// String is "fdb MAC dev DEV dst ADDRESS bridged".
 func (o FDB) String() string {
-	return fmt.Sprintf("fdb %s dev %s dst %s", o.MAC, o.Dev, o.Dst)
+	s := fmt.Sprintf("fdb %s dev %s", o.MAC, o.Dev)
+	if o.Dst.IsValid() {
+		s += " dst " + o.Dst.String()
+	}
+	if o.Bridged {
+		s += " bridged"
+	}
+	return s
+}
+
+// Check says what no kernel can make of it. Whether the addresses can be is not
+// looked at.
+func (o FDB) Check() error {
+	if o.Bridged && o.Listed() {
+		return errors.New("what is for everyone is at no port of a bridge alone")
+	}
+	return nil
+}
+
+// portKey stands for a device's being a port of the bridge that it is one of. No
+// object has it.
+func portKey(ns NS, name string) Key { return Key{KindLink, ns.String() + " " + name + " port"} }
+
+// unbridged reports whether an FDB is lost to the bridge, which its device leaves.
+// The device keeps its part.
+func unbridged(o Object, gone map[Key]bool) bool {
+	f, ok := o.(FDB)
+	return ok && f.Bridged && len(gone) > 0 && gone[portKey(NS{}, f.Dev)]
 }

@@ -88,6 +88,12 @@ type Link struct {
 	// net/bridge/br_input.c). Pause frames are dropped in either case.
 	GroupForward bool
 
+	// Known, of a bridge port: where frames go that leave by it only the bridge's
+	// table says. Who sends from there is not learnt, and what is for an address
+	// that the table has not does not go there; what is for all does
+	// (IFLA_BRPORT_LEARNING, IFLA_BRPORT_UNICAST_FLOOD). See [FDB.Bridged].
+	Known bool
+
 	// Pinned, of a veth that is a bridge port: frames to Peer.MAC leave by
 	// this port, also after frames from there came in by another
 	// (NTF_STICKY in linux/neighbour.h). It is done when the device becomes
@@ -214,7 +220,7 @@ func (o Link) String() string {
 	for _, f := range []struct {
 		on   bool
 		word string
-	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.GroupForward, " groupforward"}, {o.NoARP, " noarp"}, {o.Localnet, " localnet"}, {o.ProxyARP, " proxyarp"}, {o.Up, " up"}} {
+	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.GroupForward, " groupforward"}, {o.Known, " known"}, {o.NoARP, " noarp"}, {o.Localnet, " localnet"}, {o.ProxyARP, " proxyarp"}, {o.Up, " up"}} {
 		if f.on {
 			b.WriteString(f.word)
 		}

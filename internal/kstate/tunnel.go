@@ -34,6 +34,12 @@ type VXLAN struct {
 	Local netip.Addr
 	// NoLearning: where a hardware address is, only FDB says.
 	NoLearning bool
+	// Proxy answers who asks by ARP or neighbour discovery for one of the host's
+	// neighbours on the device, as [Neigh] makes them, whatever their hardware
+	// addresses are, the host's own included. All other ARP, and what else asks who
+	// has an address, it drops (arp_reduce and neigh_reduce in
+	// drivers/net/vxlan/vxlan_core.c). Without ARP it cannot.
+	Proxy bool
 	// GBP carries the packets' marks along (group based policy, draft-smith-vxlan-group-policy).
 	GBP bool
 }
@@ -61,6 +67,9 @@ func (o Link) tunnel() string {
 	}
 	if o.VXLAN.NoLearning {
 		s += " nolearning"
+	}
+	if o.VXLAN.Proxy {
+		s += " proxy"
 	}
 	if o.VXLAN.GBP {
 		s += " gbp"
@@ -94,6 +103,8 @@ func (o Link) CheckTunnel() error {
 		return fmt.Errorf("port %d: out of range", v.Port)
 	case v.Local.IsValid() && (v.Local.IsMulticast() || v.Local.IsUnspecified() || v.Local.Zone() != "" || v.Local.Is4In6()):
 		return fmt.Errorf("local %s: not an address of a host", v.Local)
+	case v.Proxy && o.NoARP:
+		return errors.New("a vxlan without ARP answers none")
 	}
 	return nil
 }
@@ -104,6 +115,6 @@ func (o Link) CheckTunnel() error {
 // kernel's choice.
 func rebuilt(a, b Link) bool {
 	v, w := a.VXLAN, b.VXLAN
-	return v.VNI != w.VNI || v.Port != w.Port || v.GBP != w.GBP ||
+	return v.VNI != w.VNI || v.Port != w.Port || v.GBP != w.GBP || v.Proxy != w.Proxy ||
 		v.Local.BitLen() != w.Local.BitLen() || (a.Parent == "") != (b.Parent == "")
 }

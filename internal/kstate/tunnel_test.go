@@ -2,6 +2,7 @@ package kstate_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,6 +26,10 @@ func TestTunnelTexts(t *testing.T) {
 	marks := kstate.Link{Name: "slx2", Type: kstate.TypeVXLAN, VXLAN: kstate.VXLAN{VNI: 1, Port: 4789, Local: netip.MustParseAddr("2001:db8::1"), GBP: true}}
 	on := route(host, "10.5.2.0/24", "10.5.2.0", "slx1")
 	on.Onlink, on.MTU, on.Src = true, 1400, netip.MustParseAddr("10.5.1.0")
+	port := vxlan("")
+	port.Master, port.Known, port.VXLAN.Proxy = "slb1", true, true
+	both := fdb("slx1", "02:00:00:00:00:06", "198.51.100.2")
+	both.Bridged = true
 	first := route(host, "::/0", "fe80::1", "slx1")
 	first.First = true
 	for want, o := range map[string]kstate.Object{
@@ -35,10 +40,13 @@ func TestTunnelTexts(t *testing.T) {
 		"neigh 10.5.2.0 lladdr 02:00:00:00:00:06 dev slx1":                                 neigh(host, "slx1", "10.5.2.0", "02:00:00:00:00:06"),
 		"netns /run/sealane/netns/web neigh 2001:db8::9 lladdr 02:00:00:00:00:06 dev eth0": neigh(web, "eth0", "2001:db8::9", "02:00:00:00:00:06"),
 		"fdb 02:00:00:00:00:06 dev slx1 dst 198.51.100.2":                                  fdb("slx1", "02:00:00:00:00:06", "198.51.100.2"),
-		"fdb 00:00:00:00:00:00 dev slx1 dst 2001:db8::2":                                   fdb("slx1", kstate.Everyone, "2001:db8::2"),
-		"route 10.5.2.0/24 via 10.5.2.0 dev slx1 onlink src 10.5.1.0 mtu 1400":             on,
-		"route default6 via fe80::1 dev slx1 first":                                        first,
-		"netns /run/sealane/netns/web route default blackhole":                             kstate.Route{NS: web, Dst: netip.MustParsePrefix("0.0.0.0/0"), Blackhole: true},
+		"link slx1 type vxlan vni 7 port 8472 local 192.0.2.1 nolearning proxy mtu 1450 address 02:00:00:00:00:05 master slb1 known up": port,
+		"fdb 02:00:00:00:00:06 dev slx1 dst 198.51.100.2 bridged":                                                                       both,
+		"fdb 02:00:00:00:00:06 dev slx1 bridged":                                                                                        kstate.FDB{Dev: "slx1", MAC: "02:00:00:00:00:06", Bridged: true},
+		"fdb 00:00:00:00:00:00 dev slx1 dst 2001:db8::2":                                                                                fdb("slx1", kstate.Everyone, "2001:db8::2"),
+		"route 10.5.2.0/24 via 10.5.2.0 dev slx1 onlink src 10.5.1.0 mtu 1400":                                                          on,
+		"route default6 via fe80::1 dev slx1 first":                                                                                     first,
+		"netns /run/sealane/netns/web route default blackhole":                                                                          kstate.Route{NS: web, Dst: netip.MustParsePrefix("0.0.0.0/0"), Blackhole: true},
 	} {
 		if got := o.String(); got != want {
 			t.Errorf("text is\n%q, want\n%q", got, want)
@@ -115,6 +123,45 @@ func TestTunnelDiff(t *testing.T) {
 		if text := strings.Join(got, ", "); text != c.ops {
 			t.Errorf("%s: ops are\n%s, want\n%s", c.name, text, c.ops)
 		}
+	}
+}
+
+// What a bridge knows of a port goes when that leaves it, and what the port itself
+// knows does not.
+func TestPortDiff(t *testing.T) {
+	const mac = "02:00:00:00:00:06"
+	l, at, all := vxlan(""), fdb("slx1", mac, "198.51.100.2"), fdb("slx1", kstate.Everyone, "198.51.100.2")
+	l.Master, l.Known, l.VXLAN.Proxy, at.Bridged = "slb1", true, true, true
+	alone, half, elsewhere, out, silent := at, at, l, l, l
+	alone.Bridged, half.Dst = false, netip.Addr{}
+	elsewhere.Master, out.Master, out.Known, silent.VXLAN.Proxy = "slb2", "", false, false
+	known := func(l kstate.Link) kstate.Link { l.Known = !l.Known; return l }
+	have := set(l, at, all)
+	for _, c := range []struct {
+		name       string
+		have, want kstate.Set
+		ops        []kstate.Op
+	}{
+		{"nothing to do", have, have, nil},
+		{"no longer known", have, change(have, known(l)), []kstate.Op{{Old: l, New: known(l)}}},
+		{"to another bridge", have, change(have, elsewhere), []kstate.Op{{Old: l, New: elsewhere}, {Old: at, New: at}}},
+		{"out of it", have, change(have, out, alone), []kstate.Op{{Old: l, New: out}, {Old: at, New: alone}}},
+		{"out of it, and the address goes", have, set(out, all), []kstate.Op{{Old: at}, {Old: l, New: out}}},
+		{"into it", set(out, alone, all), have, []kstate.Op{{Old: out, New: l}, {Old: alone, New: at}}},
+		{"what the bridge lost", change(have, alone), have, []kstate.Op{{Old: alone, New: at}}},
+		{"what the device lost", change(have, half), have, []kstate.Op{{Old: half, New: at}}},
+		{"the bridge's, which nobody wants", change(have, half), set(l, all), []kstate.Op{{Old: half}}},
+		{"answers no longer", have, change(have, silent), []kstate.Op{{Old: l}, {New: silent}, {New: all}, {New: at}}},
+		{"down", have, change(have, downed(l)), []kstate.Op{{Old: l, New: downed(l)}}},
+		{"gone", have, nil, []kstate.Op{{Old: l}}},
+	} {
+		if got := kstate.Diff(c.have, c.want); !slices.Equal(got, c.ops) {
+			t.Errorf("%s: ops are\n%v, want\n%v", c.name, got, c.ops)
+		}
+	}
+	all.Bridged = true
+	if at.Check() != nil || all.Check() == nil {
+		t.Errorf("one address: %v, everyone's: %v", at.Check(), all.Check())
 	}
 }
 

@@ -24,9 +24,10 @@ type Network struct {
 	Lanes    []int             `json:"lanes,omitempty"`  // VLANs that are bridges of their own, in order: see Ways
 	Origin   string            `json:"origin,omitempty"` // the protocol it was asked for by, and goes by; empty for our own API
 	Waiting  []Waiting         `json:"waiting,omitempty"`
-	Fabric   *Fabric           `json:"fabric,omitempty"` // of driver fabric: its parts on other hosts; never changed, but replaced
-	Docker   ID                `json:"docker,omitempty"` // of a fabric: the network of Docker's on this host that it is too
-	Chosen   bool              `json:"chosen,omitempty"` // of driver pool: any subnet was asked for
+	Fabric   *Fabric           `json:"fabric,omitempty"`  // of driver fabric: its parts on other hosts; never changed, but replaced
+	Overlay  *Overlay          `json:"overlay,omitempty"` // of driver overlay: its parts on other hosts
+	Docker   ID                `json:"docker,omitempty"`  // of a fabric: the network of Docker's on this host that it is too
+	Chosen   bool              `json:"chosen,omitempty"`  // of driver pool: any subnet was asked for
 	Created  time.Time         `json:"created"`
 }
 
@@ -72,7 +73,9 @@ func (n *Network) ByHost() bool { return n.Bridged() && len(n.Subnets) > 0 && !n
 
 // Bridged reports whether endpoints are ports of a bridge of the network's own on
 // this host.
-func (n *Network) Bridged() bool { return n.Driver == DriverBridge || n.Driver == DriverFabric }
+func (n *Network) Bridged() bool {
+	return n.Driver == DriverBridge || n.Driver == DriverFabric || n.Driver == DriverOverlay
+}
 
 // DriverPool is the driver of what is no network yet: a subnet that a container
 // engine holds, to give it to a network of ours or of its own.
@@ -225,7 +228,7 @@ func (n *Network) Validate() error {
 			return bad("%w", err)
 		}
 	}
-	for _, check := range []func() error{n.checkNoIPAM, n.checkModes, n.checkParent, n.checkVLANs, n.checkPort, n.checkLanes, n.checkNIC} {
+	for _, check := range []func() error{n.checkNoIPAM, n.checkModes, n.checkParent, n.checkVLANs, n.checkPort, n.checkLanes, n.checkNIC, n.checkOverlay} {
 		if err := check(); err != nil {
 			return bad("%w", err)
 		}

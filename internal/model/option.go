@@ -94,20 +94,20 @@ const (
 )
 
 var optionTable = []option{
-	{"advertise-count", []string{DriverBridge, DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "advertise_addr_nmsgs"},
+	{"advertise-count", []string{DriverBridge, DriverFabric, DriverOverlay, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "advertise_addr_nmsgs"},
 		func(o *Options, v string) (err error) {
 			if o.Announce, err = number(v, 0, 3, ""); o.Announce == 0 {
 				o.Announce = -1
 			}
 			return err
 		}},
-	{"advertise-interval", []string{DriverBridge, DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "advertise_addr_ms"},
+	{"advertise-interval", []string{DriverBridge, DriverFabric, DriverOverlay, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "advertise_addr_ms"},
 		func(o *Options, v string) (err error) { o.AnnounceInterval, err = number(v, 100, 2000, " ms"); return }},
-	{"antispoof", []string{"bridge", DriverFabric}, nil,
+	{"antispoof", []string{"bridge", DriverFabric, DriverOverlay}, nil,
 		func(o *Options, v string) (err error) { o.NoAntispoof, err = not(v); return }},
 	{"backend", []string{DriverFabric}, nil,
 		func(o *Options, v string) (err error) { o.Backend.Type, err = parseBackend(v); return }},
-	{"dad", []string{DriverBridge, DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, nil,
+	{"dad", []string{DriverBridge, DriverFabric, DriverOverlay, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, nil,
 		func(o *Options, v string) (err error) { o.NoDAD, err = not(v); return }},
 	{"datapath", []string{DriverOVS}, nil, parseDatapath},
 	{"direct-routing", []string{DriverFabric}, nil,
@@ -122,20 +122,20 @@ var optionTable = []option{
 		func(o *Options, v string) (err error) { o.Mode4, err = parseMode(v); return }},
 	{"gateway-mode-ipv6", []string{"bridge"}, []string{dockerBridge + "gateway_mode_ipv6"},
 		func(o *Options, v string) (err error) { o.Mode6, err = parseMode(v); return }},
-	{"host-access", []string{"bridge", DriverFabric}, nil,
+	{"host-access", []string{"bridge", DriverFabric, DriverOverlay}, nil,
 		func(o *Options, v string) (err error) { o.NoHostAccess, err = not(v); return }},
 	{"host-leg", []string{DriverMacvlan, DriverIPvlan}, nil, parseLegs},
 	{"host-binding", []string{"bridge"}, []string{dockerBridge + "host_binding_ipv4"},
 		func(o *Options, v string) (err error) { o.HostBinding, err = parseHostIP(v); return }},
-	{"icc", []string{"bridge", DriverFabric}, []string{dockerBridge + "enable_icc"},
+	{"icc", []string{"bridge", DriverFabric, DriverOverlay}, []string{dockerBridge + "enable_icc"},
 		func(o *Options, v string) (err error) { o.NoICC, err = not(v); return }},
-	{"ifname-prefix", []string{"bridge", DriverFabric, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "container_iface_prefix"},
+	{"ifname-prefix", []string{"bridge", DriverFabric, DriverOverlay, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "container_iface_prefix"},
 		func(o *Options, v string) error { o.IfPrefix = v; return CheckIfPrefix(v) }},
 	{"ipvlan-flag", []string{DriverIPvlan}, []string{"ipvlan_flag"}, parseLinkFlag},
 	{"inhibit-ipv4", []string{"bridge"}, []string{dockerBridge + "inhibit_ipv4"},
 		func(o *Options, v string) (err error) { o.Inhibit4, err = not(v); o.Inhibit4 = !o.Inhibit4; return }},
 	{"ipam", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, nil, parseIPAM},
-	{"masquerade", []string{"bridge", DriverFabric}, []string{dockerBridge + "enable_ip_masquerade"},
+	{"masquerade", []string{"bridge", DriverFabric, DriverOverlay}, []string{dockerBridge + "enable_ip_masquerade"},
 		func(o *Options, v string) (err error) { o.NoMasq, err = not(v); return }},
 	{"keepalive", []string{DriverFabric}, nil,
 		func(o *Options, v string) (err error) { o.Backend.Keepalive, err = number(v, 0, 65535, " s"); return }},
@@ -143,13 +143,13 @@ var optionTable = []option{
 	{"mode", []string{DriverFabric}, nil, parseWireGuardMode},
 	{"mode", []string{DriverIPvlan}, []string{"ipvlan_mode"}, parseLinkMode(ModeL2, ModeL3, ModeL3S)},
 	{"mode", []string{DriverMacvlan}, []string{"macvlan_mode"}, parseLinkMode(ModeBridge, ModeVEPA, ModePrivate, ModePassthru)},
-	{"mtu", []string{"bridge", DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "driver.mtu"},
+	{"mtu", []string{"bridge", DriverOverlay, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, []string{dockerNetwork + "driver.mtu"},
 		func(o *Options, v string) (err error) { o.MTU, err = number(v, 68, 65535, " bytes"); return }},
 	{"name", []string{"bridge", DriverOVS}, []string{dockerBridge + "name"},
 		func(o *Options, v string) error { o.Device = v; return CheckIfName(v) }},
 	{"parent", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverPhys}, nil,
 		func(o *Options, v string) error { o.Parent = v; return CheckIfName(v) }},
-	{"port", []string{DriverFabric}, nil,
+	{"port", []string{DriverFabric, DriverOverlay}, nil,
 		func(o *Options, v string) (err error) { o.Backend.Port, err = number(v, 1, 65535, ""); return }},
 	{"source-ip", []string{"bridge"}, []string{dockerNetwork + "host_ipv4", dockerNetwork + "host_ipv6"},
 		func(o *Options, v string) error {
@@ -176,7 +176,7 @@ var optionTable = []option{
 		}},
 	{"vlan", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverOVS}, nil,
 		func(o *Options, v string) (err error) { o.VLAN, err = number(v, 1, maxVLAN, ""); return }},
-	{"vni", []string{DriverFabric}, nil,
+	{"vni", []string{DriverFabric, DriverOverlay}, []string{dockerNetwork + "driver.overlay.vxlanid_list"},
 		func(o *Options, v string) (err error) { o.Backend.VNI, err = number(v, 1, 1<<24-1, ""); return }},
 }
 

@@ -14,7 +14,7 @@ const (
 	// AdoptedPorts is how many an adopted bridge takes: others use it too.
 	AdoptedPorts = 500
 	// MaxShards is how many shards a network may have: all their uplinks are
-	// ports of the first bridge.
+	// ports of the first bridge, as is what leads to other hosts.
 	MaxShards = 20
 )
 

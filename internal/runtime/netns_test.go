@@ -89,7 +89,7 @@ func TestStorm(t *testing.T) {
 	took := time.Since(began)
 	r.order("cpu")
 	t.Logf("the last is known %s after it was made; time used and hints: %s", took, r.await("cpu", ""))
-	if took > time.Second {
+	if took > 5*time.Second {
 		t.Errorf("the last is known after %s", took)
 	}
 }

@@ -146,7 +146,7 @@ func (s *space) lookup(server, name string) []string {
 	var out []string
 	_ = s.do(func() error { // who does not answer has no addresses
 		q := new(miekg.Msg).SetQuestion(name, miekg.TypeA)
-		r, _, err := (&miekg.Client{Timeout: 3 * time.Second}).Exchange(q, net.JoinHostPort(server, "53"))
+		r, _, err := (&miekg.Client{Timeout: 10 * time.Second}).Exchange(q, net.JoinHostPort(server, "53"))
 		if err != nil {
 			return err
 		}
@@ -280,7 +280,7 @@ func (s *space) sayUDP(to string, server net.PacketConn) error {
 		if _, err := c.Write([]byte("x")); err != nil {
 			return err
 		}
-		if err := server.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		if err := server.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			return err
 		}
 		if _, _, heard = server.ReadFrom(make([]byte, 16)); heard == nil {

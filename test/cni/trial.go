@@ -14,7 +14,7 @@ import (
 
 // settle is how long the kernel or a daemon may take to finish what the plugin
 // has said is done.
-const settle = 5 * time.Second
+const settle = 20 * time.Second
 
 // trial is one check of one plugin. It ends with the containers made for it
 // detached and gone.

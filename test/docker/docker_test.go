@@ -258,7 +258,7 @@ func (w *world) reach(from string, want ...string) {
 	command := prefix + "lab-echo probe -timeout 700ms '" + strings.Join(targets, "' '") + "'"
 	var got string
 	wanted := strings.Join(want, "\n")
-	w.within(5*time.Second, func() error {
+	w.within(patience, func() error {
 		if got = strings.TrimSpace(w.must(on, command)); got != wanted {
 			return fmt.Errorf("from %s:\n%s\nwant\n%s", from, got, wanted)
 		}
@@ -301,12 +301,22 @@ func (w *world) shows(limit time.Duration, command string, words ...string) {
 	})
 }
 
-// named is how soon Docker's names have to be ours.
-const named = 5 * time.Second
+// named is how soon Docker's names have to be ours, on a busy machine.
+const named = patience
 
-// state is all that Sealane has, by intent and in the kernel, as sorted lines
-// without what passes: counters, carriers, times of resting addresses.
+// state is what look sees once each container has its name: Docker, if it runs, is
+// asked for that after it has started one.
 func (w *world) state() []string {
+	w.Helper()
+	if w.d != nil {
+		w.shows(named, "sealane ps -a --format '{{.Name}}'", "!docker-")
+	}
+	return w.look()
+}
+
+// look is all that Sealane has, by intent and in the kernel, as sorted lines
+// without what passes: counters, carriers, times of resting addresses.
+func (w *world) look() []string {
 	w.Helper()
 	out := w.sh(`sealane network ls --format '{{.ID}} {{.Name}} {{range .Subnets}}{{.Prefix}} {{.Gateway}} in use {{.Usage.InUse}}, {{end}}'
 		sealane ps -a --format '{{.Name}} {{json .Endpoints}} {{json .Ports}}'
@@ -326,8 +336,8 @@ func (w *world) state() []string {
 // unchanged compares the state with what it was, soon.
 func (w *world) unchanged(before []string, after string) {
 	w.Helper()
-	w.within(3*time.Second, func() error {
-		now := w.state()
+	w.within(patience, func() error {
+		now := w.look()
 		if slices.Equal(now, before) {
 			return nil
 		}
@@ -350,8 +360,12 @@ func without(lines, others []string) string {
 	return strings.Join(out, "\n")
 }
 
+// settling is how long repairs may take on a busy machine: less than until the regular
+// pass, which would find what nobody noticed.
+const settling = 10 * time.Second
+
 // asIntended checks that the kernel is as it should be.
 func (w *world) asIntended() {
 	w.Helper()
-	w.shows(3*time.Second, "sealane diff 2>&1 | sed 's/^/op: /'", "!op: ")
+	w.shows(settling, "sealane diff 2>&1 | sed 's/^/op: /'", "!op: ")
 }

@@ -139,6 +139,9 @@ func (h *hosts) restarts() {
 	h.one.reach("late", "tcp://web:8000 10.5.1.3 web", "tcp://10.5.3.2:8000 10.5.1.3 db")
 	h.one.docker("rm -f late")
 	h.startEtcd()
+	for _, w := range []*world{h.one, h.two} {
+		w.shows(time.Minute, "sealane network inspect --format '{{.Fabric.InTouch}}' pods", "true")
+	}
 }
 
 // families: a second network, of both, beside the first one.
@@ -197,10 +200,10 @@ func (h *hosts) removal() {
 	h.two.reach("db", "tcp://10.5.1.2:8000 no", "tcp://"+at+":8000 10.5.3.2 ours")
 	h.one.sealane("rm -f ours")
 	h.one.sealane("network rm pods")
-	h.two.shows(5*time.Second, "sealane network inspect pods", "was removed from the cluster")
+	h.two.shows(patience, "sealane network inspect pods", "was removed from the cluster")
 	h.two.docker("rm -f db")
 	h.two.docker("network rm pods")
 	h.two.shows(patience, "sealane network ls", "!pods")
 	h.one.shows(0, "ip route", "!10.5.")
-	h.two.shows(0, "ip route", "!10.5.")
+	h.two.shows(patience, "ip route", "!10.5.")
 }

@@ -61,7 +61,7 @@ func (x *docker) stop() {
 	x.p.Signal(syscall.SIGTERM)
 	done := make(chan int, 1)
 	go func() { done <- x.p.Wait() }()
-	ctx, cancel := context.WithTimeout(x.h.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(x.h.Context(), time.Minute)
 	defer cancel()
 	select {
 	case <-done:
@@ -79,9 +79,9 @@ func (x *docker) works() {
 	ip := fmt.Sprint(x.address())
 	end := time.Now().Add(soon)
 	for _, from := range []string{"b", "web"} {
-		err := h.reach(from, "get http://192.0.2.1:8090/", "300ms")
+		err := h.reach(from, "get http://192.0.2.1:8090/", "1s")
 		for err != nil && time.Now().Before(end) {
-			err = h.reach(from, "get http://192.0.2.1:8090/", "300ms")
+			err = h.reach(from, "get http://192.0.2.1:8090/", "1s")
 		}
 		if err != nil {
 			h.Errorf("Docker's container from %s: %v", from, err)
@@ -91,7 +91,7 @@ func (x *docker) works() {
 	h.shut("web", "get http://"+ip+":81/")
 	h.b.Must("ip", "route", "replace", "172.30.0.0/24", "via", "192.0.2.1")
 	h.shut("b", "get http://"+ip+":81/")
-	r := h.sh(fmt.Sprintf("nsenter --net=/proc/%d/ns/net lab-echo get -timeout 2s http://192.0.2.1:8080/", x.pid()))
+	r := h.sh(fmt.Sprintf("nsenter --net=/proc/%d/ns/net lab-echo get -timeout 10s http://192.0.2.1:8080/", x.pid()))
 	if r == "" {
 		h.Error("Docker's container does not reach a published port of Sealane's")
 	}

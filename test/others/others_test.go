@@ -44,7 +44,7 @@ func newHosts(t *testing.T) *hosts {
 
 func serve(t lab.T, h *lab.Host, args ...string) {
 	p := h.Start("lab-echo", append([]string{"serve"}, args...)...)
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(p.Output(), "ready"); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(p.Output(), "ready"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("lab-echo: %s", p.Output())
 		}
@@ -105,8 +105,8 @@ func (h *hosts) reach(from, command, timeout string) error {
 }
 
 // soon is how long an exception may be away: a second, and what a busy machine
-// adds.
-const soon = 3 * time.Second
+// adds. It is less than until the regular pass, which would find what nobody noticed.
+const soon = 15 * time.Second
 
 // open checks that all ways are open, soon after an event, and that what the
 // host has for itself is still hidden if it should be.
@@ -114,9 +114,9 @@ func (h *hosts) open(after string, hidden bool) {
 	h.Helper()
 	end := time.Now().Add(soon)
 	for _, w := range want {
-		err := h.reach(w.host, w.command, "300ms")
+		err := h.reach(w.host, w.command, "1s")
 		for err != nil && time.Now().Before(end) {
-			err = h.reach(w.host, w.command, "300ms")
+			err = h.reach(w.host, w.command, "1s")
 		}
 		if err != nil {
 			h.Errorf("after %s: %s: %v", after, w.name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/compile"
@@ -60,7 +61,34 @@ func (s *service) networkOf(n *model.Network) api.Network {
 		out.Subnets = append(out.Subnets, api.Subnet{Prefix: sub.Prefix, Gateway: sub.Gateway, Range: sub.Range, Aux: sub.Aux, Usage: api.Usage(usage[i])})
 	}
 	s.addFabric(&out, n)
+	addOverlay(&out, n)
 	return out
+}
+
+// addOverlay adds what there is of other hosts of an overlay network.
+func addOverlay(out *api.Network, n *model.Network) {
+	o := n.Overlay
+	if o == nil {
+		return
+	}
+	out.VNI = o.VNI
+	out.Overlay = &api.Overlay{Port: o.Port, Uplink: o.Uplink, Address: o.Local, MTU: o.MTU, Members: []api.OverlayMember{}}
+	if o.Used {
+		out.Overlay.Tunnel = n.Trunk()
+	} else {
+		out.Device = ""
+	}
+	at := map[string]int{}
+	for i := range o.Far {
+		f := &o.Far[i]
+		if _, has := at[f.Host]; !has {
+			at[f.Host] = len(out.Overlay.Members)
+			out.Overlay.Members = append(out.Overlay.Members, api.OverlayMember{Host: f.Host, Address: f.At, Alive: !f.HostGone})
+		}
+		m := &out.Overlay.Members[at[f.Host]]
+		m.Endpoints = append(m.Endpoints, api.OverlayEndpoint{ID: string(f.ID), Sandbox: f.Sandbox, MAC: f.MAC, Addresses: f.Addrs, Names: f.Names, Stopped: f.Stopped})
+	}
+	slices.SortFunc(out.Overlay.Members, func(a, b api.OverlayMember) int { return strings.Compare(a.Host, b.Host) })
 }
 
 // addFabric adds what there is of other hosts.

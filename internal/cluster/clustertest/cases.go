@@ -189,7 +189,7 @@ var troubleCases = []testcase{
 		if _, done, err := s.Store.Commit(s.ctx, s.put("c=1")); !errors.Is(err, cluster.ErrAway) || done {
 			s.Errorf("commit: %v", err)
 		}
-		if took := time.Since(began); took > 2*cluster.Patience+time.Second {
+		if took := time.Since(began); took > 2*cluster.Patience+5*time.Second {
 			s.Errorf("to find the store away twice took %s", took)
 		}
 		s.commit(s.Other, s.put("d=3"))

@@ -99,7 +99,7 @@ func TestDebian(t *testing.T) {
 			Away:    func(away bool) { w.set(!away) },
 			Compact: func() { compact(t, c) },
 			Restart: func() { p.kill(); p.start() },
-			Pass:    time.Sleep, TTL: time.Second,
+			Pass:    time.Sleep, TTL: 3 * time.Second,
 		}
 	})
 }
@@ -129,7 +129,7 @@ func TestMemberThatHangs(t *testing.T) {
 			if _, done, err := writer.Commit(t.Context(), put(key, want, 0)); done && err == nil {
 				break
 			}
-			if time.Since(began) > 40*time.Second {
+			if time.Since(began) > time.Minute {
 				t.Fatal("two of three do not take a transaction")
 			}
 		}
@@ -139,13 +139,13 @@ func TestMemberThatHangs(t *testing.T) {
 			if len(u.Changes) != 1 || u.Changes[0].Key != key || string(u.Changes[0].Value) != want {
 				t.Errorf("update %+v", u)
 			}
-		case <-time.After(30 * time.Second):
-			t.Fatalf("nothing of %s came in 30 s; status %+v", key, mirror.Status())
+		case <-time.After(time.Minute):
+			t.Fatalf("nothing of %s came in a minute; status %+v", key, mirror.Status())
 		}
 		seen := time.Since(began)
 		t.Logf("member %d hangs: written after %s, seen after %s", i, wrote.Round(time.Millisecond), seen.Round(time.Millisecond))
 		// 5 s at most if the others answer, who may be at a leader's change until it is written.
-		if seen-wrote > 10*time.Second {
+		if seen-wrote > 20*time.Second {
 			t.Errorf("to leave member %d took %s after the others had written", i, seen-wrote)
 		}
 		p.signal(syscall.SIGCONT)

@@ -20,7 +20,7 @@ func TestEmbedded(t *testing.T) {
 			Away:    func(away bool) { w.set(!away) },
 			Compact: func() { compact(t, c) },
 			Restart: func() { m.stop(); m.start() },
-			Pass:    time.Sleep, TTL: time.Second,
+			Pass:    time.Sleep, TTL: 3 * time.Second,
 		}
 	})
 }

@@ -17,7 +17,7 @@ func leases(t *testing.T, m *member, want int, when string) {
 	t.Helper()
 	c := admin(t, m.url)
 	n := -1
-	for range 100 {
+	for range 1000 {
 		resp, err := c.Leases(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/cluster/overlay"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -35,14 +36,19 @@ func (d domain) readable(key, end []byte) bool {
 // maxValue is the longest value of a host's in bytes: a lease has a few hundred.
 const maxValue = 32 << 10
 
-// place is what a key is to a fabric.
+// place is what a key is to a fabric, or to overlay networks.
 type place struct {
-	fabric string // the prefix of its keys
-	subnet string // a lease's name; "": it is the config
+	fabric string      // the prefix of its keys
+	subnet string      // a lease's name; "": it is the config
+	shared overlay.Key // with a kind: of overlay networks, and of no fabric
 }
 
 // place reads a key that hosts may write.
 func (d domain) place(key string) (p place, ok bool) {
+	if rest, is := strings.CutPrefix(key, string(d)+sharedRoot); is {
+		p.shared, ok = overlay.ParseKey(rest)
+		return p, ok
+	}
 	rest, ok := strings.CutPrefix(key, string(d)+"/")
 	if p.fabric = string(d); !ok {
 		return p, false
@@ -60,6 +66,9 @@ func (d domain) place(key string) (p place, ok bool) {
 	p.subnet, ok = strings.CutPrefix(rest, "subnets/")
 	return p, ok && p.subnet != "" && !strings.Contains(p.subnet, "/")
 }
+
+// isShared says whether a key is of overlay networks.
+func (p place) isShared() bool { return p.shared.Kind != "" }
 
 // config and subnets are keys of a fabric.
 func (p place) config() string  { return p.fabric + "/config" }
@@ -158,7 +167,10 @@ func (b *bid) add(d domain, op *pb.RequestOp) error {
 	if _, pinned := b.pins[w.key]; !pinned {
 		return fmt.Errorf("%s: %w", w.key, errShape)
 	}
-	if w.put != nil && slices.ContainsFunc(b.wishes, func(o wish) bool { return o.put != nil }) {
+	if len(b.wishes) > 0 && b.wishes[0].isShared() != w.isShared() {
+		return fmt.Errorf("%s: %w", w.key, errMixed)
+	}
+	if !w.isShared() && w.put != nil && slices.ContainsFunc(b.wishes, func(o wish) bool { return o.put != nil }) {
 		return fmt.Errorf("%s: %w", w.key, errPuts)
 	}
 	b.wishes = append(b.wishes, w)
@@ -255,11 +267,12 @@ func (b bid) drops(key string) bool {
 	return slices.ContainsFunc(b.wishes, func(w wish) bool { return w.put == nil && w.key == key })
 }
 
-// renews says whether a bid does no more than to put again what is there.
+// renews says whether a bid does no more than to put again what is there, or to delete
+// of fabrics; of overlay networks, only what says that a host is alive.
 func (b bid) renews(s scene) bool {
 	return !slices.ContainsFunc(b.wishes, func(w wish) bool {
 		kv := s.keys[w.key]
-		return w.put != nil && (kv == nil || string(kv.Value) != string(w.put.Value))
+		return w.isShared() && w.shared.Kind != overlay.KindAlive || w.put != nil && (kv == nil || string(kv.Value) != string(w.put.Value))
 	})
 }
 
@@ -287,6 +300,8 @@ func (b bid) about() map[string]string {
 	out := map[string]string{keyHosts: clientv3.GetPrefixRangeEnd(keyHosts)}
 	for _, w := range b.wishes {
 		switch beside := string(b.domain) + besideRoot; {
+		case w.isShared():
+			b.aboutShared(w, out)
 		case w.put == nil:
 		case w.subnet == "":
 			out[string(b.domain)+"/config"] = ""
@@ -326,6 +341,9 @@ func (b bid) pinned(host string, s scene, all bool) *pb.TxnRequest {
 	}
 	about := b.about()
 	for _, k := range slices.Sorted(maps.Keys(about)) {
+		if _, pinned := pins[k]; pinned && about[k] == "" {
+			continue
+		}
 		t.Compare = append(t.Compare, &pb.Compare{
 			Target: pb.Compare_MOD, Result: pb.Compare_LESS, Key: []byte(k), RangeEnd: []byte(about[k]),
 			TargetUnion: &pb.Compare_ModRevision{ModRevision: s.rev + 1},

@@ -51,6 +51,9 @@ func (b bid) judge(host Record, s scene) error {
 }
 
 func (b bid) judgeOne(host Record, w wish, s scene, renews bool) error {
+	if w.isShared() {
+		return b.judgeShared(host, w, s)
+	}
 	if w.subnet == "" {
 		return b.checkConfig(w, s)
 	}

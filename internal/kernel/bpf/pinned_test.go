@@ -98,7 +98,7 @@ func linkIDs(t testing.TB, dir string) (ids []link.ID) {
 // after the last reference, not with it.
 func wantDetached(t testing.TB, ids []link.ID) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for _, id := range ids {
 		for {
 			l, err := link.NewFromID(id)

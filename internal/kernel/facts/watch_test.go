@@ -90,7 +90,7 @@ func TestWatch(t *testing.T) {
 		step.do()
 		select {
 		case <-changes:
-		case <-time.After(2 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Errorf("%s: not seen", step.what)
 		}
 	}

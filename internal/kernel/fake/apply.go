@@ -175,6 +175,7 @@ func (w *world) changeLink(have, want kstate.Link) error {
 	want.Peer.MAC = cmp.Or(want.Peer.MAC, have.Peer.MAC)
 	w.set(want)
 	w.strangeMAC(have, want)
+	w.unplugged(have, want)
 	if have.Up && !want.Up {
 		w.down(want)
 	}
@@ -217,8 +218,8 @@ func (w *world) checkPort(o, have kstate.Link) error {
 	switch {
 	case o.Type == kstate.TypeBridge && o.Master != "":
 		return errors.New("a bridge cannot be a port of a bridge")
-	case o.Master == "" && (o.Isolated || o.Hairpin || o.GroupForward || o.Pinned), o.Peer.Master == "" && o.Peer.Isolated:
-		return errors.New("isolated, hairpin, groupforward and pinned are for bridge ports")
+	case o.Master == "" && (o.Isolated || o.Hairpin || o.GroupForward || o.Known || o.Pinned), o.Peer.Master == "" && o.Peer.Isolated:
+		return errors.New("isolated, hairpin, groupforward, known and pinned are for bridge ports")
 	case o.Pinned && o.Peer.MAC == "":
 		return errors.New("pinned: the far end's hardware address is not given")
 	case o.Peer.Master != "" && !o.Peer.NS.IsHost():

@@ -79,6 +79,7 @@ func (w *world) tamperLink(l kstate.Link) {
 	w.set(l)
 	if ok {
 		w.strangeMAC(have, l)
+		w.unplugged(have, l)
 	}
 	if have.Up && !l.Up {
 		w.down(l)
@@ -125,11 +126,32 @@ func (k *Kernel) Unplug(dev string) {
 		return
 	}
 	if l.Name == dev {
-		k.world.set(leave(l, kstate.Link{Name: l.Master}))
+		out := leave(l, kstate.Link{Name: l.Master})
+		k.world.set(out)
+		k.world.unplugged(l, out)
 	} else {
 		k.world.set(leave(l, kstate.Link{Name: l.Peer.Master}))
 	}
 	k.hint("~ %s", dev)
+}
+
+// DropFDB lets somebody else take a forwarding entry out of a vxlan's table or, with
+// bridge, out of its bridge's.
+func (k *Kernel) DropFDB(o kstate.FDB, bridge bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	have, _ := k.world.objs[o.Key()].(kstate.FDB)
+	if bridge {
+		have.Bridged = false
+	} else {
+		have.Dst = netip.Addr{}
+	}
+	if have.Bridged || have.Dst.IsValid() {
+		k.world.set(have)
+	} else {
+		k.world.drop(o.Key())
+	}
+	k.hint("- %s", o.Key().ID)
 }
 
 // Reboot leaves what survives one: nothing of the kernel's, no file (they are

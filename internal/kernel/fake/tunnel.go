@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -108,8 +109,11 @@ func (w *world) putFDB(o kstate.FDB) error {
 	if dev.Type != kstate.TypeVXLAN {
 		return fmt.Errorf("device %s is no vxlan", o.Dev)
 	}
-	if err := oneHost(o.Dst, o.MAC); err != nil {
+	if err := cmp.Or(oneHost(o.Dst, o.MAC), o.Check()); err != nil {
 		return err
+	}
+	if o.Bridged && dev.Master == "" {
+		return fmt.Errorf("device %s is no bridge port", o.Dev)
 	}
 	if o.Dst.Is6() != dev.VXLAN.Local.Is6() {
 		return fmt.Errorf("%s: of another family than the device's local address: %w", o.Dst, kernel.ErrUnsupported)
@@ -125,6 +129,24 @@ func (w *world) strangeMAC(have, want kstate.Link) {
 	}
 	if have.Peer.MAC != want.Peer.MAC {
 		w.lonely(want.Peer.NS, want.Peer.Name, func(netip.Addr) bool { return true })
+	}
+}
+
+// unplugged has a bridge forget what it knew of a port that left it.
+func (w *world) unplugged(have, want kstate.Link) {
+	if have.Master == "" || have.Master == want.Master {
+		return
+	}
+	for k, o := range w.objs {
+		f, ok := o.(kstate.FDB)
+		if !ok || !f.Bridged || f.Dev != want.Name {
+			continue
+		}
+		if f.Bridged = false; f.Dst.IsValid() {
+			w.objs[k] = f
+		} else {
+			delete(w.objs, k)
+		}
 	}
 }
 

@@ -14,6 +14,12 @@ func (o *outside) Neigh(_ *testing.T, n kstate.Neigh, permanent bool) {
 
 func (o *outside) DropNeigh(_ *testing.T, n kstate.Neigh) { o.Remove(n.Key()) }
 
-func (o *outside) DropFDB(_ *testing.T, f kstate.FDB) { o.Remove(f.Key()) }
+func (o *outside) DropFDB(_ *testing.T, f kstate.FDB) { o.Kernel.DropFDB(f, false) }
+
+func (o *outside) Unbridge(_ *testing.T, f kstate.FDB) { o.Kernel.DropFDB(f, true) }
+
+func (o *outside) Known(t *testing.T, dev string, on bool) {
+	o.link(t, dev, func(l *kstate.Link) { l.Known = on })
+}
 
 func (o *outside) DropRoute(_ *testing.T, r kstate.Route) { o.Remove(r.Key()) }

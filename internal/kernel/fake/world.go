@@ -136,6 +136,7 @@ func (w *world) release(l kstate.Link) {
 		for k, o := range w.objs {
 			if p, ok := o.(kstate.Link); ok {
 				w.objs[k] = leave(p, l)
+				w.unplugged(p, leave(p, l))
 			}
 		}
 	}
@@ -144,7 +145,7 @@ func (w *world) release(l kstate.Link) {
 // leave returns a link without those of its ends in a bridge that are.
 func leave(l, bridge kstate.Link) kstate.Link {
 	if l.NS == bridge.NS && l.Master == bridge.Name {
-		l.Master, l.Isolated, l.Hairpin, l.GroupForward, l.Pinned = "", false, false, false, false
+		l.Master, l.Isolated, l.Hairpin, l.GroupForward, l.Known, l.Pinned = "", false, false, false, false, false
 		l.Tag, l.Tags = 0, ""
 	}
 	if l.Peer.NS == bridge.NS && l.Peer.Master == bridge.Name {

@@ -23,6 +23,7 @@ var changeCases = []testcase{
 	{"isolated", func(s *suite) { s.changes(func(_, v *kstate.Link) { v.Isolated = true }) }},
 	{"hairpin", func(s *suite) { s.changes(func(_, v *kstate.Link) { v.Hairpin = true }) }},
 	{"group addresses", func(s *suite) { s.changes(func(_, v *kstate.Link) { v.GroupForward = true }) }},
+	{"known", func(s *suite) { s.changes(func(_, v *kstate.Link) { v.Known = true }) }},
 	{"no ARP", func(s *suite) { s.changes(func(b, _ *kstate.Link) { b.NoARP = true }) }},
 	{"pinned, with another hardware address", func(s *suite) {
 		s.changes(func(_, v *kstate.Link) { v.Pinned, v.Peer.MAC = true, hw(1, 3) })

@@ -44,7 +44,7 @@ func Random(rng *rand.Rand, run string) kstate.Set {
 		add(frames()...)
 	}
 	if r.chance(50) {
-		add(r.fabric()...)
+		add(r.fabric(bridges)...)
 	}
 	if r.chance(50) {
 		add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: itoa(r.IntN(2))})
@@ -106,10 +106,14 @@ func (r dice) sandbox(ns kstate.NS, i int, bridges []string) []kstate.Object {
 	return out
 }
 
-// fabric is a vxlan with some ways to other hosts, of one family or the other.
-func (r dice) fabric() []kstate.Object {
+// fabric is a vxlan with some ways to other hosts, of one family or the other, and
+// sometimes a port of a bridge that knows some of them too.
+func (r dice) fabric(bridges []string) []kstate.Object {
 	l := vxlan("slx1", 1+r.IntN(2), r.of("192.0.2.129", "192.0.2.130", "2001:db8:f::1"), "")
 	l.MTU, l.VXLAN.NoLearning, l.MAC = 1400+10*r.IntN(2), r.chance(50), hw(0xd, byte(r.IntN(2)))
+	if len(bridges) > 0 && r.chance(50) {
+		l.Master, l.Known, l.VXLAN.Proxy = bridges[r.IntN(len(bridges))], r.chance(70), r.chance(70)
+	}
 	out := []kstate.Object{l, addr(host, l.Name, "10.5.1.0/32")}
 	for i := range 3 {
 		at, dst := "10.5."+itoa(i+2)+".0", "198.51.100."+r.of("2", "3")
@@ -121,7 +125,9 @@ func (r dice) fabric() []kstate.Object {
 		if r.chance(30) {
 			way = hole(host, at+"/24")
 		}
-		for _, o := range []kstate.Object{way, neigh(host, l.Name, at, hw(0xf, byte(r.IntN(2)))), fdb(l.Name, hw(0xf, byte(i)), dst), fdb(l.Name, kstate.Everyone, dst)} {
+		where := fdb(l.Name, hw(0xf, byte(i)), dst)
+		where.Bridged = l.Master != "" && r.chance(70)
+		for _, o := range []kstate.Object{way, neigh(host, l.Name, at, hw(0xf, byte(r.IntN(2)))), where, fdb(l.Name, kstate.Everyone, dst)} {
 			if r.chance(70) {
 				out = append(out, o)
 			}

@@ -13,9 +13,13 @@ import (
 type Tunnelling interface {
 	// Neigh makes a neighbour: permanent, or as the kernel might have found it out.
 	Neigh(t *testing.T, n kstate.Neigh, permanent bool)
-	// DropNeigh, DropFDB and DropRoute delete what is there.
+	// DropNeigh, DropFDB and DropRoute delete what is there: of an FDB what the
+	// device has. Unbridge deletes what its bridge has.
 	DropNeigh(t *testing.T, n kstate.Neigh)
 	DropFDB(t *testing.T, o kstate.FDB)
+	Unbridge(t *testing.T, o kstate.FDB)
+	// Known sets how the bridge treats its port.
+	Known(t *testing.T, dev string, on bool)
 	DropRoute(t *testing.T, r kstate.Route)
 }
 

@@ -36,6 +36,15 @@ func (o *outside) DropFDB(t *testing.T, f kstate.FDB) {
 	run(t, "bridge fdb del %s dev %s dst %s self", f.MAC, f.Dev, f.Dst)
 }
 
+func (o *outside) Unbridge(t *testing.T, f kstate.FDB) {
+	run(t, "bridge fdb del %s dev %s master", f.MAC, f.Dev)
+}
+
+func (o *outside) Known(t *testing.T, dev string, on bool) {
+	how := map[bool]string{true: "off", false: "on"}[on]
+	run(t, "bridge link set dev %s learning %s flood %s", dev, how, how)
+}
+
 func (o *outside) DropRoute(t *testing.T, r kstate.Route) {
 	run(t, "%sip route del %s", inNS(r.NS), r.Dst)
 }

@@ -53,7 +53,7 @@ func TestHintsForOthers(t *testing.T) {
 		"umount " + spaces[1].Path,
 	} {
 		run(t, "%s", line)
-		if hinted(hints, 3*time.Second) == "" {
+		if hinted(hints, 20*time.Second) == "" {
 			t.Errorf("no hint after %s", line)
 		}
 	}
@@ -77,7 +77,7 @@ func TestHintsForChangedLinks(t *testing.T) {
 		"nsenter --net=" + a.Path + " ip link set eth0 down",
 	} {
 		run(t, "%s", line)
-		if hinted(hints, 3*time.Second) == "" {
+		if hinted(hints, 20*time.Second) == "" {
 			t.Errorf("no hint after %s", line)
 		}
 	}
@@ -138,7 +138,7 @@ func TestWatchEnds(t *testing.T) {
 		if ok {
 			t.Error("a hint, of nothing")
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("the channel stays open")
 	}
 }

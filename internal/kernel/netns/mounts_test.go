@@ -19,7 +19,7 @@ func TestWatchMounts(t *testing.T) {
 		t.Helper()
 		select {
 		case _, open = <-hints:
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatalf("%s: no hint", what)
 		}
 		return open

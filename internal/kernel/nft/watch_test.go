@@ -22,7 +22,7 @@ func said(t *testing.T, ch <-chan string) string {
 			t.Fatal("the watch ended")
 		}
 		return s
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("nothing was said")
 	}
 	return ""

@@ -22,7 +22,7 @@ func (r *rig) stopped(d time.Duration) {
 
 // A port that goes is not waited for, but by who makes its device, or it, anew.
 func TestLetGo(t *testing.T) {
-	const busy = 700 * time.Millisecond
+	const busy = 3 * time.Second
 	r := running(t, "slv1", "slv2")
 	r.add(br, web, flat)
 	for name, again := range map[string]func(){

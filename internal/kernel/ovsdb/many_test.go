@@ -36,7 +36,7 @@ func TestMany(t *testing.T) {
 	began = time.Now()
 	_, _ = r.Observe()
 	t.Logf("a look: %v", time.Since(began))
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("a look at 50 ports took %v", took)
 	}
 }

@@ -171,7 +171,7 @@ func TestNotRunning(t *testing.T) {
 	dead.Broken, b.Broken = noSwitch, noSwitch
 	r.holds(b, dead)
 	began := time.Now()
-	if err := r.Apply(kerneltest.Adds(kstate.OVSPort{Bridge: "ovsbr0", Device: "slv1p"})); !errors.Is(err, kernel.ErrNotRunning) || time.Since(began) > time.Second {
+	if err := r.Apply(kerneltest.Adds(kstate.OVSPort{Bridge: "ovsbr0", Device: "slv1p"})); !errors.Is(err, kernel.ErrNotRunning) || time.Since(began) > 5*time.Second {
 		t.Errorf("without ovs-vswitchd, after %v: %v", time.Since(began), err)
 	}
 	r.must(r.Apply(kerneltest.Dels(web)))
@@ -183,7 +183,7 @@ func TestNotRunning(t *testing.T) {
 	}
 	r.holds()
 	r.up(openvswitch.Server)
-	for end := time.Now().Add(5 * time.Second); !r.back(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !r.back(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("ovs-vswitchd does not come back")
 		}
@@ -205,7 +205,7 @@ func TestHangs(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	r.holds()
-	if took := time.Since(began); took > answerTime+time.Second {
+	if took := time.Since(began); took > 2*answerTime {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -239,18 +239,18 @@ func TestWatch(t *testing.T) {
 		func() { r.up(openvswitch.Switch) },
 	} {
 		act()
-		if hinted(2*time.Second) == "" {
+		if hinted(20*time.Second) == "" {
 			t.Errorf("no hint for act %d", i)
 		}
 		for hinted(400*time.Millisecond) != "" {
 		}
 	}
 	r.must(r.End(openvswitch.Server, "KILL"))
-	if what := hinted(time.Second); what == "" {
+	if what := hinted(20 * time.Second); what == "" {
 		t.Error("no hint for the end of ovsdb-server")
 	}
 	r.up(openvswitch.Server)
-	if what := hinted(2 * time.Second); what != "Open vSwitch is back" {
+	if what := hinted(20 * time.Second); what != "Open vSwitch is back" {
 		t.Errorf("hint %q", what)
 	}
 }

@@ -61,7 +61,7 @@ func TestDetach(t *testing.T) {
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := wait(ctx); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestDetachLeavesPipes(t *testing.T) {
 		t.Fatal(got, err)
 	}
 	defer Kill(pid, start, unix.SIGKILL)
-	r.SetReadDeadline(time.Now().Add(2 * time.Second))
+	r.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if n, err := r.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the pipe is open: %v", err)
 	}

@@ -71,7 +71,7 @@ func (term *terminal) start(t *testing.T, cmd *exec.Cmd) {
 // shows waits until the screen shows text, and clears it up to there.
 func (term *terminal) shows(t *testing.T, text string) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		term.mu.Lock()
 		screen := term.screen.String()
 		if i := strings.Index(screen, text); i >= 0 {

@@ -50,6 +50,8 @@ type device struct {
 
 	isolated, hairpin, groups, localnet, proxyARP, noARP bool
 
+	unlearnt, dry, mute bool // of a port: see known
+
 	mode, flag string // of a device on another one, see kstate.Link
 	vlan       int
 	vxlan      kstate.VXLAN
@@ -150,8 +152,18 @@ func (d *device) port(typ uint16, v []byte) {
 		d.hairpin = u8(v) != 0
 	case unix.IFLA_BRPORT_GROUP_FWD_MASK:
 		d.groups = u16(v) == allGroups
+	case unix.IFLA_BRPORT_LEARNING:
+		d.unlearnt = u8(v) == 0
+	case unix.IFLA_BRPORT_UNICAST_FLOOD:
+		d.dry = u8(v) == 0
+	case unix.IFLA_BRPORT_MCAST_FLOOD, unix.IFLA_BRPORT_BCAST_FLOOD:
+		d.mute = d.mute || u8(v) == 0
 	}
 }
+
+// known reports whether the port is as [kstate.Link.Known] has it: the bridge does not
+// learn from it, and does not flood it but with what is for all or for many.
+func (d device) known() bool { return d.unlearnt && d.dry && !d.mute }
 
 // family reads IFLA_AF_SPEC: IFLA_INET_CONF is an array of settings, the one
 // with number n at n-1 (inet_fill_link_af in net/ipv4/devinet.c).
@@ -209,7 +221,7 @@ func (d device) asMaster() string {
 func (d device) link(ns kstate.NS, master string, far *end) kstate.Link {
 	l := kstate.Link{
 		NS: ns, Name: d.name, Type: kstate.LinkType(d.kind), MTU: d.mtu, MAC: d.mac, Up: d.up, Master: master,
-		Isolated: d.isolated, Hairpin: d.hairpin, GroupForward: d.groups, Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP && kstate.LinkType(d.kind).HasMAC(),
+		Isolated: d.isolated, Hairpin: d.hairpin, GroupForward: d.groups, Known: d.known(), Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP && kstate.LinkType(d.kind).HasMAC(),
 		Alias: d.alias, Other: !d.ours() || !ns.IsHost(), Index: d.index, NoCarrier: d.idle,
 		Mode: d.mode, Flag: d.flag, VLAN: d.vlan, VXLAN: d.vxlan, Sorting: d.sorting, Tag: d.tag, Tags: d.tags,
 	}

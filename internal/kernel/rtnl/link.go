@@ -163,9 +163,7 @@ func (p *pass) complete(op int, l kstate.Link, index int, m *message) error {
 	if l.Alias != "" {
 		m.alias(l.Alias)
 	}
-	if l.Isolated || l.Hairpin || l.GroupForward {
-		m.port(l)
-	}
+	m.newPort(l)
 	host.add(op, m)
 	if err := p.sort(op, kstate.Link{}, l, index, true); err != nil {
 		return err
@@ -213,6 +211,11 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 		return err
 	}
 	host.add(op, m)
+	if l.Master != old.Master {
+		if err := p.plugged(l, d); err != nil {
+			return err
+		}
+	}
 	if old.Localnet != l.Localnet || old.ProxyARP != l.ProxyARP {
 		host.add(op, inetConf(d.index, ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet)))
 	}
@@ -277,6 +280,14 @@ func (p *pass) master(name string) (uint32, error) {
 	}
 	p.c.recent.touch(d.index)
 	return uint32(d.index), nil
+}
+
+// plugged remembers which bridge a device is a port of from now on.
+func (p *pass) plugged(l kstate.Link, d device) error {
+	master, err := p.master(l.Master)
+	d.master = int(master)
+	p.host().devs[l.Name] = d
+	return err
 }
 
 // changeFar is about the far end, as far as we care for it.
@@ -375,8 +386,19 @@ func (m *message) port(l kstate.Link) *message {
 		m.nest(unix.IFLA_INFO_SLAVE_DATA, func() {
 			m.u8(unix.IFLA_BRPORT_ISOLATED, bit(l.Isolated)).u8(unix.IFLA_BRPORT_MODE, bit(l.Hairpin))
 			m.u16(unix.IFLA_BRPORT_GROUP_FWD_MASK, allGroups*uint16(bit(l.GroupForward)))
+			m.u8(unix.IFLA_BRPORT_LEARNING, bit(!l.Known)).u8(unix.IFLA_BRPORT_UNICAST_FLOOD, bit(!l.Known))
+			if l.Known {
+				m.u8(unix.IFLA_BRPORT_MCAST_FLOOD, 1).u8(unix.IFLA_BRPORT_BCAST_FLOOD, 1)
+			}
 		})
 	})
+}
+
+// newPort appends what of it is not so from the beginning.
+func (m *message) newPort(l kstate.Link) {
+	if l.Isolated || l.Hairpin || l.GroupForward || l.Known {
+		m.port(l)
+	}
 }
 
 // quiet queues the settings of a new device that is to do nothing by itself.

@@ -124,9 +124,7 @@ func (p *pass) addLower(op int, l kstate.Link) error {
 	if l.Alias != "" {
 		m.alias(l.Alias)
 	}
-	if l.Isolated || l.Hairpin || l.GroupForward {
-		m.port(l)
-	}
+	m.newPort(l)
 	s.add(op, m)
 	if l.Up {
 		s.add(op, change(d.index, true, true))

@@ -39,6 +39,7 @@ func (p *pass) planNeigh(op int, change kstate.Op) error {
 	}
 	m := newMessage(unix.RTM_DELNEIGH, 0).neigh(family(n.Addr), d.index, 0, 0)
 	if change.New == nil {
+		p.c.recent.touch(d.index) // its notification bears no port id
 		s.addForgiving(op, m.attr(unix.NDA_DST, n.Addr.AsSlice()), errAbsent)
 		return nil
 	}
@@ -79,30 +80,71 @@ func (p *pass) planFDB(op int, change kstate.Op) error {
 	case d.kind != string(kstate.TypeVXLAN):
 		return fmt.Errorf("device %s is no vxlan", o.Dev)
 	}
+	if change.New == nil {
+		return p.dropFDB(op, o, d)
+	}
 	mac, err := neighbour(o.Dst, o.MAC)
-	if err != nil {
+	if err = cmp.Or(err, o.Check()); err != nil {
 		return err
 	}
-	entry := func(m *message, state uint16) *message {
-		return m.neigh(unix.AF_BRIDGE, d.index, state, unix.NTF_SELF).attr(unix.NDA_LLADDR, mac).attr(unix.NDA_DST, o.Dst.AsSlice())
+	if o.Bridged && d.master == 0 {
+		return fmt.Errorf("device %s is no bridge port", o.Dev)
 	}
-	if change.New == nil {
-		p.host().addForgiving(op, entry(newMessage(unix.RTM_DELNEIGH, 0), 0), errAbsent)
-		return nil
+	if !o.Bridged && !o.Listed() {
+		p.unbridge(op, d, mac)
 	}
-	how := uint16(unix.NLM_F_CREATE | unix.NLM_F_REPLACE)
-	if o.Listed() {
-		how = unix.NLM_F_CREATE | unix.NLM_F_APPEND
-	}
-	p.host().add(op, entry(newMessage(unix.RTM_NEWNEIGH, how), unix.NUD_PERMANENT))
+	p.host().add(op, forward(o, d.index, mac))
 	return nil
 }
 
-// neighEntry is a permanent neighbour, or a forwarding entry of a device itself, as
-// the kernel reports it.
+// forward is a message that makes a forwarding entry of a vxlan, and with it that of
+// its bridge. To the bridge one that is permanent would be the host's own
+// (fdb_to_nud in net/bridge/br_fdb.c), and vxlan forgets none of either state.
+func forward(o kstate.FDB, index int, mac net.HardwareAddr) *message {
+	how, state, flags := uint16(unix.NLM_F_CREATE|unix.NLM_F_REPLACE), uint16(unix.NUD_PERMANENT), uint8(unix.NTF_SELF)
+	if o.Listed() {
+		how = unix.NLM_F_CREATE | unix.NLM_F_APPEND
+	}
+	if o.Bridged {
+		state, flags = unix.NUD_NOARP|unix.NUD_REACHABLE, unix.NTF_SELF|unix.NTF_MASTER|ntfSticky
+	}
+	return newMessage(unix.RTM_NEWNEIGH, how).neigh(unix.AF_BRIDGE, index, state, flags).
+		attr(unix.NDA_LLADDR, mac).attr(unix.NDA_DST, o.Dst.AsSlice())
+}
+
+// dropFDB queues the removal of one. The kernel does not go on to the device's part
+// where the bridge's is not there, so each has a message of its own. Its notifications
+// bear no port id.
+func (p *pass) dropFDB(op int, o kstate.FDB, d device) error {
+	mac, err := net.ParseMAC(o.MAC)
+	if err != nil {
+		return err
+	}
+	p.c.recent.touch(d.index)
+	if o.Bridged {
+		p.unbridge(op, d, mac)
+	}
+	if o.Dst.IsValid() {
+		m := newMessage(unix.RTM_DELNEIGH, 0).neigh(unix.AF_BRIDGE, d.index, 0, unix.NTF_SELF)
+		p.host().addForgiving(op, m.attr(unix.NDA_LLADDR, mac).attr(unix.NDA_DST, o.Dst.AsSlice()), errAbsent)
+	}
+	return nil
+}
+
+// unbridge queues the removal of the bridge's part, if it is a port's.
+func (p *pass) unbridge(op int, d device, mac net.HardwareAddr) {
+	if d.master != 0 {
+		p.c.recent.touch(d.index)
+		p.host().addForgiving(op, unpin(d.index, mac), errAbsent)
+	}
+}
+
+// neighEntry is a permanent neighbour, or a forwarding entry that is neither learnt
+// nor the host's own, as the kernel reports it.
 type neighEntry struct {
 	index    int
 	bridge   bool // a forwarding entry
+	master   bool // of the bridge that the device is a port of, and not of the device
 	addr     netip.Addr
 	mac      string
 	protocol uint8
@@ -115,7 +157,8 @@ func parseNeigh(b []byte, of func(index int) bool) (neighEntry, bool) {
 		return neighEntry{}, false
 	}
 	n := neighEntry{index: int(int32(native.Uint32(b[4:]))), bridge: b[0] == unix.AF_BRIDGE}
-	if native.Uint16(b[8:])&unix.NUD_PERMANENT == 0 || n.bridge && b[10]&unix.NTF_SELF == 0 || !of(n.index) {
+	n.master = n.bridge && b[10]&unix.NTF_SELF == 0
+	if !lasting(native.Uint16(b[8:]), n) || !of(n.index) {
 		return n, false
 	}
 	attrs(b[unix.SizeofNdMsg:], func(typ uint16, v []byte) {
@@ -128,7 +171,19 @@ func parseNeigh(b []byte, of func(index int) bool) (neighEntry, bool) {
 			n.protocol = u8(v)
 		}
 	})
-	return n, n.addr.IsValid() && n.mac != ""
+	return n, (n.addr.IsValid() || n.master) && n.mac != ""
+}
+
+// lasting reports whether an entry in this state stays until it is removed: a bridge's
+// that is permanent is the host's own.
+func lasting(state uint16, n neighEntry) bool {
+	switch {
+	case n.master:
+		return state&unix.NUD_NOARP != 0 && state&unix.NUD_PERMANENT == 0
+	case n.bridge:
+		return state&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
+	}
+	return state&unix.NUD_PERMANENT != 0
 }
 
 // neighbours adds the permanent neighbours on devices of ours. The kernel keeps
@@ -157,7 +212,7 @@ func (v *view) neighbours(s *space, devs map[int]device, ours func(int) bool) er
 }
 
 // forwarding adds the entries of vxlan devices of ours, each of which is asked for
-// its own (valid_fdb_dump_strict in net/core/rtnetlink.c).
+// its own and those of its bridge that lead to it (valid_fdb_dump_strict in net/core/rtnetlink.c).
 func (v *view) forwarding() error {
 	for _, d := range v.devs {
 		if d.kind != string(kstate.TypeVXLAN) || !d.ours() {
@@ -170,11 +225,36 @@ func (v *view) forwarding() error {
 		if err != nil {
 			return fmt.Errorf("list forwarding entries of %s: %w", d.name, err)
 		}
-		for _, n := range all {
-			v.objs = append(v.objs, kstate.FDB{Dev: d.name, MAC: n.mac, Dst: n.addr})
-		}
+		v.objs = append(v.objs, entries(d.name, all)...)
 	}
 	return nil
+}
+
+// entries puts together what a device and its bridge know.
+func entries(dev string, all []neighEntry) []kstate.Object {
+	alone := map[string]bool{} // by what the bridge has: the device has it not
+	for _, n := range all {
+		if n.master {
+			alone[n.mac] = true
+		}
+	}
+	var out []kstate.Object
+	for _, n := range all {
+		if n.master {
+			continue
+		}
+		_, both := alone[n.mac]
+		if both {
+			alone[n.mac] = false
+		}
+		out = append(out, kstate.FDB{Dev: dev, MAC: n.mac, Dst: n.addr, Bridged: both})
+	}
+	for mac, is := range alone {
+		if is {
+			out = append(out, kstate.FDB{Dev: dev, MAC: mac, Bridged: true})
+		}
+	}
+	return out
 }
 
 // forget drops what is known of namespaces that are no longer looked at.

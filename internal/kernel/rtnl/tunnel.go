@@ -25,6 +25,11 @@ func (p *pass) addTunnel(op int, l kstate.Link, near device, m *message) error {
 	near.far = 0
 	host := p.host()
 	p.c.recent.touch(near.index)
+	master, err := p.master(l.Master)
+	if err != nil {
+		return err
+	}
+	near.master = int(master)
 	if err := p.makeTunnel(op, l, near, m); err != nil {
 		return err
 	}
@@ -42,12 +47,8 @@ func (p *pass) makeTunnel(op int, l kstate.Link, near device, m *message) error 
 	if l.Type == kstate.TypeTUN {
 		return p.makeTUN(l.Name, near.index)
 	}
-	if l.Master != "" {
-		master, err := p.master(l.Master)
-		if err != nil {
-			return err
-		}
-		m.u32(unix.IFLA_MASTER, master)
+	if near.master != 0 {
+		m.u32(unix.IFLA_MASTER, uint32(near.master))
 	}
 	parent, err := p.vxlanParent(l)
 	if err != nil {
@@ -85,6 +86,9 @@ func (m *message) vxlan(l kstate.Link, parent int) {
 	m.attr(unix.IFLA_VXLAN_PORT, []byte{byte(v.Port >> 8), byte(v.Port)})
 	m.u8(unix.IFLA_VXLAN_UDP_CSUM, 0)
 	m.u8(unix.IFLA_VXLAN_UDP_ZERO_CSUM6_TX, 0).u8(unix.IFLA_VXLAN_UDP_ZERO_CSUM6_RX, bit(v.Local.Is6()))
+	if v.Proxy {
+		m.u8(unix.IFLA_VXLAN_PROXY, 1)
+	}
 	if v.GBP {
 		m.attr(unix.IFLA_VXLAN_GBP, nil)
 	}
@@ -185,6 +189,8 @@ func (d *device) vxlanData(b []byte) {
 			d.vxlan.Local, _ = netip.AddrFromSlice(v)
 		case unix.IFLA_VXLAN_LEARNING:
 			d.vxlan.NoLearning = u8(v) == 0
+		case unix.IFLA_VXLAN_PROXY:
+			d.vxlan.Proxy = u8(v) != 0
 		case unix.IFLA_VXLAN_GBP:
 			d.vxlan.GBP = true
 		}

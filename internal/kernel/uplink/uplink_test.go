@@ -114,7 +114,7 @@ func state(h *lab.Host) string { return h.Must("sh", "-c", look) }
 func sameAgain(t *testing.T, h *lab.Host, want, when string) {
 	t.Helper()
 	var diff string
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if diff = cmp.Diff(want, state(h)); diff == "" {
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -68,8 +69,8 @@ func fetch(c *http.Client, url string, w io.Writer) error {
 	return err
 }
 
-// stream keeps one connection busy and measures its longest silence, for a time or
-// until SIGTERM.
+// stream keeps one connection busy, for a time or until SIGTERM, and measures its
+// longest silence and how often one of its ends had to say something again.
 func stream(args []string) error {
 	f := flags("stream")
 	length := f.Duration("for", 2*time.Second, "")
@@ -94,7 +95,7 @@ func stream(args []string) error {
 		last = time.Now()
 		time.Sleep(*every)
 	}
-	fmt.Printf("answers %d\ngap %v\n", answers, gap.Round(time.Millisecond))
+	fmt.Printf("answers %d\ngap %v\nresent %d\n", answers, gap.Round(time.Millisecond), resent(c.Conn)+c.resent)
 	return nil
 }
 
@@ -105,6 +106,7 @@ type connection struct {
 	net.Conn
 	request *http.Request
 	answers *bufio.Reader
+	resent  int // by the server
 }
 
 func connect(url string) (*connection, error) {
@@ -116,7 +118,7 @@ func connect(url string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connection{c, req, bufio.NewReader(c)}, nil
+	return &connection{c, req, bufio.NewReader(c), 0}, nil
 }
 
 // ask sends the request and reads the whole answer.
@@ -132,6 +134,7 @@ func (c *connection) ask() error {
 	if resp.StatusCode != http.StatusOK {
 		return errors.New(resp.Status)
 	}
+	c.resent, _ = strconv.Atoi(resp.Header.Get(headerResent)) // others do not say
 	_, err = io.Copy(io.Discard, resp.Body)
 	return err
 }

@@ -25,7 +25,8 @@ const usage = `usage:
         may cut it: of one that is too big, print the "mtu" that is said to fit.
   lab-echo stream [-for D] [-every D] URL
         Ask again and again on one connection; fail if it breaks, else print
-        the number of answers and the longest gap between two.
+        the number of answers, the longest gap between two, and how often either end
+        "resent" something that was lost.
   lab-echo pings [-for D] [-every D] ADDR
         Send echo requests at that pace; print how many were "sent" and how many
         had no reply, as "lost", and the time "of" each of these.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +10,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxBytes bounds what /bytes/N sends.
@@ -36,7 +40,7 @@ func serve(args []string) error {
 		if err != nil {
 			return err
 		}
-		go func() { failed <- http.Serve(l, mux(*name)) }()
+		go func() { failed <- server(*name).Serve(l) }()
 	}
 	for _, p := range udpPorts {
 		c, err := net.ListenPacket("udp", net.JoinHostPort(*addr, p))
@@ -75,10 +79,39 @@ func ports(list string) ([]string, error) {
 	return out, nil
 }
 
+// headerResent tells a client how many segments of the server's got lost.
+const headerResent = "Lab-Resent"
+
+// connKey finds a request's connection in its context.
+type connKey struct{}
+
+func server(name string) *http.Server {
+	return &http.Server{
+		Handler:     mux(name),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+	}
+}
+
+// resent is how many segments a connection's end had to send again.
+func resent(c net.Conn) int {
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			n = int(info.Total_retrans)
+		}
+	})
+	return n
+}
+
 func mux(name string) *http.ServeMux {
 	m := http.NewServeMux()
 	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		local := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		w.Header().Set(headerResent, strconv.Itoa(resent(r.Context().Value(connKey{}).(net.Conn))))
 		fmt.Fprint(w, report(r.RemoteAddr, local.String(), name))
 	})
 	m.HandleFunc("/bytes/{n}", func(w http.ResponseWriter, r *http.Request) {

@@ -45,7 +45,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"kill9":    {"HOST", 1, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Kill9() }},
 		"term":     {"HOST", 1, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Stop() }},
 		"restart":  {"HOST", 1, false, func(s *stage, _ bool, a []string) { s.lab.Host(a[0]).Restart() }},
-		"log":      {"HOST", 1, false, daemonLog},
+		"log":      {"HOST [TEXT]", 1, false, daemonLog},
 		"ovs":      {"HOST start|kill9|term [PROGRAM]", 2, false, openVSwitch},
 		"fetch":    {"HOST URL", 2, true, client("get")},
 		"udp":      {"HOST ADDR:PORT", 2, true, client("udp")},
@@ -148,15 +148,27 @@ func waitFor(s *stage, _ bool, args []string) {
 	}
 }
 
+// logTimeout is how long a line may take to get into a log.
+const logTimeout = 20 * time.Second
+
 func daemonLog(s *stage, _ bool, args []string) {
-	s.print(lab.Result{Stdout: s.lab.Host(args[0]).DaemonLog()})
+	h := s.lab.Host(args[0])
+	for end := time.Now().Add(logTimeout); len(args) > 1 && !strings.Contains(h.DaemonLog(), args[1]); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.Fatalf("log: no %q after %v:\n%s", args[1], logTimeout, h.DaemonLog())
+		}
+	}
+	s.print(lab.Result{Stdout: h.DaemonLog()})
 }
+
+// answerTimeout is how long an answer may take on a busy machine.
+const answerTimeout = "20s"
 
 // client returns a command that runs lab-echo's client of that name. Silence
 // is expected where it is negated, and costs its time-out.
 func client(name string) func(*stage, bool, []string) {
 	return func(s *stage, neg bool, args []string) {
-		timeout := "5s"
+		timeout := answerTimeout
 		if neg {
 			timeout = "700ms"
 		}

@@ -22,7 +22,7 @@
 //	kill9 HOST                     kill the daemon with -9
 //	term HOST                      stop the daemon with SIGTERM; it exits 0
 //	restart HOST                   start the daemon again, as it was started
-//	log HOST                       print the daemon's log
+//	log HOST [TEXT]                print the daemon's log, once TEXT is in it
 //	ovs HOST start [PROGRAM]       start Open vSwitch: ovsdb-server, ovs-vswitchd or both
 //	ovs HOST kill9|term [PROGRAM]  end it
 //	[!] fetch HOST URL             print what HTTP answers
@@ -31,7 +31,7 @@
 //	reach HOST URL CLIENT [SERVER] fetch (http://…) or udp (udp://ADDR:PORT) from lab-echo, which
 //	                               sees the client address CLIENT and has the name SERVER
 //	state HOST FILE                write what the kernel holds to FILE, to be compared
-//	heals HOST                     wait until sealane diff is empty: a second, or three on a busy machine
+//	heals HOST                     wait until sealane diff is empty: a second, and more on a busy machine
 //	refuse N HOST CMD…             status N with one line on stderr, and nothing is changed by it
 //
 // Where a command runs on HOST, HOST/NAME means in a sandbox of it. Commands on

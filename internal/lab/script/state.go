@@ -9,11 +9,13 @@ import (
 // stateScript prints what a host's kernel holds that a network product could
 // change: devices, addresses, routes, rules, settings, mounts, files, and the
 // insides of named namespaces. Left out is what comes and goes with a
-// carrier, and devices that are on their way out (group 24226).
+// carrier, as the link-local addresses that the kernel makes of hardware
+// addresses a moment after it, and devices that are on their way out (group
+// 24226).
 const stateScript = `
 look() {
 	ip -o link | sed 's/ state [A-Z]*//; s/NO-CARRIER,//; s/,LOWER_UP//'
-	ip -o addr | sed 's/ tentative//'
+	ip -o addr | grep -v ' fe80:[0-9a-f:]*ff:fe[0-9a-f:]*/64 scope link' | sed 's/ tentative//'
 	ip -4 route show table all; ip -6 route show table all | grep -v -e fe80: -e '^multicast'; ip -4 rule; ip -6 rule
 	nft list ruleset
 }
@@ -43,20 +45,25 @@ func (s *stage) output(host, script string) string {
 	return s.result(host, []string{"bash", "-c", script}).Stdout
 }
 
-// healTimeout is how long a repair may take: a second, and what a busy machine
-// adds.
-const healTimeout = 3 * time.Second
+// A repair may take a second, and what a busy machine adds: that many looks, of
+// which an idle one has more in healTimeout.
+const (
+	healTimeout = 3 * time.Second
+	healLooks   = 60
+)
 
 // heals waits until a host is as intended again.
 func heals(s *stage, _ bool, args []string) {
-	for end := time.Now().Add(healTimeout); ; time.Sleep(20 * time.Millisecond) {
+	start := time.Now()
+	for looks := 1; ; looks++ {
 		r := s.result(args[0], []string{"sealane", "diff"})
 		if r.Code == 0 && r.Stdout == "" {
 			return
 		}
-		if time.Now().After(end) {
-			s.Fatalf("not as intended after %v:\n%s%s", healTimeout, r.Stdout, r.Stderr)
+		if took := time.Since(start); took > healTimeout && looks > healLooks {
+			s.Fatalf("not as intended after %v:\n%s%s", took, r.Stdout, r.Stderr)
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -101,9 +108,9 @@ func difference(before, after string) string {
 
 // reach fetches from lab-echo and compares the client it saw.
 func reach(s *stage, _ bool, args []string) {
-	cmd := []string{"lab-echo", "get", "-timeout", "5s", args[1]}
+	cmd := []string{"lab-echo", "get", "-timeout", answerTimeout, args[1]}
 	if addr, ok := strings.CutPrefix(args[1], "udp://"); ok {
-		cmd = []string{"lab-echo", "udp", "-timeout", "5s", addr}
+		cmd = []string{"lab-echo", "udp", "-timeout", answerTimeout, addr}
 	}
 	r := s.result(args[0], cmd)
 	s.print(r)

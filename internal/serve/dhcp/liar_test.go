@@ -72,7 +72,7 @@ func (l *liar) say(f ...func(*dhcpv4.DHCPv4) *dhcpv4.DHCPv4) {
 // awaitHeard waits until a message has come.
 func (l *liar) awaitHeard(want string) {
 	l.t.Helper()
-	for end := time.Now().Add(6 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		l.mu.Lock()
 		heard := append([]string(nil), l.heard...)
 		l.mu.Unlock()
@@ -159,12 +159,12 @@ func TestLiesOnTheWire(t *testing.T) {
 			c.lie(&p)
 			l.say(p.answer)
 			w.newClient().Want([]Want{w.want(false)})
-			w.await(c.want, 5*time.Second)
+			w.await(c.want, 20*time.Second)
 			if w.has("192.0.2.") || w.has("127.0.0.9") {
 				t.Errorf("the interface has %s", w.addresses())
 			}
 			l.say(honest("192.0.2.61").answer)
-			w.await("leased 192.0.2.61/24", 6*time.Second)
+			w.await("leased 192.0.2.61/24", 20*time.Second)
 			w.mustHave("192.0.2.61/24")
 		})
 	}
@@ -180,7 +180,7 @@ func TestLiesThatAreTaken(t *testing.T) {
 	l.say(p.answer)
 	want := w.want(false)
 	w.newClient().Want([]Want{want})
-	w.await("leased 192.0.2.62/24", 5*time.Second)
+	w.await("leased 192.0.2.62/24", 20*time.Second)
 	if lease, _ := w.lease(want.Key); lease.Router.IsValid() || !lease.Expires.IsZero() || !lease.Renew.IsZero() {
 		t.Errorf("lease is %+v", lease)
 	}
@@ -195,13 +195,13 @@ func TestUsedOffer(t *testing.T) {
 	l := newLiar(w)
 	l.say(honest("192.0.2.63").answer)
 	w.newClient().Want([]Want{w.want(false)})
-	w.await("trouble: address 192.0.2.63: used by "+otherMAC, 5*time.Second)
+	w.await("trouble: address 192.0.2.63: used by "+otherMAC, 20*time.Second)
 	l.awaitHeard("DECLINE 192.0.2.63")
 	if w.has("192.0.2.63") {
 		t.Errorf("the interface has %s", w.addresses())
 	}
 	l.say(honest("192.0.2.64").answer)
-	w.await("leased 192.0.2.64/24", 6*time.Second)
+	w.await("leased 192.0.2.64/24", 20*time.Second)
 	w.mustHave("192.0.2.64/24")
 }
 
@@ -216,14 +216,14 @@ func TestServerGoesAndComes(t *testing.T) {
 	l.say(p.answer)
 	want := w.want(false)
 	w.newClient().Want([]Want{want})
-	w.await("leased 192.0.2.65/24", 5*time.Second)
+	w.await("leased 192.0.2.65/24", 20*time.Second)
 	first, _ := w.lease(want.Key)
 
 	l.say() // it is away: asked alone, then with all others
-	w.await("trouble: no server renews 192.0.2.65", 6*time.Second)
+	w.await("trouble: no server renews 192.0.2.65", 20*time.Second)
 	w.mustHave("192.0.2.65/24")
 	l.say(p.answer)
-	w.await("leased 192.0.2.65/24", 5*time.Second)
+	w.await("leased 192.0.2.65/24", 20*time.Second)
 	if again, _ := w.lease(want.Key); !again.Expires.After(first.Expires) {
 		t.Errorf("good until %v, and then %v", first.Expires, again.Expires)
 	}
@@ -233,8 +233,8 @@ func TestServerGoesAndComes(t *testing.T) {
 		p.deny = func(dhcpv4.MessageType) bool { return m.ClientIPAddr.Equal(net.IPv4(192, 0, 2, 65)) }
 		return p.answer(m)
 	})
-	w.await("lost: server 192.0.2.1: takes 192.0.2.65 back", 5*time.Second)
-	w.await("leased 192.0.2.66/24", 5*time.Second)
+	w.await("lost: server 192.0.2.1: takes 192.0.2.65 back", 20*time.Second)
+	w.await("leased 192.0.2.66/24", 20*time.Second)
 	w.mustHave("192.0.2.66/24")
 	if w.has("192.0.2.65") {
 		t.Errorf("the interface has %s", w.addresses())
@@ -257,8 +257,8 @@ func TestDeniedReturn(t *testing.T) {
 		Renew: now.Add(time.Minute), Rebind: now.Add(2 * time.Minute), Expires: now.Add(time.Hour)}
 	w.leases[want.Key] = *want.Request.Lease
 	w.newClient().Want([]Want{want})
-	w.await("lost: server 192.0.2.1: takes 192.0.2.67 back", 5*time.Second)
-	w.await("leased 192.0.2.68/24", 5*time.Second)
+	w.await("lost: server 192.0.2.1: takes 192.0.2.67 back", 20*time.Second)
+	w.await("leased 192.0.2.68/24", 20*time.Second)
 }
 
 // TestTwoServers has one server be quicker, and the other offer, give and deny
@@ -283,7 +283,7 @@ func TestTwoServers(t *testing.T) {
 	l.say(quick.answer, late.answer, lateSays(dhcpv4.MessageTypeOffer), lateSays(dhcpv4.MessageTypeAck), lateSays(dhcpv4.MessageTypeNak), quick.answer)
 	want := w.want(false)
 	w.newClient().Want([]Want{want})
-	w.await("leased 192.0.2.71/24", 6*time.Second)
+	w.await("leased 192.0.2.71/24", 20*time.Second)
 	l.awaitHeard("REQUEST 192.0.2.71")
 	if lease, _ := w.lease(want.Key); lease.Server != addr("192.0.2.1") {
 		t.Errorf("lease is %+v", lease)

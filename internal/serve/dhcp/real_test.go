@@ -35,7 +35,7 @@ func TestDnsmasq4(t *testing.T) {
 	want.Request.VendorClass = "sealane-test"
 	began := time.Now()
 	c.Want([]Want{want})
-	w.await("leased 192.0.2.55/24", 5*time.Second)
+	w.await("leased 192.0.2.55/24", 20*time.Second)
 	t.Logf("a lease takes %v", time.Since(began))
 	l, _ := w.lease(want.Key)
 	if d := cmp.Diff(model.Lease{
@@ -66,7 +66,7 @@ func (w *world) leasefile() string {
 // leasesEnd waits until the server has none.
 func (w *world) leasesEnd() {
 	w.t.Helper()
-	for end := time.Now().Add(3 * time.Second); strings.Contains(w.leasefile(), " 192.0.2.") || strings.Contains(w.leasefile(), "2001:db8::"); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); strings.Contains(w.leasefile(), " 192.0.2.") || strings.Contains(w.leasefile(), "2001:db8::"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("dnsmasq still has %q", w.leasefile())
 		}
@@ -78,7 +78,7 @@ func TestDnsmasq6(t *testing.T) {
 	w.dnsmasq(range6, "--dhcp-option=option6:dns-server,[2001:db8::1]", "--dhcp-option=option6:domain-search,lan.example")
 	c, want := w.newClient(), w.want(true)
 	c.Want([]Want{want})
-	w.await("leased 2001:db8::5", 5*time.Second)
+	w.await("leased 2001:db8::5", 20*time.Second)
 	l, _ := w.lease(want.Key)
 	if d := cmp.Diff(model.Lease{
 		Addr: l.Addr, Server: addr("fe80::ff:fe00:2"), Via: serverMAC, DNS: addrs("2001:db8::1"), Search: []string{"lan.example"},
@@ -103,7 +103,7 @@ func TestComeBack(t *testing.T) {
 		stop := w.dnsmasq(range4, range6)
 		first, want := w.newClient(), w.want(is6)
 		first.Want([]Want{want})
-		had := w.await("leased", 5*time.Second)
+		had := w.await("leased", 20*time.Second)
 		first.Close()
 		l, _ := w.lease(want.Key)
 		want.Request.Lease = &l
@@ -112,7 +112,7 @@ func TestComeBack(t *testing.T) {
 		second.Want([]Want{want})
 		if is6 { // a confirmation gives nothing
 			time.Sleep(300 * time.Millisecond)
-		} else if has := w.await("leased", 3*time.Second); has != had {
+		} else if has := w.await("leased", 20*time.Second); has != had {
 			t.Errorf("%s, then %s", had, has)
 		}
 		second.Close()
@@ -137,8 +137,8 @@ func TestTakenBack(t *testing.T) {
 		Renew: now.Add(time.Minute), Rebind: now.Add(2 * time.Minute), Expires: now.Add(time.Hour)}
 	w.leases[want.Key] = *want.Request.Lease
 	w.newClient().Want([]Want{want})
-	w.await("lost: server 192.0.2.1: takes 198.51.100.9 back", 3*time.Second)
-	w.await("leased 192.0.2.7", 3*time.Second)
+	w.await("lost: server 192.0.2.1: takes 198.51.100.9 back", 20*time.Second)
+	w.await("leased 192.0.2.7", 20*time.Second)
 }
 
 // An address that somebody uses is declined, and another one asked for.
@@ -152,7 +152,7 @@ func TestInUse(t *testing.T) {
 		w.run(w.other, "ip addr add %s%s nodad dev eth0", want.Request.Request, length)
 		w.newClient().Want([]Want{want})
 		w.await("trouble: address "+want.Request.Request.String()+": used by "+otherMAC, 5*time.Second)
-		w.await("leased", 5*time.Second)
+		w.await("leased", 20*time.Second)
 		if l, _ := w.lease(want.Key); l.Addr.Addr() == want.Request.Request {
 			t.Errorf("leased %s", l.Addr)
 		}

@@ -66,6 +66,10 @@ func slow(d time.Duration, h dns.HandlerFunc) dns.HandlerFunc {
 	}
 }
 
+// busy is what a machine may add to a time when it has much else to do: less than what
+// is between the times that tell one reason for an answer from another.
+const busy = 2 * time.Second
+
 func TestRace(t *testing.T) {
 	good, other := says(0, "%s 60 IN A 192.0.2.1"), says(0, "%s 60 IN A 192.0.2.2")
 	soon := 100 * time.Millisecond
@@ -84,7 +88,7 @@ func TestRace(t *testing.T) {
 		{"nobody there, then one", []dns.HandlerFunc{nil, good}, "NOERROR 192.0.2.1", 0, soon},
 		{"silent", []dns.HandlerFunc{hole, good}, "NOERROR 192.0.2.1", stagger, stagger + soon},
 		{"two silent", []dns.HandlerFunc{hole, hole, good}, "NOERROR 192.0.2.1", 2 * stagger, 2*stagger + soon},
-		{"slower", []dns.HandlerFunc{slow(3*stagger, good), other}, "NOERROR 192.0.2.2", stagger, stagger + soon},
+		{"slower", []dns.HandlerFunc{slow(8*stagger, good), other}, "NOERROR 192.0.2.2", stagger, stagger + soon},
 		{"first after all", []dns.HandlerFunc{slow(stagger*3/2, good), slow(time.Second, other)}, "NOERROR 192.0.2.1", stagger * 3 / 2, stagger*3/2 + soon},
 		{"five refuse", []dns.HandlerFunc{nil, nil, says(dns.RcodeRefused), nil, says(dns.RcodeServerFailure), good}, "NOERROR 192.0.2.1", 0, soon},
 		{"no server", nil, "SERVFAIL", 0, soon},
@@ -101,7 +105,7 @@ func TestRace(t *testing.T) {
 				}
 			}
 			r, took := forwards(t, forwarderTo(t, servers...), question1("example.org."))
-			if got := line(r); got != c.want || took < c.min || took > c.max+300*time.Millisecond {
+			if got := line(r); got != c.want || took < c.min || took > c.max+busy {
 				t.Errorf("%s after %v, want %s within %v", got, took, c.want, c.max)
 			}
 		})
@@ -126,7 +130,7 @@ func TestLost(t *testing.T) {
 			says(0, "%s 60 IN A 192.0.2.1")(w, m)
 		}
 	})
-	if r, took := forwards(t, forwarderTo(t, s.addr), question1("example.org.")); line(r) != "NOERROR 192.0.2.1" || took > 2*time.Second {
+	if r, took := forwards(t, forwarderTo(t, s.addr), question1("example.org.")); line(r) != "NOERROR 192.0.2.1" || took >= giveUp {
 		t.Error(line(r), took)
 	}
 }

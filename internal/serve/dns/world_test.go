@@ -52,7 +52,7 @@ func (s space) shell(line string) string {
 // exchange asks the server that sandboxes have.
 func (s space) exchange(network string, m *dns.Msg) (*dns.Msg, error) {
 	return netspace.In(s.Space, func() (*dns.Msg, error) {
-		c := dns.Client{Net: network, Timeout: 5 * time.Second}
+		c := dns.Client{Net: network, Timeout: 20 * time.Second}
 		r, _, err := c.Exchange(m, "127.0.0.11:53")
 		return r, err
 	})

@@ -44,7 +44,7 @@ func ask(t *testing.T, c net.Conn, send, want string) {
 	if _, err := c.Write([]byte(send)); err != nil {
 		t.Fatal(err)
 	}
-	c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	buf := make([]byte, len(want))
 	if _, err := io.ReadFull(c, buf); err != nil || string(buf) != want {
 		t.Fatalf("sent %.20q: got %.20q, %v", send, buf, err)
@@ -72,7 +72,7 @@ func silent(t *testing.T, c net.Conn) {
 func wantReset(t *testing.T, c net.Conn) {
 	t.Helper()
 	defer c.Close()
-	c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("want a reset, got %d bytes, %v", n, err)
 	}
@@ -93,7 +93,7 @@ func dialReset(t *testing.T, from *netspace.Space, address string) {
 
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(3 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it did not come to pass")
 		}

@@ -206,7 +206,7 @@ func (w world) serveUDP(t *testing.T, address, name string) {
 
 // dial connects from the host itself, or from the client's namespace.
 func dial(from *netspace.Space, network, local, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: 2 * time.Second}
+	d := net.Dialer{Timeout: 10 * time.Second}
 	switch {
 	case local != "" && network == "udp":
 		d.LocalAddr = net.UDPAddrFromAddrPort(netip.MustParseAddrPort(local))

@@ -32,7 +32,7 @@ func (e *end) want(peers ...Peer) Want {
 // await waits until a condition holds.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not so: %s", what)
 		}
@@ -94,7 +94,7 @@ func TestKeeperFollowsWants(t *testing.T) {
 	if _, err := from.WriteToUDPAddrPort([]byte("data"), netip.MustParseAddrPort("10.5.2.7:9")); err != nil {
 		t.Fatal(err)
 	}
-	wire.SetReadDeadline(time.Now().Add(5 * time.Second))
+	wire.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, source, err := wire.ReadFromUDPAddrPort(make([]byte, 2000)); err != nil || source.Port() != 9000 {
 		t.Errorf("from %v: %v", source, err)
 	}

@@ -45,7 +45,7 @@ func TestDatagrams(t *testing.T) {
 		expect := func(want []byte) {
 			t.Helper()
 			got := make([]byte, 65536)
-			to.SetReadDeadline(time.Now().Add(5 * time.Second))
+			to.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if n, err := to.Read(got); err != nil || !bytes.Equal(got[:n], want) {
 				t.Fatalf("%d bytes, want %d: %v", n, len(want), err)
 			}
@@ -190,7 +190,7 @@ func TestSpoofed(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 100)
-	heard.SetReadDeadline(time.Now().Add(5 * time.Second))
+	heard.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if n, from, err := heard.ReadFromUDPAddrPort(b); err != nil || string(b[:n]) != "good" || from.Addr().Unmap().String() != "10.5.2.7" {
 		t.Errorf("%q from %v: %v", b[:n], from, err)
 	}
@@ -200,7 +200,7 @@ func TestSpoofed(t *testing.T) {
 // eventually waits until something is so.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -213,7 +213,7 @@ func TestErrors(t *testing.T) {
 	a, _ := w.pair(1)
 	connect := func(addr string, hops int) error {
 		return w.a.Do(func() error {
-			d := net.Dialer{Timeout: 5 * time.Second, Control: func(_, _ string, c syscall.RawConn) (err error) {
+			d := net.Dialer{Timeout: 20 * time.Second, Control: func(_, _ string, c syscall.RawConn) (err error) {
 				c.Control(func(fd uintptr) {
 					if hops == 0 {
 						return
@@ -305,7 +305,7 @@ func TestDeviceDeleted(t *testing.T) {
 	w.a.Must("ip", "link", "del", device)
 	select {
 	case <-a.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("goes on without a device")
 	}
 	if err := a.Err(); err == nil || !strings.Contains(err.Error(), device) {

@@ -215,7 +215,7 @@ func (e *end) listen(network, addr string) (l net.Listener) {
 // dial connects from a host.
 func (e *end) dial(network, addr string) (c net.Conn) {
 	e.t.Helper()
-	err := e.Do(func() (err error) { c, err = net.DialTimeout(network, addr, 5*time.Second); return err })
+	err := e.Do(func() (err error) { c, err = net.DialTimeout(network, addr, 20*time.Second); return err })
 	if err != nil {
 		e.t.Fatalf("%s: %v", e.Name, err)
 	}

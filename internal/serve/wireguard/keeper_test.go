@@ -80,7 +80,7 @@ func TestKeeper(t *testing.T) {
 			}
 		}
 		w.a.keeper.Want(nil)
-		await(t, 3*time.Second, "the port is free", func() bool {
+		await(t, 20*time.Second, "the port is free", func() bool {
 			return w.a.Do(func() error {
 				c, err := net.ListenPacket("udp4", w.a.at.String())
 				if err == nil {
@@ -159,7 +159,7 @@ func TestKeeperWaitsForPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.meet()
-		await(t, 5*time.Second, "told of the port", func() bool {
+		await(t, 20*time.Second, "told of the port", func() bool {
 			return fmt.Sprint(w.a.keeper.Trouble(slt)) == "wireguard slt0: UDP port 51820: another program uses it"
 		})
 		c.Close()

@@ -1,0 +1,106 @@
+package overlay
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Kind is what a key is about.
+type Kind string
+
+// The kinds of key. A key begins with its kind.
+const (
+	KindNetwork  Kind = "networks"
+	KindName     Kind = "names"
+	KindVNI      Kind = "vnis"
+	KindOrder    Kind = "order"
+	KindHost     Kind = "hosts"
+	KindAlive    Kind = "alive"
+	KindAddress  Kind = "addresses"
+	KindEndpoint Kind = "endpoints"
+)
+
+// Key is a key under Options.Prefix. What its kind has no use for is zero.
+type Key struct {
+	Kind     Kind
+	Network  model.ID   // of networks, addresses and endpoints
+	Name     string     // of names
+	VNI      int        // of vnis
+	Host     string     // its ID: of hosts, alive and endpoints
+	Addr     netip.Addr // of addresses
+	Endpoint model.ID   // of endpoints
+}
+
+// String is the key without the prefix and the slash after it.
+func (k Key) String() string {
+	switch k.Kind {
+	case KindNetwork:
+		return string(k.Kind) + "/" + string(k.Network)
+	case KindName:
+		return string(k.Kind) + "/" + k.Name
+	case KindVNI:
+		return string(k.Kind) + "/" + strconv.Itoa(k.VNI)
+	case KindHost, KindAlive:
+		return string(k.Kind) + "/" + k.Host
+	case KindAddress:
+		return string(k.Kind) + "/" + string(k.Network) + "/" + k.Addr.String()
+	case KindEndpoint:
+		return string(k.Kind) + "/" + string(k.Network) + "/" + k.Host + "/" + string(k.Endpoint)
+	}
+	return string(k.Kind)
+}
+
+// ParseKey reads what String writes, and nothing else: no two texts are one key.
+func ParseKey(text string) (k Key, ok bool) {
+	parts := strings.Split(text, "/")
+	if k.Kind = Kind(parts[0]); len(parts) != k.Kind.parts() {
+		return Key{}, false
+	}
+	switch k.Kind {
+	case KindNetwork:
+		k.Network, ok = model.ID(parts[1]), isID(parts[1])
+	case KindName:
+		k.Name, ok = parts[1], model.CheckName(parts[1]) == nil
+	case KindVNI:
+		n, err := strconv.Atoi(parts[1])
+		k.VNI, ok = n, err == nil && n > 0 && n <= MaxVNI && strconv.Itoa(n) == parts[1]
+	case KindHost, KindAlive:
+		k.Host, ok = parts[1], isID(parts[1])
+	case KindAddress:
+		a, err := netip.ParseAddr(parts[2])
+		k.Network, k.Addr = model.ID(parts[1]), a
+		ok = err == nil && isID(parts[1]) && checkAddr(a) == nil && a.String() == parts[2]
+	case KindEndpoint:
+		k.Network, k.Host, k.Endpoint = model.ID(parts[1]), parts[2], model.ID(parts[3])
+		ok = isID(parts[1]) && isID(parts[2]) && isID(parts[3])
+	case KindOrder:
+		ok = true
+	}
+	if !ok {
+		return Key{}, false
+	}
+	return k, true
+}
+
+// parts is how many parts a key of a kind has, 0: there is no such kind.
+func (k Kind) parts() int {
+	switch k {
+	case KindOrder:
+		return 1
+	case KindNetwork, KindName, KindVNI, KindHost, KindAlive:
+		return 2
+	case KindAddress:
+		return 3
+	case KindEndpoint:
+		return 4
+	}
+	return 0
+}
+
+// isID says whether a text can be the ID of a network, a host or an endpoint.
+func isID(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
+}

@@ -1,0 +1,294 @@
+package overlay
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// seen makes Views of what the mirror tells. Values that are none are told of, and what
+// was there before them stays.
+type seen struct {
+	poked chan struct{}
+
+	mu    sync.Mutex // protects the following
+	inbox map[string]cluster.Change
+	known bool
+
+	// The following is view's.
+	shelves  map[model.ID]*shelf
+	hosts    map[string]*Host
+	alive    map[string]bool
+	bad      map[string]string // what is wrong with a key
+	stray    map[Key]string    // what is wrong with endpoints that can be read
+	last     View
+	rev      int64
+	newHosts bool
+}
+
+// shelf is what is known of a network.
+type shelf struct {
+	net     *Network          // nil: it is not known
+	all     map[Key]*Endpoint // that could be read
+	changed map[Key]bool      // of all
+	whole   bool              // net changed
+	part    *Part             // as it was told; nil: it was not
+}
+
+func newSeen() *seen {
+	return &seen{
+		poked: make(chan struct{}, 1), inbox: map[string]cluster.Change{}, shelves: map[model.ID]*shelf{},
+		hosts: map[string]*Host{}, alive: map[string]bool{}, bad: map[string]string{}, stray: map[Key]string{},
+	}
+}
+
+func (s *seen) poke() {
+	select {
+	case s.poked <- struct{}{}:
+	default:
+	}
+}
+
+// deliver is told of changes under a prefix by the mirror.
+func (s *seen) deliver(prefix string) func(cluster.Update) {
+	return func(u cluster.Update) {
+		s.mu.Lock()
+		for _, c := range u.Changes {
+			s.inbox[strings.TrimPrefix(c.Key, prefix)] = c
+		}
+		s.known = true
+		s.mu.Unlock()
+		s.poke()
+	}
+}
+
+// view returns what is known now; nil: that is nothing new.
+func (s *seen) view(now state, kept []string) *View {
+	s.mu.Lock()
+	inbox, known := s.inbox, s.known
+	s.inbox = map[string]cluster.Change{}
+	s.mu.Unlock()
+	for text, c := range inbox {
+		s.take(text, c)
+	}
+	v := s.last
+	changed := s.sortOut(&v)
+	v.Known, v.InTouch, v.Since, v.Restored, v.LastError = known, now.inTouch, now.since, now.restored, ""
+	if now.err != nil && !now.inTouch {
+		v.LastError = now.err.Error()
+	}
+	changed = changed || v.Known != s.last.Known || v.InTouch != s.last.InTouch || !v.Since.Equal(s.last.Since) ||
+		!v.Restored.Equal(s.last.Restored) || v.LastError != s.last.LastError
+	if problems := s.problems(kept); !slices.Equal(problems, v.Problems) {
+		v.Problems, changed = problems, true
+	}
+	if !changed {
+		return nil
+	}
+	s.last = v
+	return &v
+}
+
+// take takes one change in.
+func (s *seen) take(text string, c cluster.Change) {
+	k, ok := ParseKey(text)
+	if !ok {
+		if kind, _, _ := strings.Cut(text, "/"); Kind(kind).parts() > 0 && !c.Gone {
+			s.bad[text] = "is no key of an overlay network"
+		} else {
+			delete(s.bad, text)
+		}
+		return
+	}
+	var err error
+	switch k.Kind {
+	case KindNetwork:
+		err = s.takeNetwork(k, c)
+	case KindHost:
+		err = s.takeHost(k, c)
+	case KindAlive:
+		s.newHosts = s.newHosts || s.alive[k.Host] == c.Gone
+		if s.alive[k.Host] = true; c.Gone {
+			delete(s.alive, k.Host)
+		}
+	case KindEndpoint:
+		err = s.takeEndpoint(k, c)
+	case KindAddress:
+		if !c.Gone {
+			_, err = ParseClaim(c.Value)
+		}
+	}
+	s.complain(text, err)
+}
+
+// complain notes what is wrong with a key; nil: nothing is.
+func (s *seen) complain(text string, err error) {
+	if delete(s.bad, text); err != nil {
+		s.bad[text] = err.Error()
+	}
+}
+
+func (s *seen) shelf(id model.ID) *shelf {
+	if s.shelves[id] == nil {
+		s.shelves[id] = &shelf{all: map[Key]*Endpoint{}, changed: map[Key]bool{}}
+	}
+	return s.shelves[id]
+}
+
+func (s *seen) takeNetwork(k Key, c cluster.Change) error {
+	h := s.shelf(k.Network)
+	if c.Gone {
+		h.net, h.whole = nil, true
+		return nil
+	}
+	n, err := ParseNetwork(c.Value)
+	if err == nil && n.ID != k.Network {
+		err = fmt.Errorf("id %q: its key says %q", n.ID, k.Network)
+	}
+	if err == nil {
+		h.net, h.whole = &n, true
+	}
+	return err
+}
+
+func (s *seen) takeHost(k Key, c cluster.Change) error {
+	s.newHosts = true
+	if c.Gone {
+		delete(s.hosts, k.Host)
+		return nil
+	}
+	h, err := ParseHost(c.Value)
+	if err == nil && h.ID != k.Host {
+		err = fmt.Errorf("id %q: its key says %q", h.ID, k.Host)
+	}
+	if err == nil {
+		s.hosts[k.Host] = &h
+	}
+	return err
+}
+
+func (s *seen) takeEndpoint(k Key, c cluster.Change) error {
+	h := s.shelf(k.Network)
+	if c.Gone {
+		delete(h.all, k)
+		h.changed[k] = true
+		return nil
+	}
+	e, err := ParseEndpoint(k, c.Value)
+	if err == nil {
+		h.all[k] = e
+		h.changed[k] = true
+	}
+	return err
+}
+
+// sortOut brings a View up to date with what was taken, and says whether it changed.
+func (s *seen) sortOut(v *View) bool {
+	changed := false
+	for id, h := range s.shelves {
+		if !h.whole && (len(h.changed) == 0 || h.net == nil) {
+			continue
+		}
+		if !changed {
+			v.Networks, changed = maps.Clone(v.Networks), true
+		}
+		if v.Networks == nil {
+			v.Networks = map[model.ID]*Part{}
+		}
+		if h.part = s.partOf(h); h.part == nil {
+			delete(v.Networks, id)
+		} else {
+			v.Networks[id] = h.part
+		}
+		if h.net == nil && len(h.all) == 0 {
+			delete(s.shelves, id)
+		}
+	}
+	if s.newHosts {
+		v.Hosts, s.newHosts, changed = map[string]Peer{}, false, true
+		for id, h := range s.hosts {
+			v.Hosts[id] = Peer{*h, s.alive[id]}
+		}
+	}
+	return changed
+}
+
+// partOf makes the Part of a network; nil: the network is not known.
+func (s *seen) partOf(h *shelf) *Part {
+	was := h.part
+	whole := h.whole || was == nil
+	keys := h.changed
+	h.changed, h.whole = map[Key]bool{}, false
+	if h.net == nil {
+		for k := range h.all {
+			delete(s.stray, k)
+		}
+		return nil
+	}
+	if whole {
+		was = &Part{}
+		for k := range h.all {
+			keys[k] = true
+		}
+	}
+	s.rev++
+	return &Part{Network: *h.net, Endpoints: s.merge(h, was.Endpoints, slices.SortedFunc(maps.Keys(keys), byEndpoint)), Rev: s.rev}
+}
+
+// byEndpoint orders keys of endpoints as a Part has them.
+func byEndpoint(a, b Key) int {
+	return cmp.Or(cmp.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.Host, b.Host))
+}
+
+// merge returns endpoints in which those of some keys, in order, are as they are now.
+func (s *seen) merge(h *shelf, was []*Endpoint, keys []Key) []*Endpoint {
+	out := make([]*Endpoint, 0, len(was)+len(keys))
+	for _, k := range keys {
+		n, there := slices.BinarySearchFunc(was, k, func(e *Endpoint, k Key) int { return byEndpoint(e.Key(), k) })
+		out = append(out, was[:n]...)
+		if was = was[n:]; there {
+			was = was[1:]
+		}
+		delete(s.stray, k)
+		e := h.all[k]
+		if e == nil {
+			continue
+		}
+		if err := outside(h.net, e); err != nil {
+			s.stray[k] = err.Error()
+		} else {
+			out = append(out, e)
+		}
+	}
+	return append(out, was...)
+}
+
+// outside says which address of an endpoint is not of its network.
+func outside(n *Network, e *Endpoint) error {
+	for _, a := range e.Addrs {
+		if _, ok := n.Subnet(a); !ok {
+			return fmt.Errorf("address %s: is not of network %s", a, n.Name)
+		}
+	}
+	return nil
+}
+
+// problems are what is wrong with keys and what the keeper says, in order.
+func (s *seen) problems(kept []string) []string {
+	var out []string
+	for k, text := range s.bad {
+		out = append(out, model.Printable(k)+": "+text)
+	}
+	for k, text := range s.stray {
+		out = append(out, k.String()+": "+text)
+	}
+	out = append(out, kept...)
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,332 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sealane/sealane/internal/cluster/overlay"
+	driver "github.com/sealane/sealane/internal/driver/overlay"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// A network of driver overlay is one of the cluster's: what all hosts share of it, and
+// who is on it where, is in the store. Each host has it among its networks, and
+// devices of it as long as somebody on the host is on it.
+//
+//	CreateNetwork ──── Create ─▶ store ─▶ Directory ── View ─▶ settleOverlays ─▶ draft, commit
+//	Connect ── claimAddresses ─▶ store                                                │
+//	                                store ◀── Directory ◀── tellOverlays ◀────────────┘
+//
+// Addresses are claimed one by one, before an endpoint is made, so two hosts never give
+// out the same. Without the store all stays as it is, and what stopped can start.
+
+// overlaysRoot is where they are kept in the store.
+const overlaysRoot = "sealane/overlay"
+
+// overlays are the cluster's overlay networks.
+type overlays struct {
+	mu   sync.Mutex         // taken after Engine.mu, never before; protects the following
+	dir  *overlay.Directory // nil: this host is in no cluster
+	view *overlay.View      // the latest; nil: nothing is known yet
+
+	failed map[model.ID]problem // what hinders this host's part of a network
+
+	news chan struct{} // readable when there is a view that was not settled
+}
+
+// followOverlays has this host take part in the cluster's overlay networks.
+func (e *Engine) followOverlays(ctx context.Context) {
+	o := &e.overlays
+	dir := overlay.New(overlay.Options{
+		Store: e.cfg.Cluster.Store, ID: e.cfg.Cluster.Node.ID, Prefix: path.Join(e.cfg.Cluster.Prefix, overlaysRoot), Log: e.cfg.Log,
+		Host: func() (overlay.Host, error) { return e.overlayHost(ctx) },
+		Report: func(v *overlay.View) {
+			o.mu.Lock()
+			o.view = v
+			o.mu.Unlock()
+			select {
+			case o.news <- struct{}{}:
+			default:
+			}
+		},
+	})
+	o.mu.Lock()
+	o.dir, o.view, o.failed, o.news = dir, nil, map[model.ID]problem{}, make(chan struct{}, 1)
+	news := o.news
+	o.mu.Unlock()
+	e.work.Lock()
+	e.tellOverlays()
+	e.work.Unlock()
+	e.background.Go(func() { dir.Run(ctx) })
+	e.background.Go(func() { e.tendOverlays(ctx, news) })
+}
+
+// overlayHost is what this host says of itself.
+func (e *Engine) overlayHost(ctx context.Context) (h overlay.Host, err error) {
+	h.ID, h.Name = e.cfg.Cluster.Node.ID, e.cfg.Cluster.Node.Name
+	addrs, err := e.NodeAddrs(ctx)
+	for _, a := range addrs {
+		if a.Is6() {
+			h.Public6 = a
+		} else {
+			h.Public4 = a
+		}
+	}
+	return h, err
+}
+
+// directory returns the cluster's, or nil.
+func (e *Engine) directory() *overlay.Directory {
+	e.overlays.mu.Lock()
+	defer e.overlays.mu.Unlock()
+	return e.overlays.dir
+}
+
+// tendOverlays settles what is reported, the latest.
+func (e *Engine) tendOverlays(ctx context.Context, news <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-news:
+		}
+		if err := e.settleOverlays(ctx); err != nil && ctx.Err() == nil {
+			e.cfg.Log.Error("overlay networks", "err", err, "again", retry)
+			time.AfterFunc(retry, func() { e.recallOverlays() })
+		}
+	}
+}
+
+// recallOverlays has the latest view settled again.
+func (e *Engine) recallOverlays() {
+	e.overlays.mu.Lock()
+	defer e.overlays.mu.Unlock()
+	select {
+	case e.overlays.news <- struct{}{}:
+	default:
+	}
+}
+
+// settleOverlays makes this host's networks what the latest view says.
+func (e *Engine) settleOverlays(ctx context.Context) error {
+	e.overlays.mu.Lock()
+	v := e.overlays.view
+	e.overlays.mu.Unlock()
+	if v == nil {
+		return nil
+	}
+	e.work.Lock()
+	defer e.work.Unlock()
+	var failed []error
+	for _, rec := range v.Networks {
+		err := e.settleOverlay(ctx, v, rec)
+		e.noteOverlay(rec.ID, err)
+		failed = append(failed, err)
+	}
+	for _, n := range e.intent.Networks {
+		if _, there := v.Networks[n.ID]; n.Overlay != nil && !there {
+			failed = append(failed, e.forsakeOverlay(ctx, n))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// noteOverlay notes what hinders this host's part of a network, or that nothing does.
+func (e *Engine) noteOverlay(id model.ID, err error) {
+	e.overlays.mu.Lock()
+	defer e.overlays.mu.Unlock()
+	switch old, was := e.overlays.failed[id]; {
+	case err == nil:
+		delete(e.overlays.failed, id)
+	case !was || old.text != err.Error():
+		e.overlays.failed[id] = problem{text: err.Error(), since: e.cfg.Now()}
+	}
+}
+
+// settleOverlay makes one network what a view says. The caller holds work.
+func (e *Engine) settleOverlay(ctx context.Context, v *overlay.View, rec *overlay.Part) error {
+	d := e.draft("network "+rec.Name, "settle")
+	old := e.intent.Networks[rec.ID]
+	n, err := d.overlay(ctx, v, rec, old)
+	if err != nil {
+		return err
+	}
+	if old != nil && reflect.DeepEqual(n, old) {
+		return nil
+	}
+	d.networks[n.ID] = n
+	if old == nil || !reflect.DeepEqual(n.Subnets, old.Subnets) {
+		e.closePools(n.ID)
+		e.openPools(n)
+		e.startApart(n)
+	}
+	if err := d.commit(ctx); err != nil {
+		return err
+	}
+	e.renameFar(old, n)
+	if old == nil {
+		e.cfg.Log.Info("overlay network known", "network", n.Name, "vni", n.Overlay.VNI, "endpoints elsewhere", len(n.Overlay.Far))
+	}
+	return nil
+}
+
+// startApart has hosts give out addresses from different places of a subnet: those that
+// ask at the same time seldom want the same.
+func (e *Engine) startApart(n *model.Network) {
+	e.poolsMu.Lock()
+	defer e.poolsMu.Unlock()
+	for _, s := range n.Subnets {
+		e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}].StartAt(e.cfg.Cluster.Node.ID)
+	}
+}
+
+// overlay returns a network as it is to be on this host.
+func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part, old *model.Network) (*model.Network, error) {
+	view, err := d.host(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := &model.Network{ID: rec.ID, Name: rec.Name, Driver: model.DriverOverlay, Subnets: rec.Subnets, Internal: rec.Internal, Labels: rec.Labels, Created: rec.Created}
+	if n.Options, err = model.ParseOptions(model.DriverOverlay, rec.Options); err != nil {
+		return nil, err
+	}
+	o := model.Overlay{VNI: rec.VNI, Port: cmp.Or(n.Options.Backend.Port, model.OverlayPort)}
+	if o.Uplink, o.Local, o.MTU, err = d.e.seatOf(view); err != nil {
+		return nil, err
+	}
+	o.Far = farOf(v, rec.Endpoints, d.e.cfg.Cluster.Node.ID, o.Local.Is6())
+	n.Overlay = &o
+	if old != nil {
+		n.Shards, o.Used = old.Shards, old.Overlay.Used
+	}
+	n.Name = d.fabricName(n, old)
+	if fits := driver.MTU(&o); n.Options.MTU == 0 || n.Options.MTU > fits {
+		n.Options.MTU = fits
+	}
+	return n, n.Validate()
+}
+
+// farOf lists the endpoints of a network that are on other hosts.
+func farOf(v *overlay.View, all []*overlay.Endpoint, self string, is6 bool) []model.Far {
+	var out []model.Far
+	for _, ep := range all {
+		if ep.Host == self {
+			continue
+		}
+		h, known := v.Hosts[ep.Host]
+		f := model.Far{ID: ep.ID, Host: cmp.Or(h.Name, ep.Host), MAC: ep.MAC, Addrs: ep.Addrs, Sandbox: ep.Sandbox.Name, Names: ep.Names, Stopped: ep.Stopped, HostGone: !known || !h.Alive}
+		if f.At = h.Public4; is6 {
+			f.At = h.Public6
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// seatOf says where this host is among the others, for tunnels that it makes itself.
+func (e *Engine) seatOf(view *hostView) (uplink string, local netip.Addr, mtu int, err error) {
+	uplink = cmp.Or(e.cfg.Cluster.Uplink, view.uplink(false), view.uplink(true))
+	if uplink == "" {
+		return "", local, 0, errors.New("no default route: which device leads to the other hosts? sealane daemon --uplink IFACE says so")
+	}
+	if mtu = view.linkMTU(uplink); mtu == 0 {
+		return "", local, 0, fmt.Errorf("uplink %s: no such device", uplink)
+	}
+	for _, is6 := range []bool{false, true} {
+		if i := slices.IndexFunc(e.cfg.Cluster.Addrs, func(a netip.Addr) bool { return a.Is6() == is6 }); i >= 0 {
+			return uplink, e.cfg.Cluster.Addrs[i], mtu, nil
+		}
+		if p, ok := view.address(uplink, is6); ok && len(e.cfg.Cluster.Addrs) == 0 {
+			return uplink, p.Addr(), mtu, nil
+		}
+	}
+	return "", local, 0, fmt.Errorf("uplink %s: has no address", uplink)
+}
+
+// forsakeOverlay removes a network that the cluster has no more, unless somebody on this
+// host is on it: then it stays until nobody is.
+func (e *Engine) forsakeOverlay(ctx context.Context, n *model.Network) error {
+	if len(e.users(n.ID)) > 0 {
+		e.noteOverlay(n.ID, errors.New("was removed from the cluster: it goes when nobody on this host is on it"))
+		return nil
+	}
+	e.noteOverlay(n.ID, nil)
+	d := e.draft(n.Ref(), "leave")
+	d.networks[n.ID] = nil
+	return d.commit(ctx)
+}
+
+// settleUse gives overlay networks devices on this host with their first endpoint, and
+// takes them with the last.
+func (d *draft) settleUse() {
+	ids := map[model.ID]bool{}
+	for id, sb := range d.sandboxes {
+		for _, sb := range []*model.Sandbox{sb, d.e.intent.Sandboxes[id]} {
+			if sb == nil {
+				continue
+			}
+			for i := range sb.Endpoints {
+				ids[sb.Endpoints[i].Network] = true
+			}
+		}
+	}
+	for id := range ids {
+		n := d.e.intent.Networks[id]
+		if d.networks[id] != nil {
+			n = d.networks[id]
+		}
+		if n == nil || n.Overlay == nil {
+			continue
+		}
+		if used := d.uses(id); used != n.Overlay.Used {
+			c, o := *n, *n.Overlay
+			o.Used, c.Overlay = used, &o
+			d.networks[id] = &c
+		}
+	}
+}
+
+// uses reports whether somebody on this host is on a network, after the draft.
+func (d *draft) uses(id model.ID) bool {
+	for _, sb := range d.allSandboxes() {
+		if sb.Live() && sb.Endpoint(id) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// tellOverlays has the store say who on this host is on which overlay network. The
+// caller holds work.
+func (e *Engine) tellOverlays() {
+	dir := e.directory()
+	if dir == nil {
+		return
+	}
+	var own []overlay.Endpoint
+	for _, sb := range e.intent.Sandboxes {
+		for i := range sb.Endpoints {
+			if n := e.intent.Networks[sb.Endpoints[i].Network]; n != nil && n.Overlay != nil {
+				own = append(own, overlayEndpoint(sb, &sb.Endpoints[i]))
+			}
+		}
+	}
+	dir.Set(own)
+}
+
+// overlayEndpoint is an endpoint as other hosts are to know it.
+func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint) overlay.Endpoint {
+	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Names: dnsHost(sb, ep).Names}
+	for _, p := range ep.Addrs {
+		out.Addrs = append(out.Addrs, p.Addr())
+	}
+	return out
+}

@@ -1,0 +1,84 @@
+package model
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// DriverOverlay is the driver of networks of which each host of a cluster has a part:
+// one subnet, and one link of Ethernet, over all of them, by VXLAN (RFC 7348).
+const DriverOverlay = "overlay"
+
+// What an overlay network has unless it is told otherwise.
+const (
+	MinOverlayVNI = 4096 // the lowest VNI that is chosen, as Docker's
+	OverlayPort   = 8473 // UDP: not 4789, which Docker's own overlays, VMware and others have on the same hosts
+)
+
+// Overlay is what this host knows of such a network beside its own endpoints. It is
+// never changed, but replaced.
+type Overlay struct {
+	VNI    int        `json:"vni"`
+	Port   int        `json:"port"`          // UDP, at all hosts
+	Uplink string     `json:"uplink"`        // the host's device to the others
+	Local  netip.Addr `json:"local"`         // where they find this host
+	MTU    int        `json:"mtu"`           // of the uplink, bytes
+	Used   bool       `json:"used"`          // somebody on this host is on it: else there are no devices
+	Far    []Far      `json:"far,omitempty"` // endpoints on other hosts, by ID
+}
+
+// Far is an endpoint of an overlay network on another host.
+type Far struct {
+	ID       ID           `json:"id"`
+	Host     string       `json:"host"`        // its name, for people
+	At       netip.Addr   `json:"at,omitzero"` // where the host is found; zero: nowhere that this one reaches
+	MAC      string       `json:"mac"`
+	Addrs    []netip.Addr `json:"addrs"`
+	Sandbox  string       `json:"sandbox,omitempty"` // its name, for people
+	Names    []string     `json:"names,omitempty"`   // that it is asked for by
+	Stopped  bool         `json:"stopped,omitempty"` // it has its addresses, but no container now
+	HostGone bool         `json:"hostGone,omitempty"`
+}
+
+// Reached reports whether packets can be sent to it.
+func (f *Far) Reached() bool { return f.At.IsValid() && !f.Stopped }
+
+// Hosts lists where other hosts with endpoints on the network are found, in order.
+func (o *Overlay) Hosts() []netip.Addr {
+	var all []netip.Addr
+	for i := range o.Far {
+		if f := &o.Far[i]; f.Reached() {
+			all = append(all, f.At)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
+
+// Spans reports whether other hosts may have parts of a network.
+func (n *Network) Spans() bool { return n.Fabric != nil || n.Overlay != nil }
+
+// Absent reports whether a network is known here, but has nothing on this host: nobody is
+// on it.
+func (n *Network) Absent() bool { return n.Overlay != nil && !n.Overlay.Used }
+
+// Trunk returns the name of an overlay network's vxlan device, which is a port of its
+// bridge.
+func (n *Network) Trunk() string { return TrunkPrefix + string(n.ID) }
+
+// TrunkPrefix begins the names of those devices.
+const TrunkPrefix = "slx"
+
+// checkOverlay reports what an overlay network cannot have.
+func (n *Network) checkOverlay() error {
+	switch {
+	case n.Driver != DriverOverlay:
+		return nil
+	case n.Overlay == nil:
+		return fmt.Errorf("driver overlay: the part of the cluster is missing")
+	case n.Overlay.VNI < 1 || n.Overlay.VNI >= 1<<24:
+		return fmt.Errorf("vni %d: want 1 to %d", n.Overlay.VNI, 1<<24-1)
+	}
+	return nil
+}
