@@ -26,6 +26,8 @@ type Overlay struct {
 	MTU    int        `json:"mtu"`           // of the uplink, bytes
 	Used   bool       `json:"used"`          // somebody on this host is on it: else there are no devices
 	Far    []Far      `json:"far,omitempty"` // endpoints on other hosts, by ID
+
+	Services []Service `json:"services,omitempty"` // by name
 }
 
 // Far is an endpoint of an overlay network on another host.

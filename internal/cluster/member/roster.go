@@ -17,6 +17,7 @@ import (
 
 	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/cluster/overlay"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -227,7 +228,8 @@ func putToken(ctx context.Context, s cluster.Store, a admission) error {
 	return err
 }
 
-// dropLeases removes the leases of a host in all fabrics under a prefix.
+// dropLeases removes the leases of a host in all fabrics under a prefix, and what it has
+// on overlay networks.
 func dropLeases(ctx context.Context, s cluster.Store, prefix string, rec Record) error {
 	snap, err := s.List(ctx, strings.TrimRight(prefix, "/")+"/")
 	if err != nil {
@@ -245,7 +247,7 @@ func dropLeases(ctx context.Context, s cluster.Store, prefix string, rec Record)
 			return err
 		}
 	}
-	return nil
+	return overlay.Forget(ctx, s, SharedPrefix(prefix), rec.ID)
 }
 
 // parseSerials reads keys under keyRevoked.

@@ -1,0 +1,157 @@
+package model
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Service is one name, and one address of each family, for several endpoints of an
+// overlay network: its backends. It is the same on all hosts of the cluster.
+type Service struct {
+	ID       ID                `json:"id"`
+	Name     string            `json:"name"`
+	Ports    []ServicePort     `json:"ports"`          // it is asked for at
+	VIPs     []netip.Addr      `json:"vips,omitempty"` // of the network's subnets; none with DNSRR
+	DNSRR    bool              `json:"dnsrr,omitempty"`
+	Balance  Balance           `json:"balance,omitempty"` // "" is BalanceRandom
+	Labels   map[string]string `json:"labels,omitempty"`
+	Created  time.Time         `json:"created,omitzero"`
+	Backends []Member          `json:"backends,omitempty"` // by endpoint
+}
+
+// Ref names the service in errors.
+func (s *Service) Ref() string { return "service " + s.Name }
+
+// ServicePort is where a service is asked for.
+type ServicePort struct {
+	Port  uint16 `json:"port"`
+	Proto string `json:"protocol"` // "tcp", "udp" or "sctp"
+}
+
+// String is "80/tcp".
+func (p ServicePort) String() string { return fmt.Sprintf("%d/%s", p.Port, p.Proto) }
+
+// ParseServicePort reads "80", which is TCP, or "53/udp".
+func ParseServicePort(text string) (p ServicePort, err error) {
+	number, proto, has := strings.Cut(text, "/")
+	if p.Proto = "tcp"; has {
+		p.Proto = strings.ToLower(proto)
+	}
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || n == 0 || !slices.Contains([]string{"tcp", "udp", "sctp"}, p.Proto) {
+		return p, fmt.Errorf("port %q: want PORT or PORT/tcp, udp or sctp, PORT from 1 to 65535", text)
+	}
+	p.Port = uint16(n)
+	return p, nil
+}
+
+// Balance is how a backend is chosen for a new flow.
+type Balance string
+
+// The ways to choose.
+const (
+	BalanceRandom Balance = "random"      // by chance, by the backends' weights
+	BalanceRound  Balance = "round-robin" // one after the other
+	BalanceHash   Balance = "hash"        // by the client's address: a client gets the same as long as the backends are the same
+)
+
+// ParseBalance reads one; "" is BalanceRandom.
+func ParseBalance(text string) (Balance, error) {
+	switch b := Balance(text); b {
+	case "", BalanceRandom:
+		return "", nil
+	case BalanceRound, BalanceHash:
+		return b, nil
+	}
+	return "", fmt.Errorf("lb %q: want random, round-robin or hash", text)
+}
+
+// MemberState is how a backend is.
+type MemberState string
+
+// The states of backends. New flows go to those that are ready, and flows that there
+// are go on to all that there are.
+const (
+	MemberReady    MemberState = "ready"
+	MemberDraining MemberState = "draining" // somebody asked for it
+	MemberStopped  MemberState = "stopped"  // it has no container now
+	MemberAway     MemberState = "away"     // its host was not heard of lately
+)
+
+// Member is an endpoint's part in a service.
+type Member struct {
+	Endpoint ID           `json:"endpoint"`
+	Sandbox  string       `json:"sandbox"` // its name, for people
+	Host     string       `json:"host"`    // its name, for people
+	Local    bool         `json:"local,omitempty"`
+	Addrs    []netip.Addr `json:"addrs"`
+	Port     uint16       `json:"port,omitempty"`   // where it serves; 0: at the port that was asked for
+	Weight   int          `json:"weight,omitempty"` // of how many backends it takes the place; 0 is 1
+	State    MemberState  `json:"state"`
+}
+
+// MaxWeight is the highest weight of a backend.
+const MaxWeight = 16
+
+// Addr returns the backend's address of a family, or the zero address.
+func (b *Member) Addr(is6 bool) netip.Addr {
+	for _, a := range b.Addrs {
+		if a.Is6() == is6 {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// Membership is an endpoint's wish to be a backend, as --service NAME[:PORT] says.
+type Membership struct {
+	Service string `json:"service"`          // its name
+	Port    uint16 `json:"port,omitempty"`   // 0: as the service's
+	Weight  int    `json:"weight,omitempty"` // 0 is 1
+}
+
+// ParseMembership reads NAME[:PORT][*WEIGHT].
+func ParseMembership(text string) (m Membership, err error) {
+	rest, weight, weighs := strings.Cut(text, "*")
+	name, port, has := strings.Cut(rest, ":")
+	if err := CheckName(name); err != nil {
+		return m, err
+	}
+	m.Service = name
+	if has {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return m, fmt.Errorf("service %q: want NAME[:PORT][*WEIGHT], PORT from 1 to 65535", text)
+		}
+		m.Port = uint16(n)
+	}
+	if weighs {
+		n, err := strconv.Atoi(weight)
+		if err != nil || n < 1 || n > MaxWeight {
+			return m, fmt.Errorf("service %q: want NAME[:PORT][*WEIGHT], WEIGHT from 1 to %d", text, MaxWeight)
+		}
+		m.Weight = n
+	}
+	return m, nil
+}
+
+// Validate reports the first thing that makes the service impossible.
+func (s *Service) Validate() error {
+	bad := func(format string, args ...any) *Error { return Errorf(Invalid, s.Ref(), "create", format, args...) }
+	if err := CheckName(s.Name); err != nil {
+		return bad("%w", err)
+	}
+	if len(s.Ports) == 0 {
+		return bad("port: missing: where it is asked for, as --port 80")
+	}
+	for i, p := range s.Ports {
+		if slices.Contains(s.Ports[:i], p) {
+			return bad("port %s: is there twice", p)
+		}
+	}
+	return nil
+}
