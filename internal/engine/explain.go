@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/trace"
@@ -12,7 +14,8 @@ import (
 const FromHost = "host"
 
 // Explain follows a packet through what the kernel has now: from a sandbox, or
-// FromHost, to a sandbox or an address. Nothing is changed.
+// FromHost, to a sandbox or an address. One of both may be on another host, on an
+// overlay network of this one's too, by its name or address. Nothing is changed.
 func (e *Engine) Explain(ctx context.Context, from, to string) (trace.Answer, error) {
 	ref := "way from " + from + " to " + to
 	addr, err := netip.ParseAddr(to)
@@ -47,12 +50,12 @@ func (e *Engine) explainWay(ctx context.Context, ref, from, to string, addr neti
 	d := e.draft(ref, "explain")
 	q := trace.Question{Addr: addr}
 	if from != FromHost {
-		if q.From, err = d.existing(from); err != nil {
+		if q.From, q.FromMates, err = d.hereOrThere(from); err != nil {
 			return a, err
 		}
 	}
 	if !addr.IsValid() {
-		if q.To, err = d.existing(to); err != nil {
+		if q.To, q.ToMates, err = d.hereOrThere(to); err != nil {
 			return a, err
 		}
 	}
@@ -60,14 +63,60 @@ func (e *Engine) explainWay(ctx context.Context, ref, from, to string, addr neti
 	if err != nil {
 		return a, internal(ref, "explain", err)
 	}
-	w := trace.World{Have: have, Want: want, Intent: e.intent, Leases: map[model.ID]trace.Leases{}, Filters: e.facts.Filters}
-	for id, n := range e.intent.Networks {
-		if v, ok := e.FabricOf(n); ok {
-			w.Leases[id] = trace.Leases{InTouch: v.InTouch, Since: v.Since}
-		}
-	}
+	w := trace.World{Have: have, Want: want, Intent: e.intent, Leases: e.heard(), Filters: e.facts.Filters}
 	if a, err = trace.Explain(w, q); err != nil {
 		return a, &model.Error{Kind: model.Invalid, Ref: ref, Op: "explain", Err: err}
 	}
 	return a, nil
+}
+
+// hereOrThere finds a sandbox of this host, or what one on another host has on overlay
+// networks.
+func (d *draft) hereOrThere(ref string) (*model.Sandbox, []*model.Far, error) {
+	sb, err := d.existing(ref)
+	if model.KindOf(err) != model.NotFound {
+		return sb, nil, err
+	}
+	var mates []*model.Far
+	for _, n := range d.e.intent.Networks {
+		for i := 0; n.Overlay != nil && i < len(n.Overlay.Far); i++ {
+			if f := &n.Overlay.Far[i]; meant(f, ref) {
+				mates = append(mates, f)
+			}
+		}
+	}
+	if len(mates) == 0 {
+		return nil, nil, err
+	}
+	slices.SortFunc(mates, func(a, b *model.Far) int { return cmp.Compare(a.ID, b.ID) })
+	for _, f := range mates[1:] {
+		if f.Host != mates[0].Host {
+			return nil, nil, d.errorf(model.Invalid, "sandbox %s: there is one on host %s and one on host %s: want an address", ref, mates[0].Host, f.Host)
+		}
+	}
+	return nil, mates, nil
+}
+
+// meant reports whether an endpoint on another host is one of the sandbox that has a
+// name, or has an address.
+func meant(f *model.Far, ref string) bool {
+	a, err := netip.ParseAddr(ref)
+	return f.Sandbox == ref || err == nil && slices.Contains(f.Addrs, a.Unmap())
+}
+
+// heard is how much what is known of other hosts is worth, by network.
+func (e *Engine) heard() map[model.ID]trace.Leases {
+	all := map[model.ID]trace.Leases{}
+	e.overlays.mu.Lock()
+	view := e.overlays.view
+	e.overlays.mu.Unlock()
+	for id, n := range e.intent.Networks {
+		if v, ok := e.FabricOf(n); ok {
+			all[id] = trace.Leases{InTouch: v.InTouch, Since: v.Since}
+		}
+		if n.Overlay != nil && view != nil {
+			all[id] = trace.Leases{InTouch: view.InTouch, Since: view.Since}
+		}
+	}
+	return all
 }

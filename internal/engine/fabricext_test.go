@@ -60,7 +60,7 @@ func (s *shell) set(part, stderr string) {
 // take returns what was run since the last time, when it is as many lines.
 func (s *shell) take(t *testing.T, n int) []string {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		s.mu.Lock()
 		ran := slices.Clone(s.ran)
 		if len(ran) >= n {
@@ -113,7 +113,7 @@ func extended(t *testing.T, s Commands) (*rig, func(key, value string)) {
 func (r *rig) waitStatus(want string) {
 	r.Helper()
 	var got Status
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if n := r.e.seen("/net"); n != nil {
 			if got, _ = r.e.fabricStatus(n); got.Message == want {
 				return
@@ -209,7 +209,7 @@ func TestExtensionRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	var all []string
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && !strings.Contains(strings.Join(all, "\n"), "remove SUBNET=10.5.2.0/24"); {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && !strings.Contains(strings.Join(all, "\n"), "remove SUBNET=10.5.2.0/24"); {
 		all = append(all, s.take(t, 1)...)
 	}
 	text := strings.Join(all, "\n")

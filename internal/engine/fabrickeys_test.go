@@ -55,7 +55,7 @@ func lockedRig(t *testing.T, backend string) (*rig, *locksmith, *cluster.Memory)
 	}
 	put("subnets/10.5.3.0-24", `{"PublicIP":"198.51.100.3","PublicIPv6":null,"BackendType":"wireguard","BackendData":{"PublicKey":"`+keyOne+`","Port":51820}}`)
 	put("config", `{"Network":"10.5.0.0/16","Backend":`+backend+`,"Sealane":{"Name":"pods","ID":"0123456789ab","Options":{"key-lifetime":"1h"}}}`)
-	for end := time.Now().Add(5 * time.Second); len(l.last()) == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); len(l.last()) == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no device is wanted")
 		}
@@ -158,7 +158,7 @@ func TestKeyTurns(t *testing.T) {
 	if err := r.e.RemoveNetwork(r.ctx, "pods"); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); len(l.last()) > 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); len(l.last()) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("still wanted: %v", l.last())
 		}

@@ -55,7 +55,7 @@ func (s *surveyor) find(to string, mtu int) {
 func (r *rig) waitRoute(dst, want string) {
 	r.Helper()
 	got := ""
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		set, err := r.k.Observe(r.ctx, kernel.Scope{})
 		if err != nil {
 			r.Fatal(err)

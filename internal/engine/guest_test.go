@@ -44,7 +44,7 @@ func (r *rig) place(ref string) string {
 func (r *rig) settles(ref, place string) {
 	r.Helper()
 	got := ""
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if got = r.place(ref); strings.Contains(got, place) {
 			r.idle()
 			r.check()

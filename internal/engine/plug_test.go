@@ -412,7 +412,7 @@ func (r *rig) restartWith(run Runner) {
 // becomes waits until something is so.
 func (r *rig) becomes(so func() bool) {
 	r.Helper()
-	for end := time.Now().Add(5 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.Fatal("it does not become so")
 		}

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -153,6 +154,18 @@ func (f filter) input(in string, is6, reply bool) judgement {
 		return passes("an answer to what the host asked")
 	}
 	return drops("chain no_host: host-access=off lets only pings and published ports from " + in + " to the host")
+}
+
+// outer judges a packet to a UDP port of the host's that another host sends through a
+// tunnel.
+func (f filter) outer(port int, from netip.Addr) judgement {
+	switch {
+	case !f.has("trunks", strconv.Itoa(port)):
+		return passes("none of sealane's rules is about it")
+	case f.has("hosts"+digit(from.Is6()), from.String()):
+		return passes("chain outer: " + from.String() + " is another host of an overlay network")
+	}
+	return drops("chain outer: " + from.String() + " is no other host of an overlay network")
 }
 
 // source says which address a packet leaves with: another one, the zero address for

@@ -18,7 +18,7 @@ var followed = map[string][]string{
 	"egress": {"goto leave", "goto stay", "goto arrived"}, "onward": {"goto within", "goto across"}, "inside": {"goto pass", "goto to_nat"},
 	"ingress4": {"drop", "goto to_nat", "goto to_routed", "goto to_open"}, "ingress6": {"drop", "goto to_nat", "goto to_routed", "goto to_open"},
 	"to_host4": {"drop", "goto no_host"}, "to_host6": {"drop", "goto no_host"},
-	"fabric4": nil, "within4": nil, "whole4": nil, "home4": nil, "masq4": nil, "source4": nil, "trusted": nil,
+	"fabric4": nil, "within4": nil, "whole4": nil, "home4": nil, "masq4": nil, "source4": nil, "trusted": nil, "trunks": nil, "hosts4": nil,
 }
 
 // The firewall that is compiled has these sets, and no other verdicts in them.

@@ -96,7 +96,7 @@ func (w *walk) judge(hook string, ask func(filter) judgement) bool {
 	}
 	if got.drop {
 		w.stop(hostName, "", "%s: %s: dropped", hook, got.said)
-		if hint := w.published(); hint != "" {
+		if hint := w.published(); hint != "" && hook == "forward" {
 			w.problem(hostName, "", "%s", hint)
 		}
 		return false
@@ -150,15 +150,19 @@ func (w *walk) routed(r kstate.Route, prefix string) {
 
 // lease is what is known of another host's subnet.
 func (w *walk) lease(n *model.Network, p *model.Peer) string {
-	text := fmt.Sprintf("the lease of %s in %s", hostOf(p, w.dst.Is6()), n.Ref())
+	return fmt.Sprintf("the lease of %s in %s, %s", hostOf(p, w.dst.Is6()), n.Ref(), w.heard(n))
+}
+
+// heard is how much what is known of a network's other hosts is worth.
+func (w *walk) heard(n *model.Network) string {
 	l := w.Leases[n.ID]
 	switch since := l.Since.UTC().Format("2006-01-02 15:04:05Z"); {
 	case l.InTouch:
-		return text + ", in touch with the cluster since " + since
+		return "in touch with the cluster since " + since
 	case l.Since.IsZero():
-		return text + ", as last heard"
+		return "as last heard"
 	default:
-		return text + ", as last heard before " + since
+		return "as last heard before " + since
 	}
 }
 
@@ -236,6 +240,7 @@ func (w *walk) leaveHost(r kstate.Route) {
 	case l.Type.Tunnels() && !l.Other:
 		w.handOver(l, n, p)
 	default:
+		w.unused(r.Dev)
 		w.step(hostName, r.Dev, l.MTU, "%s leaves by it to %s", w.src, hop(r, w.dst))
 		w.out = r.Dev
 		if sub, ok := peerSubnet(p, w.dst.Is6()); ok && sub == r.Dst {
@@ -256,9 +261,12 @@ func peerSubnet(p *model.Peer, is6 bool) (netip.Prefix, bool) {
 // ontoBridge goes from the host to what is on a bridge of ours.
 func (w *walk) ontoBridge(n *model.Network, l kstate.Link, next netip.Addr) {
 	sb, ep := w.holder(n, next)
+	f := w.elsewhere(n, next)
 	switch {
 	case !l.Up:
 		w.stop(hostName, l.Name, "is down")
+	case ep == nil && f != nil:
+		w.across(n, f, next)
 	case ep == nil && (n.Options.Adopted || n.Options.Parent != ""):
 		w.step(hostName, l.Name, l.MTU, "the bridge of %s: no container here has %s, others on it may", n.Ref(), next)
 		w.vanish()

@@ -5,7 +5,8 @@
 //
 //	eth0 in a sandbox ─▶ slv… ─▶ slb… ─▶ route ─▶ forward ─▶ postrouting ─┬▶ slb… ─▶ slv… ─▶ eth0 in another
 //	                                                                      ├▶ eth0 ─▶ a router
-//	                                                                      └▶ slt… ─▶ neighbour ─▶ FDB ─▶ UDP by eth0 ─▶ another host
+//	                      │                                               └▶ slt… ─▶ neighbour ─▶ FDB ─▶ UDP by eth0 ─▶ another host
+//	                      └▶ slx… ─▶ neighbour ─▶ FDB ─▶ UDP by eth0 ─▶ another host
 //
 // The packet is the first of a flow, of no protocol in particular. The package looks
 // at nothing itself: it is given what was seen.
@@ -45,6 +46,10 @@ type Question struct {
 	From *model.Sandbox // nil: the host
 	To   *model.Sandbox // nil: To is only Addr
 	Addr netip.Addr     // zero: an address of To's that From reaches most directly
+
+	// FromMates and ToMates are instead of From and To what a sandbox on another host
+	// has on overlay networks.
+	FromMates, ToMates []*model.Far
 }
 
 // Answer is the way of a packet and the way of the answer to it.
@@ -90,20 +95,27 @@ func (s Step) String() string {
 // way is an answer.
 func Explain(w World, q Question) (Answer, error) {
 	q.From, q.To = lodging(w.Intent, q.From), lodging(w.Intent, q.To)
+	if len(q.FromMates) > 0 {
+		return explainInto(w, q)
+	}
 	src, dst, err := ends(w, q)
 	if err != nil {
 		return Answer{}, err
 	}
-	world := newSight(w)
-	there := &walk{sight: world, src: src, dst: dst}
+	there := &walk{sight: newSight(w), src: src, dst: dst}
 	there.way.Dst = dst
 	there.begin(q.From)
-	a := Answer{There: there.way}
-	if a.There.Arrives && !there.lost {
-		back := there.answer()
+	return there.both(), nil
+}
+
+// both is the way that was walked, and the way of the answer.
+func (w *walk) both() Answer {
+	a := Answer{There: w.way}
+	if a.There.Arrives && !w.lost {
+		back := w.answer()
 		a.Back = &back
 	}
-	return a, nil
+	return a
 }
 
 // lodging is the sandbox in whose namespace another one lives, with its endpoints.
@@ -120,14 +132,19 @@ func ends(w World, q Question) (src, dst netip.Addr, err error) {
 	if q.From != nil && !q.From.Live() {
 		return src, dst, fmt.Errorf("%s: does not run", q.From.Ref())
 	}
-	if q.To == nil && !q.Addr.IsValid() {
+	if q.To == nil && len(q.ToMates) == 0 && !q.Addr.IsValid() {
 		return src, dst, errors.New("nowhere to go")
 	}
 	dst = q.Addr
-	if !dst.IsValid() {
-		if !q.To.Live() {
-			return src, dst, fmt.Errorf("%s: does not run", q.To.Ref())
+	switch {
+	case dst.IsValid():
+	case len(q.ToMates) > 0:
+		if dst = nearestMate(w.Intent, q.From, q.ToMates); !dst.IsValid() {
+			return src, dst, fmt.Errorf("%s: has no address that %s could send to", mateName(q.ToMates[0]), placeName(q.From))
 		}
+	case !q.To.Live():
+		return src, dst, fmt.Errorf("%s: does not run", q.To.Ref())
+	default:
 		if dst = nearest(w.Intent, q.From, q.To); !dst.IsValid() {
 			return src, dst, fmt.Errorf("%s: has no address that %s could send to", q.To.Ref(), placeName(q.From))
 		}

@@ -69,10 +69,10 @@ func ask(t *testing.T, text []byte, question string) string {
 		}
 	}
 	from, to, _ := strings.Cut(question, " ")
-	q := Question{From: named(w, from), To: named(w, to)}
+	q := Question{From: named(w, from), FromMates: mates(w, from), To: named(w, to), ToMates: mates(w, to)}
 	if a, err := netip.ParseAddr(to); err == nil {
 		q.Addr = a
-	} else if q.To == nil {
+	} else if q.To == nil && q.ToMates == nil {
 		t.Fatalf("%s: no such sandbox", to)
 	}
 	a, err := Explain(w, q)
@@ -105,6 +105,19 @@ func named(w World, name string) *model.Sandbox {
 		}
 	}
 	return nil
+}
+
+// mates are what a sandbox on another host has on overlay networks.
+func mates(w World, name string) []*model.Far {
+	var all []*model.Far
+	for _, n := range w.Intent.Networks {
+		for i := 0; n.Overlay != nil && i < len(n.Overlay.Far); i++ {
+			if f := &n.Overlay.Far[i]; f.Sandbox == name {
+				all = append(all, f)
+			}
+		}
+	}
+	return all
 }
 
 // worldFile is intent as compile's goldens write it, and what others have.

@@ -36,7 +36,15 @@ func (w *walk) tunnel(l kstate.Link, next netip.Addr, n *model.Network, p *model
 		return
 	}
 	w.step(hostName, l.Name, 0, "FDB: %s is at %s", neigh.MAC, fdb.Dst)
-	w.outer(l, fdb.Dst, n, p)
+	switch {
+	case !w.outer(l, fdb.Dst):
+	case p == nil:
+		w.step("host "+fdb.Dst.String(), "", 0, "what it does with it is not known here")
+		w.vanish()
+	default:
+		w.out = l.Name
+		w.remote(n, p)
+	}
 }
 
 // differs says how a tunnel device is not as intended.
@@ -46,14 +54,14 @@ func (w *walk) differs(l kstate.Link) {
 	}
 }
 
-// outer sends the UDP packet that carries the frame.
-func (w *walk) outer(l kstate.Link, to netip.Addr, n *model.Network, p *model.Peer) {
+// outer sends the UDP packet that carries the frame, and reports whether it can.
+func (w *walk) outer(l kstate.Link, to netip.Addr) bool {
 	dev := l.Parent
 	r, ok := w.is.route(kstate.NS{}, to)
 	switch {
 	case !ok:
 		w.stop(hostName, l.Name, "no route to %s, where the tunnel leads", to)
-		return
+		return false
 	case dev == "":
 		dev = r.Dev
 	case r.Dev != dev:
@@ -72,13 +80,7 @@ func (w *walk) outer(l kstate.Link, to netip.Addr, n *model.Network, p *model.Pe
 	if mtu > 0 {
 		w.fits(room)
 	}
-	if p == nil {
-		w.step("host "+to.String(), "", 0, "what it does with it is not known here")
-		w.vanish()
-		return
-	}
-	w.out = l.Name
-	w.remote(n, p)
+	return true
 }
 
 // handOver gives the packet to the program, or the part of the kernel, that has the

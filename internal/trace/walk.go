@@ -27,6 +27,7 @@ type walk struct {
 	lost bool           // it went where nothing is known of, and whence nothing comes through the host
 	out  string         // the host's device that it left by; "": it did not leave
 	peer *model.Peer    // of network far, to whose host it went
+	mate *model.Far     // on network far, to which it went on another host
 	far  *model.Network
 }
 
@@ -69,6 +70,9 @@ func (w *walk) answer() Way {
 	case w.peer != nil:
 		b.way.Src = b.src
 		b.comeFrom(w.far, w.peer, w.out)
+	case w.mate != nil:
+		b.way.Src = b.src
+		b.comeAcross(w.far, w.mate)
 	default:
 		b.way.Src = b.src
 		b.step(hostName, w.out, b.linkMTU(w.out), "the answer of %s to %s comes in by it, if the others' routes lead here", b.src, b.dst)
@@ -323,21 +327,35 @@ func (w *walk) bridge(n *model.Network, from kstate.Link, next netip.Addr) {
 		return
 	}
 	sb, ep := w.holder(n, next)
+	f := w.elsewhere(n, next)
+	parted := from.Isolated && w.isolated(n, ep)
 	switch {
-	case ep == nil && (n.Options.Adopted || n.Options.Parent != "" || n.Wired()):
+	case ep == nil && f == nil && (n.Options.Adopted || n.Options.Parent != "" || n.Wired()):
 		w.step(hostName, dev, l.MTU, "the bridge of %s: no container here has %s, others on it may", n.Ref(), next)
 		w.vanish()
-	case ep == nil:
+	case ep == nil && f == nil:
 		w.stop(hostName, dev, "the bridge of %s: %s", n.Ref(), w.nobody(n, next))
-	case from.Isolated && w.is.links[place{name: ep.Device()}].Isolated && !l.ProxyARP:
+	case parted && (!l.ProxyARP || from.Type == kstate.TypeVXLAN):
 		w.stop(hostName, dev, "the ports are isolated: icc=false of %s keeps its containers apart", n.Ref())
-	case from.Isolated && w.is.links[place{name: ep.Device()}].Isolated:
+	case parted:
 		w.step(hostName, dev, l.MTU, "the ports are isolated (icc=false of %s): the bridge answers for %s, so that the host judges", n.Ref(), next)
 		w.received(dev)
+	case ep == nil:
+		w.across(n, f, next)
 	default:
 		w.step(hostName, dev, l.MTU, "the bridge of %s: %s is %s's", n.Ref(), next, sb.Ref())
 		w.deliver(sb, ep, next)
 	}
+}
+
+// isolated reports whether the port of a bridge that leads to an endpoint is kept from
+// others; nil: to one on another host.
+func (w *walk) isolated(n *model.Network, ep *model.Endpoint) bool {
+	dev := n.Trunk()
+	if ep != nil {
+		dev = ep.Device()
+	}
+	return w.is.links[place{name: dev}].Isolated
 }
 
 // nobody says that an address of a network is not there now.
@@ -348,6 +366,9 @@ func (w *walk) nobody(n *model.Network, a netip.Addr) string {
 				return fmt.Sprintf("%s is %s's, which does not run", a, sb.Ref())
 			}
 		}
+	}
+	if n.Overlay != nil {
+		return fmt.Sprintf("nobody on it has %s, here or on another host, %s", a, w.heard(n))
 	}
 	return "nobody on it has " + a.String()
 }

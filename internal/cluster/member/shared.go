@@ -24,10 +24,13 @@ import (
 //	endpoints/ID/HOST/END    its own: addresses that it claims, and a MAC    its own, or of a host
 //	                         that is no other's                              that is no more
 //	addresses/ID/ADDR        for itself, of the network, where nothing is,   its own, or of a network
-//	                         over its own, or over a host's that is no more  that is no more
+//	                         over its own, or over what was of a host or a   or a service that is no
+//	                         service that is no more; for a service that     more
+//	                         has it
+//	services/ID/NAME         with addresses that it claims                   yes
 //	networks/ID              with its name and its VNI, over no other's      if no other host has
-//	                         subnets; those and the VNI stay while other     endpoints on it
-//	                         hosts have endpoints on it
+//	                         subnets; those and the VNI stay while other     endpoints on it, and no
+//	                         hosts have endpoints on it                      service is
 //	names/NAME, vnis/N       for the network that has it                     if it has it no more
 //	order                    yes                                             no
 //
@@ -90,11 +93,23 @@ func (b bid) aboutShared(w wish, out map[string]string) {
 		}
 		if k.Kind == overlay.KindNetwork {
 			within("endpoints/" + string(k.Network) + "/")
+			within("services/" + string(k.Network) + "/")
+		}
+	case overlay.KindService:
+		one(overlay.Key{Kind: overlay.KindNetwork, Network: k.Network})
+		if w.put == nil {
+			return
+		}
+		if o, err := overlay.ParseService(k, w.put.Value); err == nil {
+			for _, a := range o.VIPs {
+				one(overlay.Key{Kind: overlay.KindAddress, Network: k.Network, Addr: a})
+			}
 		}
 	case overlay.KindHost:
 		within("hosts/")
 	case overlay.KindAddress:
 		within("hosts/")
+		within("services/" + string(k.Network) + "/")
 		one(overlay.Key{Kind: overlay.KindNetwork, Network: k.Network})
 	case overlay.KindEndpoint:
 		within("hosts/")
@@ -145,11 +160,15 @@ func (b bid) judgeShared(host Record, w wish, s scene) error {
 		return b.judgeNetwork(host, w, s)
 	case overlay.KindName, overlay.KindVNI:
 		return b.judgeClaim(w, s)
+	case overlay.KindService:
+		return b.judgeService(w, s)
+	case overlay.KindOrder:
+		if w.put == nil || len(w.put.Value) > maxOrder {
+			return errors.New("it is put, and short")
+		}
+		return nil
 	}
-	if w.put == nil || len(w.put.Value) > maxOrder {
-		return errors.New("it is put, and short")
-	}
-	return nil
+	return errors.New("it is not a key that a host writes")
 }
 
 // maxOrder is the longest value in bytes of keys that say nothing.
@@ -163,7 +182,7 @@ func checkLife(host Record, w wish) error {
 		if err != nil {
 			return err
 		}
-		ends = c.Endpoint == ""
+		ends = c.Endpoint == "" && c.Service == ""
 	}
 	switch {
 	case ends && !host.owns(w.put.Lease):
@@ -274,26 +293,34 @@ func (b bid) checkMAC(host Record, e *overlay.Endpoint, s scene) error {
 func (b bid) judgeAddress(host Record, w wish, s scene) error {
 	now := s.keys[w.key]
 	n, there := b.network(s, w.shared.Network)
+	was, err := claimOf(now)
+	served := there && b.serves(s, n.ID, was.Service, w.shared.Addr)
 	if w.put == nil {
-		if was, err := claimOf(now); there && (err != nil || was.Host != host.ID) {
+		switch {
+		case served:
+			return fmt.Errorf("it is that of service %s", was.Service)
+		case there && (err != nil || was.Host != host.ID && was.Service == ""):
 			return errors.New("it is not claimed by this host")
 		}
 		return nil
 	}
-	if now != nil {
-		if was, err := claimOf(now); err == nil && was.Host != host.ID && b.lives(s, was.Host) {
-			return fmt.Errorf("it is claimed by host %s", was.Host)
-		}
+	if err == nil && was.Host != host.ID && b.lives(s, was.Host) {
+		return fmt.Errorf("it is claimed by host %s", was.Host)
 	}
 	c, err := overlay.ParseClaim(w.put.Value)
+	if err == nil && served && c != was {
+		return fmt.Errorf("it is that of service %s", was.Service)
+	}
 	subnet, ok := n.Subnet(w.shared.Addr)
 	switch {
 	case err != nil:
 		return err
-	case c.Host != host.ID:
+	case c.Service == "" && c.Host != host.ID:
 		return fmt.Errorf("it names another host, %s", c.Host)
 	case !there:
 		return errors.New("there is no such network")
+	case c.Service != "" && !b.serves(s, n.ID, c.Service, w.shared.Addr):
+		return fmt.Errorf("service %s does not have it", c.Service)
 	case !ok || subnet.Reserved(w.shared.Addr) || w.shared.Addr == subnet.Gateway:
 		return errors.New("no container has it")
 	}
@@ -313,6 +340,9 @@ func (b bid) judgeNetwork(host Record, w wish, s scene) error {
 	if w.put == nil {
 		if other := b.others(host, id, s); other != "" {
 			return fmt.Errorf("host %s has endpoints on it", other)
+		}
+		if err := b.checkServed(nil, id, s); err != nil {
+			return err
 		}
 		for _, key := range append(s.under(string(b.domain)+sharedRoot+"names/"), s.under(string(b.domain)+sharedRoot+"vnis/")...) {
 			k, ok := overlay.ParseKey(strings.TrimPrefix(key, string(b.domain)+sharedRoot))
@@ -335,6 +365,9 @@ func (b bid) judgeNetwork(host Record, w wish, s scene) error {
 		}
 	}
 	if err := b.checkMoved(host, n, s); err != nil {
+		return err
+	}
+	if err := b.checkServed(&n, id, s); err != nil {
 		return err
 	}
 	return b.checkSubnets(n, s)

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"sync"
@@ -225,6 +226,114 @@ func asked(b bid, s scene, all bool) scene {
 		}
 	}
 	return out
+}
+
+// FuzzSharedRights has b send any transaction: if it is allowed, what is a's is as it
+// was, and all fits together.
+func FuzzSharedRights(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, 3, 3, 16, 5, 5})
+	f.Add([]byte{16, 8, 8, 17, 10, 0, 17, 12, 0})
+	f.Add([]byte{0, 4, 4, 0, 6, 6})
+	f.Fuzz(tryNumbers)
+}
+
+// TestSharedRightsAtRandom does so a few thousand times. Few of them are allowed.
+func TestSharedRightsAtRandom(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 5000 {
+		numbers := make([]byte, 3*(1+random.IntN(4)))
+		for i := range numbers {
+			numbers[i] = byte(random.IntN(256))
+		}
+		tryNumbers(t, numbers)
+	}
+}
+
+func tryNumbers(t *testing.T, numbers []byte) {
+	before := stageShared()
+	b, err := domain(theFabric).bid(sharedProgram(numbers))
+	if err != nil || !b.holds(before) {
+		return
+	}
+	all := !b.renews(before)
+	if b.judge(stageHost("b"), asked(b, before, all)) != nil {
+		return
+	}
+	after := scene{keys: applied(b.pinned("b", before, all), before)}
+	for _, key := range []string{"hosts/" + nodeID("a"), "alive/" + nodeID("a"), "endpoints/aa/" + nodeID("a") + "/e", "addresses/aa/10.1.0.2"} {
+		if was, now := before.keys[ov+key], after.keys[ov+key]; now == nil || string(now.Value) != string(was.Value) || now.Lease != was.Lease {
+			t.Errorf("%v: %s: has changed", numbers, key)
+		}
+	}
+	checkFit(t, after)
+}
+
+// checkFit looks for what does not fit together.
+func checkFit(t *testing.T, s scene) {
+	t.Helper()
+	var nets []overlay.Network
+	for key, kv := range s.keys {
+		k, ok := overlay.ParseKey(strings.TrimPrefix(key, ov))
+		if !ok {
+			continue
+		}
+		text := string(kv.Value)
+		switch k.Kind {
+		case overlay.KindNetwork:
+			n, err := overlay.ParseNetwork(kv.Value)
+			name, vni := s.keys[ov+"names/"+n.Name], s.keys[ov+"vnis/"+fmt.Sprint(n.VNI)]
+			if err != nil || n.ID != k.Network || name == nil || string(name.Value) != string(n.ID) || vni == nil || string(vni.Value) != string(n.ID) {
+				t.Errorf("%s: %s, %v", key, text, err)
+			}
+			for _, o := range nets {
+				if o.Subnets[0].Prefix.Overlaps(n.Subnets[0].Prefix) {
+					t.Errorf("%s and %s overlap", o.ID, n.ID)
+				}
+			}
+			nets = append(nets, n)
+		case overlay.KindName, overlay.KindVNI:
+			if s.keys[ov+"networks/"+text] == nil {
+				t.Errorf("%s: of %s, which is not there", key, text)
+			}
+		case overlay.KindEndpoint:
+			e, err := overlay.ParseEndpoint(k, kv.Value)
+			if err != nil {
+				t.Errorf("%s: %v", key, err)
+				continue
+			}
+			for _, a := range e.Addrs {
+				c, _ := claimOf(s.keys[ov+"addresses/"+string(k.Network)+"/"+a.String()])
+				if k.Host == nodeID("b") && c.Host == nodeID("a") {
+					t.Errorf("%s has %s, which is a's", key, a)
+				}
+			}
+		}
+	}
+}
+
+// sharedProgram makes a transaction of numbers, three for each operation: what to do, a
+// key, a value.
+func sharedProgram(numbers []byte) *pb.TxnRequest {
+	idA, idB := nodeID("a"), nodeID("b")
+	keys := []string{"addresses/aa/10.1.0.4", "endpoints/aa/" + idB + "/f", "addresses/aa/10.1.0.2", "endpoints/aa/" + idA + "/e", "hosts/" + idB, "hosts/" + idA, "alive/" + idB, "alive/" + idA,
+		"networks/bb", "networks/aa", "names/more", "names/app", "vnis/4097", "vnis/4096", "endpoints/aa/" + idB + "/e", "addresses/aa/10.1.0.3", "networks/dd", "names/new", "vnis/7", "addresses/aa/10.1.0.9"}
+	values := []string{claimText("b", "f"), endText("f", macOf("10.1.0.4"), "10.1.0.4"), claimText("b", "e"), endText("e", macOf("10.1.0.2"), "10.1.0.2"), hostText("b", "192.0.2.2"),
+		hostText("b", "192.0.2.1"), "{}", claimText("a", "e"), netText("bb", "more", 4097, "10.2.0.0/24"), netText("aa", "app", 4096, "10.2.0.0/24"), "aa", "bb",
+		netText("dd", "new", 7, "10.0.0.0/8"), netText("dd", "new", 7, "10.4.0.0/24"), "dd", `{"host":"` + idB + `"}`}
+	s, t := stageShared(), &pb.TxnRequest{}
+	for ; len(numbers) >= 3; numbers = numbers[3:] {
+		key := ov + keys[int(numbers[1])%len(keys)]
+		op := clientv3.OpPut(key, values[int(numbers[2])%len(values)])
+		if numbers[0]&1 != 0 {
+			op = clientv3.OpDelete(key)
+		}
+		more := txnOf([]clientv3.Op{op}, ifAt(key, s.revOf(key)))
+		if numbers[0]&2 != 0 {
+			more = leased(more, ofB)
+		}
+		t.Compare, t.Success = append(t.Compare, more.Compare...), append(t.Success, more.Success...)
+	}
+	return t
 }
 
 // TestShared has the directories of both hosts work through the gate, at once.

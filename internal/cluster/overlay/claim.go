@@ -82,7 +82,7 @@ func (k *keeper) unclaim(e Key) {
 	defer k.mu.Unlock()
 	delete(k.pending, e)
 	if k.own[e] == nil {
-		k.unused[e] = true
+		k.unused[e], k.urgent = true, true
 	}
 	k.poke()
 }
@@ -90,6 +90,7 @@ func (k *keeper) unclaim(e Key) {
 // scene is what a claim is made by.
 type scene struct {
 	e       *Endpoint
+	as      Claim                // that it is to be
 	fresh   bool                 // it was read for this, and not known before
 	item    func(Key) *item      // what is there
 	held    map[netip.Addr]*item // what a restored store lacks for now
@@ -162,12 +163,12 @@ func fault(ref, op string, err error) error {
 
 // scene is what is known, or, with fresh, what is read now.
 func (d *Directory) scene(ctx context.Context, e *Endpoint, fresh bool) (*scene, error) {
-	s := &scene{e: e, fresh: fresh || d.tap.listed() == 0, item: d.tap.find, held: d.tap.held(e.Network)}
+	s := &scene{e: e, as: Claim{Host: e.Host, Endpoint: e.ID}, fresh: fresh || d.tap.listed() == 0, item: d.tap.find, held: d.tap.held(e.Network)}
 	if !s.fresh {
 		return s, nil
 	}
 	network := string(e.Network) + "/"
-	r, err := d.read(ctx, "networks/"+string(e.Network), "hosts/", "addresses/"+network, "endpoints/"+network+e.Host+"/")
+	r, err := d.read(ctx, "networks/"+string(e.Network), "hosts/", "addresses/"+network, "endpoints/"+network+e.Host+"/", "services/"+network)
 	s.item = func(k Key) *item { return r.items[k] }
 	d.tap.later(e.Network, r, s)
 	return s, err
@@ -213,23 +214,28 @@ func (t *tap) find(k Key) *item {
 	return t.real.items[k]
 }
 
+// ask asks for addresses.
+func (s *scene) ask(n *Network, want func(func(netip.Addr) bool) ([]netip.Addr, error)) ([]netip.Addr, error) {
+	taken := func(a netip.Addr) bool { return n.keeps(a) || s.taken(a) }
+	addrs, err := want(taken)
+	switch {
+	case err != nil && !s.fresh:
+		return nil, errStale
+	case err != nil && s.rested:
+		s.lenient = true
+		return want(taken)
+	}
+	return addrs, err
+}
+
 // attempt asks for addresses and makes the unit that claims them.
 func (d *Directory) attempt(ctx context.Context, s *scene, network *item, want func(func(netip.Addr) bool) ([]netip.Addr, error)) (unit, []netip.Addr, error) {
 	n := &network.net
 	if want == nil {
 		want = n.lowest
 	}
-	taken := func(a netip.Addr) bool { return n.keeps(a) || s.taken(a) }
-	addrs, err := want(taken)
-	switch {
-	case err != nil && !s.fresh:
-		return unit{}, nil, errStale
-	case err != nil && s.rested:
-		s.lenient = true
-		if addrs, err = want(taken); err != nil {
-			return unit{}, nil, err
-		}
-	case err != nil:
+	addrs, err := s.ask(n, want)
+	if err != nil {
 		return unit{}, nil, err
 	}
 	u, e := newUnit(), *s.e
@@ -288,7 +294,7 @@ func (s *scene) taken(a netip.Addr) bool {
 	case i.err != nil:
 		return true
 	case i.claim.Host != s.e.Host:
-		return s.item(Key{Kind: KindHost, Host: i.claim.Host}) != nil
+		return i.claim != s.as && s.item(i.claim.holder(s.e.Network)) != nil
 	case i.claim.Endpoint == s.e.ID:
 		return false
 	case i.claim.Endpoint == "":
@@ -327,21 +333,20 @@ func (d *Directory) lay(ctx context.Context, u unit, s *scene, n *Network, a net
 	case a == subnet.Gateway:
 		return complain(model.Conflict, "is the gateway")
 	}
-	c := Claim{s.e.Host, s.e.ID}
-	text, err := c.Marshal()
+	text, err := s.as.Marshal()
 	if err != nil {
 		return err
 	}
 	i := s.claimOf(a)
 	switch {
 	case i == nil, i.err != nil:
-	case i.claim.Host == c.Host && (i.claim.Endpoint == c.Endpoint || i.claim.Endpoint == ""):
+	case i.claim == s.as, i.claim == Claim{Host: s.e.Host}:
 	default:
-		host := Key{Kind: KindHost, Host: i.claim.Host}
-		if other := s.item(host); other != nil || i.claim.Host == c.Host {
+		holder := i.claim.holder(s.e.Network)
+		if other := s.item(holder); other != nil || i.claim.Host == s.e.Host {
 			return complain(model.Conflict, "is taken by %s", whose(i.claim, other, d.endpoint(ctx, s, i)))
 		}
-		u.ifs[host] = 0
+		u.ifs[holder] = 0
 	}
 	rev := int64(0)
 	if there := s.item(s.at(a)); there != nil {

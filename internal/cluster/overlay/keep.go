@@ -32,6 +32,7 @@ type keeper struct {
 	pending map[Key]*pending // claims that no Set knows of
 	unused  map[Key]bool     // that were given back before a container had them
 	asked   bool             // Options.Host was
+	urgent  bool             // something else is meant to be: it is not put off
 	host    []byte           // its value
 	hostErr error
 	trouble []string // that the last plan found
@@ -69,7 +70,7 @@ func (k *keeper) poke() {
 
 func (k *keeper) refresh() {
 	k.mu.Lock()
-	k.asked = false
+	k.asked, k.urgent = false, true
 	k.mu.Unlock()
 	k.poke()
 }
@@ -88,7 +89,7 @@ func (k *keeper) set(own []Endpoint) {
 		all[w.Key()] = w
 	}
 	k.mu.Lock()
-	k.own = all
+	k.own, k.urgent = all, true
 	for key := range all {
 		delete(k.pending, key)
 		delete(k.unused, key)
@@ -124,7 +125,7 @@ func (k *keeper) pass(ctx context.Context) (rest time.Duration) {
 		k.next = time.Time{} // at once when it is back
 		return late
 	}
-	if wait := k.next.Sub(now); wait > 0 && wait <= late {
+	if wait := k.next.Sub(now); wait > 0 && wait <= late && !k.pressed() {
 		return wait
 	}
 	before := k.problems()
@@ -148,6 +149,15 @@ func (k *keeper) pass(ctx context.Context) (rest time.Duration) {
 	wait = wait/2 + rand.N(wait/2+1)
 	k.next = now.Add(wait)
 	return min(rest, wait)
+}
+
+// pressed says whether something else is meant to be than at the last pass.
+func (k *keeper) pressed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	was := k.urgent
+	k.urgent = false
+	return was
 }
 
 // ask asks what this host is.

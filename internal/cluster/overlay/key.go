@@ -21,13 +21,14 @@ const (
 	KindAlive    Kind = "alive"
 	KindAddress  Kind = "addresses"
 	KindEndpoint Kind = "endpoints"
+	KindService  Kind = "services"
 )
 
 // Key is a key under Options.Prefix. What its kind has no use for is zero.
 type Key struct {
 	Kind     Kind
-	Network  model.ID   // of networks, addresses and endpoints
-	Name     string     // of names
+	Network  model.ID   // of networks, addresses, endpoints and services
+	Name     string     // of names, and of services, in lower case
 	VNI      int        // of vnis
 	Host     string     // its ID: of hosts, alive and endpoints
 	Addr     netip.Addr // of addresses
@@ -47,6 +48,8 @@ func (k Key) String() string {
 		return string(k.Kind) + "/" + k.Host
 	case KindAddress:
 		return string(k.Kind) + "/" + string(k.Network) + "/" + k.Addr.String()
+	case KindService:
+		return string(k.Kind) + "/" + string(k.Network) + "/" + k.Name
 	case KindEndpoint:
 		return string(k.Kind) + "/" + string(k.Network) + "/" + k.Host + "/" + string(k.Endpoint)
 	}
@@ -76,6 +79,9 @@ func ParseKey(text string) (k Key, ok bool) {
 	case KindEndpoint:
 		k.Network, k.Host, k.Endpoint = model.ID(parts[1]), parts[2], model.ID(parts[3])
 		ok = isID(parts[1]) && isID(parts[2]) && isID(parts[3])
+	case KindService:
+		k.Network, k.Name = model.ID(parts[1]), parts[2]
+		ok = isID(parts[1]) && model.CheckName(parts[2]) == nil && strings.ToLower(parts[2]) == parts[2]
 	case KindOrder:
 		ok = true
 	}
@@ -92,7 +98,7 @@ func (k Kind) parts() int {
 		return 1
 	case KindNetwork, KindName, KindVNI, KindHost, KindAlive:
 		return 2
-	case KindAddress:
+	case KindAddress, KindService:
 		return 3
 	case KindEndpoint:
 		return 4

@@ -56,7 +56,7 @@ func (d *Directory) Update(ctx context.Context, id model.ID, f func(*Network) er
 }
 
 // Remove removes a network with all that it claims. While endpoints are on it, on
-// whatever host, that is InUse and names some.
+// whatever host, or services, that is InUse and names some.
 func (d *Directory) Remove(ctx context.Context, id model.ID) error {
 	ref := "network " + string(id)
 	err := d.change(ctx, ref, "remove", func(b book) (unit, error) {
@@ -282,17 +282,19 @@ func (d *Directory) mark(ctx context.Context, i *item, n *Network) error {
 // maxNamed is how many endpoints an error names.
 const maxNamed = 3
 
-// unused says which endpoints are on a network, but for those of hosts that are no more.
+// unused says which endpoints and services are on a network, but for those of hosts that are no more.
 func (d *Directory) unused(ctx context.Context, i *item) error {
-	r, err := d.read(ctx, "hosts/", "endpoints/"+string(i.key.Network)+"/")
+	r, err := d.read(ctx, "hosts/", "endpoints/"+string(i.key.Network)+"/", "services/"+string(i.key.Network)+"/")
 	if err != nil {
 		return fault(refOf(i), "remove", err)
 	}
 	var names []string
 	for _, k := range slices.SortedFunc(maps.Keys(r.items), byKey) {
 		host := r.items[Key{Kind: KindHost, Host: k.Host}]
-		if k.Kind == KindEndpoint && host != nil {
-			names = append(names, whose(Claim{k.Host, k.Endpoint}, host, r.items[k]))
+		if k.Kind == KindService {
+			names = append(names, "service "+k.Name)
+		} else if k.Kind == KindEndpoint && host != nil {
+			names = append(names, whose(Claim{Host: k.Host, Endpoint: k.Endpoint}, host, r.items[k]))
 		}
 	}
 	if len(names) == 0 {

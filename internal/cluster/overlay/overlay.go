@@ -8,6 +8,7 @@
 //	alive/HOST                  its own, with an end, which it puts off
 //	addresses/ID/ADDR           Claim: first come, first served
 //	endpoints/ID/HOST/ENDPOINT  Endpoint: its host's own
+//	services/ID/NAME            Service: no host's, and its addresses neither
 //
 // Values are JSON. It knows no kernel and no engine: who uses it says what this host
 // has (Set), and is told what all have (Report).

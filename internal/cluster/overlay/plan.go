@@ -177,7 +177,7 @@ func (u unit) on(network *item) {
 
 // claim keeps an address, unless another host has it.
 func (p *plan) claim(u unit, at Key, w *want) bool {
-	c := Claim{w.Host, w.ID}
+	c := Claim{Host: w.Host, Endpoint: w.ID}
 	i := p.real.items[at]
 	switch {
 	case i == nil:
@@ -187,7 +187,7 @@ func (p *plan) claim(u unit, at Key, w *want) bool {
 		return true
 	case i.claim.Host == c.Host:
 	default:
-		other := Key{Kind: KindHost, Host: i.claim.Host}
+		other := i.claim.holder(at.Network)
 		if p.real.items[other] != nil {
 			p.complain("%s: %s of this host has it too; it is claimed by %s", at, w.title(), p.real.who(i))
 			return false
@@ -210,6 +210,9 @@ func (r stock) who(i *item) string {
 // whose names the holder of a claim, by its host and its endpoint as far as they are
 // there.
 func whose(c Claim, host, endpoint *item) string {
+	if c.Service != "" {
+		return "service " + c.Service
+	}
 	name, at := string(c.Endpoint), c.Host
 	if endpoint != nil {
 		if e, err := ParseEndpoint(endpoint.key, endpoint.entry.Value); err == nil {
@@ -272,7 +275,7 @@ func (p *plan) absent() {
 // claimed says whether an endpoint has an address.
 func (p *plan) claimed(endpoint Key) bool {
 	for _, i := range p.real.claims[endpoint.Network] {
-		if i.err == nil && i.claim == (Claim{endpoint.Host, endpoint.Endpoint}) {
+		if i.err == nil && i.claim == (Claim{Host: endpoint.Host, Endpoint: endpoint.Endpoint}) {
 			return true
 		}
 	}

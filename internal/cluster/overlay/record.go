@@ -167,11 +167,13 @@ func ParseHost(text []byte) (h Host, err error) {
 	return h, nil
 }
 
-// Claim is whose an address is. Without an endpoint it rests: it was that host's until
-// lately, neighbours may still remember, and it goes by itself.
+// Claim is whose an address is: an endpoint's of a host, or a service's, which is no
+// host's. Without either it rests: it was that host's until lately, neighbours may still
+// remember, and it goes by itself.
 type Claim struct {
-	Host     string   `json:"host"`
+	Host     string   `json:"host,omitempty"`
 	Endpoint model.ID `json:"endpoint,omitempty"`
+	Service  string   `json:"service,omitempty"` // its name in lower case, as its key has it
 }
 
 // Marshal writes the claim.
@@ -181,6 +183,12 @@ func (c Claim) Marshal() ([]byte, error) { return json.Marshal(c) }
 func ParseClaim(text []byte) (c Claim, err error) {
 	if err := decode(text, &c); err != nil {
 		return Claim{}, err
+	}
+	if c.Service != "" {
+		if c.Host != "" || c.Endpoint != "" || model.CheckName(c.Service) != nil || strings.ToLower(c.Service) != c.Service {
+			return Claim{}, fmt.Errorf("service %q, host %q, endpoint %q: want a service in lower case, and nothing else", c.Service, c.Host, c.Endpoint)
+		}
+		return c, nil
 	}
 	if !isID(c.Host) || c.Endpoint != "" && !isID(string(c.Endpoint)) {
 		return Claim{}, fmt.Errorf("host %q, endpoint %q: want letters, digits or '-'", c.Host, c.Endpoint)
@@ -198,7 +206,7 @@ type Endpoint struct {
 	MAC      string       `json:"mac"` // as model.CheckMAC writes it
 	Sandbox  Sandbox      `json:"sandbox"`
 	Names    []string     `json:"names,omitempty"`    // by which DNS knows it: its name and aliases
-	Services []Service    `json:"services,omitempty"` // that it is of
+	Services []Membership `json:"services,omitempty"` // that it is of
 	Stopped  bool         `json:"stopped,omitempty"`  // it has no container now, and keeps its addresses
 }
 
@@ -208,13 +216,11 @@ type Sandbox struct {
 	Name string   `json:"name"`
 }
 
-// Service is an endpoint's part in a service.
-type Service struct {
-	Name     string `json:"name"`
-	Port     int    `json:"port,omitempty"`
-	Weight   int    `json:"weight,omitempty"`
-	Draining bool   `json:"draining,omitempty"` // it gets no new connections
-	Healthy  bool   `json:"healthy,omitempty"`
+// Membership is an endpoint's wish to be a backend of a service, which need not be there.
+type Membership struct {
+	Name   string `json:"name"`
+	Port   int    `json:"port,omitempty"`   // 0: as the service's
+	Weight int    `json:"weight,omitempty"` // 0 is 1
 }
 
 // Key is where the endpoint's record is.
@@ -268,7 +274,7 @@ func (e *Endpoint) Validate() error {
 	return nil
 }
 
-func (s Service) validate() error {
+func (s Membership) validate() error {
 	if s.Name == "" || !isText(s.Name) {
 		return fmt.Errorf("service %q: want a name of 1 to %d printable bytes", s.Name, maxText)
 	}

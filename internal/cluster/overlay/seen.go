@@ -26,7 +26,7 @@ type seen struct {
 	hosts    map[string]*Host
 	alive    map[string]bool
 	bad      map[string]string // what is wrong with a key
-	stray    map[Key]string    // what is wrong with endpoints that can be read
+	stray    map[Key]string    // what is wrong with endpoints and services that can be read
 	last     View
 	rev      int64
 	newHosts bool
@@ -38,6 +38,8 @@ type shelf struct {
 	all     map[Key]*Endpoint // that could be read
 	changed map[Key]bool      // of all
 	whole   bool              // net changed
+	offers  map[Key]*Service  // that could be read
+	offered bool              // offers changed
 	part    *Part             // as it was told; nil: it was not
 }
 
@@ -119,6 +121,8 @@ func (s *seen) take(text string, c cluster.Change) {
 		}
 	case KindEndpoint:
 		err = s.takeEndpoint(k, c)
+	case KindService:
+		err = s.takeService(k, c)
 	case KindAddress:
 		if !c.Gone {
 			_, err = ParseClaim(c.Value)
@@ -136,7 +140,7 @@ func (s *seen) complain(text string, err error) {
 
 func (s *seen) shelf(id model.ID) *shelf {
 	if s.shelves[id] == nil {
-		s.shelves[id] = &shelf{all: map[Key]*Endpoint{}, changed: map[Key]bool{}}
+		s.shelves[id] = &shelf{all: map[Key]*Endpoint{}, changed: map[Key]bool{}, offers: map[Key]*Service{}}
 	}
 	return s.shelves[id]
 }
@@ -192,7 +196,7 @@ func (s *seen) takeEndpoint(k Key, c cluster.Change) error {
 func (s *seen) sortOut(v *View) bool {
 	changed := false
 	for id, h := range s.shelves {
-		if !h.whole && (len(h.changed) == 0 || h.net == nil) {
+		if !h.whole && (len(h.changed) == 0 && !h.offered || h.net == nil) {
 			continue
 		}
 		if !changed {
@@ -206,7 +210,7 @@ func (s *seen) sortOut(v *View) bool {
 		} else {
 			v.Networks[id] = h.part
 		}
-		if h.net == nil && len(h.all) == 0 {
+		if h.net == nil && len(h.all)+len(h.offers) == 0 {
 			delete(s.shelves, id)
 		}
 	}
@@ -229,6 +233,9 @@ func (s *seen) partOf(h *shelf) *Part {
 		for k := range h.all {
 			delete(s.stray, k)
 		}
+		for k := range h.offers {
+			delete(s.stray, k)
+		}
 		return nil
 	}
 	if whole {
@@ -238,7 +245,11 @@ func (s *seen) partOf(h *shelf) *Part {
 		}
 	}
 	s.rev++
-	return &Part{Network: *h.net, Endpoints: s.merge(h, was.Endpoints, slices.SortedFunc(maps.Keys(keys), byEndpoint)), Rev: s.rev}
+	services := was.Services
+	if whole || h.offered {
+		services = s.servicesOf(h)
+	}
+	return &Part{Network: *h.net, Services: services, Endpoints: s.merge(h, was.Endpoints, slices.SortedFunc(maps.Keys(keys), byEndpoint)), Rev: s.rev}
 }
 
 // byEndpoint orders keys of endpoints as a Part has them.

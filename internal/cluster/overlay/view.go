@@ -24,6 +24,7 @@ type View struct {
 type Part struct {
 	Network
 	Endpoints []*Endpoint // of all hosts, by ID, then by host
+	Services  []*Service  // by name
 	Rev       int64       // of the Part: another one, another Part. It means nothing to other hosts
 }
 

@@ -92,7 +92,9 @@ func (w *walk) owners() {
 	}()
 }
 
-func (w *walk) say(format string, args ...any) { w.story = append(w.story, fmt.Sprintf(format, args...)) }
+func (w *walk) say(format string, args ...any) {
+	w.story = append(w.story, fmt.Sprintf(format, args...))
+}
 
 func (w *walk) set(i int) {
 	w.hosts[i].Set(slices.Collect(maps.Values(w.own[i])))
@@ -216,7 +218,7 @@ func (w *walk) meant() (map[string]string, bool) {
 			for _, a := range e.Addrs {
 				twice = twice || has[a]
 				has[a] = true
-				text, _ := Claim{e.Host, e.ID}.Marshal()
+				text, _ := Claim{Host: e.Host, Endpoint: e.ID}.Marshal()
 				out[Key{Kind: KindAddress, Network: e.Network, Addr: a}.String()] = string(text)
 			}
 		}

@@ -102,7 +102,7 @@ func listen(t *testing.T, h *lab.Host, by ...string) {
 	t.Helper()
 	args := append(by, "lab-echo", "serve", "-tcp", "80")
 	p := h.Start(args[0], args[1:]...)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := p.Await(ctx, func(line string) bool { return line == "ready" }); err != nil {
 		t.Fatal(err)

@@ -183,7 +183,7 @@ func (m *mover) enslave(nic, br device) error {
 }
 
 // carrier is how long a bridge may take to send; a busy machine delays its work.
-const carrier = 2 * time.Second
+const carrier = 5 * time.Second
 
 // moveRoutes makes each route by another device, then removes it. What the first
 // device had before it had these stays.
@@ -266,8 +266,9 @@ func (m *mover) sweep(nic, br device) error {
 }
 
 // settled is how long the kernel may take to note that an address needs no looking
-// for.
-const settled = time.Second
+// for: a moment, or seconds where others keep the kernel busy. Until then it drops what the
+// address is in.
+const settled = 5 * time.Second
 
 // await waits until the kernel has taken IPv6 addresses into use, which it does a
 // moment later even if nobody is asked (addrconf_dad_work in net/ipv6/addrconf.c).

@@ -1,0 +1,203 @@
+package overlay
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// CreateService makes a service and claims its addresses, at once: both or none. It
+// asks want for them as Claim does, one of each subnet; without want they are the
+// lowest free ones, and with DNSRR there are none. A name that a service, or somebody
+// on the network, has is a Conflict. The service's VIPs are of no consequence.
+func (d *Directory) CreateService(ctx context.Context, s Service, want func(taken func(netip.Addr) bool) ([]netip.Addr, error)) (Service, error) {
+	e := Endpoint{Network: s.Network, Host: d.o.ID, ID: s.ID}
+	for n := range attempts {
+		at, err := d.scene(ctx, &e, true)
+		if err != nil {
+			return s, fault(s.Ref(), "create", err)
+		}
+		network, err := at.network(s.Ref(), "create")
+		if err != nil {
+			return s, err
+		}
+		at.as = s.Claim()
+		u, made, err := d.offer(ctx, at, network, s, want)
+		if err != nil {
+			return s, err
+		}
+		switch _, done, err := d.tap.Commit(ctx, txn(d.tap.prefix, u)); {
+		case err != nil:
+			return s, fault(s.Ref(), "create", err)
+		case done:
+			return made, nil
+		}
+		if err := pause(ctx, n); err != nil {
+			return s, fault(s.Ref(), "create", err)
+		}
+	}
+	return s, model.Errorf(model.Conflict, s.Ref(), "create", "%w", errCrowd)
+}
+
+// network finds the network that a scene is on.
+func (s *scene) network(ref, op string) (*item, error) {
+	i := s.item(Key{Kind: KindNetwork, Network: s.e.Network})
+	switch {
+	case i == nil:
+		return nil, model.Errorf(model.NotFound, ref, op, "network %s: the cluster has no such network", s.e.Network)
+	case i.err != nil:
+		return nil, model.Errorf(model.Internal, ref, op, "network %s: %w", s.e.Network, i.err)
+	}
+	return i, nil
+}
+
+// offer makes the unit that puts a service and claims its addresses.
+func (d *Directory) offer(ctx context.Context, at *scene, network *item, s Service, want func(func(netip.Addr) bool) ([]netip.Addr, error)) (unit, Service, error) {
+	u, n := newUnit(), &network.net
+	if at.item(s.Key()) != nil {
+		return u, s, model.Errorf(model.Conflict, s.Ref(), "create", "network %s has a service of that name", n.Name)
+	}
+	if err := d.unnamed(ctx, &s, n); err != nil {
+		return u, s, err
+	}
+	if want == nil {
+		want = n.lowest
+	}
+	if s.VIPs = nil; !s.DNSRR {
+		addrs, err := at.ask(n, want)
+		if err != nil {
+			return u, s, err
+		}
+		s.VIPs = slices.Clone(addrs)
+	}
+	if err := s.Validate(); err != nil {
+		return u, s, model.Errorf(model.Invalid, s.Ref(), "create", "%w", err)
+	}
+	for _, a := range s.VIPs {
+		if err := d.lay(ctx, u, at, n, a); err != nil {
+			return u, s, err
+		}
+	}
+	text, err := s.Marshal()
+	if err != nil {
+		return u, s, err
+	}
+	u.put(s.Key(), 0, text, 0)
+	u.on(network)
+	return u, s, nil
+}
+
+// unnamed says who on a network is asked for by a service's name.
+func (d *Directory) unnamed(ctx context.Context, s *Service, n *Network) error {
+	r, err := d.read(ctx, "hosts/", "endpoints/"+string(n.ID)+"/")
+	if err != nil {
+		return fault(s.Ref(), "create", err)
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(r.items), byKey) {
+		host := r.items[Key{Kind: KindHost, Host: k.Host}]
+		if k.Kind != KindEndpoint || host == nil {
+			continue
+		}
+		e, err := ParseEndpoint(k, r.items[k].entry.Value)
+		if err == nil && slices.ContainsFunc(e.Names, func(name string) bool { return strings.EqualFold(name, s.Name) }) {
+			return model.Errorf(model.Conflict, s.Ref(), "create", "%s is asked for by that name on network %s", whose(Claim{Host: k.Host, Endpoint: k.Endpoint}, host, r.items[k]), n.Name)
+		}
+	}
+	return nil
+}
+
+// UpdateService changes a service, and returns it as it is then. Its network, ID, name
+// and addresses stay, and the time at which it was created; of those that drain, who is
+// on the network no more is forgotten. An error of f's is returned as it is.
+func (d *Directory) UpdateService(ctx context.Context, network model.ID, name string, f func(*Service) error) (Service, error) {
+	var made Service
+	err := d.alter(ctx, network, name, "update", func(i *item, r stock) (unit, error) {
+		u, was := newUnit(), &Service{}
+		s, err := ParseService(i.key, i.entry.Value)
+		if err != nil {
+			return u, model.Errorf(model.Internal, "service "+name, "update", "%w", err)
+		}
+		*was = *s
+		if err := f(s); err != nil {
+			return u, err
+		}
+		s.Network, s.ID, s.Name, s.VIPs, s.DNSRR, s.Created, s.others = was.Network, was.ID, was.Name, was.VIPs, was.DNSRR, was.Created, was.others
+		s.Draining = slices.DeleteFunc(slices.Clone(s.Draining), func(id model.ID) bool { return !r.has(id) })
+		slices.Sort(s.Draining)
+		s.Draining = slices.Compact(s.Draining)
+		if err := s.Validate(); err != nil {
+			return u, model.Errorf(model.Invalid, s.Ref(), "update", "%w", err)
+		}
+		text, err := s.Marshal()
+		if err != nil {
+			return u, err
+		}
+		made = *s
+		u.put(i.key, i.entry.Rev, text, 0)
+		return u, nil
+	})
+	return made, err
+}
+
+// has says whether an endpoint is in a stock, of whatever host.
+func (r stock) has(endpoint model.ID) bool {
+	for k := range r.items {
+		if k.Kind == KindEndpoint && k.Endpoint == endpoint {
+			return true
+		}
+	}
+	return false
+}
+
+// RemoveService removes a service; its addresses rest for Options.Rest. Who was a
+// backend of it stays on the network.
+func (d *Directory) RemoveService(ctx context.Context, network model.ID, name string) error {
+	return d.alter(ctx, network, name, "remove", func(i *item, r stock) (unit, error) {
+		u := gone(i.key, i.entry.Rev)
+		u.puts = map[Key]value{}
+		text, err := Claim{Host: d.o.ID}.Marshal()
+		if err != nil {
+			return u, err
+		}
+		for a, claim := range r.claims[network] {
+			if claim.err == nil && claim.claim == (Claim{Service: i.key.Name}) {
+				u.put(Key{Kind: KindAddress, Network: network, Addr: a}, claim.entry.Rev, text, d.o.Rest)
+			}
+		}
+		return u, nil
+	})
+}
+
+// alter reads a service, with what is on its network, and does what make says of it,
+// until nobody was quicker.
+func (d *Directory) alter(ctx context.Context, network model.ID, name, op string, make func(*item, stock) (unit, error)) error {
+	k, ref := serviceKey(network, name), "service "+name
+	for n := range attempts {
+		r, err := d.read(ctx, k.String(), "addresses/"+string(network)+"/", "endpoints/"+string(network)+"/")
+		if err != nil {
+			return fault(ref, op, err)
+		}
+		i := r.items[k]
+		if i == nil {
+			return model.Errorf(model.NotFound, ref, op, "no such service")
+		}
+		u, err := make(i, r)
+		if err != nil {
+			return err
+		}
+		switch _, done, err := d.tap.Commit(ctx, txn(d.tap.prefix, u)); {
+		case err != nil:
+			return fault(ref, op, err)
+		case done:
+			return nil
+		}
+		if err := pause(ctx, n); err != nil {
+			return fault(ref, op, err)
+		}
+	}
+	return model.Errorf(model.Conflict, ref, op, "%w", errCrowd)
+}

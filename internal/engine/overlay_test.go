@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// switchable is a store that can be away.
+type switchable struct {
+	cluster.Store
+	away func() bool
+}
+
+func (s switchable) List(ctx context.Context, prefix string) (cluster.Snapshot, error) {
+	if s.away() {
+		return cluster.Snapshot{}, cluster.ErrAway
+	}
+	return s.Store.List(ctx, prefix)
+}
+
+func (s switchable) Commit(ctx context.Context, t cluster.Txn) (int64, bool, error) {
+	if s.away() {
+		return 0, false, cluster.ErrAway
+	}
+	return s.Store.Commit(ctx, t)
+}
+
+// member is a host of a cluster that has a store.
+func member(t *testing.T, s cluster.Store, name, addr string) *rig {
+	r := bare(t)
+	r.quiet = true
+	r.prepare()
+	r.cfg.Cluster = Cluster{Store: s, Prefix: "/net", Node: flannel.Node{Name: name}, Addrs: []netip.Addr{netip.MustParseAddr(addr)}}
+	r.e = New(r.cfg)
+	r.ok(r.e.Start(r.ctx))
+	return r
+}
+
+// again is a new daemon on a host that had one.
+func (r *rig) again() {
+	r.Helper()
+	c := r.cfg.Cluster
+	r.die()
+	r.prepare()
+	r.cfg.Cluster = c
+	r.e = New(r.cfg)
+	r.ok(r.e.Start(r.ctx))
+}
+
+// knows waits until a host has a network, or has it no more.
+func (r *rig) knows(name string, there bool) *model.Network {
+	r.Helper()
+	var n *model.Network
+	eventually(r.T, "network "+name, func() bool {
+		var err error
+		n, err = r.e.Network(name)
+		return (err == nil) == there
+	})
+	return n
+}
+
+// dumps waits until a host's kernel has lines with all of the texts, or none.
+func (r *rig) dumps(there bool, texts ...string) {
+	r.Helper()
+	eventually(r.T, strings.Join(texts, ", "), func() bool {
+		dump := r.k.Dump()
+		for _, text := range texts {
+			if strings.Contains(dump, text) != there {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (r *rig) overlay(name string, options map[string]string, prefixes ...string) (*model.Network, error) {
+	spec := NetworkSpec{Name: name, Driver: model.DriverOverlay, Options: options}
+	for _, p := range prefixes {
+		spec.Subnets = append(spec.Subnets, model.Subnet{Prefix: netip.MustParsePrefix(p)})
+	}
+	return r.e.CreateNetwork(r.ctx, spec)
+}
+
+// A network is known on every host; it has devices where somebody is on it, with the
+// way to all that are elsewhere; and goes from everywhere.
+func TestOverlay(t *testing.T) {
+	m := cluster.NewMemory(nil)
+	a, b := member(t, m, "a", "198.51.100.9"), member(t, m, "b", "198.51.100.8")
+	n, err := a.overlay("app", nil, "10.1.0.0/24", "fd01::/64")
+	a.ok(err)
+	if got := b.knows("app", true); got.ID != n.ID || got.Overlay.VNI != 4096 || got.Options.MTU != 1400 || !got.Absent() {
+		t.Errorf("b has %+v %+v", got, got.Overlay)
+	}
+	trunk := "slx" + string(n.ID)
+	for _, r := range []*rig{a, b} {
+		r.dumps(false, trunk)
+	}
+	a.sandbox("web", SandboxSpec{Networks: []EndpointSpec{{Network: "app", Addrs: addrs("10.1.0.2", "fd01::2")}}})
+	b.sandbox("db", SandboxSpec{Networks: []EndpointSpec{{Network: "app", Addrs: addrs("10.1.0.3", "fd01::3")}}})
+	way := []string{"link " + trunk + " type vxlan vni 4096 port 8473 local 198.51.100.9 parent eth0 nolearning proxy",
+		"neigh 10.1.0.3 lladdr 02:42:0a:01:00:03 dev " + trunk, "neigh fd01::3 lladdr 02:42:0a:01:00:03 dev " + trunk,
+		"fdb 02:42:0a:01:00:03 dev " + trunk + " dst 198.51.100.8 bridged", "fdb 00:00:00:00:00:00 dev " + trunk + " dst 198.51.100.8", "hosts4 { 198.51.100.8 }"}
+	a.dumps(true, way...)
+	b.dumps(true, "fdb 02:42:0a:01:00:02 dev "+trunk+" dst 198.51.100.9 bridged")
+	a.check()
+	b.check()
+
+	// An address that one has, no other gets; nor the hardware address; nothing stays of the attempt.
+	for _, spec := range []EndpointSpec{{Network: "app", Addrs: addrs("10.1.0.3")}, {Network: "app", MAC: "02:42:0a:01:00:03"}} {
+		_, err = a.e.CreateSandbox(a.ctx, SandboxSpec{Name: "thief", Networks: []EndpointSpec{spec}})
+		if model.KindOf(err) != model.Conflict || !strings.Contains(err.Error(), "taken by db of host b") {
+			t.Errorf("thief: %v", err)
+		}
+	}
+	a.check()
+
+	// A daemon that starts again needs nobody; what happened meanwhile, it hears of.
+	a.again()
+	a.dumps(true, way...)
+	b.ok(b.e.RemoveSandbox(b.ctx, "db", true))
+	b.dumps(false, trunk)
+	a.dumps(false, way[1:]...)
+	a.dumps(true, way[0])
+	a.check()
+	b.check()
+
+	err = b.e.RemoveNetwork(b.ctx, "app")
+	if model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "web") {
+		t.Errorf("remove: %v", err)
+	}
+	a.ok(a.e.RemoveSandbox(a.ctx, "web", true))
+	eventually(t, "it can be removed", func() bool { return b.e.RemoveNetwork(b.ctx, "app") == nil })
+	a.knows("app", false)
+	b.knows("app", false)
+	a.dumps(false, trunk)
+	a.check()
+}
+
+// While the store is away what there is goes on, and one line says what does not.
+func TestOverlayAlone(t *testing.T) {
+	away := make(chan bool, 1)
+	away <- false
+	s := switchable{cluster.NewMemory(nil), func() bool { v := <-away; away <- v; return v }}
+	a := member(t, s, "a", "198.51.100.9")
+	_, err := a.overlay("app", nil, "10.1.0.0/24")
+	a.ok(err)
+	a.sandbox("web", SandboxSpec{Networks: on("app")})
+	<-away
+	away <- true
+	_, err = a.e.CreateSandbox(a.ctx, SandboxSpec{Name: "db", Networks: on("app")})
+	if err == nil || !strings.Contains(err.Error(), cluster.ErrAway.Error()) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("db: %v", err)
+	}
+	a.check()
+	a.again()
+	if n := a.knows("app", true); n.Absent() {
+		t.Error("web is on app")
+	}
+	a.dumps(true, "type vxlan")
+	<-away
+	away <- false
+	eventually(t, "the store is back", func() bool {
+		_, err := a.e.CreateSandbox(a.ctx, SandboxSpec{Name: "db", Networks: on("app")})
+		return err == nil
+	})
+	a.check()
+}
+
+// What cannot be is refused with a line, and nothing stays of it.
+func TestOverlayRefused(t *testing.T) {
+	a := member(t, cluster.NewMemory(nil), "a", "198.51.100.9")
+	_, err := a.overlay("app", map[string]string{"vni": "7"}, "10.1.0.0/30")
+	a.ok(err)
+	a.network("local", "10.7.0.0/24")
+	for what, c := range map[string]struct {
+		spec NetworkSpec
+		kind model.Kind
+		says string
+	}{
+		"name":         {NetworkSpec{Name: "app"}, model.Conflict, "the name is taken"},
+		"subnet":       {NetworkSpec{Name: "x", Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.1.0.0/16")}}}, model.Conflict, "overlaps"},
+		"local subnet": {NetworkSpec{Name: "x", Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.7.0.0/25")}}}, model.Conflict, "overlaps"},
+		"vni":          {NetworkSpec{Name: "x", Options: map[string]string{"vni": "7"}}, model.Conflict, "vni 7"},
+		"high vni":     {NetworkSpec{Name: "x", Options: map[string]string{"vni": "16777216"}}, model.Invalid, "16777215"},
+		"option":       {NetworkSpec{Name: "x", Options: map[string]string{"parent": "eth0"}}, model.Invalid, "parent"},
+		"origin":       {NetworkSpec{Name: "x", Origin: model.OriginDocker}, model.Unsupported, "Sealane's own API"},
+	} {
+		c.spec.Driver = model.DriverOverlay
+		_, err := a.e.CreateNetwork(a.ctx, c.spec)
+		if model.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, %v", what, model.KindOf(err), err)
+		}
+	}
+	a.sandbox("web", SandboxSpec{Networks: on("app")})
+	_, err = a.e.CreateSandbox(a.ctx, SandboxSpec{Name: "db", Networks: on("app")})
+	if model.KindOf(err) != model.Exhausted || !strings.Contains(err.Error(), "subnet 10.1.0.0/30: no free address") {
+		t.Errorf("exhausted: %v", err)
+	}
+	a.check()
+	alone := newRig(t)
+	if _, err := alone.overlay("app", nil); model.KindOf(err) != model.Unsupported {
+		t.Errorf("alone: %v", err)
+	}
+}
+
+func addrs(texts ...string) (out []netip.Addr) {
+	for _, t := range texts {
+		out = append(out, netip.MustParseAddr(t))
+	}
+	return out
+}
