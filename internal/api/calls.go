@@ -60,6 +60,31 @@ func (c *Client) Detach(ctx context.Context, network string, req Detach) error {
 	return c.call(ctx, methodPost, "/networks/"+segment(network)+"/detach", req, nil)
 }
 
+// Services lists the services of overlay networks, by name.
+func (c *Client) Services(ctx context.Context) ([]Service, error) {
+	return ask[[]Service](ctx, c, methodGet, "/services", nil)
+}
+
+// Service returns one service, by its ID, its name or NETWORK/NAME.
+func (c *Client) Service(ctx context.Context, ref string) (Service, error) {
+	return ask[Service](ctx, c, methodGet, "/services/"+segment(ref), nil)
+}
+
+// CreateService makes a service.
+func (c *Client) CreateService(ctx context.Context, spec ServiceSpec) (Service, error) {
+	return ask[Service](ctx, c, methodPost, "/services", spec)
+}
+
+// UpdateService changes a service in place.
+func (c *Client) UpdateService(ctx context.Context, ref string, up ServiceUpdate) (Service, error) {
+	return ask[Service](ctx, c, methodPatch, "/services/"+segment(ref), up)
+}
+
+// RemoveService removes a service; its backends stay.
+func (c *Client) RemoveService(ctx context.Context, ref string) error {
+	return c.call(ctx, methodDelete, "/services/"+segment(ref), nil, nil)
+}
+
 // Sandboxes lists sandboxes that pass filters KEY=VALUE, oldest first: those
 // that have not ended, or all.
 func (c *Client) Sandboxes(ctx context.Context, all bool, filters ...string) ([]Sandbox, error) {

@@ -40,6 +40,14 @@ type Overlay struct {
 	MTU     int             `json:"mtu"`     // of the uplink, bytes
 	Tunnel  string          `json:"tunnel"`  // the vxlan device; "" while nobody on this host is on the network
 	Members []OverlayMember `json:"members"` // the other hosts with endpoints on it, by name
+
+	Services []OverlayService `json:"services"` // by name
+}
+
+// OverlayService is a service of such a network in short.
+type OverlayService struct {
+	Name string       `json:"name"`
+	VIPs []netip.Addr `json:"vips"` // none in mode dnsrr
 }
 
 // OverlayMember is another host of such a network.

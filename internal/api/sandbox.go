@@ -59,6 +59,8 @@ type Endpoint struct {
 
 	EndpointLimits
 
+	Services []Membership `json:"services,omitempty"` // that it is a backend of
+
 	Container string       `json:"container,omitempty"` // what a runtime calls the container that asked for it
 	Device    string       `json:"device,omitempty"`    // the host's end
 	DeviceMAC string       `json:"deviceMAC,omitempty"` // of the host's end
@@ -184,7 +186,8 @@ type EndpointOptions struct {
 	// Options are ifname, sysctls, gateway (of each family one), route
 	// (DESTINATION=ROUTER,…), mtu, or Docker's names for them, and ingress-rate,
 	// ingress-burst, egress-rate and egress-burst, as numbers or as 10mbit; dad=off,
-	// which asks no neighbour who has an address; and those that begin with dhcp.
+	// which asks no neighbour who has an address; service, NAME[:PORT][*WEIGHT] with
+	// commas between several; and those that begin with dhcp.
 	Options map[string]string `json:"options,omitempty"`
 }
 

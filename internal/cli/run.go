@@ -14,12 +14,13 @@ import (
 
 // runFlags are the flags of run.
 type runFlags struct {
-	detach, remove, publishAll             bool
-	name, hostname, domain, dir            string
-	networks, publish, expose              []string
-	ip, ip6, mac                           string
-	aliases, dns, search, options, addHost []string
-	linkLocal, links, sysctls, env         []string
+	detach, remove, publishAll     bool
+	name, hostname, domain, dir    string
+	networks, publish, expose      []string
+	ip, ip6, mac                   string
+	aliases, services              []string
+	dns, search, options, addHost  []string
+	linkLocal, links, sysctls, env []string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -35,7 +36,7 @@ it is removed, and its ID is printed.
 
 A network SPEC is host, none, container:REF, a network's name, or
 name=N,ip=A,ip6=A,link-local-ip=A,alias=A,mac-address=M,ifname=I,gw-priority=N,
-sysctl=net.ipv4.conf.IFNAME.KEY=VALUE,driver-opt=KEY=VALUE.
+service=NAME[:PORT][*WEIGHT],sysctl=net.ipv4.conf.IFNAME.KEY=VALUE,driver-opt=KEY=VALUE.
 A PORT is [HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp], or PORT alone for
 a free host port, or published=,target=,protocol=,host-ip=,from=CIDR;CIDR.`,
 		Example: `  sealane run --rm ip addr
@@ -71,6 +72,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.ip6, "ip6", "", "IPv6 `ADDRESS`, or dhcp, on the first network")
 	s.StringVar(&f.mac, "mac-address", "", "hardware `ADDRESS` on the first network")
 	s.StringArrayVar(&f.aliases, "network-alias", nil, "another `NAME` on the first network; may be repeated")
+	s.StringArrayVar(&f.services, "service", nil, "`NAME[:PORT][*WEIGHT]` of a service that it is a backend of on the first network; may be repeated")
 	s.StringArrayVar(&f.linkLocal, "link-local-ip", nil, "additional link-local `ADDRESS` on the first network; may be repeated")
 	s.StringArrayVar(&f.links, "link", nil, "`NAME[:ALIAS]` of another sandbox, for this one only; may be repeated")
 	s.StringArrayVar(&f.dns, "dns", nil, "`ADDRESS` of a DNS server; may be repeated")
@@ -146,6 +148,7 @@ func (f *runFlags) firstNetwork(spec *api.SandboxSpec) error {
 		{"--ip6", f.ip6, func(e *api.EndpointSpec) *string { return &e.IP6 }},
 		{"--mac-address", f.mac, func(e *api.EndpointSpec) *string { return &e.MAC }},
 		{"--network-alias", strings.Join(f.aliases, " "), nil},
+		{"--service", strings.Join(f.services, " "), nil},
 		{"--link-local-ip", strings.Join(f.linkLocal, " "), nil},
 	} {
 		switch {
@@ -166,6 +169,11 @@ func (f *runFlags) firstNetwork(spec *api.SandboxSpec) error {
 		first := &spec.Networks[0]
 		first.Aliases = append(first.Aliases, f.aliases...)
 		first.LinkLocalIPs = append(first.LinkLocalIPs, f.linkLocal...)
+		for _, text := range f.services {
+			if err := addService(first, text); err != nil {
+				return fmt.Errorf("--service: %w", err)
+			}
+		}
 	}
 	return nil
 }

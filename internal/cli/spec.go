@@ -89,7 +89,7 @@ func parseSpec(text string) (api.EndpointSpec, error) {
 }
 
 // specReader reads name=N,ip=A,ip6=A,link-local-ip=A,alias=A,mac-address=M,
-// ifname=I,gw-priority=N,sysctl=K=V,driver-opt=K=V. Values stay as they are
+// ifname=I,gw-priority=N,service=S,sysctl=K=V,driver-opt=K=V. Values stay as they are
 // written; quotes as in CSV keep a comma in one, as with docker.
 type specReader struct {
 	ep       api.EndpointSpec
@@ -98,7 +98,7 @@ type specReader struct {
 
 // specKeys are the keys of a SPEC.
 func specKeys() []string {
-	return []string{"alias", "driver-opt", "gw-priority", "ifname", "ip", "ip6", "link-local-ip", "mac-address", "name", "sysctl"}
+	return []string{"alias", "driver-opt", "gw-priority", "ifname", "ip", "ip6", "link-local-ip", "mac-address", "name", "service", "sysctl"}
 }
 
 func (s *specReader) field(text string) error {
@@ -121,6 +121,8 @@ func (s *specReader) field(text string) error {
 		return s.gwPriority(v)
 	case "driver-opt":
 		return s.driverOption(v)
+	case "service":
+		return addService(&s.ep, v)
 	case "alias":
 		s.ep.Aliases = append(s.ep.Aliases, v)
 	case "link-local-ip":
@@ -132,6 +134,24 @@ func (s *specReader) field(text string) error {
 	}
 	return nil
 }
+
+// addService makes an endpoint a backend of one more service.
+func addService(ep *api.EndpointSpec, text string) error {
+	if _, err := model.ParseMembership(text); err != nil {
+		return err
+	}
+	if ep.Options == nil {
+		ep.Options = map[string]string{}
+	}
+	if old := ep.Options[optService]; old != "" {
+		text = old + "," + text
+	}
+	ep.Options[optService] = text
+	return nil
+}
+
+// optService is the option of endpoints that says of which services they are.
+const optService = "service"
 
 // once sets what may be there once.
 func once(to *string, key, value string) error {

@@ -93,6 +93,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Merge(guard()))
 	must(s.Merge(hush(f.Overlaid || overlaid(in))))
 	must(s.Add(trunks(in)...))
+	if f.Serving || serving(in) {
+		must(s.Merge(divert()))
+	}
 	has, own := map[bool]bool{}, map[string]bool{}
 	for _, n := range in.Networks {
 		if !hasDevices(n) {
@@ -213,7 +216,7 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		if !n.Bridged() {
 			continue // the guard is of our bridges
 		}
-		if err := s.Add(append(genuine(sb, e, n), asked(sb, e)...)...); err != nil {
+		if err := s.Add(slices.Concat(genuine(sb, e, n), asked(sb, e), resident(e, n))...); err != nil {
 			return nil, err
 		}
 	}

@@ -15,7 +15,9 @@ func beyond(n *model.Network, here kstate.Set) (kstate.Set, error) {
 	var err error
 	switch {
 	case n.Overlay != nil:
-		s, err = overlay.Reach(n)
+		if s, err = overlay.Reach(n); err == nil {
+			err = s.Add(served(n)...)
+		}
 	case n.Fabric == nil:
 		return here, nil
 	default:

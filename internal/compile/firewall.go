@@ -152,6 +152,9 @@ func firewall(f Facts, in Intent) kstate.Set {
 		arriving = []string{"iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass"}
 		staying = []string{"ip saddr . ip daddr @within4 return", "ip6 saddr . ip6 daddr @within6 return"}
 	}
+	if f.Spanned || spanning(in) || f.Overlaid || overlaid(in) {
+		b.wrapped()
+	}
 	var carried []string
 	if f.Overlaid || overlaid(in) {
 		b.outer()
@@ -160,7 +163,14 @@ func firewall(f Facts, in Intent) kstate.Set {
 	b.forward(f.Marked, parting)
 	b.ingress(arriving)
 	b.input(f.ProxyPort, carried)
-	b.nat(f.ProxyPort, staying)
+	var asking, calling []string
+	if f.Serving || serving(in) {
+		b.services(f, in)
+		asking = []string{"ip daddr @vip4 goto service4", "ip6 daddr @vip6 goto service6"}
+		calling = []string{"ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade",
+			"ct original ip daddr @vip4 return", "ct original ip6 daddr @vip6 return"} // the client keeps its address
+	}
+	b.nat(f.ProxyPort, asking, append(calling, sources(staying)...))
 	return b.Set
 }
 
@@ -286,13 +296,13 @@ func (b builder) input(proxyPort uint16, carried []string) {
 	b.chain("proxied", proxied(proxyPort)...)
 }
 
-// nat rewrites addresses; the first packet of a flow decides for all. staying: of what
-// goes to other hosts of a network.
-func (b builder) nat(proxyPort uint16, staying []string) {
-	b.base("prerouting", "nat", "prerouting", -100,
+// nat rewrites addresses; the first packet of a flow decides for all. asking: of what is
+// for services; leaving: of the senders of what leaves.
+func (b builder) nat(proxyPort uint16, asking, leaving []string) {
+	b.base("prerouting", "nat", "prerouting", -100, append(asking,
 		"iifname @closed return",
 		"ip daddr 127.0.0.0/8 return",
-		"fib daddr type local goto publish")
+		"fib daddr type local goto publish")...)
 	b.base("output", "nat", "output", -100,
 		"fib daddr type local goto publish")
 	b.chain("publish",
@@ -307,7 +317,7 @@ func (b builder) nat(proxyPort uint16, staying []string) {
 		"goto proxy")
 	b.chain("proxy", proxyRules()...)
 	b.chain("to_proxy", toProxy(proxyPort)...)
-	b.base("postrouting", "nat", "postrouting", 100, sources(staying)...)
+	b.base("postrouting", "nat", "postrouting", 100, leaving...)
 	b.chain("clients",
 		"ip saddr . oifname @home4 masquerade",
 		"ip6 saddr . oifname @home6 masquerade",

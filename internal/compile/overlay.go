@@ -14,6 +14,7 @@ import (
 // dropped: the kernel takes a vxlan packet from whoever sends it.
 var (
 	setTrunks = set("trunks", "inet_service", "") // UDP ports of overlay networks
+	setVXLAN  = set("vxlan", "inet_service", "")  // the same, and those of fabrics
 	setHosts  = perFamily("hosts", "ADDR", "")    // where other hosts with endpoints on them are
 )
 
@@ -30,17 +31,30 @@ func overlaid(in Intent) bool {
 // outer lets in what the cluster's other hosts send through tunnels.
 func (b builder) outer() {
 	must(b.Add(*setTrunks, *setHosts.v4, *setHosts.v6))
+	must(b.Add(*setVIP.v4, *setVIP.v6, *mapService.v4, *mapService.v6, *mapBackend.v4, *mapBackend.v6, *setHairpin.v4, *setHairpin.v6))
 	b.chain("outer", "ip saddr @hosts4 accept", "ip6 saddr @hosts6 accept", "drop")
 }
 
-// trunks returns the elements of that, of all networks together.
+// wrapped leaves the packets of vxlan devices untracked: nobody asks for their
+// connections, and each flow inside is one more of them.
+func (b builder) wrapped() {
+	must(b.Add(*setVXLAN))
+	for _, hook := range []string{"prerouting", "output"} {
+		b.base("wrapped_"+hook, "filter", hook, -300, "udp dport @vxlan notrack")
+	}
+}
+
+// trunks returns the elements of both, of all networks together.
 func trunks(in Intent) []kstate.Object {
-	ports, hosts := map[int]bool{}, map[netip.Addr]bool{}
+	wrapped, ports, hosts := map[int]bool{}, map[int]bool{}, map[netip.Addr]bool{}
 	for _, n := range in.Networks {
+		if n.Fabric != nil && n.Fabric.Backend.Type == model.BackendVXLAN {
+			wrapped[n.Fabric.Backend.Port] = true
+		}
 		if n.Overlay == nil || n.Absent() {
 			continue
 		}
-		ports[n.Overlay.Port] = true
+		ports[n.Overlay.Port], wrapped[n.Overlay.Port] = true, true
 		for _, a := range n.Overlay.Hosts() {
 			hosts[a] = true
 		}
@@ -48,6 +62,9 @@ func trunks(in Intent) []kstate.Object {
 	var objs []kstate.Object
 	for _, port := range slices.Sorted(maps.Keys(ports)) {
 		objs = append(objs, elem(setTrunks, strconv.Itoa(port), ""))
+	}
+	for _, port := range slices.Sorted(maps.Keys(wrapped)) {
+		objs = append(objs, elem(setVXLAN, strconv.Itoa(port), ""))
 	}
 	for a := range hosts {
 		objs = append(objs, elem(setHosts.of(a.Is6()), a.String(), ""))

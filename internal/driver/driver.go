@@ -30,6 +30,12 @@ func Setting(family, dev, name string) string {
 	return "net." + family + ".conf." + strings.ReplaceAll(dev, ".", "/") + "." + name
 }
 
+// Pick is a chain of the firewall's that chooses one of N backends.
+type Pick struct {
+	Balance model.Balance
+	N       int
+}
+
 // Facts are what drivers and compile may know about the host.
 type Facts struct {
 	// RunDir is where files of sandboxes live, usually /run/sealane.
@@ -52,6 +58,9 @@ type Facts struct {
 	Spanned bool
 	// Overlaid: the same of networks that are one link over several hosts.
 	Overlaid bool
+	// Serving: an overlay network has had services; Picks: how many backends they had.
+	Serving bool
+	Picks   []Pick
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements

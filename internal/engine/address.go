@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -137,13 +136,16 @@ func (d *draft) hardwareAddress(n *model.Network, text string) (string, error) {
 	if err != nil {
 		return "", d.errorf(model.Invalid, "%w", err)
 	}
-	if n.Overlay != nil {
-		if i := slices.IndexFunc(n.Overlay.Far, func(f model.Far) bool { return f.MAC == mac }); i >= 0 {
-			f := &n.Overlay.Far[i]
-			return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by %s of host %s", n.Name, mac, cmp.Or(f.Sandbox, string(f.ID)), f.Host)
-		}
+	if who := heldFar(n, mac); who != "" {
+		return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by %s", n.Name, mac, who)
 	}
 	for _, o := range d.allSandboxes() {
+		for i := range o.Endpoints { // which network's a frame is, its hardware address says
+			e := &o.Endpoints[i]
+			if other := d.allNetworks()[e.Network]; n.Overlay != nil && e.Network != n.ID && other != nil && other.Overlay != nil && e.MAC == mac {
+				return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by sandbox %s on network %s", n.Name, mac, o.Name, other.Name)
+			}
+		}
 		for e := range o.On(n.ID) {
 			if o.Exit == nil && e.MAC == mac {
 				return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by sandbox %s", n.Name, mac, o.Name)

@@ -201,7 +201,7 @@ func as(ep *model.Endpoint, spec EndpointSpec) bool {
 		}) {
 		return false
 	}
-	if !hasWays(ep, spec) {
+	if !hasWays(ep, spec) || slices.ContainsFunc(spec.Services, func(m model.Membership) bool { return !slices.Contains(ep.Services, m) }) {
 		return false
 	}
 	return !slices.ContainsFunc(spec.Addrs, func(a netip.Addr) bool {

@@ -268,7 +268,7 @@ func (e *Engine) readFacts() compile.Facts {
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
-		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid,
+		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Serving: e.facts.Serving, Picks: e.facts.Picks,
 	}
 }
 

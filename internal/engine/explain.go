@@ -88,7 +88,7 @@ func (d *draft) hereOrThere(ref string) (*model.Sandbox, []*model.Far, error) {
 	if len(mates) == 0 {
 		return nil, nil, err
 	}
-	slices.SortFunc(mates, func(a, b *model.Far) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(mates, func(a, b *model.Far) int { return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID)) })
 	for _, f := range mates[1:] {
 		if f.Host != mates[0].Host {
 			return nil, nil, d.errorf(model.Invalid, "sandbox %s: there is one on host %s and one on host %s: want an address", ref, mates[0].Host, f.Host)

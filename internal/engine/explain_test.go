@@ -125,3 +125,49 @@ func TestExplainRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Who is on another host of an overlay network has a name and an address here.
+func TestExplainOverlay(t *testing.T) {
+	m := cluster.NewMemory(nil)
+	a, b, c := member(t, m, "a", "198.51.100.9"), member(t, m, "b", "198.51.100.8"), member(t, m, "c", "198.51.100.7")
+	n := must[*model.Network](t)(a.overlay("app", nil, "10.1.0.0/24"))
+	for i, r := range []*rig{a, b, c} {
+		r.knows("app", true)
+		addr := netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 2)}).String()
+		r.sandbox([]string{"web", "db", "db"}[i], SandboxSpec{Networks: []EndpointSpec{{Network: "app", Addrs: addrs(addr)}}})
+	}
+	a.sandbox("other", SandboxSpec{Networks: on("bridge")})
+	a.dumps(true, "neigh 10.1.0.3 lladdr 02:42:0a:01:00:03 dev "+n.Trunk(), "neigh 10.1.0.4 lladdr 02:42:0a:01:00:04 dev "+n.Trunk())
+
+	for _, q := range []struct{ from, to string }{{"web", "10.1.0.3"}, {"10.1.0.3", "web"}, {"10.1.0.3", "10.1.0.2"}} {
+		x := must[trace.Answer](t)(a.e.Explain(a.ctx, q.from, q.to))
+		text := stepText(x.There) + "\n"
+		if x.Back != nil {
+			text += stepText(*x.Back)
+		}
+		for _, want := range []string{
+			"10.1.0.3 is sandbox db's on host b, in touch with the cluster since ", "answers ARP itself: 10.1.0.3 is 02:42:0a:01:00:03",
+			"198.51.100.9 -> 198.51.100.8 UDP 8473, VNI 4096", "198.51.100.8 -> 198.51.100.9 UDP 8473, VNI 4096", "chain outer: 198.51.100.8 is another host",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s to %s: nothing of %s:\n%s", q.from, q.to, want, text)
+			}
+		}
+		if !x.There.Arrives || x.Back == nil || !x.Back.Arrives || x.There.MTU != 1400 || strings.Contains(text, "!") {
+			t.Errorf("%s to %s: all is as intended:\n%+v", q.from, q.to, x)
+		}
+	}
+	for _, q := range []struct{ from, to, text string }{
+		{"web", "db", "sandbox db: there is one on host b and one on host c: want an address"},
+		{"10.1.0.3", "10.1.0.4", "sandbox db is on host b, sandbox db on host c: ask there"},
+		{"10.1.0.3", "other", "shares no network"},
+		{"10.1.0.9", "web", "no such sandbox"},
+	} {
+		if _, err := a.e.Explain(a.ctx, q.from, q.to); err == nil || !strings.Contains(err.Error(), q.text) {
+			t.Errorf("%s to %s: %v", q.from, q.to, err)
+		}
+	}
+	if x := must[trace.Answer](t)(b.e.Explain(b.ctx, "db", "web")); !x.There.Arrives {
+		t.Errorf("b has a db of its own: %+v", x)
+	}
+}

@@ -63,6 +63,7 @@ func (e *Engine) serveAll() <-chan struct{} {
 	for _, n := range e.intent.Networks {
 		if n.Overlay != nil {
 			e.renameFar(nil, n)
+			e.renameServices(nil, n)
 		}
 	}
 	return e.serveViews()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/cluster/overlay"
+	"github.com/sealane/sealane/internal/compile"
 	driver "github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -120,7 +121,7 @@ func (e *Engine) settleOverlays(ctx context.Context) error {
 	e.overlays.mu.Lock()
 	v := e.overlays.view
 	e.overlays.mu.Unlock()
-	if v == nil {
+	if v == nil || !v.Known {
 		return nil
 	}
 	e.work.Lock()
@@ -172,6 +173,7 @@ func (e *Engine) settleOverlay(ctx context.Context, v *overlay.View, rec *overla
 		return err
 	}
 	e.renameFar(old, n)
+	e.renameServices(old, n)
 	if old == nil {
 		e.cfg.Log.Info("overlay network known", "network", n.Name, "vni", n.Overlay.VNI, "endpoints elsewhere", len(n.Overlay.Far))
 	}
@@ -203,6 +205,7 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 		return nil, err
 	}
 	o.Far = farOf(v, rec.Endpoints, d.e.cfg.Cluster.Node.ID, o.Local.Is6())
+	o.Services = servicesOf(v, rec, d.e.cfg.Cluster.Node.ID)
 	n.Overlay = &o
 	if old != nil {
 		n.Shards, o.Used = old.Shards, old.Overlay.Used
@@ -324,9 +327,23 @@ func (e *Engine) tellOverlays() {
 
 // overlayEndpoint is an endpoint as other hosts are to know it.
 func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint) overlay.Endpoint {
-	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Names: dnsHost(sb, ep).Names}
+	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Names: dnsHost(sb, ep).Names, Services: memberships(ep)}
 	for _, p := range ep.Addrs {
 		out.Addrs = append(out.Addrs, p.Addr())
 	}
 	return out
+}
+
+// noteServices notes what the firewall has for services: it keeps that as long as the
+// daemon runs. The caller holds work and mu.
+func (e *Engine) noteServices(n *model.Network) {
+	if n == nil || n.Absent() || n.Overlay == nil || len(n.Overlay.Services) == 0 {
+		return
+	}
+	e.facts.Serving = true
+	for _, p := range compile.Picks(compile.Intent{Networks: map[model.ID]*model.Network{n.ID: n}}) {
+		if !slices.Contains(e.facts.Picks, p) {
+			e.facts.Picks = append(slices.Clip(e.facts.Picks), p)
+		}
+	}
 }

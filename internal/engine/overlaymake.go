@@ -140,6 +140,12 @@ func (e *Engine) claimAddresses(ctx context.Context, ref, op string, n *model.Ne
 	if dir == nil {
 		return spec, func() {}, notClustered(ref, op)
 	}
+	if mac, err := model.CheckMAC(spec.MAC); err == nil {
+		if who := heldFar(n, mac); who != "" {
+			return spec, func() {}, model.Errorf(model.Conflict, ref, op, "network %s: mac-address %s: taken by %s", n.Name, mac, who)
+		}
+		spec.MAC = mac
+	}
 	spec.ID = cmp.Or(spec.ID, newID())
 	var chosen []*choice
 	held := func() { e.unchoose(chosen); chosen = nil }
@@ -168,6 +174,19 @@ func (e *Engine) claimAddresses(ctx context.Context, ref, op string, n *model.Ne
 	e.cfg.Log.Debug("claimed", "network", n.Name, "endpoint", spec.ID, "addresses", claimed)
 	spec.chosen = chosen
 	return spec, func() { held(); dir.Unclaim(n.ID, spec.ID) }, nil
+}
+
+// heldFar says which endpoint on another host has a hardware address, or "".
+func heldFar(n *model.Network, mac string) string {
+	if n.Overlay == nil {
+		return ""
+	}
+	i := slices.IndexFunc(n.Overlay.Far, func(f model.Far) bool { return f.MAC == mac })
+	if i < 0 {
+		return ""
+	}
+	f := &n.Overlay.Far[i]
+	return cmp.Or(f.Sandbox, string(f.ID)) + " of host " + f.Host
 }
 
 // pickUnclaimed holds the next address of a pool that no other host has claimed.

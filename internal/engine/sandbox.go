@@ -65,6 +65,8 @@ type EndpointSpec struct {
 	Sysctls []string
 	Limits  model.Limits // rates that it keeps to
 	Links   []model.Link // that go with the endpoint
+	// Services are those that it is a backend of, see [model.Endpoint].
+	Services []model.Membership
 
 	// Await: what is to be connected may be a container that does not exist yet.
 	Await bool
@@ -151,12 +153,13 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	for _, check := range []func() error{
 		func() error { return d.checkSubnets(ctx, sb, n) }, func() error { return d.checkMeeting(sb, n) },
 		func() error { return d.checkDevice(sb, n, spec) }, func() error { return d.checkSwitched(n, spec) },
+		func() error { return d.checkServices(n, spec) },
 	} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
-	ep := model.Endpoint{ID: cmp.Or(spec.ID, newID()), Network: n.ID, Handed: sb.Mode == model.ModeRuntime, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls, Container: spec.container}
+	ep := model.Endpoint{ID: cmp.Or(spec.ID, newID()), Network: n.ID, Handed: sb.Mode == model.ModeRuntime, Aliases: spec.Aliases, Priority: spec.Priority, Sysctls: spec.Sysctls, Services: spec.Services, Container: spec.container}
 	if ep.Container != "" {
 		ep.Since = d.e.cfg.Now().UTC()
 	}

@@ -22,15 +22,18 @@ type EndpointOptions struct {
 	Trunks  Trunks
 	DHCP    DHCPOptions
 	NoDAD   bool // the wire is not asked who has the addresses
+	// Services are those that it is a backend of.
+	Services []Membership
 }
 
 // The names of endpoint options: ours, and Docker's.
 const (
 	endpointIfName   = "ifname"
 	endpointSysctls  = "sysctls"
+	endpointService  = "service"
 	dockerEndpoint   = dockerNetwork + "endpoint."
 	wantEndpointKeys = "known: " + endpointIfName + ", " + endpointSysctls + ", " + endpointGateway + ", " + endpointRoute + ", " + endpointMTU + ", " + endpointHostIf + ", " + endpointVLAN + ", " + endpointTrunks + ", " + endpointDAD + ", " + dhcpKeys + ", " +
-		endpointIngressRate + ", " + endpointIngressBurst + ", " + endpointEgressRate + ", " + endpointEgressBurst + ", " +
+		endpointIngressRate + ", " + endpointIngressBurst + ", " + endpointEgressRate + ", " + endpointEgressBurst + ", " + endpointService + ", " +
 		dockerEndpoint + endpointIfName + ", " + dockerEndpoint + endpointSysctls
 )
 
@@ -73,6 +76,11 @@ func ParseEndpointOptions(kv map[string]string) (EndpointOptions, error) {
 			}
 		case dhcpHostname, dhcpClientID, dhcpDUID, dhcpRequest, dhcpVendorClass, dhcpOption4, dhcpOption6, dhcpTimeout:
 			if err := o.DHCP.set(name, kv[k]); err != nil {
+				return o, fmt.Errorf("endpoint option %s: %w", k, err)
+			}
+		case endpointService:
+			var err error
+			if o.Services, err = ParseMemberships(kv[k]); err != nil {
 				return o, fmt.Errorf("endpoint option %s: %w", k, err)
 			}
 		case endpointVLAN, endpointTrunks:

@@ -87,6 +87,8 @@ type Endpoint struct {
 	// Outside are addresses that are of no subnet of the network's, each with its
 	// own length, as the user or a DHCP server gave them.
 	Outside []netip.Prefix `json:"outside,omitempty"`
+	// Services are those of an overlay network that it is a backend of, once they are there.
+	Services []Membership `json:"services,omitempty"`
 	// Routers are the endpoint's own way out, at most one of each family, instead
 	// of the network's. One that no address of it leads to is on the link.
 	Routers []netip.Addr `json:"routers,omitempty"`

@@ -17,7 +17,8 @@ type Service struct {
 	Ports    []ServicePort     `json:"ports"`          // it is asked for at
 	VIPs     []netip.Addr      `json:"vips,omitempty"` // of the network's subnets; none with DNSRR
 	DNSRR    bool              `json:"dnsrr,omitempty"`
-	Balance  Balance           `json:"balance,omitempty"` // "" is BalanceRandom
+	Balance  Balance           `json:"balance,omitempty"`  // "" is BalanceRandom
+	Draining []ID              `json:"draining,omitempty"` // endpoints that are to get nothing new, in order
 	Labels   map[string]string `json:"labels,omitempty"`
 	Created  time.Time         `json:"created,omitzero"`
 	Backends []Member          `json:"backends,omitempty"` // by endpoint
@@ -25,6 +26,16 @@ type Service struct {
 
 // Ref names the service in errors.
 func (s *Service) Ref() string { return "service " + s.Name }
+
+// Service returns a network's service by its name, whose case is of no consequence, or
+// nil.
+func (o *Overlay) Service(name string) *Service {
+	i := slices.IndexFunc(o.Services, func(s Service) bool { return strings.EqualFold(s.Name, name) })
+	if i < 0 {
+		return nil
+	}
+	return &o.Services[i]
+}
 
 // ServicePort is where a service is asked for.
 type ServicePort struct {
@@ -112,6 +123,41 @@ type Membership struct {
 	Service string `json:"service"`          // its name
 	Port    uint16 `json:"port,omitempty"`   // 0: as the service's
 	Weight  int    `json:"weight,omitempty"` // 0 is 1
+}
+
+// String is "web:8080*2".
+func (m Membership) String() string {
+	text := m.Service
+	if m.Port != 0 {
+		text += fmt.Sprintf(":%d", m.Port)
+	}
+	if m.Weight != 0 {
+		text += fmt.Sprintf("*%d", m.Weight)
+	}
+	return text
+}
+
+// CheckMemberships reports what nobody can wish: to be a service's backend twice.
+func CheckMemberships(all []Membership) error {
+	for i, m := range all {
+		if slices.ContainsFunc(all[:i], func(o Membership) bool { return strings.EqualFold(o.Service, m.Service) }) {
+			return fmt.Errorf("service %s: is there twice", m.Service)
+		}
+	}
+	return nil
+}
+
+// ParseMemberships reads several, with commas between them.
+func ParseMemberships(text string) ([]Membership, error) {
+	var all []Membership
+	for part := range strings.SplitSeq(text, ",") {
+		m, err := ParseMembership(part)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	return all, CheckMemberships(all)
 }
 
 // ParseMembership reads NAME[:PORT][*WEIGHT].

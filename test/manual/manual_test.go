@@ -35,11 +35,12 @@ const generated = "../../docs/generated"
 
 // order has the pages that others are compared with before those.
 // last are those that refer to all others. elsewhere are those that another test
-// writes.
+// writes. paired are those about networks over hosts, of which there are two.
 var (
 	order     = []string{"firewall", "bridge", "ports", "none"}
 	last      = []string{"iptables", "README"}
 	elsewhere = []string{"cni"}
+	paired    = []string{"overlay"}
 )
 
 func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
@@ -57,9 +58,13 @@ func TestManual(t *testing.T) {
 	names = append(names, last...)
 	var text string
 	for _, name := range names {
-		text = m.write(name)
+		book := m
+		if slices.Contains(paired, name) {
+			book = m.pair()
+		}
+		text = book.write(name)
 		m.compare(name+".md", text)
-		m.clear(name)
+		book.clear(name)
 	}
 	for _, name := range slices.Concat(names[:len(names)-1], elsewhere) { // the last one is the index
 		if !strings.Contains(text, "("+name+".md)") {
@@ -115,9 +120,11 @@ type manual struct {
 	pages map[string]*page
 
 	host     *lab.Host
+	peer     *lab.Host         // another host of the same cluster; nil: there is none
 	devices  map[string]link   // a new device of each kind
 	settings map[string]string // of a host without a daemon
 	empty    *snapshot         // a host with a daemon and nothing else
+	own      string            // the networks that it has then
 }
 
 // boot starts the host and its daemon.
@@ -126,9 +133,10 @@ type manual struct {
 func (m *manual) boot() {
 	l := lab.New(m.t)
 	bare := l.Host("bare")
-	bare.Must("sh", "-c", `ip link add bridge type bridge && ip link add veth type veth peer peer && ip link set veth master bridge`)
+	bare.Must("sh", "-c", `ip link add bridge type bridge && ip link add veth type veth peer peer && ip link set veth master bridge
+ip link add vxlan type vxlan id 1 dstport 4789 && ip link set vxlan master bridge`)
 	v := read(m.t, bare.Must("bash", "-c", look))
-	m.devices = map[string]link{"loopback": v.links["lo"], "bridge": v.links["bridge"], "port": v.links["veth"], "veth": v.links["peer"]}
+	m.devices = map[string]link{"loopback": v.links["lo"], "bridge": v.links["bridge"], "port": v.links["veth"], "veth": v.links["peer"], "vxlan": v.links["vxlan"]}
 	delete(m.devices["loopback"], "state") // the lab sets it up
 	m.settings = v.settings
 
@@ -141,6 +149,28 @@ func (m *manual) boot() {
 	m.pages[""] = &page{manual: m, now: before}
 }
 
+// pair starts two hosts that share an etcd, which runs on the second.
+//
+//	a eth0 203.0.113.1 ─┬─ lan
+//	b eth0 203.0.113.2 ─┘
+func (m *manual) pair() *manual {
+	lab.Needs(m.t, "etcd")
+	l := lab.New(m.t)
+	lan := l.Switch("lan")
+	pair := &manual{t: m.t, why: m.why, pages: m.pages, devices: m.devices, settings: m.settings, host: l.Host("a"), peer: l.Host("b")}
+	for h, addr := range map[*lab.Host]string{pair.host: "203.0.113.1/24", pair.peer: "203.0.113.2/24"} {
+		h.Plug(lan, "eth0", addr)
+		h.Must("bash", "-c", plain)
+	}
+	const url = "http://203.0.113.2:2379"
+	pair.peer.Start("etcd", "--data-dir", "/run/etcd", "--listen-peer-urls", "http://127.0.0.1:2380", "--listen-client-urls", url, "--advertise-client-urls", url)
+	for _, h := range []*lab.Host{pair.host, pair.peer} {
+		h.Daemon("--etcd", url, "--uplink", "eth0", "--node-name", h.Name)
+	}
+	pair.empty, pair.own = pair.look(), pair.host.Must("sealane", "network", "ls", "-q")
+	return pair
+}
+
 // plain makes a host the same on every machine: bridged frames stay out of the
 // packet filter of IP where there is br_netfilter, and there is one resolver.
 const plain = `set -e
@@ -149,17 +179,26 @@ echo nameserver 203.0.113.53 > /run/resolv.conf
 mount --bind /run/resolv.conf /etc/resolv.conf`
 
 // clearTimeout is how long what a page made may take to go.
-const clearTimeout = 10 * time.Second
+const clearTimeout = 30 * time.Second
 
-// clear removes what a page made, and sees that nothing is left.
+// clear removes what a page made, and sees that nothing is left. Chains for networks
+// over hosts stay until the daemon starts anew.
 func (m *manual) clear(name string) {
 	m.t.Helper()
-	m.host.Must("bash", "-c", `set -e
-for s in $(sealane ps -aq); do sealane rm -f $s; done
-sealane network prune
-sealane network update -o icc= bridge`)
+	for _, h := range []*lab.Host{m.peer, m.host} {
+		if h != nil {
+			h.Must("bash", "-c", `set -e
+for s in $(sealane ps -aq); do sealane rm -f $s; done`)
+		}
+	}
+	m.host.Must("sealane", "network", "update", "-o", "icc=", "bridge")
+	if m.peer != nil {
+		m.prune()
+		m.host.Restart()
+	}
 	var left []string
 	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		m.host.Must("sealane", "network", "prune")
 		now := m.look()
 		left = append(now.beyond(m.empty), m.empty.beyond(now)...)
 		if len(left) == 0 {
@@ -167,4 +206,17 @@ sealane network update -o icc= bridge`)
 		}
 	}
 	m.t.Fatalf("%s: left behind or missing after its networks and sandboxes are gone:\n%s", name, strings.Join(left, "\n"))
+}
+
+// prune removes networks until there are no more: those over hosts go when the other
+// host's endpoints are known to be gone.
+func (m *manual) prune() {
+	m.t.Helper()
+	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		m.host.Must("sealane", "network", "prune")
+		if m.host.Must("sealane", "network", "ls", "-q") == m.own {
+			return
+		}
+	}
+	m.t.Fatalf("networks are left:\n%s", m.host.Must("sealane", "network", "ls"))
 }

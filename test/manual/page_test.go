@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+	"time"
 )
 
 // page is one page while it is written.
@@ -28,7 +29,7 @@ func (m *manual) write(name string) string {
 	m.why.missing = map[string]bool{}
 	file := filepath.Join("pages", name+".md")
 	tmpl, err := template.New(name + ".md").Funcs(template.FuncMap{
-		"run": p.run, "then": p.then, "against": p.against, "host": p.host, "firewall": p.firewall, "guard": p.guard, "inside": p.inside,
+		"run": p.run, "then": p.then, "there": p.there, "await": p.await, "against": p.against, "host": p.host, "firewall": p.firewall, "guard": p.guard, "inside": p.inside, "structure": p.structure,
 		"omit": p.omit, "like": p.like, "chains": p.chains, "sets": p.sets, "rule": p.rule, "ofchain": p.ofChain, "line": p.line,
 	}).ParseFiles(file)
 	if err != nil {
@@ -77,6 +78,34 @@ func (p *page) run(commands string) (string, error) {
 	return "```sh\n" + commands + "\n```", nil
 }
 
+// there runs commands on the other host, and shows them. What that host has not heard of
+// yet, it will.
+func (p *page) there(commands string) (string, error) {
+	commands = strings.TrimSpace(commands)
+	for c := range strings.Lines(commands) {
+		for end := time.Now().Add(clearTimeout); ; time.Sleep(50 * time.Millisecond) {
+			r := p.peer.Run("bash", "-c", c)
+			if r.Code == 0 {
+				break
+			}
+			if time.Now().After(end) {
+				return "", fmt.Errorf("%s: on %s: exit %d\n%s%s", c, p.peer.Name, r.Code, r.Stdout, r.Stderr)
+			}
+		}
+	}
+	return "```sh\n" + commands + "\n```", nil
+}
+
+// await waits until the host has a line.
+func (p *page) await(line string) (string, error) {
+	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if p.now = p.look(); p.now.has[line] {
+			return "", nil
+		}
+	}
+	return "", fmt.Errorf("await %s: it has not come; there is\n%s", line, strings.Join(p.added(), "\n"))
+}
+
 // then is run, and what comes after it on the page is compared with how things
 // were before it.
 func (p *page) then(commands string) (string, error) {
@@ -103,9 +132,15 @@ func (p *page) baseline() *snapshot {
 func (p *page) added() []string { return p.now.beyond(p.baseline()) }
 func (p *page) gone() []string  { return p.baseline().beyond(p.now) }
 
-// host shows the host's devices, addresses, routes, settings and held ports.
+// host shows the host's devices, addresses, routes, neighbours, forwarding entries,
+// settings and held ports.
 func (p *page) host() (string, error) {
-	return p.rows("on the host", "device ", "address ", "route ", "setting ", "held ")
+	return p.rows("on the host", "device ", "address ", "route ", "neighbour ", "forwarding ", "setting ", "held ")
+}
+
+// structure shows chains, rules and sets.
+func (p *page) structure() (string, error) {
+	return p.rows("in the tables", "chain ", "rule ", "set ")
 }
 
 // firewall shows the elements of the firewall's sets.
@@ -212,6 +247,9 @@ func pretty(line string) string {
 	case "element":
 		f := strings.SplitN(rest, " ", 4)
 		return code(f[2] + " { " + f[3] + " }")
+	case "chain", "set":
+		f := strings.SplitN(rest, " ", 3)
+		return kind + " " + code(f[2])
 	case "rule":
 		f := strings.SplitN(rest, " ", 4)
 		return f[2] + ": " + code(f[3])

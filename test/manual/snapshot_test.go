@@ -16,6 +16,8 @@ import (
 //	device slb<app> group 24225             what a new device would not have
 //	address slb<app> 192.0.2.1/24
 //	route 192.0.2.0/24 dev slb<app> …       of the main table
+//	neighbour slx<app> 192.0.2.3 lladdr …   that is permanent
+//	forwarding slx<app> 02:42:… dst …       of a bridge or a vxlan device, if it leads to a host or stays
 //	setting net.ipv4.ip_forward=1           what differs from a host without a daemon
 //	held tcp 8080                           a port that no other program can bind
 //	table, set, chain, rule, element        of nftables, with their table
@@ -150,6 +152,8 @@ func (v *view) name(names *strings.Replacer, proxy string) {
 	v.links = links
 	fix(v.addrs)
 	fix(v.routes)
+	fix(v.neighs)
+	fix(v.fdb)
 	settings := map[string]string{}
 	for k, value := range v.settings {
 		settings[names.Replace(k)] = value
@@ -203,6 +207,12 @@ func (m *manual) portrait(v *view, host bool) []string {
 	}
 	for _, r := range v.routes {
 		out = append(out, "route "+r)
+	}
+	for _, n := range v.neighs {
+		out = append(out, "neighbour "+n)
+	}
+	for _, f := range v.fdb {
+		out = append(out, "forwarding "+f)
 	}
 	for _, s := range changed(v.settings, m.settings) {
 		out = append(out, "setting "+s)

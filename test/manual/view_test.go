@@ -16,6 +16,8 @@ part() { printf '\001%s\n' $1; }
 part links; ip -j -d link
 part addrs; ip -j addr
 part routes; ip -4 route; ip -6 route
+part neighbours; ip neigh show nud permanent
+part forwarding; bridge fdb show | grep -E ' dst | sticky'
 part tables; nft -y list ruleset
 part sockets; ss -Hlntu
 part namespace; readlink /proc/self/ns/net
@@ -29,6 +31,8 @@ type view struct {
 	links     map[string]link
 	addrs     []string // "DEVICE ADDRESS FLAGS"
 	routes    []string
+	neighs    []string // permanent, "DEVICE ADDRESS lladdr MAC"
+	fdb       []string // "DEVICE MAC …"
 	tables    []table
 	sockets   []string // "PROTOCOL ADDRESS"
 	namespace string
@@ -58,6 +62,10 @@ func read(t *testing.T, text string) *view {
 			v.addrs = readAddrs(t, body)
 		case "routes":
 			v.routes = lines(body)
+		case "neighbours":
+			v.neighs = byDevice(body)
+		case "forwarding":
+			v.fdb = byDevice(body)
 		case "tables":
 			v.tables = readTables(body)
 		case "sockets":
@@ -106,6 +114,18 @@ func lines(text string) []string {
 	return out
 }
 
+// byDevice puts the device first in lines that have it after dev.
+func byDevice(text string) []string {
+	var out []string
+	for _, l := range lines(text) {
+		if f := strings.Fields(strings.TrimSuffix(strings.TrimSuffix(l, " PERMANENT"), " permanent")); len(f) > 2 && f[1] == "dev" {
+			out = append(out, strings.Join(append([]string{f[2], f[0]}, f[3:]...), " "))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 func readLinks(t *testing.T, body string) map[string]link {
 	t.Helper()
 	var all []map[string]any
@@ -125,6 +145,9 @@ func readLinks(t *testing.T, body string) map[string]link {
 		}
 		if slices.Contains(flags, any("NOARP")) {
 			l["arp"] = "off"
+		}
+		if data, _ := info["info_data"].(map[string]any); l["type"] == "vxlan" {
+			l["vni"] = fmt.Sprint(data["id"])
 		}
 		for _, group := range []any{attrs, info["info_data"], info["info_slave_data"]} {
 			kv, _ := group.(map[string]any)

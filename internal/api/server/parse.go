@@ -143,7 +143,7 @@ func driverOptions(o api.EndpointOptions, spec *engine.EndpointSpec) error {
 	spec.Sysctls = slices.Concat(spec.Sysctls, options.Sysctls)
 	spec.Routers, spec.Routes, spec.MTU, spec.Alias = options.Routers, options.Routes, options.MTU, options.Alias
 	spec.VLAN, spec.Trunks = options.VLAN, options.Trunks
-	spec.DHCP, spec.NoDAD = options.DHCP, options.NoDAD
+	spec.DHCP, spec.NoDAD, spec.Services = options.DHCP, options.NoDAD, options.Services
 	spec.Limits, err = spec.Limits.With(options.Limits)
 	return err
 }

@@ -38,6 +38,7 @@ func table() []route {
 		get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 		networks, network          = prefix + "/networks", prefix + "/networks/{ref}"
 		sandboxes, sandbox         = prefix + "/sandboxes", prefix + "/sandboxes/{ref}"
+		services, offer            = prefix + "/services", prefix + "/services/{ref}"
 	)
 	return []route{
 		on(get, prefix+"/version", "Say the daemon's version", (*service).version),
@@ -52,6 +53,12 @@ func table() []route {
 		on(post, network+"/disconnect", "Take a sandbox off a network", (*service).disconnect),
 		on(post, network+"/attach", "Put the container of a runtime on a network", (*service).attach),
 		on(post, network+"/detach", "Take the container of a runtime off a network", (*service).detach),
+
+		on(get, services, "List the services of overlay networks by name", (*service).services),
+		on(post, services, "Make a service of an overlay network, on all hosts of the cluster", (*service).createService),
+		on(get, offer, "Show a service with its backends", (*service).serviceOf),
+		on(patch, offer, "Change ports and load balancing of a service, and which backends drain", (*service).updateService),
+		on(del, offer, "Remove a service; its backends stay", (*service).removeService),
 
 		on(get, sandboxes, "List sandboxes, oldest first", (*service).sandboxes).
 			with(parameter{"all", "also those that have ended", false}).with(filtered(sandboxKeys())),

@@ -72,7 +72,10 @@ func addOverlay(out *api.Network, n *model.Network) {
 		return
 	}
 	out.VNI = o.VNI
-	out.Overlay = &api.Overlay{Port: o.Port, Uplink: o.Uplink, Address: o.Local, MTU: o.MTU, Members: []api.OverlayMember{}}
+	out.Overlay = &api.Overlay{Port: o.Port, Uplink: o.Uplink, Address: o.Local, MTU: o.MTU, Members: []api.OverlayMember{}, Services: []api.OverlayService{}}
+	for _, s := range o.Services {
+		out.Overlay.Services = append(out.Overlay.Services, api.OverlayService{Name: s.Name, VIPs: present(s.VIPs)})
+	}
 	if o.Used {
 		out.Overlay.Tunnel = n.Trunk()
 	} else {
@@ -232,7 +235,7 @@ func endpointOf(ep *model.Endpoint, n *model.Network) api.Endpoint {
 	for _, r := range ep.Routes {
 		out.MoreRoutes = append(out.MoreRoutes, api.Route{Dst: r.Dst, Via: r.Via})
 	}
-	out.Leases = leases(ep)
+	out.Leases, out.Services = leases(ep), memberships(ep, n)
 	if n.Internal {
 		return out
 	}

@@ -267,6 +267,8 @@ func (b bid) judgeEndpoint(host Record, w wish, s scene) error {
 		}
 	}
 	switch {
+	case e.MAC == model.MACForID(model.MACBridge, k.Network):
+		return fmt.Errorf("mac %s is the gateway's", e.MAC)
 	case derived(e):
 		return nil
 	case model.MayBeDerived(e.MAC, n.Subnets):

@@ -136,6 +136,7 @@ func TestSharedRights(t *testing.T) {
 		{"with what is given back", ofB, []put{{"endpoints/aa/" + idB + "/e", 31, endText("e", macOf("10.1.0.3"), "10.1.0.3")}, {"addresses/aa/10.1.0.3", 31, nil}}, "not claimed by it"},
 		{"with a's MAC", ofB, []put{{"endpoints/aa/" + idB + "/e", 31, endText("e", macOf("10.1.0.2"), "10.1.0.3")}}, "may be that of another address"},
 		{"with a MAC to come", ofB, []put{{"endpoints/aa/" + idB + "/e", 31, endText("e", macOf("10.1.0.77"), "10.1.0.3")}}, "may be that of another address"},
+		{"with the gateway's MAC", ofB, []put{{"endpoints/aa/" + idB + "/e", 31, endText("e", model.MACForID(model.MACBridge, "aa"), "10.1.0.3")}}, "is the gateway's"},
 		{"on no network", ofB, []put{{"endpoints/zz/" + idB + "/e", 0, endText("e", macOf("10.1.0.3"), "10.1.0.3")}}, "no such network"},
 		{"on one that goes", ofB, []put{{"addresses/bb/10.2.0.3", 0, claimText("b", "e")}, {"networks/bb", 21, nil}, {"names/more", 21, nil}, {"vnis/4097", 21, nil}}, "no such network"},
 		{"an endpoint that ends", ofB, []put{{"lease endpoints/aa/" + idB + "/e", 31, endText("e", macOf("10.1.0.3"), "10.1.0.3")}}, "does not end by itself"},

@@ -512,6 +512,7 @@ func TestSharing(t *testing.T) {
 		}
 		views := b.views
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if b.views != views {
 			t.Errorf("%d views in an hour of nothing", b.views-views)
 		}

@@ -21,7 +21,6 @@ type Service struct {
 	Network model.ID `json:"-"` // from the key
 
 	model.Service
-	Draining []model.ID `json:"draining,omitempty"` // endpoints that get nothing new, in order
 
 	others map[string]json.RawMessage // fields of newer versions
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,16 +39,17 @@ type walk struct {
 	m      *cluster.Memory
 	hosts  []*host
 	own    []map[model.ID]Endpoint // that containers have, by host
-	faults []bool
+	faults [4]atomic.Bool
 	saved  cluster.Saved
 	random *rand.Rand
 	story  []string
 	ends   int
-	old    bool // the store was restored or begun anew
+	keeps  bool // the store is not restored
+	old    bool // it was
 }
 
 func newWalk(t *testing.T, seed uint64) *walk {
-	w := &walk{t: t, m: newMemory(), random: rand.New(rand.NewPCG(seed, 5)), faults: make([]bool, 4)}
+	w := &walk{t: t, m: newMemory(), random: rand.New(rand.NewPCG(seed, 5)), keeps: seed%2 == 0}
 	var mu sync.Mutex
 	for i := range 4 {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
@@ -55,7 +57,7 @@ func newWalk(t *testing.T, seed uint64) *walk {
 			o.Store = &faulty{o.Store, func() int {
 				mu.Lock()
 				defer mu.Unlock()
-				if w.faults[i] {
+				if w.faults[i].Load() {
 					return random.IntN(4)
 				}
 				return 0
@@ -120,12 +122,15 @@ func (w *walk) step() {
 		w.say("%d is back", i)
 		h.way.SetAway(false)
 	case 10:
-		w.faults[i] = !w.faults[i]
+		w.faults[i].Store(!w.faults[i].Load())
 	case 11:
 		w.m.Compact()
 	case 12:
 		w.saved = w.m.Save()
 	case 13:
+		if w.keeps {
+			return
+		}
 		w.say("restored")
 		w.old = true
 		w.m.Restore(w.saved)
@@ -165,7 +170,7 @@ func (w *walk) begin(i int) {
 func (w *walk) rest() {
 	for i, h := range w.hosts {
 		h.way.SetAway(false)
-		w.faults[i] = false
+		w.faults[i].Store(false)
 	}
 	for range 40 {
 		time.Sleep(10 * time.Second)

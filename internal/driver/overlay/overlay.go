@@ -49,6 +49,11 @@ func Reach(n *model.Network) (kstate.Set, error) {
 			objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: a, MAC: f.MAC})
 		}
 	}
+	for i := range o.Services {
+		for _, a := range o.Services[i].VIPs { // the host's own business, and no other's
+			objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: a, MAC: model.MACForID(model.MACBridge, n.ID)})
+		}
+	}
 	return s, s.Add(objs...)
 }
 

@@ -60,7 +60,7 @@ func TestSameRules(t *testing.T) {
 		typ, hook, _ := strings.Cut(place, " ")
 		more = append(more, base(typ+hook, typ, hook, 0, rules...))
 	}
-	for name, objs := range map[string][]kstate.Object{"firewall": corpus(), "more": more, "bridge": bridgeCorpus()} {
+	for name, objs := range map[string][]kstate.Object{"firewall": corpus(), "more": more, "bridge": bridgeCorpus(), "services": serviceCorpus(), "divert": divertCorpus()} {
 		t.Run(name, func(t *testing.T) {
 			c := both(t, objs)
 			family := objs[0].(kstate.Table).Family
@@ -114,7 +114,7 @@ func rawRules(t *testing.T, c *Conn, family, table string) map[string][][]byte {
 }
 
 func TestSameSets(t *testing.T) {
-	objs := append(corpus(), corpusElems()...)
+	objs := slices.Concat(corpus(), corpusElems(), serviceCorpus()[2:])
 	for i, e := range goodElems() {
 		s := *e.Set
 		s.Name = fmt.Sprintf("s%d", i)

@@ -89,7 +89,7 @@ func (c *compiler) depend(s *selector) error {
 			return err
 		}
 	}
-	return c.require(s.name, s.layer, s.value, s.value == unix.NFPROTO_ARP || strings.HasPrefix(s.name, "frag "))
+	return c.require(s.name, s.layer, s.value, s.value == unix.NFPROTO_ARP || s.extension())
 }
 
 // require matches a layer's protocol if that is not known yet. In a bridge
@@ -158,7 +158,7 @@ func (c *compiler) use(name string, key []*selector, data string) {
 }
 
 func (m match) add(c *compiler) error {
-	if c.xtables && m.mask != nil && m.key[0].key == unix.NFT_META_MARK {
+	if c.xtables && m.mask != nil && m.key[0].name == "meta mark" {
 		c.emit(xtMark(m.data, m.mask, m.not))
 		return nil
 	}
@@ -282,7 +282,10 @@ const (
 	portUnreachX = 1
 )
 
-func (reject) add(c *compiler) error {
+func (r reject) add(c *compiler) error {
+	if r.reset {
+		return c.reset()
+	}
 	e := &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: portUnreachX}
 	switch c.network {
 	case unix.NFPROTO_IPV4:
@@ -291,6 +294,16 @@ func (reject) add(c *compiler) error {
 		e = &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: portUnreach6}
 	}
 	c.emit(e)
+	return nil
+}
+
+// reset tells the sender that there is no such connection. nft would put a
+// match of TCP before all else; we want it written.
+func (c *compiler) reset() error {
+	if c.transport != unix.IPPROTO_TCP {
+		return fmt.Errorf("reject with tcp reset needs a match of tcp in front")
+	}
+	c.emit(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	return nil
 }
 
@@ -340,29 +353,5 @@ func (n nat) add(c *compiler) error {
 		return err
 	}
 	c.emit(e)
-	return nil
-}
-
-func (a assign) add(c *compiler) error {
-	switch {
-	case a.value != nil:
-		c.emit(&expr.Immediate{Register: 1, Data: a.value})
-	case a.from != nil:
-		c.emit(a.from.load(a.from, 1))
-		if a.bits != nil {
-			c.emit(a.bits)
-		}
-	case a.mod != 0:
-		c.emit(&expr.Numgen{Register: 1, Modulus: a.mod, Type: unix.NFT_NG_RANDOM})
-	default:
-		if err := c.ask(a.key, a.set, typeMark.name); err != nil {
-			return err
-		}
-	}
-	if a.ct {
-		c.emit(&expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true})
-	} else {
-		c.emit(&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true})
-	}
 	return nil
 }

@@ -87,7 +87,7 @@ func TestFrames(t *testing.T) {
 		elem(guarded, "vb", ""), elem(macs, "vb . "+mac, ""), elem(own4, "vb . "+mac+" . 192.0.2.2", ""),
 		elem(own6, "vb . "+mac+" . 2001:db8::2", ""), elem(own6, "vb . "+mac+" . fe80::2", ""))...)
 	send := wire(t, "va")
-	counts := counters(t, len(rules))
+	counts := counters(t, len(rules), "bridge", "guard")
 	for _, f := range []struct{ name, frame, rule string }{
 		{"another's hardware address", udp(mac2, "192.0.2.2", 9, 53), rules[1]},
 		{"DHCP request", udp(mac1, "0.0.0.0", 68, 67), rules[2]},
@@ -109,7 +109,7 @@ func TestFrames(t *testing.T) {
 		{"ARP with a tag of VLAN 5", ether(mac1, "\x81\x00", "\x00\x05\x08\x06"+arp(mac1, mac1, "192.0.2.2")[14:]), rules[16]},
 	} {
 		send(f.frame)
-		after := counters(t, len(rules))
+		after := counters(t, len(rules), "bridge", "guard")
 		for i, r := range rules {
 			if got, want := after[i]-counts[i], map[bool]int{r == f.rule: 1}[true]; got != want {
 				t.Errorf("%s: %q counted %d, want %d", f.name, r, got, want)
@@ -139,10 +139,10 @@ func wire(t *testing.T, dev string) func(string) {
 	}
 }
 
-// counters reads how many packets each rule of the guard has counted.
-func counters(t *testing.T, n int) []int {
+// counters reads how many packets each rule of a chain has counted.
+func counters(t *testing.T, n int, family, chain string) []int {
 	t.Helper()
-	out, err := exec.Command("nft", "list", "chain", "bridge", "sealane", "guard").Output()
+	out, err := exec.Command("nft", "list", "chain", family, "sealane", chain).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

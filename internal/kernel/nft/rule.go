@@ -1,26 +1,26 @@
 package nft
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
 // rule is a rule taken apart. The language, a part of nft's:
 //
-//	rule      = { match | look-up | counter | notrack | clamp | assignment } [ end ] [ comment "text" ]
+//	rule      = { match | look-up | counter | notrack | clamp | assignment | diversion } [ end ] [ comment "text" ]
 //	match     = key [ "==" | "!=" ] ( value | "@" set ) | "tcp flags" flags "/" flags |
-//	            mark "and" number ( "==" | "!=" ) number
+//	            ( mark | "ip frag-off" ) ( "and" | "&" ) number ( "==" | "!=" ) number
 //	look-up   = key "vmap" "@" map
 //	key       = selector { "." selector }
 //	assignment = ( "meta" | "ct" ) "mark" "set" ( number | key "map" "@" map |
-//	            mark [ ( "or" | "and" ) number ] | "numgen random mod" number )
+//	            mark [ ( "or" | "and" ) number ] | "numgen" ( "random" | "inc" ) "mod" number |
+//	            "jhash" selector "mod" number "seed" number )
 //	mark      = "meta mark" | "ct mark"
 //	clamp     = "tcp option maxseg size set rt mtu"
-//	end       = verdict | "reject" | "masquerade" | "redirect" [ "to" ":" port ] |
+//	diversion = "ether daddr set" key "map" "@" map | "meta pkttype set host"
+//	end       = verdict | "reject" [ "with tcp reset" ] | "masquerade" | "redirect" [ "to" ":" port ] |
 //	            ( "snat" | "dnat" ) ( "ip" | "ip6" ) [ "addr . port" ] "to"
 //	            ( address | key "map" "@" map ) | "dnat" "to" ":" port
 //
@@ -42,7 +42,7 @@ type (
 		typ  *datatype
 		data []byte
 		bits int    // of data that count, -1 for all
-		mask []byte // of a mark or flags: the bits that count; nil for all
+		mask []byte // the bits that count, where a rule says which; nil for all
 	}
 	// lookup asks a verdict map.
 	lookup struct {
@@ -50,9 +50,9 @@ type (
 		set string
 	}
 	counter    struct{}
-	clamp      struct{} // the peer is told that no larger segments than the route's come through
-	notrack    struct{} // the packet's connection is not tracked
-	reject     struct{}
+	clamp      struct{}             // the peer is told that no larger segments than the route's come through
+	notrack    struct{}             // the packet's connection is not tracked
+	reject     struct{ reset bool } // by what ends a TCP connection, not by ICMP
 	masquerade struct{}
 	redirect   struct{ port uint16 } // 0: the port stays
 	report     struct{ port uint16 } // dnat of the port alone: the address stays
@@ -64,16 +64,6 @@ type (
 		addr   []byte // fixed, or
 		key    []*selector
 		set    string
-	}
-	// assign writes a mark.
-	assign struct {
-		ct    bool          // of the connection, not the packet
-		value []byte        // fixed, or
-		from  *selector     // a mark, with some of its bits changed, or
-		bits  *expr.Bitwise // what changes them, if any
-		mod   uint32        // a random number below this, or
-		key   []*selector   // what a map says
-		set   string
 	}
 )
 
@@ -135,7 +125,7 @@ func parseStmt(c *cursor) (s stmt, last bool, err error) {
 	case c.accept("tcp", "option", "maxseg", "size", "set", "rt", "mtu"):
 		return clamp{}, false, nil
 	case c.accept("reject"):
-		return reject{}, true, nil
+		return reject{reset: c.accept("with", "tcp", "reset")}, true, nil
 	case c.accept("masquerade"):
 		return masquerade{}, true, nil
 	case c.accept("redirect"):
@@ -147,6 +137,11 @@ func parseStmt(c *cursor) (s stmt, last bool, err error) {
 	case c.accept("dnat"):
 		s, err = parseNAT(c, false)
 		return s, true, err
+	case c.accept("ether", "daddr", "set"):
+		s, err = parseReaddress(c)
+		return s, false, err
+	case c.accept("meta", "pkttype", "set", "host"):
+		return receive{}, false, nil
 	case c.accept("meta", "mark", "set"):
 		s, err = parseAssign(c, false)
 		return s, false, err
@@ -228,7 +223,7 @@ func parseMatch(c *cursor) (stmt, error) {
 		return lookup{key, set}, err
 	}
 	m := match{key: key, bits: -1}
-	if key[0].typ == typeMark && len(key) == 1 && c.accept("and") {
+	if maskable(key) && (c.accept("and") || c.accept("&")) {
 		return m, m.parseMasked(c)
 	}
 	if key[0].typ == typeTCPFlags && len(key) == 1 {
@@ -248,19 +243,25 @@ func parseMatch(c *cursor) (stmt, error) {
 	return m, m.parseValue(c)
 }
 
-// parseMasked takes the rest of a mark's comparison, of which some bits count.
+// maskable says of what some bits may be compared.
+func maskable(key []*selector) bool {
+	return len(key) == 1 && (key[0].typ == typeMark || key[0].typ == typeFragBits)
+}
+
+// parseMasked takes the rest of a comparison of which some bits count.
 func (m *match) parseMasked(c *cursor) error {
-	var err error
-	if m.mask, err = takeNumber(c); err != nil {
+	if m.typ = m.key[0].typ; m.typ == typeMark {
+		m.typ = typeAnyMark
+	}
+	m.mask, m.data = make([]byte, m.typ.width), make([]byte, m.typ.width)
+	if err := m.typ.parse(m.mask, c.next().text); err != nil {
 		return err
 	}
 	m.not = c.accept("!=")
 	if !m.not && !c.accept("==") {
 		return fmt.Errorf("%s, want == or !=", c.found())
 	}
-	m.typ = typeAnyMark
-	m.data, err = takeNumber(c)
-	return err
+	return m.typ.parse(m.data, c.next().text)
 }
 
 // parseFlags takes which flags are set of those that count.
@@ -273,12 +274,6 @@ func (m *match) parseFlags(c *cursor) error {
 		return err
 	}
 	return m.typ.parse(m.mask, c.next().text)
-}
-
-// takeNumber takes a number of 32 bits.
-func takeNumber(c *cursor) ([]byte, error) {
-	n := make([]byte, 4)
-	return n, parseNumber(n, c.next().text)
 }
 
 // parseValue takes the value that a single selector is compared with.
@@ -376,52 +371,4 @@ func parseMap(c *cursor) ([]*selector, string, error) {
 	}
 	set, err := takeLookup(c, key)
 	return key, set, err
-}
-
-func parseAssign(c *cursor, ct bool) (stmt, error) {
-	a := assign{ct: ct}
-	if c.accept("numgen", "random", "mod") {
-		n, err := takeNumber(c)
-		if err != nil {
-			return nil, err
-		}
-		a.mod = binary.NativeEndian.Uint32(n)
-		if a.mod == 0 {
-			return nil, fmt.Errorf("numgen: modulus 0")
-		}
-		return a, nil
-	}
-	ahead, err := *c, error(nil)
-	switch s := takeSelector(&ahead); {
-	case s == nil:
-		a.value, err = takeNumber(c)
-		return a, err
-	case s.typ == typeMark && ahead.peek().text != "." && ahead.peek().text != "map":
-		*c, a.from = ahead, s
-		a.bits, err = parseBits(c)
-		return a, err
-	}
-	a.key, a.set, err = parseMap(c)
-	return a, err
-}
-
-// parseBits takes what is done to the bits of a mark, nil for nothing:
-// x or b is (x and not b) xor b.
-func parseBits(c *cursor) (*expr.Bitwise, error) {
-	set := c.accept("or")
-	if !set && !c.accept("and") {
-		return nil, nil
-	}
-	n, err := takeNumber(c)
-	if err != nil {
-		return nil, err
-	}
-	b := &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: n, Xor: make([]byte, 4)}
-	if set {
-		b.Mask, b.Xor = b.Xor, n
-		for i := range n {
-			b.Mask[i] = ^n[i]
-		}
-	}
-	return b, nil
 }

@@ -98,7 +98,7 @@ func TestBadRules(t *testing.T) {
 		"meta mark 010 drop":                 "is not a number of 32 bits",
 		"meta mark set":                      "is not a number of 32 bits",
 		"meta mark set ip saddr":             `the rule ends, want "map"`,
-		"meta mark set numgen random mod 0":  "modulus 0",
+		"meta mark set numgen random mod 0":  "numgen: mod 0",
 		"tcp dport 80 redirect to 80":        "want a port as in :80",
 		"tcp dport 80 redirect to :0":        "want a port as in :80",
 		"dnat to 192.0.2.1":                  "want ip or ip6",

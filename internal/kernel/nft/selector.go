@@ -63,6 +63,7 @@ var selectors = []selector{
 	{name: "arp daddr ether", typ: typeEther, layer: layerNetwork, value: unix.NFPROTO_ARP, key: 18, load: loadNetwork},
 	{name: "arp daddr ip", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_ARP, key: 24, load: loadNetwork},
 
+	{name: "ip frag-off", typ: typeFragBits, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 6, load: loadNetwork},
 	{name: "ip protocol", typ: typeProto, layer: layerNetwork, value: unix.NFPROTO_IPV4, tells: layerTransport, key: 9, load: loadNetwork},
 	{name: "ip saddr", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 12, load: loadNetwork},
 	{name: "ip daddr", typ: typeIPv4, layer: layerNetwork, value: unix.NFPROTO_IPV4, key: 16, load: loadNetwork},
@@ -71,6 +72,7 @@ var selectors = []selector{
 	{name: "ip6 daddr", typ: typeIPv6, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 24, load: loadNetwork},
 
 	// The fragment header of RFC 8200 4.5, where the packet has one.
+	{name: "exthdr frag", typ: typeExists, layer: layerNetwork, value: unix.NFPROTO_IPV6, load: loadPresence},
 	{name: "frag nexthdr", typ: typeProto, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 0, load: loadFragment},
 	{name: "frag frag-off", typ: typeFragOff, layer: layerNetwork, value: unix.NFPROTO_IPV6, key: 2, load: loadFragment},
 
@@ -119,6 +121,18 @@ func loadTransport(s *selector, reg uint32) expr.Any {
 
 func loadFragment(s *selector, reg uint32) expr.Any {
 	return &expr.Exthdr{DestRegister: reg, Type: unix.IPPROTO_FRAGMENT, Offset: s.key, Len: uint32(s.typ.width), Op: expr.ExthdrOpIpv6}
+}
+
+// presentFlag is NFT_EXTHDR_F_PRESENT: whether there is such a header, in one byte.
+const presentFlag = 1
+
+func loadPresence(s *selector, reg uint32) expr.Any {
+	return &expr.Exthdr{DestRegister: reg, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: presentFlag, Op: expr.ExthdrOpIpv6}
+}
+
+// extension says that s reads an extension header of IPv6.
+func (s *selector) extension() bool {
+	return strings.HasPrefix(s.name, "frag ") || s.typ == typeExists
 }
 
 func (s *selector) header(base expr.PayloadBase, reg uint32) expr.Any {

@@ -45,6 +45,8 @@ var (
 	typeEtherType = &datatype{name: "ether_type", width: 2, parse: parseEtherType}
 	typeARPOp     = &datatype{name: "arp_op", width: 2, parse: oneOf(2, "request", 1, "reply", 2, "rrequest", 3, "rreply", 4, "inrequest", 8, "inreply", 9, "nak", 10)}
 	typeFragOff   = &datatype{name: "frag_off", width: 2, parse: oneOf(2, "0", 0)}
+	typeFragBits  = &datatype{name: "frag_off", width: 2, parse: parseNumber16}
+	typeExists    = &datatype{name: "boolean", width: 1, parse: oneOf(1, "exists", 1, "missing", 0)}
 	typeTCPFlags  = &datatype{name: "tcp_flag", width: 1, parse: anyFlag("fin", 1, "syn", 2, "rst", 4, "psh", 8, "ack", 16, "urg", 32, "ecn", 64, "cwr", 128)}
 	typeICMP      = &datatype{name: "icmp_type", width: 1, parse: icmpTypes}
 	typeICMPv6    = &datatype{name: "icmpv6_type", width: 1, parse: icmpv6Types}
@@ -201,18 +203,30 @@ func formatMark(dst, v []byte) []byte {
 
 // parseNumber takes decimal and hexadecimal.
 func parseNumber(dst []byte, text string) error {
+	n, err := parseBased(text, 32)
+	binary.NativeEndian.PutUint32(dst, uint32(n))
+	return err
+}
+
+// parseNumber16 is parseNumber for a field of a packet that has two bytes.
+func parseNumber16(dst []byte, text string) error {
+	n, err := parseBased(text, 16)
+	binary.BigEndian.PutUint16(dst, uint16(n))
+	return err
+}
+
+func parseBased(text string, bits int) (uint64, error) {
 	digits, radix := text, 10
 	if hex, ok := strings.CutPrefix(text, "0x"); ok {
 		digits, radix = hex, 16
 	} else if len(text) > 1 && text[0] == '0' {
 		radix = 0 // octal to nft
 	}
-	n, err := strconv.ParseUint(digits, radix, 32)
+	n, err := strconv.ParseUint(digits, radix, bits)
 	if err != nil || radix == 0 {
-		return badValue("a number of 32 bits", text)
+		return 0, badValue(fmt.Sprintf("a number of %d bits", bits), text)
 	}
-	binary.NativeEndian.PutUint32(dst, uint32(n))
-	return nil
+	return n, nil
 }
 
 // parseIfname takes what the kernel's dev_valid_name takes, without the

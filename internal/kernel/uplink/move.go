@@ -257,32 +257,42 @@ func (m *mover) sweep(nic, br device) error {
 		if err := m.dir.save(m.rec); err != nil {
 			return err
 		}
-		err = errors.Join(m.giveAddresses(late, br), m.giveNeighbours(late, br), m.moveRoutes(late, nic, br, items{}), m.takeAddresses(late, nic, items{}, false))
-		if err != nil {
+		err = errors.Join(m.giveAddresses(late, br), m.giveNeighbours(late, br))
+		m.await(late, br)
+		if err = errors.Join(err, m.moveRoutes(late, nic, br, items{}), m.takeAddresses(late, nic, items{}, false)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settled is how long the kernel may take to note that an address needs no looking
-// for: a moment, or seconds where others keep the kernel busy. Until then it drops what the
-// address is in.
+// settled is how long the kernel may take to have an address in use: a moment, or
+// seconds where others keep it busy.
 const settled = 5 * time.Second
 
-// await waits until the kernel has taken IPv6 addresses into use, which it does a
-// moment later even if nobody is asked (addrconf_dad_work in net/ipv6/addrconf.c).
+// await waits until the kernel has IPv6 addresses in use, which comes a moment after it
+// was given them even if nobody is asked (addrconf_dad_work in net/ipv6/addrconf.c):
+// only then does it take packets to them for its own.
 func (m *mover) await(it items, on device) {
-	waits := slices.ContainsFunc(it.Addresses, func(a item) bool { return a[0] == unix.AF_INET6 })
-	for end := time.Now().Add(settled); waits && time.Now().Before(end); {
-		have, err := m.addresses(on.index)
-		waits = err == nil && slices.ContainsFunc(have, func(h item) bool {
-			return flagsOf(h)&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == unix.IFA_F_TENTATIVE && it.hasAddress(h)
-		})
-		if waits {
-			time.Sleep(time.Millisecond)
-		}
+	if !slices.ContainsFunc(it.Addresses, func(a item) bool { return a[0] == unix.AF_INET6 }) {
+		return
 	}
+	for end := time.Now().Add(settled); m.pending(it, on) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// pending reports whether one of the IPv6 addresses that a device has of these is not in
+// use yet. One that is somebody else's never will be.
+func (m *mover) pending(it items, on device) bool {
+	have, err := m.addresses(on.index)
+	if err != nil {
+		return true
+	}
+	used, err := m.ownRoutes(on.index)
+	return err != nil || slices.ContainsFunc(have, func(a item) bool {
+		return a[0] == unix.AF_INET6 && flagsOf(a)&unix.IFA_F_DADFAILED == 0 && it.hasAddress(a) && !slices.Contains(used, a.prefix().Addr())
+	})
 }
 
 // settle gives addresses the flags they had, now that they are in use: with those

@@ -37,6 +37,24 @@ func (c conn) routes(index int) ([]item, error) {
 	return out, nil
 }
 
+// ownRoutes returns the IPv6 addresses that packets come to by a device and go no
+// further: the kernel has a route to each.
+func (c conn) ownRoutes(index int) ([]netip.Addr, error) {
+	header := make([]byte, unix.SizeofRtMsg)
+	header[0] = unix.AF_INET6
+	bodies, err := c.list(unix.RTM_GETROUTE, header)
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, b := range bodies {
+		if len(b) >= unix.SizeofRtMsg && b[7] == unix.RTN_LOCAL && item(b).by(index) {
+			out = append(out, item(b).dst().Addr())
+		}
+	}
+	return out, nil
+}
+
 func (r item) attrs() []attr { return split(r[unix.SizeofRtMsg:]) }
 
 // by reports whether a route, or one of its next hops, leads through a device. One

@@ -21,6 +21,11 @@ type Host struct {
 	Addrs []netip.Addr
 	// Ports are found as _PORT._PROTO.NAME, type SRV.
 	Ports []Port
+	// Sole: who else has one of its names is not found by that. Its name may have no
+	// address, and is not asked for elsewhere either.
+	Sole bool
+	// Lent: its addresses are those of others, whose names they are asked back for.
+	Lent bool
 }
 
 // Port is one that a host listens on, or several in a row.
@@ -59,12 +64,15 @@ type host struct {
 	names []string
 	addrs []netip.Addr
 	ports []Port
+	sole  bool
+	lent  bool
 }
 
 // record is what a name means. The addresses are resource records ready to be
 // copied behind a question; their owner is a pointer to the question's name.
 type record struct {
-	hosts   []*host
+	all     []*host // that have the name
+	hosts   []*host // of them, that it means
 	a, aaaa []byte
 }
 
@@ -122,7 +130,7 @@ func (z *Zone) drop(s *snapshot, id string) {
 }
 
 func newHost(h *Host) *host {
-	c := &host{id: h.ID, ports: slices.Clone(h.Ports)}
+	c := &host{id: h.ID, ports: slices.Clone(h.Ports), sole: h.Sole, lent: h.Lent}
 	for _, n := range h.Names {
 		if n = canonical(n); sayable(n) && !slices.Contains(c.names, n) {
 			c.names = append(c.names, n)
@@ -168,9 +176,9 @@ func (s *snapshot) link(h *host) {
 		if !ok {
 			old = &record{}
 		}
-		s.names.set(n, newRecord(with(old.hosts, h)))
+		s.names.set(n, newRecord(with(old.all, h)))
 	}
-	for _, a := range h.addrs {
+	for _, a := range h.back() {
 		old, _ := s.addrs.get(a)
 		s.addrs.set(a, with(old, h))
 	}
@@ -179,13 +187,13 @@ func (s *snapshot) link(h *host) {
 func (s *snapshot) unlink(h *host) {
 	for _, n := range h.names {
 		old, _ := s.names.get(n)
-		if rest := without(old.hosts, h); len(rest) > 0 {
+		if rest := without(old.all, h); len(rest) > 0 {
 			s.names.set(n, newRecord(rest))
 		} else {
 			s.names.remove(n)
 		}
 	}
-	for _, a := range h.addrs {
+	for _, a := range h.back() {
 		old, _ := s.addrs.get(a)
 		if rest := without(old, h); len(rest) > 0 {
 			s.addrs.set(a, rest)
@@ -193,6 +201,14 @@ func (s *snapshot) unlink(h *host) {
 			s.addrs.remove(a)
 		}
 	}
+}
+
+// back is the addresses that are asked back for a host's name.
+func (h *host) back() []netip.Addr {
+	if h.lent {
+		return nil
+	}
+	return h.addrs
 }
 
 func with(hosts []*host, h *host) []*host { return append(slices.Clone(hosts), h) }
@@ -210,9 +226,12 @@ const (
 	recordAAAA = recordHead + 16
 )
 
-func newRecord(hosts []*host) *record {
-	r := &record{hosts: hosts}
-	for _, h := range hosts {
+func newRecord(all []*host) *record {
+	r := &record{all: all, hosts: all}
+	if sole := slices.DeleteFunc(slices.Clone(all), func(h *host) bool { return !h.sole }); len(sole) > 0 {
+		r.hosts = sole
+	}
+	for _, h := range r.hosts {
 		for _, a := range h.addrs {
 			if a.Is4() {
 				r.a = appendAddr(r.a, typeA, a)

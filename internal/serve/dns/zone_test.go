@@ -93,6 +93,40 @@ func (z *Zone) addresses(name string) []string {
 	return append(out, fmt.Sprint(len(r.hosts)))
 }
 
+// TestSole: a name that is a service's means nobody else, whoever came first, until it goes.
+func TestSole(t *testing.T) {
+	z, at := NewZone("front", nil), netip.MustParseAddr
+	web := Host{ID: "1", Names: []string{"web"}, Addrs: []netip.Addr{at("10.0.0.2")}}
+	db := Host{ID: "2", Names: []string{"db"}, Addrs: []netip.Addr{at("10.0.0.3")}}
+	service := Host{ID: "s", Names: []string{"WEB"}, Addrs: []netip.Addr{at("10.0.0.9")}, Sole: true}
+	lent := Host{ID: "t", Names: []string{"tasks.web"}, Addrs: web.Addrs, Sole: true, Lent: true}
+	for _, order := range [][]Host{{web, db, service, lent}, {lent, service, db, web}} {
+		for _, h := range order {
+			z.Update([]Host{h})
+		}
+		if got := z.addresses("web"); !slices.Equal(got, []string{"[10 0 0 9]", "1"}) {
+			t.Errorf("web: %v", got)
+		}
+		if got := z.addresses("tasks.web"); !slices.Equal(got, []string{"[10 0 0 2]", "1"}) {
+			t.Errorf("tasks.web: %v", got)
+		}
+		if back, _ := z.now.Load().addrs.get(at("10.0.0.2")); len(back) != 1 || back[0].id != "1" {
+			t.Errorf("10.0.0.2: %v", back)
+		}
+		service.Addrs = nil
+		z.Update([]Host{service})
+		if got := z.addresses("web"); !slices.Equal(got, []string{"1"}) {
+			t.Errorf("web without addresses: %v", got)
+		}
+		z.Update(nil, "s", "t")
+		if got := z.addresses("web"); !slices.Equal(got, []string{"[10 0 0 2]", "1"}) {
+			t.Errorf("web without its service: %v", got)
+		}
+		z.Update(nil, "1", "2")
+		service.Addrs = []netip.Addr{at("10.0.0.9")}
+	}
+}
+
 func bigZone(n int) *Zone {
 	z := NewZone("front", nil)
 	var hosts []Host

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"cmp"
+	"net/http"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// What the API calls the modes of services, and an endpoint without the service.
+const (
+	modeVIP      = "vip"
+	modeDNSRR    = "dnsrr"
+	stateWaiting = "waiting"
+)
+
+func (s *service) services(*http.Request, none) ([]api.Service, error) {
+	list := []api.Service{}
+	for _, o := range s.engine.Services() {
+		list = append(list, s.offer(o))
+	}
+	return list, nil
+}
+
+func (s *service) serviceOf(r *http.Request, _ none) (api.Service, error) {
+	o, err := s.engine.Service(r.PathValue("ref"))
+	if err != nil {
+		return api.Service{}, err
+	}
+	return s.offer(o), nil
+}
+
+func (s *service) createService(r *http.Request, req api.ServiceSpec) (api.Service, error) {
+	spec := engine.ServiceSpec{Name: req.Name, Network: req.Network, DNSRR: req.Mode == modeDNSRR, Labels: req.Labels}
+	ref := "service " + req.Name
+	var err error
+	switch {
+	case req.Network == "":
+		return api.Service{}, invalid(ref, "create", "network: missing")
+	case req.Mode != "" && req.Mode != modeVIP && req.Mode != modeDNSRR:
+		return api.Service{}, invalid(ref, "create", "mode %q: want vip or dnsrr", req.Mode)
+	}
+	if spec.Ports, err = servicePorts(req.Ports); err == nil {
+		spec.Balance, err = model.ParseBalance(req.LB)
+	}
+	if err != nil {
+		return api.Service{}, invalid(ref, "create", "%w", err)
+	}
+	if spec.DNSRR && req.LB != "" {
+		return api.Service{}, invalid(ref, "create", "lb %s: mode dnsrr leaves it to who asks for the name", req.LB)
+	}
+	o, err := s.engine.CreateService(r.Context(), spec)
+	if err != nil {
+		return api.Service{}, err
+	}
+	return s.offer(o), nil
+}
+
+func (s *service) updateService(r *http.Request, req api.ServiceUpdate) (api.Service, error) {
+	ref := r.PathValue("ref")
+	if len(req.Ports)+len(req.LB)+len(req.Drain)+len(req.Undrain) == 0 {
+		return api.Service{}, invalid("service "+ref, "update", "nothing to change")
+	}
+	up := engine.ServiceUpdate{Drain: req.Drain, Undrain: req.Undrain}
+	var err error
+	if up.Ports, err = servicePorts(req.Ports); err != nil {
+		return api.Service{}, invalid("service "+ref, "update", "%w", err)
+	}
+	if req.LB != "" {
+		b, err := model.ParseBalance(req.LB)
+		if err != nil {
+			return api.Service{}, invalid("service "+ref, "update", "%w", err)
+		}
+		up.Balance = &b
+	}
+	o, err := s.engine.UpdateService(r.Context(), ref, up)
+	if err != nil {
+		return api.Service{}, err
+	}
+	return s.offer(o), nil
+}
+
+func (s *service) removeService(r *http.Request, _ none) (none, error) {
+	return none{}, s.engine.RemoveService(r.Context(), r.PathValue("ref"))
+}
+
+// servicePorts reads PORT[/PROTOCOL].
+func servicePorts(texts []string) ([]model.ServicePort, error) {
+	var out []model.ServicePort
+	for _, text := range texts {
+		p, err := model.ParseServicePort(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// offer is a service in the API's words.
+func (s *service) offer(o engine.Service) api.Service {
+	out := api.Service{
+		ID: string(o.ID), Name: o.Name, Network: o.Network.Name, Ports: []string{}, VIPs: present(o.VIPs), Mode: modeVIP,
+		LB: string(cmp.Or(o.Balance, model.BalanceRandom)), Backends: []api.Backend{}, Labels: map[string]string{},
+		Status: statusOf(s.engine.ServiceStatus(o)), Created: o.Created,
+	}
+	if o.DNSRR {
+		out.Mode = modeDNSRR
+	}
+	for _, p := range o.Ports {
+		out.Ports = append(out.Ports, p.String())
+	}
+	for k, v := range o.Labels {
+		out.Labels[k] = v
+	}
+	for _, id := range o.Service.Draining {
+		out.Draining = append(out.Draining, string(id))
+	}
+	for _, b := range o.Backends {
+		out.Backends = append(out.Backends, api.Backend{
+			Endpoint: string(b.Endpoint), Sandbox: b.Sandbox, Host: b.Host, Addresses: present(b.Addrs), Port: int(b.Port), Weight: max(b.Weight, 1), State: string(b.State),
+		})
+	}
+	return out
+}
+
+// memberships are the services that an endpoint is to be a backend of.
+func memberships(ep *model.Endpoint, n *model.Network) []api.Membership {
+	var out []api.Membership
+	for _, m := range ep.Services {
+		state := string(engine.MembershipState(n, ep, m))
+		out = append(out, api.Membership{Service: m.Service, Port: int(m.Port), Weight: m.Weight, State: cmp.Or(state, stateWaiting)})
+	}
+	return out
+}

@@ -1,0 +1,61 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Service is one name for several endpoints of an overlay network, its backends. It is
+// the same on all hosts of the cluster.
+type Service struct {
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	Network  string            `json:"network"`            // name
+	Ports    []string          `json:"ports"`              // 80/tcp
+	VIPs     []netip.Addr      `json:"vips"`               // what its name means; none in mode dnsrr
+	Mode     string            `json:"mode"`               // vip, or dnsrr: its name means its backends
+	LB       string            `json:"lb"`                 // random, round-robin or hash
+	Draining []string          `json:"draining,omitempty"` // the IDs of backends that are to get nothing new
+	Backends []Backend         `json:"backends"`           // by endpoint
+	Labels   map[string]string `json:"labels"`
+	Status   Status            `json:"status"`
+	Created  time.Time         `json:"created,omitzero"`
+}
+
+// Backend is an endpoint that is of a service.
+type Backend struct {
+	Endpoint  string       `json:"endpoint"` // ID
+	Sandbox   string       `json:"sandbox"`  // name
+	Host      string       `json:"host"`     // name
+	Addresses []netip.Addr `json:"addresses"`
+	Port      int          `json:"port,omitempty"` // where it serves; 0: at the port that was asked for
+	Weight    int          `json:"weight"`
+	State     string       `json:"state"` // ready, draining, stopped: it has no container now; away: its host was not heard of lately
+}
+
+// Membership is an endpoint's part in a service.
+type Membership struct {
+	Service string `json:"service"` // name
+	Port    int    `json:"port,omitempty"`
+	Weight  int    `json:"weight,omitempty"`
+	State   string `json:"state"` // a backend's, or waiting: the network has no such service yet
+}
+
+// ServiceSpec is a service to be made: POST /v1/services.
+type ServiceSpec struct {
+	Name    string            `json:"name"`
+	Network string            `json:"network"`        // name or ID, of an overlay network
+	Ports   []string          `json:"ports"`          // PORT[/tcp|udp|sctp]
+	Mode    string            `json:"mode,omitempty"` // vip or dnsrr; vip
+	LB      string            `json:"lb,omitempty"`   // random, round-robin or hash; random
+	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+// ServiceUpdate is what changes about a service: PATCH /v1/services/{ref}. What is left
+// out stays as it is.
+type ServiceUpdate struct {
+	Ports   []string `json:"ports,omitempty"` // instead of those there are
+	LB      string   `json:"lb,omitempty"`
+	Drain   []string `json:"drain,omitempty"`   // backends: an endpoint's ID, a sandbox's name, or HOST/NAME
+	Undrain []string `json:"undrain,omitempty"` // backends
+}

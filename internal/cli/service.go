@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
+)
+
+func (a *app) serviceCommand() *cobra.Command {
+	c := &cobra.Command{Use: "service", Short: "Make, show and change services: one name for several containers of an overlay network"}
+	c.AddCommand(a.serviceCreate(), a.serviceLs(), a.serviceInspect(), a.serviceUpdate(), a.serviceRm())
+	return c
+}
+
+func (a *app) serviceCreate() *cobra.Command {
+	var spec api.ServiceSpec
+	var labels []string
+	c := &cobra.Command{
+		Use:   "create [FLAGS]",
+		Short: "Make a service, on all hosts of the cluster",
+		Long: `Its backends are the containers that say so: sealane run --service NAME, and
+sealane network connect -o service=NAME. They may be there before it.`,
+		Example: `  sealane service create --name web --network app --port 80
+  sealane service create --name dns --network app --port 53/udp --port 53 --lb hash`,
+		Args: args(0, 0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkService(spec); err != nil {
+				return usage("service create: %s", err)
+			}
+			var err error
+			if spec.Labels, err = labelMap(labels); err != nil {
+				return usage("service create: %s", err)
+			}
+			s, err := a.client().CreateService(c.Context(), spec)
+			if err == nil {
+				fmt.Fprintln(a.Out, s.ID)
+			}
+			return err
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&spec.Name, "name", "", "`NAME` of the service")
+	f.StringVar(&spec.Network, "network", "", "the overlay `NETWORK` that it is on")
+	servicePortFlag(c, &spec.Ports)
+	f.StringVar(&spec.Mode, "endpoint-mode", "", "`MODE`: vip, an address of its own, or dnsrr: its name means its backends (default vip)")
+	serviceLBFlag(c, &spec.LB)
+	f.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to note; may be repeated")
+	return c
+}
+
+func servicePortFlag(c *cobra.Command, to *[]string) {
+	c.Flags().StringArrayVar(to, "port", nil, "`PORT[/tcp|udp|sctp]` that it is asked for at; may be repeated")
+}
+
+func serviceLBFlag(c *cobra.Command, to *string) {
+	c.Flags().StringVar(to, "lb", "", "`WAY` to choose a backend: random, round-robin, or hash of the client's address (default random)")
+}
+
+// checkService refuses here what the daemon would refuse as a service.
+func checkService(spec api.ServiceSpec) error {
+	for _, need := range [][2]string{{"--name", spec.Name}, {"--network", spec.Network}} {
+		if need[1] == "" {
+			return fmt.Errorf("%s: missing", need[0])
+		}
+	}
+	if len(spec.Ports) == 0 {
+		return fmt.Errorf("--port: missing")
+	}
+	if err := model.CheckName(spec.Name); err != nil {
+		return err
+	}
+	if spec.Mode != "" && spec.Mode != "vip" && spec.Mode != "dnsrr" {
+		return fmt.Errorf("--endpoint-mode %q: want vip or dnsrr", spec.Mode)
+	}
+	return checkServing(spec.Ports, spec.LB)
+}
+
+// checkServing does the same for what may change.
+func checkServing(ports []string, lb string) error {
+	for _, text := range ports {
+		if _, err := model.ParseServicePort(text); err != nil {
+			return err
+		}
+	}
+	_, err := model.ParseBalance(lb)
+	return err
+}
+
+func (a *app) serviceLs() *cobra.Command {
+	var quiet bool
+	var f format
+	c := &cobra.Command{
+		Use:   "ls",
+		Short: "List services",
+		Args:  args(0, 0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(c, quiet); err != nil {
+				return err
+			}
+			list, err := a.client().Services(c.Context())
+			if err != nil {
+				return err
+			}
+			if quiet {
+				for _, s := range list {
+					fmt.Fprintln(a.Out, s.ID)
+				}
+				return nil
+			}
+			return show(c, &f, list, func(w io.Writer) { serviceTable(w, list) })
+		},
+	}
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs only")
+	f.flags(c)
+	return c
+}
+
+func serviceTable(w io.Writer, list []api.Service) {
+	fmt.Fprintln(w, "ID\tNAME\tNETWORK\tMODE\tVIPS\tPORTS\tREADY\tSTATUS")
+	for _, s := range list {
+		var vips []string
+		for _, v := range s.VIPs {
+			vips = append(vips, v.String())
+		}
+		ready := 0
+		for _, b := range s.Backends {
+			if b.State == string(model.MemberReady) {
+				ready++
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d/%d\t%s\n", s.ID, s.Name, s.Network, s.Mode, dash(strings.Join(vips, ", ")), strings.Join(s.Ports, ", "), ready, len(s.Backends), s.Status.State)
+	}
+}
+
+func (a *app) serviceInspect() *cobra.Command {
+	c := inspect("inspect NAME…", "Show services as JSON", func(c *cobra.Command, ref string) (api.Service, error) {
+		return a.client().Service(c.Context(), ref)
+	})
+	c.Example = "  sealane service inspect --format '{{range .Backends}}{{.Host}}/{{.Sandbox}}: {{.State}} {{end}}' web"
+	return c
+}
+
+func (a *app) serviceUpdate() *cobra.Command {
+	var up api.ServiceUpdate
+	c := &cobra.Command{
+		Use:   "update [FLAGS] NAME",
+		Short: "Change a service, under its clients",
+		Long: `A BACKEND is a container's name, HOST/NAME, or the ID of its endpoint, as sealane
+service inspect shows them. One that drains keeps the connections that it has, and
+gets no more. NAME is NETWORK/NAME where several networks have a service of that name.`,
+		Example: "  sealane service update --drain b/web2 web\n  sealane service update --undrain b/web2 --lb hash web",
+		Args:    args(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(up.Ports)+len(up.LB)+len(up.Drain)+len(up.Undrain) == 0 {
+				return usage("service update: want --drain, --undrain, --lb or --port")
+			}
+			if err := checkServing(up.Ports, up.LB); err != nil {
+				return usage("service update: %s", err)
+			}
+			_, err := a.client().UpdateService(c.Context(), args[0], up)
+			return err
+		},
+	}
+	c.Flags().StringArrayVar(&up.Drain, "drain", nil, "a `BACKEND` that is to get nothing new; may be repeated")
+	c.Flags().StringArrayVar(&up.Undrain, "undrain", nil, "a `BACKEND` that is to get its share again; may be repeated")
+	serviceLBFlag(c, &up.LB)
+	servicePortFlag(c, &up.Ports)
+	return c
+}
+
+func (a *app) serviceRm() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm NAME…",
+		Short: "Remove services; their backends stay",
+		Args:  args(1, -1),
+		RunE: func(c *cobra.Command, refs []string) error {
+			client := a.client()
+			return a.each(refs, func(ref string) error { return client.RemoveService(c.Context(), ref) })
+		},
+	}
+}

@@ -1,0 +1,259 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sealane/sealane/internal/driver"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Services of overlay networks. The host of the client chooses a backend, for all
+// its containers by the same maps, so the backend sees the client's own address:
+//
+//	client ── a service's address is asked for: the network's own tunnel device answers,
+//	   │      with the bridge's address: see driver/overlay
+//	bridge ── service4, by address, protocol and port: how many backends there are
+//	   │      pick3: one of so many, by chance, by turns or by the client's address
+//	   │      rewrite: backend4, which that is
+//	   └───▶ backend, on this host or another, on the same network
+//
+// What it answers would go straight to the client, and past the connection here that
+// knows of the service. So a frame from a backend's port to a container of this host
+// is sent up to the host, as if it had been for it (divert); and one straight to such
+// a port, that the host may see both directions of every connection it sees.
+//
+// A chain is for a number of backends, and not for a service.
+var (
+	setVIP     = perFamily("vip", "ADDR", "")                                        // addresses of services
+	mapService = perFamily("service", "ADDR . inet_proto . inet_service", "verdict") // asked for at
+	mapBackend = perFamily("backend", "ADDR . inet_proto . inet_service . mark", "ADDR . inet_service")
+	setHairpin = perFamily("hairpin", "ADDR . ADDR", "") // backends here, twice: those that choose themselves
+
+	mapHere     = &kstate.NftSet{Table: bridgeTable, Name: "here", Type: "ether_addr", Data: "ether_addr"} // a container here → its bridge, at which the host is
+	setAnswers  = families{bridgeSet("answers4", "ipv4_addr . inet_proto . inet_service"), bridgeSet("answers6", "ipv6_addr . inet_proto . inet_service")}
+	setServants = families{bridgeSet("servants4", "ipv4_addr"), bridgeSet("servants6", "ipv6_addr")} // the same: fragments have no port
+)
+
+// maxPicks is how many a chain chooses from.
+const maxPicks = 4096
+
+// Pick is a chain that chooses one of so many.
+type Pick = driver.Pick
+
+// pickOf is how a backend of a service is chosen; N is 0 if there is none.
+func pickOf(s *model.Service, is6 bool) Pick { return Pick{Balance: s.Balance, N: len(seats(s, is6))} }
+
+// verdict goes to the chain.
+func pickVerdict(p Pick) string { return "goto " + pickName(p) }
+
+func pickName(p Pick) string {
+	name := map[model.Balance]string{model.BalanceRound: "turn", model.BalanceHash: "hash"}[p.Balance]
+	return fmt.Sprintf("%s%d", cmp.Or(name, "pick"), p.N)
+}
+
+// Picks lists the chains that the services of some networks need, in order.
+func Picks(in Intent) []Pick {
+	seen := map[Pick]bool{}
+	for n, s := range servicesIn(in) {
+		for _, sub := range n.Subnets {
+			if p := pickOf(s, sub.Prefix.Addr().Is6()); p.N > 0 {
+				seen[p] = true
+			}
+		}
+	}
+	return sortPicks(seen)
+}
+
+// servicesIn are the services with addresses of the networks that are on this host.
+func servicesIn(in Intent) func(func(*model.Network, *model.Service) bool) {
+	return func(yield func(*model.Network, *model.Service) bool) {
+		for _, n := range in.Networks {
+			if n.Overlay == nil || n.Absent() {
+				continue
+			}
+			for i := range n.Overlay.Services {
+				if s := &n.Overlay.Services[i]; len(s.VIPs) > 0 && !yield(n, s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func serving(in Intent) bool {
+	for range servicesIn(in) {
+		return true
+	}
+	return false
+}
+
+func sortPicks(seen map[Pick]bool) []Pick {
+	var all []Pick
+	for p := range seen {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b Pick) int { return cmp.Or(cmp.Compare(a.Balance, b.Balance), a.N-b.N) })
+	return all
+}
+
+// services adds the chains that choose: those that there are to be, and those that the host
+// has had since the daemon started.
+func (b builder) services(f Facts, in Intent) {
+	seen := map[Pick]bool{}
+	for _, p := range slices.Concat(f.Picks, Picks(in)) {
+		seen[p] = true
+	}
+	all := sortPicks(seen)
+	for _, p := range all {
+		b.chain(pickName(p), slices.Concat(choosing(p), []string{"goto rewrite"})...)
+	}
+	b.chain("rewrite",
+		"dnat ip addr . port to ip daddr . meta l4proto . th dport . meta mark map @backend4",
+		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport . meta mark map @backend6")
+	b.chain("service4",
+		"ip daddr . meta l4proto . th dport vmap @service4",
+		"icmp type echo-request redirect")
+	b.chain("service6",
+		"ip6 daddr . meta l4proto . th dport vmap @service6",
+		"icmpv6 type echo-request redirect")
+	// The mark was for the choice only. What still asks for a service found none.
+	b.base("chosen", "filter", "prerouting", -90,
+		"ct state new ct original ip daddr @vip4 meta mark set 0",
+		"ct state new ct original ip6 daddr @vip6 meta mark set 0",
+		"ip daddr @vip4 goto refuse",
+		"ip6 daddr @vip6 goto refuse")
+	b.chain("refuse",
+		"icmp type echo-request accept",
+		"icmpv6 type echo-request accept",
+		"meta l4proto tcp reject with tcp reset",
+		"reject")
+	// The host sends back by the bridge what came by it, and nobody is to be told of a
+	// shorter way. For itself it asks for no service.
+	b.base("unsent", "filter", "output", judging,
+		"oifname @bridges icmp type redirect drop",
+		"oifname @bridges icmpv6 type nd-redirect drop",
+		"ip daddr @vip4 reject",
+		"ip6 daddr @vip6 reject")
+}
+
+// choosing are the rules that leave a number below p.N in the mark.
+func choosing(p Pick) []string {
+	switch {
+	case p.N == 1:
+		return []string{"meta mark set 0"}
+	case p.Balance == model.BalanceRound:
+		return []string{fmt.Sprintf("meta mark set numgen inc mod %d", p.N)}
+	case p.Balance == model.BalanceHash:
+		return []string{
+			fmt.Sprintf("meta mark set jhash ip saddr mod %d seed 0x5ea1", p.N),
+			fmt.Sprintf("meta mark set jhash ip6 saddr mod %d seed 0x5ea1", p.N),
+		}
+	}
+	return []string{fmt.Sprintf("meta mark set numgen random mod %d", p.N)}
+}
+
+// divert returns what sends frames up to the host, in the bridges' table.
+func divert() kstate.Set {
+	s := kstate.Set{}
+	chain := func(name string, rules ...string) {
+		must(s.Add(kstate.Chain{Table: bridgeTable, Name: name, Rules: rules}))
+	}
+	must(s.Add(kstate.Chain{
+		Table: bridgeTable, Name: "divert", Type: "filter", Hook: "prerouting", Priority: -250, Rules: []string{
+			"ether type ip goto divert4",
+			"ether type ip6 goto divert6",
+		}}))
+	chain("divert4",
+		"ip frag-off and 0x3fff != 0 goto parts4",
+		"ip saddr . meta l4proto . th sport @answers4 goto to_client",
+		"ip daddr . meta l4proto . th dport @answers4 goto from_client",
+		"icmp type destination-unreachable goto to_client",
+		"icmp type time-exceeded goto to_client",
+		"icmp type parameter-problem goto to_client")
+	chain("parts4", "ip saddr @servants4 goto to_client", "ip daddr @servants4 goto from_client")
+	chain("divert6",
+		"exthdr frag exists goto parts6",
+		"ip6 saddr . meta l4proto . th sport @answers6 goto to_client",
+		"ip6 daddr . meta l4proto . th dport @answers6 goto from_client",
+		"icmpv6 type destination-unreachable goto to_client",
+		"icmpv6 type packet-too-big goto to_client",
+		"icmpv6 type time-exceeded goto to_client",
+		"icmpv6 type parameter-problem goto to_client")
+	chain("parts6", "ip6 saddr @servants6 goto to_client", "ip6 daddr @servants6 goto from_client")
+	chain("to_client", "ether daddr set ether daddr map @here meta pkttype set host")
+	chain("from_client", "ether daddr set ether saddr map @here meta pkttype set host")
+	return s
+}
+
+// served returns the elements of a network's services.
+func served(n *model.Network) []kstate.Object {
+	var objs []kstate.Object
+	answers := map[kstate.Key]bool{} // a backend may be of several services
+	once := func(o kstate.Object) {
+		if !answers[o.Key()] {
+			answers[o.Key()] = true
+			objs = append(objs, o)
+		}
+	}
+	for i := range n.Overlay.Services {
+		s := &n.Overlay.Services[i]
+		for _, vip := range s.VIPs {
+			is6 := vip.Is6()
+			objs = append(objs, elem(setVIP.of(is6), vip.String(), ""))
+			chosen := seats(s, is6)
+			for _, p := range s.Ports {
+				at := fmt.Sprintf("%s . %s . %d", vip, p.Proto, p.Port)
+				if len(chosen) > 0 {
+					objs = append(objs, elem(mapService.of(is6), at, pickVerdict(pickOf(s, is6))))
+				}
+				for i, m := range chosen {
+					objs = append(objs, elem(mapBackend.of(is6), fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Port))))
+				}
+				for i := range s.Backends {
+					m := &s.Backends[i]
+					if a := m.Addr(is6); a.IsValid() {
+						answering(a, p, m, once)
+					}
+				}
+			}
+		}
+	}
+	return objs
+}
+
+// answering is where a backend answers, one too that gets no new connections.
+func answering(a netip.Addr, p model.ServicePort, m *model.Member, add func(kstate.Object)) {
+	is6 := a.Is6()
+	add(elem(setAnswers.of(is6), fmt.Sprintf("%s . %s . %d", a, p.Proto, cmp.Or(m.Port, p.Port)), ""))
+	add(elem(setServants.of(is6), a.String(), ""))
+	if m.Local {
+		add(elem(setHairpin.of(is6), fmt.Sprintf("%s . %[1]s", a), ""))
+	}
+}
+
+// seats lists the backends that new connections go to, each as often as it weighs.
+func seats(s *model.Service, is6 bool) []*model.Member {
+	var all []*model.Member
+	for i := range s.Backends {
+		m := &s.Backends[i]
+		if m.State != model.MemberReady || !m.Addr(is6).IsValid() {
+			continue
+		}
+		for range min(max(m.Weight, 1), maxPicks-len(all)) {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// resident returns what says on which bridge of this host a container is.
+func resident(e *model.Endpoint, n *model.Network) []kstate.Object {
+	if n.Overlay == nil {
+		return nil
+	}
+	return []kstate.Object{elem(mapHere, e.MAC, model.MACForID(model.MACBridge, n.ID))}
+}
