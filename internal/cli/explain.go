@@ -15,9 +15,10 @@ func (a *app) explainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain [FLAGS] FROM TO",
 		Short: "Say which way a packet goes, and why, or why it does not arrive",
-		Long: `FROM is a sandbox, or host. TO is a sandbox or an address. The packet is followed
-through what the kernel has now, one line for each decision; lines with ! are not as
-intended, or end the way. Nothing is sent. The exit status is 1 if it does not arrive.`,
+		Long: `FROM is a sandbox, or host. TO is a sandbox or an address. One of both may be on another
+host, on an overlay network of this one's too. The packet is followed through what the
+kernel has now, one line for each decision; lines with ! are not as intended, or end the
+way. Nothing is sent. The exit status is 1 if it does not arrive.`,
 		Example: "  sealane explain web 10.244.2.194",
 		Args:    args(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {

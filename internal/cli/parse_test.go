@@ -46,7 +46,10 @@ func TestParseSpec(t *testing.T) {
 		{"name=app,", api.EndpointSpec{}, `"": want KEY=VALUE`},
 		{"name=app,ip=", api.EndpointSpec{}, `"ip=": want KEY=VALUE`},
 		{"name=app,name=b", api.EndpointSpec{}, "name: is there twice"},
-		{"name=app,pi=1", api.EndpointSpec{}, `key "pi": not known (known: alias, driver-opt, gw-priority, ifname, ip, ip6, link-local-ip, mac-address, name, sysctl)`},
+		{"name=app,pi=1", api.EndpointSpec{}, `key "pi": not known (known: alias, driver-opt, gw-priority, ifname, ip, ip6, link-local-ip, mac-address, name, service, sysctl)`},
+		{"name=app,service=web:8080*2,service=api", api.EndpointSpec{Network: "app", EndpointOptions: api.EndpointOptions{Options: map[string]string{"service": "web:8080*2,api"}}}, ""},
+		{"name=app,service=web:x", api.EndpointSpec{}, `service "web:x": want NAME[:PORT][*WEIGHT]`},
+		{"name=app,service=web*17", api.EndpointSpec{}, "WEIGHT from 1 to 16"},
 		{"name=app,gw-priority=x", api.EndpointSpec{}, `gw-priority "x": want a number`},
 		{"name=host,ip=10.0.0.2", api.EndpointSpec{}, "host takes no settings"},
 	} {

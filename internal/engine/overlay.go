@@ -200,7 +200,7 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	if n.Options, err = model.ParseOptions(model.DriverOverlay, rec.Options); err != nil {
 		return nil, err
 	}
-	o := model.Overlay{VNI: rec.VNI, Port: cmp.Or(n.Options.Backend.Port, model.OverlayPort)}
+	o := model.Overlay{Name: rec.Name, Options: rec.Options, VNI: rec.VNI, Port: cmp.Or(n.Options.Backend.Port, model.OverlayPort)}
 	if o.Uplink, o.Local, o.MTU, err = d.e.seatOf(view); err != nil {
 		return nil, err
 	}
@@ -322,6 +322,14 @@ func (e *Engine) tellOverlays() {
 			}
 		}
 	}
+	var kept []overlay.Network
+	for _, n := range e.intent.Networks {
+		if n.Overlay != nil && e.endpoints[n.ID] > 0 {
+			kept = append(kept, overlay.Network{ID: n.ID, Name: n.Overlay.Name, Subnets: n.Subnets, VNI: n.Overlay.VNI, Internal: n.Internal,
+				Options: n.Overlay.Options, Labels: n.Labels, Created: n.Created})
+		}
+	}
+	dir.Keep(kept)
 	dir.Set(own)
 }
 

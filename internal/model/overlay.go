@@ -19,6 +19,9 @@ const (
 // Overlay is what this host knows of such a network beside its own endpoints. It is
 // never changed, but replaced.
 type Overlay struct {
+	Name    string            `json:"name"`              // in the cluster, if this host has to call it otherwise
+	Options map[string]string `json:"options,omitempty"` // as it was made
+
 	VNI    int        `json:"vni"`
 	Port   int        `json:"port"`          // UDP, at all hosts
 	Uplink string     `json:"uplink"`        // the host's device to the others

@@ -326,6 +326,10 @@ func (w *walk) bridge(n *model.Network, from kstate.Link, next netip.Addr) {
 		w.stop(hostName, dev, "missing: address %s: nobody answers for it", next)
 		return
 	}
+	if s := w.service(n, next); s != nil {
+		w.asks(n, s, next)
+		return
+	}
 	sb, ep := w.holder(n, next)
 	f := w.elsewhere(n, next)
 	parted := from.Isolated && w.isolated(n, ep)
@@ -366,6 +370,9 @@ func (w *walk) nobody(n *model.Network, a netip.Addr) string {
 				return fmt.Sprintf("%s is %s's, which does not run", a, sb.Ref())
 			}
 		}
+	}
+	if s := w.service(n, a); s != nil {
+		return fmt.Sprintf("%s is %s's, which only containers on %s ask", a, s.Ref(), n.Ref())
 	}
 	if n.Overlay != nil {
 		return fmt.Sprintf("nobody on it has %s, here or on another host, %s", a, w.heard(n))

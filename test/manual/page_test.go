@@ -247,9 +247,6 @@ func pretty(line string) string {
 	case "element":
 		f := strings.SplitN(rest, " ", 4)
 		return code(f[2] + " { " + f[3] + " }")
-	case "chain", "set":
-		f := strings.SplitN(rest, " ", 3)
-		return kind + " " + code(f[2])
 	case "rule":
 		f := strings.SplitN(rest, " ", 4)
 		return f[2] + ": " + code(f[3])

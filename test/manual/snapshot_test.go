@@ -139,11 +139,13 @@ func (v *view) name(names *strings.Replacer, proxy string) {
 		}
 	}
 	links := map[string]link{}
+	var whose []string // addresses made of IDs
 	for dev, l := range v.links {
 		for k, value := range l {
 			l[k] = names.Replace(value)
 		}
 		if named := names.Replace(dev); named != dev || dev == "sealane0" {
+			whose = append(whose, l["address"], named+"'s address")
 			l["address"] = "made of the ID"
 			dev = named
 		}
@@ -159,11 +161,14 @@ func (v *view) name(names *strings.Replacer, proxy string) {
 		settings[names.Replace(k)] = value
 	}
 	v.settings = settings
-	ports := v.resolver()
+	ports, addresses := v.resolver(), strings.NewReplacer(whose...)
 	for i := range v.tables {
 		t := &v.tables[i]
 		for j := range t.sets {
 			fix(t.sets[j].elems)
+			for k, e := range t.sets[j].elems {
+				t.sets[j].elems[k] = addresses.Replace(e)
+			}
 			slices.Sort(t.sets[j].elems)
 		}
 		for j := range t.chains {

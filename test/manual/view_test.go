@@ -47,7 +47,7 @@ type link map[string]string
 // unstable are attributes that depend on the machine or the moment, and those
 // that say what another one says.
 var unstable = regexp.MustCompile(`^(group_fwd_mask_str|ifindex|link_index|link_netnsid|ifname|flags|operstate|linkmode|qdisc|broadcast|promiscuity|allmulti|` +
-	`txqlen|m(in|ax)_mtu|num_.*|[gt]s?r?o_.*|.*_timer|bridge_id|root_id|designated_.*|id|no|state|info_slave_kind)$`)
+	`txqlen|cost|m(in|ax)_mtu|num_.*|[gt]s?r?o_.*|.*_timer|bridge_id|root_id|designated_.*|id|no|state|info_slave_kind)$`)
 
 // read reads what look printed.
 func read(t *testing.T, text string) *view {
@@ -118,7 +118,7 @@ func lines(text string) []string {
 func byDevice(text string) []string {
 	var out []string
 	for _, l := range lines(text) {
-		if f := strings.Fields(strings.TrimSuffix(strings.TrimSuffix(l, " PERMANENT"), " permanent")); len(f) > 2 && f[1] == "dev" {
+		if f := strings.Fields(strings.Replace(l, " PERMANENT", "", 1)); len(f) > 2 && f[1] == "dev" {
 			out = append(out, strings.Join(append([]string{f[2], f[0]}, f[3:]...), " "))
 		}
 	}

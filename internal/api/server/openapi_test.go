@@ -77,6 +77,15 @@ var calls = []struct{ method, path, body string }{
 	{"delete", "/v1/nodes/{ref=b}", ""},
 	{"post", "/v1/cluster/leave", `{"force":true}`},
 	{"get", "/v1/diff", ""},
+	{"post", "/v1/networks", `{"name":"wide","driver":"overlay","subnets":[{"prefix":"10.8.0.0/24"}]}`},
+	{"post", "/v1/services", `{"name":"web","network":"wide","ports":["80","53/udp"],"mode":"vip","lb":"hash","labels":{"a":"b"}}`},
+	{"post", "/v1/sandboxes", `{"name":"back","networks":[{"network":"wide","options":{"service":"web:8080*2,other"}}]}`},
+	{"get", "/v1/sandboxes/{ref=back}", ""},
+	{"patch", "/v1/services/{ref=web}", `{"ports":["81"],"lb":"random"}`},
+	{"get", "/v1/services", ""},
+	{"get", "/v1/services/{ref=web}", ""},
+	{"get", "/v1/networks/{ref=wide}", ""},
+	{"delete", "/v1/services/{ref=web}", ""},
 }
 
 var refRE = regexp.MustCompile(`\{ref=(\w+)\}`)
@@ -85,7 +94,7 @@ var refRE = regexp.MustCompile(`\{ref=(\w+)\}`)
 // answers as its schema says, takes what its schema says, and no other route
 // answers.
 func TestOpenAPI(t *testing.T) {
-	h := newHost(t)
+	h := clustered(t)
 	h.kernel.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/netns/x", Inode: 77}}, kstate.Link{Name: "eth9", Up: true, Other: true})
 	doc := decodeAs[spec](t, h.must(t, "GET", "/v1/openapi.json", ""))
 	if doc.OpenAPI != "3.1.0" || doc.Info.Version != "1.2.3" {

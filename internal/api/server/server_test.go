@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/api/server"
+	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/cluster/flannel"
 	"github.com/sealane/sealane/internal/cluster/member"
 	"github.com/sealane/sealane/internal/engine"
@@ -102,7 +103,16 @@ type host struct {
 	runDir string
 }
 
-func newHost(t testing.TB) *host {
+func newHost(t testing.TB) *host { return hostOf(t, engine.Cluster{}) }
+
+// clustered is a host that is alone in a cluster.
+func clustered(t testing.TB) *host {
+	return hostOf(t, engine.Cluster{
+		Store: cluster.NewMemory(time.Now), Prefix: "/net", Node: flannel.Node{ID: "n-1", Name: "a"}, Uplink: "up0", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	})
+}
+
+func hostOf(t testing.TB, c engine.Cluster) *host {
 	t.Helper()
 	dir := t.TempDir()
 	s, err := store.Open(filepath.Join(dir, "state.db"))
@@ -110,9 +120,12 @@ func newHost(t testing.TB) *host {
 		t.Fatal(err)
 	}
 	k := fake.New(&journal.Memory{})
+	if c.Store != nil {
+		k.Foreign(kstate.Link{Name: c.Uplink, Up: true, MTU: 1500}, kstate.Addr{Dev: c.Uplink, Prefix: netip.PrefixFrom(c.Addrs[0], 24)})
+	}
 	log := slog.New(slog.DiscardHandler)
 	e := engine.New(engine.Config{
-		Kernel: k, Store: s, Processes: idle{}, Runner: idle{}, Host: func() engine.Host { return engine.Host{} },
+		Kernel: k, Cluster: c, Store: s, Processes: idle{}, Runner: idle{}, Host: func() engine.Host { return engine.Host{} },
 		Uplinks: &yard{}, RunDir: filepath.Join(dir, "run"), Now: time.Now, Log: log,
 	})
 	if err := e.Start(context.Background()); err != nil {

@@ -22,14 +22,17 @@ const (
 
 // keeper keeps this host's keys in the store as they are meant to be.
 type keeper struct {
-	o     Options
-	tap   *tap
-	told  func() // problems are others
-	poked chan struct{}
+	o    Options
+	tap  *tap
+	told func() // problems are others
+
+	restore func(context.Context, Network) error
+	poked   chan struct{}
 
 	mu      sync.Mutex       // protects the following
 	own     map[Key]*want    // what Set said; nil: nothing yet
 	pending map[Key]*pending // claims that no Set knows of
+	kept    []Network        // see Keep
 	unused  map[Key]bool     // that were given back before a container had them
 	asked   bool             // Options.Host was
 	urgent  bool             // something else is meant to be: it is not put off
@@ -130,6 +133,11 @@ func (k *keeper) pass(ctx context.Context) (rest time.Duration) {
 	}
 	before := k.problems()
 	k.ask()
+	for _, n := range k.lost() {
+		if err := k.restore(ctx, n); err != nil {
+			k.o.Log.Warn("overlay: put a network again", "network", n.Name, "error", err)
+		}
+	}
 	units, rest := k.plan(now)
 	err := k.commit(ctx, units, now)
 	if !slices.Equal(before, k.problems()) {

@@ -78,7 +78,7 @@ func New(o Options) *Directory {
 			d.keep.poke()
 		}
 	}
-	d.keep.told = d.seen.poke
+	d.keep.told, d.keep.restore = d.seen.poke, d.restore
 	return d
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -409,27 +410,36 @@ func TestRestored(t *testing.T) {
 	})
 }
 
-// TestWiped has the store begin anew: the network is gone, and told of.
+// TestWiped has the store begin anew: a network that somebody is on is put again with what
+// it claims, and one that nobody is on is gone.
 func TestWiped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		a := start(t, m, 1)
+		a, b := start(t, m, 1), start(t, m, 2)
 		quiet()
-		a.create(net("aa", "app", "10.1.0.0/24"))
-		e := a.claimed(end("aa", "e1"))
-		a.Set([]Endpoint{e})
+		app, idle := a.create(net("aa", "app", "10.1.0.0/24")), a.create(net("bb", "idle", "10.2.0.0/24"))
+		a.Keep([]Network{app, idle})
+		b.Keep([]Network{app, idle})
+		a.Set([]Endpoint{a.claimed(end("aa", "e1"))})
+		b.Set([]Endpoint{b.claimed(end("aa", "e2"))})
 		quiet()
-		network := content(t, m)["networks/aa"]
-		m.Wipe()
-		quiet()
-		quiet()
-		if v := a.view(); len(v.Problems) != 1 || !strings.HasPrefix(v.Problems[0], "networks/aa: is not there any more") || v.Networks["aa"] == nil {
-			t.Errorf("%+v", v)
+		was := content(t, m)
+		for _, k := range []string{"networks/bb", "names/idle", "vnis/4097"} {
+			if was[k] == "" {
+				t.Fatalf("%v", was)
+			}
+			delete(was, k)
 		}
-		put(t, m, "networks/aa", network)
-		quiet()
-		if c := content(t, m); len(c) != 4 || c["addresses/aa/10.1.0.2"] == "" {
-			t.Errorf("%v", c)
+		m.Wipe()
+		for range 5 {
+			quiet()
+		}
+		if c := content(t, m); !maps.Equal(c, was) {
+			t.Errorf("there is %v, want %v", c, was)
+		}
+		time.Sleep(2 * cluster.Grace)
+		if v := b.view(); len(v.Problems) != 0 || v.Networks["aa"] == nil || len(v.Networks["aa"].Endpoints) != 2 || v.Networks["bb"] != nil {
+			t.Errorf("%+v", v)
 		}
 	})
 }

@@ -1,7 +1,9 @@
 package nft
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/sealane/sealane/internal/kernel/kerneltest"
@@ -130,4 +132,61 @@ func BenchmarkParseElem(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// services returns n elements of what chooses backends: of each ten, one is
+// of the map that asks how many there are.
+func services(n int) []kstate.Op {
+	ops := make([]kstate.Op, 0, n)
+	for i := range n / 10 {
+		at := fmt.Sprintf("10.%d.%d.%d . tcp . 80", 16+i>>16, i>>8&255, i&255)
+		ops = append(ops, kstate.Op{New: elem(service4, at, "goto pick3")})
+		for j := range 9 {
+			to := fmt.Sprintf("10.128.%d.%d . %d", i>>8&255, i&255, 8000+j)
+			ops = append(ops, kstate.Op{New: elem(backend4, fmt.Sprintf("%s . 0x%08x", at, j), to)})
+		}
+	}
+	slices.SortFunc(ops, func(a, b kstate.Op) int {
+		return cmp.Compare(a.New.(kstate.Elem).Set.Name, b.New.(kstate.Elem).Set.Name)
+	})
+	return ops
+}
+
+// BenchmarkServices writes a hundred thousand elements, and changes one of as
+// many: a backend, and how many a service has.
+func BenchmarkServices(b *testing.B) {
+	all := services(100000)
+	b.Run("all", func(b *testing.B) {
+		c := open(b)
+		apply(b, c, kerneltest.Adds(serviceCorpus()...)...)
+		for b.Loop() {
+			apply(b, c, all...)
+			b.StopTimer()
+			apply(b, c, removal(all)...)
+			b.StartTimer()
+		}
+	})
+	for _, e := range []kstate.Elem{
+		elem(backend4, "10.9.9.9 . tcp . 80 . 0x00000000", "10.128.0.1 . 80"), elem(service4, "10.9.9.9 . tcp . 80", "goto pick1"),
+	} {
+		b.Run("one of "+e.Set.Name, func(b *testing.B) {
+			c := open(b)
+			apply(b, c, kerneltest.Adds(serviceCorpus()...)...)
+			apply(b, c, append(all, kstate.Op{New: e})...)
+			one := append(kerneltest.Dels(e), kerneltest.Adds(e)...)
+			for b.Loop() {
+				apply(b, c, one...)
+			}
+		})
+	}
+	b.Run("observe", func(b *testing.B) {
+		c := open(b)
+		apply(b, c, kerneltest.Adds(serviceCorpus()...)...)
+		apply(b, c, all...)
+		for b.Loop() {
+			if _, err := c.Observe(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

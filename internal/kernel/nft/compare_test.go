@@ -182,40 +182,54 @@ var zeroEnd = regexp.MustCompile(`^[0-9a-f]{8}[0-9a-f]{8}(00)*0800030000000001$`
 // openEnd is an element's userdata with nft's flag SET_ELEM_F_INTERVAL_OPEN.
 const openEnd = "0a0006000104010000000000"
 
-// TestListing: nft lists our rules in the words they were given in, but for
-// "addr . port", which it leaves out and does not need.
+// TestListing: nft lists our rules in the words they were given in, or as asNft
+// says.
 func TestListing(t *testing.T) {
-	c := open(t)
-	objs := append(corpus(), corpusElems()...)
-	apply(t, c, kerneltest.Adds(objs...)...)
-	for _, o := range objs {
-		switch o := o.(type) {
-		case kstate.Chain:
-			out := strings.ReplaceAll(list(t, "chain", "inet", "sealane", o.Name), `"`, "")
-			at := 0
-			for _, r := range o.Rules {
-				r = strings.Replace(r, " addr . port", "", 1)
-				i := strings.Index(out[at:], "\t"+r+"\n")
-				if i < 0 {
-					t.Fatalf("chain %s: nft does not list %q here:\n%s", o.Name, r, out[at:])
+	for name, objs := range map[string][]kstate.Object{
+		"firewall": append(corpus(), corpusElems()...), "services": serviceCorpus(), "divert": divertCorpus(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, family := open(t), objs[0].(kstate.Table).Family
+			apply(t, c, kerneltest.Adds(objs...)...)
+			for _, o := range objs {
+				listedAs(t, o)
+			}
+			// What nft lists, nft loads.
+			before := rawRules(t, c, family, "sealane")
+			out := list(t, "ruleset")
+			run(t, "flush ruleset;\n"+out)
+			for name, rules := range rawRules(t, c, family, "sealane") {
+				if !slices.EqualFunc(rules, before[name], bytes.Equal) {
+					t.Errorf("chain %s is not the same after nft loaded its listing:\n%q\n%q", name, before[name], rules)
 				}
-				at += i
 			}
-		case kstate.Elem:
-			word := strings.TrimSpace(strings.Fields(o.Set.String())[0])
-			out := strings.ReplaceAll(list(t, word, "inet", "sealane", o.Set.Name), `"`, "")
-			if want := strings.TrimSuffix(o.At+" : "+o.Value, " : "); !strings.Contains(out, want) {
-				t.Errorf("nft does not list %q:\n%s", want, out)
-			}
-		}
+		})
 	}
-	// What nft lists, nft loads.
-	before := rawRules(t, c, "inet", "sealane")
-	out := list(t, "ruleset")
-	run(t, "flush ruleset;\n"+out)
-	for name, rules := range rawRules(t, c, "inet", "sealane") {
-		if !slices.EqualFunc(rules, before[name], bytes.Equal) {
-			t.Errorf("chain %s is not the same after nft loaded its listing:\n%q\n%q", name, before[name], rules)
+}
+
+// asNft is what nft makes of our words: it leaves out "addr . port", which it
+// does not need, and writes some numbers otherwise.
+var asNft = strings.NewReplacer(" addr . port", "", "meta mark set 0", "meta mark set 0x00000000", "and 0x3fff", "& 16383")
+
+func listedAs(t *testing.T, o kstate.Object) {
+	t.Helper()
+	switch o := o.(type) {
+	case kstate.Chain:
+		out := strings.ReplaceAll(list(t, "chain", o.Table.Family, "sealane", o.Name), `"`, "")
+		at := 0
+		for _, r := range o.Rules {
+			r = asNft.Replace(r)
+			i := strings.Index(out[at:], "\t"+r+"\n")
+			if i < 0 {
+				t.Fatalf("chain %s: nft does not list %q here:\n%s", o.Name, r, out[at:])
+			}
+			at += i
+		}
+	case kstate.Elem:
+		word := strings.TrimSpace(strings.Fields(o.Set.String())[0])
+		out := strings.ReplaceAll(list(t, word, o.Set.Table.Family, "sealane", o.Set.Name), `"`, "")
+		if want := strings.TrimSuffix(o.At+" : "+o.Value, " : "); !strings.Contains(out, want) {
+			t.Errorf("nft does not list %q:\n%s", want, out)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables/expr"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
@@ -244,5 +245,21 @@ func TestGuestOfOwner(t *testing.T) {
 	}
 	if f, err := c.Filters(); err != nil || len(f) != 0 { // it went with its owner
 		t.Errorf("filters are %v, %v", f, err)
+	}
+}
+
+// TestGuestsMark: only the mark of packets is the one that iptables' "mark"
+// matches, not that of connections.
+func TestGuestsMark(t *testing.T) {
+	for rule, want := range map[string]bool{"meta mark and 1 == 1 accept": true, "ct mark and 1 == 1 accept": false} {
+		g := guest("ip", "filter", "FORWARD", "last")
+		g.Rule = rule
+		r, err := compileGuest(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := r.exprs[0].(*expr.Match); got != want {
+			t.Errorf("%q: a match of iptables: %v, want %v", rule, got, want)
+		}
 	}
 }

@@ -198,7 +198,8 @@ func parseMark(dst []byte, text string) error {
 }
 
 func formatMark(dst, v []byte) []byte {
-	return fmt.Appendf(dst, "0x%08x", binary.NativeEndian.Uint32(v))
+	b := binary.BigEndian.AppendUint32(nil, binary.NativeEndian.Uint32(v))
+	return hex.AppendEncode(append(dst, "0x"...), b)
 }
 
 // parseNumber takes decimal and hexadecimal.

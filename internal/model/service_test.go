@@ -1,0 +1,80 @@
+package model
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestParseMemberships(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []Membership
+		err  string
+	}{
+		{"web", []Membership{{Service: "web"}}, ""},
+		{"web:8080", []Membership{{Service: "web", Port: 8080}}, ""},
+		{"web*16", []Membership{{Service: "web", Weight: 16}}, ""},
+		{"web:8080*2,api", []Membership{{Service: "web", Port: 8080, Weight: 2}, {Service: "api"}}, ""},
+		{"", nil, "name"},
+		{"web,", nil, "name"},
+		{"a b", nil, "name"},
+		{"web:", nil, "PORT from 1"},
+		{"web:0", nil, "PORT from 1"},
+		{"web:65536", nil, "PORT from 1"},
+		{"web:80/tcp", nil, "PORT from 1"},
+		{"web*0", nil, "WEIGHT from 1"},
+		{"web*17", nil, "WEIGHT from 1"},
+		{"web*", nil, "WEIGHT from 1"},
+		{"web*2:80", nil, "WEIGHT from 1"},
+		{"web,WEB:80", nil, "service WEB: is there twice"},
+	} {
+		got, err := ParseMemberships(c.text)
+		if c.err == "" {
+			var texts []string
+			for _, m := range got {
+				texts = append(texts, m.String())
+			}
+			if err != nil || !reflect.DeepEqual(got, c.want) || strings.Join(texts, ",") != c.text {
+				t.Errorf("%s: %+v, %v", c.text, got, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v, want %s", c.text, err, c.err)
+		}
+	}
+}
+
+func TestParseServicePort(t *testing.T) {
+	for text, want := range map[string]string{"80": "80/tcp", "53/UDP": "53/udp", "1/sctp": "1/sctp", "65535/tcp": "65535/tcp", "0": "", "65536": "", "80/": "", "80/icmp": "", "": "", "-1": "", "80-81": "", "+80": ""} {
+		p, err := ParseServicePort(text)
+		if (err == nil) != (want != "") || err == nil && p.String() != want {
+			t.Errorf("%q: %s, %v", text, p, err)
+		}
+	}
+}
+
+func TestServiceValidate(t *testing.T) {
+	at := ServicePort{80, "tcp"}
+	for _, c := range []struct {
+		s    Service
+		want string
+	}{
+		{Service{Name: "web", Ports: []ServicePort{at, {80, "udp"}}}, ""},
+		{Service{Name: "", Ports: []ServicePort{at}}, `service : create: name ""`},
+		{Service{Name: "web"}, "service web: create: port: missing"},
+		{Service{Name: "web", Ports: []ServicePort{at, at}}, "port 80/tcp: is there twice"},
+	} {
+		if err := c.s.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %s", c.s, err, c.want)
+		}
+	}
+	o := Overlay{Services: []Service{{Name: "Web"}}}
+	if o.Service("wEB") != &o.Services[0] || o.Service("we") != nil {
+		t.Error("case is of no consequence")
+	}
+	b := Member{Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	if b.Addr(false) != b.Addrs[0] || b.Addr(true).IsValid() {
+		t.Error("an address of a family")
+	}
+}
