@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -144,10 +145,16 @@ func (e *Engine) endStale() {
 	}
 }
 
-// forget removes a sandbox's directory with its command's output and exit file.
-func (e *Engine) forget(id model.ID) error {
+// forget removes a sandbox's directory with its command's output and exit file, which
+// whoever watches the command may be about to write.
+func (e *Engine) forget(id model.ID) (err error) {
 	if len(id) != model.IDLen {
 		return errors.New("not an ID: " + string(id))
 	}
-	return os.RemoveAll(compile.Dir(e.cfg.RunDir, id))
+	for range 10 {
+		if err = os.RemoveAll(compile.Dir(e.cfg.RunDir, id)); !errors.Is(err, fs.ErrExist) { // ENOTEMPTY
+			break
+		}
+	}
+	return err
 }
