@@ -224,8 +224,9 @@ func (a *app) networkConnect() *cobra.Command {
 docker:NAME, podman:NAME, containerd:[NAMESPACE/]ID, lxc:NAME, machine:NAME, pid:N
 for that of a process, or netns:PATH. When the container is started anew, its
 connections come back by themselves. Options are ifname, gateway,
-route=DESTINATION=ROUTER, mtu, hostif, vlan, service=NAME[:PORT][*WEIGHT], with
-commas between several, and sysctls, with commas too; IFNAME stands for the interface, as in sysctls=net.ipv4.conf.IFNAME.log_martians=1.`,
+route=DESTINATION=ROUTER, mtu, hostif, vlan, service=NAME[:PORT][*WEIGHT] and
+sysctls, both with commas between several; IFNAME stands for the interface, as in
+sysctls=net.ipv4.conf.IFNAME.log_martians=1.`,
 		Example: "  sealane network connect app web\n  sealane network connect --ip 10.1.0.7 -p 8080:80 app netns:/run/netns/vm1",
 		Args:    args(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {

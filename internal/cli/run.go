@@ -72,7 +72,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.ip6, "ip6", "", "IPv6 `ADDRESS`, or dhcp, on the first network")
 	s.StringVar(&f.mac, "mac-address", "", "hardware `ADDRESS` on the first network")
 	s.StringArrayVar(&f.aliases, "network-alias", nil, "another `NAME` on the first network; may be repeated")
-	s.StringArrayVar(&f.services, "service", nil, "`NAME[:PORT][*WEIGHT]` of a service that it is a backend of on the first network; may be repeated")
+	s.StringArrayVar(&f.services, "service", nil, "be a backend of `NAME[:PORT][*WEIGHT]` on the first network; may be repeated")
 	s.StringArrayVar(&f.linkLocal, "link-local-ip", nil, "additional link-local `ADDRESS` on the first network; may be repeated")
 	s.StringArrayVar(&f.links, "link", nil, "`NAME[:ALIAS]` of another sandbox, for this one only; may be repeated")
 	s.StringArrayVar(&f.dns, "dns", nil, "`ADDRESS` of a DNS server; may be repeated")

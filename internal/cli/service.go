@@ -58,7 +58,7 @@ func servicePortFlag(c *cobra.Command, to *[]string) {
 }
 
 func serviceLBFlag(c *cobra.Command, to *string) {
-	c.Flags().StringVar(to, "lb", "", "`WAY` to choose a backend: random, round-robin, or hash of the client's address (default random)")
+	c.Flags().StringVar(to, "lb", "", "`WAY` to choose a backend: random, round-robin or hash, of the client (default random)")
 }
 
 // checkService refuses here what the daemon would refuse as a service.

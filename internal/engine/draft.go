@@ -332,9 +332,7 @@ func (d *draft) adopt() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, n := range d.networks {
-		e.facts.Spanned = e.facts.Spanned || n != nil && n.Fabric != nil
-		e.facts.Overlaid = e.facts.Overlaid || n != nil && n.Overlay != nil && n.Overlay.Used
-		e.noteServices(n)
+		e.noteParts(n)
 		replace(e.intent.Networks, e.networkID, id, n, func(n *model.Network) string { return n.Name })
 		if n == nil {
 			e.closePools(id)

@@ -342,13 +342,18 @@ func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint) overlay.Endpoint {
 	return out
 }
 
-// noteServices notes what the firewall has for services: it keeps that as long as the
-// daemon runs. The caller holds work and mu.
-func (e *Engine) noteServices(n *model.Network) {
-	if n == nil || n.Absent() || n.Overlay == nil || len(n.Overlay.Services) == 0 {
+// noteParts notes what the firewall has for networks over hosts and their services: it
+// keeps that as long as the daemon runs. The caller holds work and mu.
+func (e *Engine) noteParts(n *model.Network) {
+	if n == nil {
 		return
 	}
-	e.facts.Serving = true
+	e.facts.Spanned = e.facts.Spanned || n.Fabric != nil
+	if n.Overlay == nil || n.Absent() {
+		return
+	}
+	e.facts.Overlaid = true
+	e.facts.Serving = e.facts.Serving || slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return len(s.VIPs) > 0 })
 	for _, p := range compile.Picks(compile.Intent{Networks: map[model.ID]*model.Network{n.ID: n}}) {
 		if !slices.Contains(e.facts.Picks, p) {
 			e.facts.Picks = append(slices.Clip(e.facts.Picks), p)

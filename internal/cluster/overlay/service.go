@@ -126,6 +126,7 @@ func (s *seen) takeService(k Key, c cluster.Change) error {
 	h := s.shelf(k.Network)
 	if c.Gone {
 		delete(h.offers, k)
+		delete(s.stray, k)
 		h.offered = true
 		return nil
 	}
