@@ -64,7 +64,7 @@ func full(s api.Subnet) bool { return s.Usage.Free == 0 }
 func status(ctx context.Context, r *request) (any, error) {
 	n, err := r.client.Network(ctx, r.config.network.Name)
 	switch {
-	case gone(err) && r.config.network.Driver == model.DriverFabric:
+	case gone(err) && (r.config.network.Driver == model.DriverFabric || r.config.network.Driver == model.DriverOverlay):
 		return nil, r.joinable(ctx)
 	case gone(err):
 		return nil, nil

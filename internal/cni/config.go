@@ -31,7 +31,8 @@ type config struct {
 	dns      types.DNS
 	runtime  runtimeConfig
 	args     conventions
-	resolver bool // containers find each other by name
+	resolver bool     // containers find each other by name
+	services []string // that containers are backends of
 	prev     json.RawMessage
 	valid    *[]attachment // of GC; nil without the key
 }
@@ -45,8 +46,9 @@ type attachment struct {
 // conventions is the key args: what tools pass through any runtime.
 type conventions struct {
 	CNI struct {
-		IPs    []string `json:"ips"`
-		Labels []any    `json:"labels"` // are for people
+		IPs     []string `json:"ips"`
+		Labels  []any    `json:"labels"` // are for people
+		Service string   `json:"sealane.service"`
 	} `json:"cni"`
 }
 

@@ -79,6 +79,7 @@ func checkNetNS(path string) error {
 type arguments struct {
 	ips            []string
 	mac            string
+	service        string
 	pod, namespace string // Kubernetes'
 }
 
@@ -109,6 +110,8 @@ func parseArguments(text string) (arguments, error) {
 			a.ips = append(a.ips, strings.Split(value, ",")...)
 		case "MAC":
 			a.mac = value
+		case "SEALANE_SERVICE":
+			a.service = value
 		case "K8S_POD_NAME":
 			a.pod = value
 		case "K8S_POD_NAMESPACE":
@@ -119,7 +122,7 @@ func parseArguments(text string) (arguments, error) {
 		}
 	}
 	if len(unknown) > 0 && !ignore {
-		return a, errorf(codeEnvironment, "%s: %s: not known (known: IP, MAC, IgnoreUnknown, K8S_POD_NAME, K8S_POD_NAMESPACE)", envArgs, strings.Join(unknown, ", "))
+		return a, errorf(codeEnvironment, "%s: %s: not known (known: IP, MAC, SEALANE_SERVICE, IgnoreUnknown, K8S_POD_NAME, K8S_POD_NAMESPACE)", envArgs, strings.Join(unknown, ", "))
 	}
 	return a, nil
 }

@@ -25,6 +25,7 @@ func networkKeys() []key {
 		{"mtu", readMTU},
 		{"options", readOptions},
 		{"resolver", func(c *config, v json.RawMessage) error { return fill(&c.resolver, v) }},
+		{"service", func(c *config, v json.RawMessage) error { return fillList(&c.services, v) }},
 		{"labels", func(c *config, v json.RawMessage) error { return fill(&c.network.Labels, v) }},
 	}
 }

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // runtimeConfig is what a runtime adds to the configuration for the capabilities
@@ -125,7 +127,21 @@ func (r *request) endpoint() (api.EndpointOptions, error) {
 			o.Aliases = append(o.Aliases, name)
 		}
 	}
-	return o, nil
+	return o, r.serve(&o)
+}
+
+// serve asks for the services that the container is a backend of: those that are said of
+// it, or those of all containers of the configuration.
+func (r *request) serve(o *api.EndpointOptions) error {
+	text := cmp.Or(r.env.args.service, r.config.args.CNI.Service, strings.Join(r.config.services, ","))
+	if text == "" {
+		return nil
+	}
+	if _, err := model.ParseMemberships(text); err != nil {
+		return errorf(codeConfig, "service: %w", err)
+	}
+	o.Options = map[string]string{"service": text}
+	return nil
 }
 
 // addAddress asks for an address; a subnet's length behind it is the network's

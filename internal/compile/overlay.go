@@ -72,9 +72,9 @@ func trunks(in Intent) []kstate.Object {
 	return objs
 }
 
-// unsaid are rules for what the host itself sends through a trunk: nothing to all. It has
-// the network's gateway there, as every other host.
+// unsaid are rules for what the host itself sends through a trunk: nothing to all but
+// what the device answers. It has the network's gateway there, as every other host.
 func unsaid() []string {
 	trunk := "oifname " + model.TrunkPrefix + "* "
-	return []string{trunk + "ip daddr 224.0.0.0/3 drop", trunk + "ip6 daddr ff00::/8 drop"}
+	return []string{trunk + "icmpv6 type nd-neighbor-solicit accept", trunk + "ip daddr 224.0.0.0/3 drop", trunk + "ip6 daddr ff00::/8 drop"}
 }

@@ -51,10 +51,29 @@ func (p *Plugin) createEndpoint(ctx context.Context, req endpointRequest) (any, 
 		w.MAC = model.MACFor(w.Addrs[0])
 		out.MacAddress = w.MAC
 	}
+	if w.Services, err = services(req.Options[optionService]); err != nil {
+		return nil, err
+	}
 	if err := p.engine.Expect(ctx, string(n.ID), w); err != nil {
 		return nil, err
 	}
 	return endpointAnswer{out}, nil
+}
+
+// services reads the option that lists those that the endpoint is a backend of.
+func services(option any) ([]model.Membership, error) {
+	if option == nil {
+		return nil, nil
+	}
+	text, ok := option.(string)
+	if !ok {
+		return nil, fmt.Errorf("option %s: want a string", optionService)
+	}
+	all, err := model.ParseMemberships(text)
+	if err != nil {
+		return nil, fmt.Errorf("option %s: %w", optionService, err)
+	}
+	return all, nil
 }
 
 // join makes the endpoint, and says what of it is the container's.
@@ -72,7 +91,7 @@ func (p *Plugin) join(ctx context.Context, req endpointRequest) (any, error) {
 	}
 	spec := engine.EndpointSpec{ID: id, Network: string(n.ID)}
 	if w := n.WaitingFor(id); w != nil {
-		spec.Addrs, spec.MAC = w.Addrs, w.MAC
+		spec.Addrs, spec.MAC, spec.Services = w.Addrs, w.MAC, w.Services
 	} else if sb := p.engine.ByEndpoint(id); sb == nil || sb.NetNS != req.SandboxKey {
 		return nil, fmt.Errorf("endpoint %s: not known, or in another container: it has to be created first", id)
 	}

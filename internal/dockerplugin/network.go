@@ -13,6 +13,9 @@ import (
 // optionDriver is the -o key that chooses one of our drivers.
 const optionDriver = "driver"
 
+// optionService is the endpoint's option that lists services, as --service does.
+const optionService = "sealane.service"
+
 // createNetwork makes a network, once. Docker says its name to nobody: it gets
 // that when it can be asked for.
 func (p *Plugin) createNetwork(ctx context.Context, req networkRequest) (any, error) {
@@ -42,9 +45,12 @@ func (p *Plugin) createNetwork(ctx context.Context, req networkRequest) (any, er
 		}
 		spec.Subnets = append(spec.Subnets, s)
 	}
-	if spec.Driver == model.DriverFabric {
+	switch spec.Driver {
+	case model.DriverFabric:
 		err = p.engine.TakeFabric(ctx, spec)
-	} else {
+	case model.DriverOverlay:
+		err = p.engine.TakeOverlay(ctx, spec)
+	default:
 		_, err = p.engine.CreateNetwork(ctx, spec)
 	}
 	if err == nil {
@@ -147,6 +153,6 @@ func (p *Plugin) network(id string) (*model.Network, error) {
 	return nil, model.Errorf(model.NotFound, "network "+string(s), "find", "no such network of Docker's")
 }
 
-// dockers is the ID that a network of Docker's has there: a fabric has another of its
-// own, on all hosts.
+// dockers is the ID that a network of Docker's has there: one over hosts has another of
+// its own, on all of them.
 func dockers(n *model.Network) model.ID { return cmp.Or(n.Docker, n.ID) }

@@ -31,6 +31,7 @@ const Socket = "/run/docker/plugins/sealane.sock"
 type Engine interface {
 	CreateNetwork(context.Context, engine.NetworkSpec) (*model.Network, error)
 	TakeFabric(context.Context, engine.NetworkSpec) error
+	TakeOverlay(context.Context, engine.NetworkSpec) error
 	RemoveNetworkOf(ctx context.Context, origin, ref string) error
 	Network(ref string) (*model.Network, error)
 	Networks() []*model.Network

@@ -86,8 +86,20 @@ func (e *Engine) settleDeclared(ctx context.Context, decl Declaration) (Declarat
 }
 
 // chooseLent chooses an address that a container engine asks for of a network that
-// is there already.
-func (e *Engine) chooseLent(ctx context.Context, prefix netip.Prefix, want netip.Addr) ([]*choice, error) {
+// is there already. done gives back what came to nothing.
+func (e *Engine) chooseLent(ctx context.Context, prefix netip.Prefix, want netip.Addr) (chosen []*choice, done func(), err error) {
+	if n := e.dockedOverlay(prefix); n != nil {
+		if s, _ := n.Subnet(prefix.Addr().Is6()); want.IsValid() && want == s.Gateway {
+			return nil, func() {}, nil
+		}
+		return e.claimLent(ctx, n, prefix, want)
+	}
+	chosen, err = e.chooseProbed(ctx, prefix, want)
+	return chosen, func() { e.unchoose(chosen) }, err
+}
+
+// chooseProbed chooses one that nobody on the network's wire has, if others may be there.
+func (e *Engine) chooseProbed(ctx context.Context, prefix netip.Prefix, want netip.Addr) ([]*choice, error) {
 	e.mu.RLock()
 	var n *model.Network
 	for _, o := range e.intent.Networks {

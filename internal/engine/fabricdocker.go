@@ -33,7 +33,7 @@ func (e *Engine) TakeFabric(ctx context.Context, spec NetworkSpec) error {
 	id := spec.ID
 	spec.ID, spec.Origin, spec.FromPools, spec.Driver = "", "", false, model.DriverFabric
 	for i := range spec.Subnets {
-		if err := e.checkHeld(&spec.Subnets[i]); err != nil {
+		if err := e.checkHeld(model.DriverFabric, &spec.Subnets[i]); err != nil {
 			return err
 		}
 	}
@@ -51,17 +51,20 @@ func (e *Engine) TakeFabric(ctx context.Context, spec NetworkSpec) error {
 	return e.dock(ctx, n.ID, id, spec.Subnets)
 }
 
-// checkHeld refuses a subnet of which Docker has asked for more than a host's lease can
-// give, and leaves of it what the hosts share: Docker always says a gateway.
-func (e *Engine) checkHeld(s *model.Subnet) error {
+// checkHeld refuses a subnet of which Docker gives out addresses itself, or that it left
+// to us, and leaves of it what the hosts share: Docker always says a gateway.
+func (e *Engine) checkHeld(driver string, s *model.Subnet) error {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network", "create")
 	pool, i := d.withSubnet(s.Prefix)
 	switch {
 	case pool == nil || pool.Driver != model.DriverPool:
-		return d.errorf(model.Invalid, "subnet %s: driver fabric gives each host's containers their addresses itself", s.Prefix).WithHint("add --ipam-driver sealane")
+		return d.errorf(model.Invalid, "subnet %s: driver %s gives each host's containers their addresses itself", s.Prefix, driver).WithHint("add --ipam-driver sealane")
 	case pool.Chosen:
+		if driver == model.DriverOverlay {
+			return d.errorf(model.Invalid, "driver overlay: the subnet that all hosts have is missing").WithHint("add it, as --subnet 10.6.0.0/24")
+		}
 		return d.errorf(model.Invalid, "driver fabric: the prefix that the hosts' subnets are of is missing").WithHint("add it, as --subnet 10.5.0.0/16")
 	}
 	s.Range = pool.Subnets[i].Range
@@ -108,17 +111,23 @@ func samePrefixes(whole []netip.Prefix, subnets []model.Subnet) bool {
 func differs(n *model.Network, asked map[string]string) error {
 	made, is := n.Options, n.Options
 	is.Backend, is.SubnetLen = n.Fabric.Backend, n.Subnets[0].Prefix.Bits()
+	return another(model.DriverFabric, []model.Options{made, is}, has(n), asked)
+}
+
+// another says which option is asked for that none of the sets has that a network has;
+// all is what there is to say of them.
+func another(driver string, sets []model.Options, all, asked map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
 		same := false
-		for _, have := range []model.Options{made, is} {
-			with, err := have.With(model.DriverFabric, key, asked[key])
+		for _, have := range sets {
+			with, err := have.With(driver, key, asked[key])
 			if err != nil {
 				return err
 			}
 			same = same || reflect.DeepEqual(with, have)
 		}
 		if !same {
-			return fmt.Errorf("option %s=%s: the network of the cluster has %s", key, asked[key], cmp.Or(has(n)[model.OptionName(model.DriverFabric, key)], "another"))
+			return fmt.Errorf("option %s=%s: the network of the cluster has %s", key, asked[key], cmp.Or(all[model.OptionName(driver, key)], "another"))
 		}
 	}
 	return nil
@@ -137,13 +146,13 @@ func has(n *model.Network) map[string]string {
 	return out
 }
 
-// dock notes that a fabric is Docker's network too, which has the pools.
-func (e *Engine) dock(ctx context.Context, fabric, id model.ID, subnets []model.Subnet) error {
+// dock notes that a network over hosts is Docker's too, which has the pools.
+func (e *Engine) dock(ctx context.Context, own, id model.ID, subnets []model.Subnet) error {
 	e.work.Lock()
 	defer e.work.Unlock()
-	n := e.intent.Networks[fabric]
+	n := e.intent.Networks[own]
 	if n == nil {
-		return model.Errorf(model.Gone, "network "+string(fabric), "use for Docker", "was removed from the cluster")
+		return model.Errorf(model.Gone, "network "+string(own), "use for Docker", "was removed from the cluster")
 	}
 	d := e.draft(n.Ref(), "use for Docker")
 	if n.Docker != "" && n.Docker != id {
@@ -152,15 +161,20 @@ func (e *Engine) dock(ctx context.Context, fabric, id model.ID, subnets []model.
 	c := *n
 	c.Docker = id
 	d.networks[n.ID] = &c
+	d.dropPools(subnets)
+	return d.commit(ctx)
+}
+
+// dropPools takes away the pools that Docker has of subnets.
+func (d *draft) dropPools(subnets []model.Subnet) {
 	for _, s := range subnets {
 		if pool, _ := d.withSubnet(s.Prefix); pool != nil && pool.Driver == model.DriverPool {
 			d.networks[pool.ID] = nil
 		}
 	}
-	return d.commit(ctx)
 }
 
-// docked returns the fabric that is a network of Docker's, or nil.
+// docked returns the network over hosts that is a network of Docker's, or nil.
 func (e *Engine) docked(id model.ID) *model.Network {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -172,7 +186,7 @@ func (e *Engine) docked(id model.ID) *model.Network {
 	return nil
 }
 
-// undock ends what dock began. The fabric stays: others may use it.
+// undock ends what dock began. The network stays: others may use it.
 func (e *Engine) undock(ctx context.Context, id model.ID) error {
 	e.work.Lock()
 	defer e.work.Unlock()
@@ -197,6 +211,7 @@ func (e *Engine) undock(ctx context.Context, id model.ID) error {
 	if err := d.commit(ctx); err != nil {
 		return err
 	}
+	e.recallOverlays() // it may have been waited for
 	for _, s := range n.Subnets {
 		for _, a := range s.Lent {
 			d.takeBack(n, a)
@@ -212,7 +227,7 @@ func (e *Engine) undock(ctx context.Context, id model.ID) error {
 	return nil
 }
 
-// keepDocked gives a fabric as it is to be what Docker has of it as it is.
+// keepDocked gives a network over hosts as it is to be what Docker has of it as it is.
 func keepDocked(n, old *model.Network) {
 	if old == nil {
 		return
@@ -249,13 +264,13 @@ func (e *Engine) fabricKept(key string) bool {
 	return n != nil && n.Docker != "" || e.fabricUsed(key)
 }
 
-// checkPool refuses a subnet that another network has. That of a fabric can be had: for
-// Docker to use it.
+// checkPool refuses a subnet that another network has. That of a network over hosts can
+// be had: for Docker to use it.
 func (d *draft) checkPool(pool *model.Network) error {
 	want := pool.Subnets[0].Prefix
 	for _, n := range d.allNetworks() {
 		switch {
-		case n.Fabric == nil || !slices.Contains(n.Fabric.Whole, want):
+		case !slices.Contains(wholeOf(n), want):
 		case n.Docker != "":
 			return d.errorf(model.Conflict, "subnet %s: is that of network %s, which Docker of this host has already", want, n.Name)
 		default:
@@ -270,6 +285,17 @@ func (d *draft) checkPool(pool *model.Network) error {
 		}
 	}
 	return d.checkOverlap(pool, &hostView{}) // the host's own may be on the network's wire: that says so
+}
+
+// wholeOf lists the prefixes that a network has on all hosts, if it is over hosts.
+func wholeOf(n *model.Network) []netip.Prefix {
+	switch {
+	case n.Fabric != nil:
+		return n.Fabric.Whole
+	case n.Overlay != nil:
+		return prefixes(n.Subnets)
+	}
+	return nil
 }
 
 // fabricName is what this host calls a fabric: as it did, unless that was while the
@@ -291,11 +317,11 @@ func unnamed(name string) bool {
 	return ok && len(id) == model.IDLen && strings.Trim(id, "0123456789abcdef") == ""
 }
 
-// fabricByID returns a network if it is a fabric, or nil.
-func (e *Engine) fabricByID(id model.ID) *model.Network {
+// overHosts returns a network if it is over hosts, or nil.
+func (e *Engine) overHosts(id model.ID) *model.Network {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if n := e.intent.Networks[id]; n != nil && n.Fabric != nil {
+	if n := e.intent.Networks[id]; n != nil && n.Spans() {
 		return n
 	}
 	return nil

@@ -196,7 +196,7 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	if err != nil {
 		return nil, err
 	}
-	n := &model.Network{ID: rec.ID, Name: rec.Name, Driver: model.DriverOverlay, Subnets: rec.Subnets, Internal: rec.Internal, Labels: rec.Labels, Created: rec.Created}
+	n := &model.Network{ID: rec.ID, Name: rec.Name, Driver: model.DriverOverlay, Subnets: slices.Clone(rec.Subnets), Internal: rec.Internal, Labels: rec.Labels, Created: rec.Created}
 	if n.Options, err = model.ParseOptions(model.DriverOverlay, rec.Options); err != nil {
 		return nil, err
 	}
@@ -211,6 +211,7 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 		n.Shards, o.Used = old.Shards, old.Overlay.Used
 	}
 	n.Name = d.fabricName(n, old)
+	keepDocked(n, old)
 	if fits := driver.MTU(&o); n.Options.MTU == 0 || n.Options.MTU > fits {
 		n.Options.MTU = fits
 	}
@@ -257,7 +258,7 @@ func (e *Engine) seatOf(view *hostView) (uplink string, local netip.Addr, mtu in
 // forsakeOverlay removes a network that the cluster has no more, unless somebody on this
 // host is on it: then it stays until nobody is.
 func (e *Engine) forsakeOverlay(ctx context.Context, n *model.Network) error {
-	if len(e.users(n.ID)) > 0 {
+	if n.Docker != "" || len(e.users(n.ID)) > 0 {
 		e.noteOverlay(n.ID, errors.New("was removed from the cluster: it goes when nobody on this host is on it"))
 		return nil
 	}
@@ -324,12 +325,16 @@ func (e *Engine) tellOverlays() {
 	}
 	var kept []overlay.Network
 	for _, n := range e.intent.Networks {
-		if n.Overlay != nil && e.endpoints[n.ID] > 0 {
+		if n.Overlay != nil && n.Docker != "" {
+			own = append(own, e.dockersShare(n)...)
+		}
+		if n.Overlay != nil && (n.Docker != "" || e.endpoints[n.ID] > 0) {
 			kept = append(kept, overlay.Network{ID: n.ID, Name: n.Overlay.Name, Subnets: n.Subnets, VNI: n.Overlay.VNI, Internal: n.Internal,
 				Options: n.Overlay.Options, Labels: n.Labels, Created: n.Created})
 		}
 	}
 	dir.Keep(kept)
+	dir.KeepServices(e.keptServices())
 	dir.Set(own)
 }
 

@@ -110,6 +110,7 @@ func TestOverlay(t *testing.T) {
 	b.dumps(true, "fdb 02:42:0a:01:00:02 dev "+trunk+" dst 198.51.100.9 bridged")
 	a.check()
 	b.check()
+	eventually(t, "its name is known", func() bool { return a.knows("app", true).Overlay.Far[0].Sandbox == "db" }) // after its address
 
 	// An address that one has, no other gets; nor the hardware address; nothing stays of the attempt.
 	for _, spec := range []EndpointSpec{{Network: "app", Addrs: addrs("10.1.0.3")}, {Network: "app", MAC: "02:42:0a:01:00:03"}} {

@@ -26,6 +26,9 @@ func (e *Engine) createOverlay(ctx context.Context, spec NetworkSpec) (*model.Ne
 		return nil, err
 	}
 	made, err := dir.Create(ctx, rec)
+	if model.KindOf(err) == model.Conflict && err != nil {
+		e.awaitCalled(ctx, spec.Name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +53,9 @@ func (e *Engine) draftOverlay(ctx context.Context, spec NetworkSpec) (rec overla
 	defer d.discard()
 	if spec.Origin != "" {
 		return rec, d.errorf(model.Unsupported, "driver overlay: its networks are made by Sealane's own API")
+	}
+	if spec.FromPools {
+		d.dropPools(spec.Subnets)
 	}
 	if err := d.checkNewNetwork(spec); err != nil {
 		return rec, err
@@ -121,7 +127,7 @@ func (e *Engine) overlayKnown(ctx context.Context, id model.ID) (*model.Network,
 func (e *Engine) dissolveOverlay(ctx context.Context, ref string) (done bool, err error) {
 	e.mu.RLock()
 	n := (&draft{e: e}).find(ref)
-	used := n != nil && len(e.users(n.ID)) > 0
+	used := n != nil && (n.Docker != "" || len(e.users(n.ID)) > 0)
 	e.mu.RUnlock()
 	dir := e.directory()
 	if n == nil || n.Overlay == nil || used {

@@ -69,11 +69,11 @@ func (e *Engine) ReleasePool(ctx context.Context, prefix netip.Prefix) error {
 // next, with the length of its subnet. The gateway of a network is not lent: it is the
 // network's.
 func (e *Engine) RequestAddress(ctx context.Context, prefix netip.Prefix, want netip.Addr) (netip.Prefix, error) {
-	chosen, err := e.chooseLent(ctx, prefix, want)
+	chosen, done, err := e.chooseLent(ctx, prefix, want)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	defer e.unchoose(chosen)
+	defer done()
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("pool "+prefix.String(), "request an address")
@@ -201,15 +201,21 @@ func (e *Engine) ReleaseAddress(ctx context.Context, prefix netip.Prefix, a neti
 }
 
 // withSubnet returns the network or pool that has a subnet, and the subnet's
-// index, or nil: subnets do not overlap. Of a fabric that Docker has it is this host's,
-// for the prefix of all hosts.
+// index, or nil: subnets do not overlap, but for the pool of one over hosts, which is
+// that as long as Docker does not have the network. Of a fabric that Docker has it is
+// this host's, for the prefix of all hosts.
 func (d *draft) withSubnet(prefix netip.Prefix) (*model.Network, int) {
+	var there *model.Network
+	at := 0
 	for _, n := range d.allNetworks() {
 		for i := range n.Subnets {
-			if n.Subnets[i].Prefix == prefix {
-				return n, i
+			if n.Subnets[i].Prefix == prefix && (there == nil || n.Driver == model.DriverPool) && (n.Overlay == nil || n.Docker != "") {
+				there, at = n, i
 			}
 		}
+	}
+	if there != nil {
+		return there, at
 	}
 	for _, n := range d.allNetworks() {
 		if i := n.SubnetOf(prefix); n.Docker != "" && i >= 0 {

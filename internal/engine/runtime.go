@@ -170,7 +170,9 @@ func sameNames(a, b *model.Sandbox) bool {
 // NameNetwork gives a network the name that it has in a container engine, as
 // NameSandbox does.
 func (e *Engine) NameNetwork(ctx context.Context, id model.ID, name, origin string) error {
-	if n := e.fabricByID(id); n != nil {
+	if n := e.overHosts(id); n != nil && n.Overlay != nil {
+		return e.nameOverlay(ctx, n, name)
+	} else if n != nil {
 		return e.nameFabric(ctx, n, name)
 	}
 	e.work.Lock()

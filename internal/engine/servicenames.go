@@ -99,6 +99,22 @@ func serviceHosts(s *model.Service) []dns.Host {
 	return []dns.Host{name, {ID: "tasks " + string(s.ID), Names: []string{tasksPrefix + s.Name}, Addrs: ready, Sole: true, Lent: true}}
 }
 
+// keptServices are the services that this host knows, as they are in the store. The
+// caller holds work.
+func (e *Engine) keptServices() []overlay.Service {
+	var out []overlay.Service
+	for _, n := range e.intent.Networks {
+		if n.Overlay == nil {
+			continue
+		}
+		for _, s := range n.Overlay.Services {
+			s.Backends = nil
+			out = append(out, overlay.Service{Network: n.ID, Service: s})
+		}
+	}
+	return out
+}
+
 // memberships are an endpoint's as other hosts are to know them.
 func memberships(ep *model.Endpoint) []overlay.Membership {
 	var out []overlay.Membership

@@ -26,7 +26,10 @@ func (e *Engine) Expect(ctx context.Context, network string, w model.Waiting) er
 			return d.errorf(model.Invalid, "%w", err)
 		}
 	}
-	if have := n.WaitingFor(w.ID); have != nil && have.MAC == w.MAC && slices.Equal(have.Addrs, w.Addrs) {
+	if err := d.checkServices(n, EndpointSpec{Services: w.Services}); err != nil {
+		return err
+	}
+	if have := n.WaitingFor(w.ID); have != nil && have.MAC == w.MAC && slices.Equal(have.Addrs, w.Addrs) && slices.Equal(have.Services, w.Services) {
 		return nil // asked twice: the first answer was lost
 	}
 	if e.sandboxWith(w.ID) != nil || e.waitingIn(w.ID) != nil {

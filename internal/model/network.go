@@ -26,7 +26,7 @@ type Network struct {
 	Waiting  []Waiting         `json:"waiting,omitempty"`
 	Fabric   *Fabric           `json:"fabric,omitempty"`  // of driver fabric: its parts on other hosts; never changed, but replaced
 	Overlay  *Overlay          `json:"overlay,omitempty"` // of driver overlay: its parts on other hosts
-	Docker   ID                `json:"docker,omitempty"`  // of a fabric: the network of Docker's on this host that it is too
+	Docker   ID                `json:"docker,omitempty"`  // of one over hosts: the network of Docker's on this host that it is too
 	Chosen   bool              `json:"chosen,omitempty"`  // of driver pool: any subnet was asked for
 	Created  time.Time         `json:"created"`
 }
@@ -37,6 +37,8 @@ type Waiting struct {
 	ID    ID           `json:"id"`
 	Addrs []netip.Addr `json:"addrs"`
 	MAC   string       `json:"mac"`
+	// Services are those that it will be a backend of.
+	Services []Membership `json:"services,omitempty"`
 }
 
 // Ref names the endpoint in errors.

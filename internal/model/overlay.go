@@ -61,6 +61,12 @@ func (o *Overlay) Hosts() []netip.Addr {
 	return slices.Compact(all)
 }
 
+// Has reports whether an endpoint on another host, or a service, has an address.
+func (o *Overlay) Has(a netip.Addr) bool {
+	return slices.ContainsFunc(o.Far, func(f Far) bool { return slices.Contains(f.Addrs, a) }) ||
+		slices.ContainsFunc(o.Services, func(s Service) bool { return slices.Contains(s.VIPs, a) })
+}
+
 // Spans reports whether other hosts may have parts of a network.
 func (n *Network) Spans() bool { return n.Fabric != nil || n.Overlay != nil }
 

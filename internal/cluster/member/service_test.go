@@ -46,6 +46,8 @@ func TestServiceRights(t *testing.T) {
 		{"with what is left of another", []put{{"services/aa/api", 0, serviceText("api", "10.1.0.21")}, {"addresses/aa/10.1.0.21", 40, `{"service":"api"}`}}, ""},
 		{"changed", []put{{"services/aa/web", 40, strings.Replace(serviceText("web", "10.1.0.20"), `"id"`, `"balance":"hash","id"`, 1)}}, ""},
 		{"removed", []put{{"services/aa/web", 40, nil}, {"lease addresses/aa/10.1.0.20", 40, rest}}, ""},
+		{"with its network", []put{{"networks/dd", 0, netText("dd", "new", 7, "10.4.0.0/24")}, {"names/new", 0, "dd"}, {"vnis/7", 0, "dd"}, {"order", 21, "dd"},
+			{"services/dd/web", 0, serviceText("web", "10.4.0.5")}, {"addresses/dd/10.4.0.5", 0, `{"service":"web"}`}}, ""},
 		{"what is left goes", []put{{"addresses/aa/10.1.0.21", 40, nil}}, ""},
 		{"what is left is an endpoint's", []put{{"addresses/aa/10.1.0.21", 40, claimText("b", "f")}, {"endpoints/aa/" + idB + "/f", 0, endText("f", macOf("10.1.0.21"), "10.1.0.21")}}, ""},
 

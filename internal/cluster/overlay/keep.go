@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // Times of a keeper.
@@ -29,14 +30,15 @@ type keeper struct {
 	restore func(context.Context, Network) error
 	poked   chan struct{}
 
-	mu      sync.Mutex       // protects the following
-	own     map[Key]*want    // what Set said; nil: nothing yet
-	pending map[Key]*pending // claims that no Set knows of
-	kept    []Network        // see Keep
-	unused  map[Key]bool     // that were given back before a container had them
-	asked   bool             // Options.Host was
-	urgent  bool             // something else is meant to be: it is not put off
-	host    []byte           // its value
+	mu      sync.Mutex             // protects the following
+	own     map[Key]*want          // what Set said; nil: nothing yet
+	pending map[Key]*pending       // claims that no Set knows of
+	kept    []Network              // see Keep
+	offers  map[model.ID][]Service // see KeepServices
+	unused  map[Key]bool           // that were given back before a container had them
+	asked   bool                   // Options.Host was
+	urgent  bool                   // something else is meant to be: it is not put off
+	host    []byte                 // its value
 	hostErr error
 	trouble []string // that the last plan found
 	refused []string // what the store did not take

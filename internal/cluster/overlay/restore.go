@@ -26,7 +26,11 @@ func (d *Directory) restore(ctx context.Context, n Network) error {
 		if b.rev(Key{Kind: KindNetwork, Network: n.ID}) != 0 {
 			return unit{}, errThere
 		}
-		return b.changed(nil, &n)
+		u, err := b.changed(nil, &n)
+		if err == nil {
+			err = d.reoffer(ctx, u, n.ID, d.keep.offered(n.ID))
+		}
+		return u, err
 	})
 	if errors.Is(err, errThere) {
 		return nil

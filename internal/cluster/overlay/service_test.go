@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -174,6 +175,40 @@ func TestRestoredServices(t *testing.T) {
 		quiet()
 		if v := a.view(); len(v.Problems) != 1 {
 			t.Errorf("%v", v.Problems)
+		}
+	})
+}
+
+// TestWipedServices has the store begin anew: a service is put again with its network, at
+// its addresses.
+func TestWipedServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		a, b := start(t, m, 1), start(t, m, 2)
+		quiet()
+		app := a.create(net("aa", "app", "10.1.0.0/24", "fd01::/64"))
+		s, err := a.CreateService(t.Context(), offer("aa", "Web"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range []*host{a, b} {
+			h.Keep([]Network{app})
+			h.KeepServices([]Service{s})
+		}
+		a.Set([]Endpoint{a.claimed(end("aa", "e1"))})
+		b.Set([]Endpoint{b.claimed(end("aa", "e2"))})
+		quiet()
+		was := content(t, m)
+		m.Wipe()
+		for range 5 {
+			quiet()
+		}
+		if c := content(t, m); !maps.Equal(c, was) {
+			t.Errorf("there is %v, want %v", c, was)
+		}
+		time.Sleep(2 * cluster.Grace)
+		if v := b.view(); len(v.Problems) != 0 || len(v.Networks["aa"].Services) != 1 || !slices.Equal(v.Networks["aa"].Services[0].VIPs, s.VIPs) {
+			t.Errorf("%+v", v)
 		}
 	})
 }

@@ -46,7 +46,7 @@ func (p Ports) Add(op kstate.Op) {
 // value without a port keeps the port.
 func translated(e kstate.Elem) iter.Seq2[uint16, netip.AddrPort] {
 	return func(yield func(uint16, netip.AddrPort) bool) {
-		if e.Set.Data == "" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
+		if e.Set.Data == "" || e.Set.Data == "verdict" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
 			return
 		}
 		fields := strings.Split(e.At, " . ")
@@ -76,12 +76,40 @@ func translated(e kstate.Elem) iter.Seq2[uint16, netip.AddrPort] {
 	}
 }
 
+// Ended are places by UDP that belong to no service any more: flows to one that was
+// chosen for them are to begin anew, and be sent to another.
+type Ended map[netip.AddrPort]bool
+
+// Add adds what op, about an element of the sets of such places (package compile,
+// answers4 and answers6), takes away, or has back.
+func (e Ended) Add(op kstate.Op) {
+	if place, ok := answering(op.Old); ok {
+		e[place] = true
+	}
+	if place, ok := answering(op.New); ok {
+		delete(e, place)
+	}
+}
+
+func answering(o kstate.Object) (p netip.AddrPort, ok bool) {
+	e, is := o.(kstate.Elem)
+	if !is || e.Set.Table.Family != "bridge" || !strings.HasPrefix(e.Set.Name, "answers") {
+		return p, false
+	}
+	addr, rest, _ := strings.Cut(e.At, " . ")
+	proto, port, _ := strings.Cut(rest, " . ")
+	a, errA := netip.ParseAddr(addr)
+	n, errN := strconv.ParseUint(port, 10, 16)
+	return netip.AddrPortFrom(a, uint16(n)), errA == nil && errN == nil && proto == "udp"
+}
+
 // Table is the flow table of a network namespace.
 type Table struct {
 	handle *netlink.Handle
 
 	mu      sync.Mutex // protects the following
 	pending Ports      // to be forgotten by the timer's next run
+	ended   Ended      // the same
 	timer   *time.Timer
 }
 
@@ -94,19 +122,20 @@ func Open() (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: %w", err)
 	}
-	return &Table{handle: h, pending: Ports{}}, nil
+	return &Table{handle: h, pending: Ports{}, ended: Ended{}}, nil
 }
 
 // Changed is told about ops that were applied. Those that change a UDP port's
-// translation have its flows forgotten soon after. A failure to do
+// translation, or end what answered for a service, have its flows forgotten soon after. A failure to do
 // so costs a client the time its flow takes to end, and is left at that.
 func (t *Table) Changed(ops []kstate.Op) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, op := range ops {
 		t.pending.Add(op)
+		t.ended.Add(op)
 	}
-	if len(t.pending) > 0 && t.timer == nil {
+	if len(t.pending)+len(t.ended) > 0 && t.timer == nil {
 		t.timer = time.AfterFunc(pause, func() { t.flush() })
 	}
 }
@@ -115,12 +144,12 @@ func (t *Table) Changed(ops []kstate.Op) {
 func (t *Table) flush() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ports := t.pending
-	t.pending, t.timer = Ports{}, nil
-	if len(ports) == 0 {
+	ports, ended := t.pending, t.ended
+	t.pending, t.ended, t.timer = Ports{}, Ended{}, nil
+	if len(ports)+len(ended) == 0 {
 		return nil
 	}
-	return t.Forget(ports)
+	return t.Forget(ports, ended)
 }
 
 // Close does what is pending and closes the table.
@@ -131,15 +160,15 @@ func (t *Table) Close() error {
 }
 
 // Forget deletes the UDP flows that were begun to one of ports of this host and
-// go elsewhere than it leads now. Their next packet begins them anew. Flows to
+// go elsewhere than it leads now, and those that were sent to what has ended. Their next packet begins them anew. Flows to
 // the same port of other machines, as a resolver's, stay. It walks the whole
 // flow table.
-func (t *Table) Forget(ports Ports) error {
+func (t *Table) Forget(ports Ports, ended Ended) error {
 	addrs, err := t.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("conntrack: addresses of the host: %w", err)
 	}
-	stale := stale{ports, map[netip.Addr]bool{}}
+	stale := stale{ports, ended, map[netip.Addr]bool{}}
 	for _, a := range addrs {
 		ip, _ := netip.AddrFromSlice(a.IP)
 		stale.local[ip.Unmap()] = true
@@ -156,6 +185,7 @@ func (t *Table) Forget(ports Ports) error {
 // stale finds flows to ports of the host.
 type stale struct {
 	ports Ports
+	ended Ended
 	local map[netip.Addr]bool // addresses of the host
 }
 
@@ -164,10 +194,15 @@ type stale struct {
 // address since.
 func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	places, changed := s.ports[f.Forward.DstPort]
-	if f.Forward.Protocol != unix.IPPROTO_UDP || !changed {
+	from, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
+	switch {
+	case f.Forward.Protocol != unix.IPPROTO_UDP:
+		return false
+	case s.ended[netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)]:
+		return !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
+	case !changed:
 		return false
 	}
-	from, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
 	if slices.Contains(places, netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)) {
 		return false // begun since
 	}

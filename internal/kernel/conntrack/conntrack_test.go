@@ -47,3 +47,32 @@ func TestAddFollowsAPort(t *testing.T) {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }
+
+// TestEnded sees a backend of a service go and come back.
+func TestEnded(t *testing.T) {
+	set := &kstate.NftSet{Table: kstate.Table{Family: "bridge", Name: "sealane"}, Name: "answers4", Type: "ipv4_addr . inet_proto . inet_service"}
+	udp, tcp := kstate.Elem{Set: set, At: "10.1.0.2 . udp . 53"}, kstate.Elem{Set: set, At: "10.1.0.2 . tcp . 80"}
+	own := &kstate.NftSet{Table: kstate.Table{Family: "inet", Name: "sealane"}, Name: "open4", Type: "ipv4_addr . inet_proto . inet_service"}
+	for _, c := range []struct {
+		ops  []kstate.Op
+		want string
+	}{
+		{[]kstate.Op{{Old: udp}, {Old: tcp}}, "map[10.1.0.2:53:true]"},
+		{[]kstate.Op{{Old: udp}, {New: udp}}, "map[]"},
+		{[]kstate.Op{{Old: kstate.Elem{Set: own, At: "10.1.0.2 . udp . 53"}}}, "map[]"},
+		{[]kstate.Op{{Old: kstate.Addr{}}}, "map[]"},
+	} {
+		got := Ended{}
+		for _, op := range c.ops {
+			got.Add(op)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%v: %v, want %s", c.ops, got, c.want)
+		}
+	}
+	verdicts := &kstate.NftSet{Name: "service4", Type: "ipv4_addr . inet_proto . inet_service", Data: "verdict"}
+	ports := Ports{}
+	if ports.Add(kstate.Op{New: kstate.Elem{Set: verdicts, At: "10.1.0.200 . udp . 53", Value: "goto pick3"}}); len(ports) != 0 {
+		t.Errorf("a service is no port of the host: %v", ports)
+	}
+}

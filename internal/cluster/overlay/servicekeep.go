@@ -1,0 +1,67 @@
+package overlay
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// maxOffers is how many services are put in one transaction with their network.
+const maxOffers = 16
+
+// KeepServices says which services the networks have that Keep is told of: they are put
+// again with their network, at once.
+func (d *Directory) KeepServices(services []Service) {
+	all := map[model.ID][]Service{}
+	for _, s := range services {
+		all[s.Network] = append(all[s.Network], s)
+	}
+	d.keep.mu.Lock()
+	d.keep.offers = all
+	d.keep.mu.Unlock()
+}
+
+// offered are the services that a network is to have.
+func (k *keeper) offered(network model.ID) []Service {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.offers[network]
+}
+
+// takenIn says whether an address of a service's is somebody else's.
+func (s *Service) takenIn(r stock) func(netip.Addr) bool {
+	return func(a netip.Addr) bool {
+		i := r.claims[s.Network][a]
+		return i != nil && i.claim != s.Claim()
+	}
+}
+
+// reoffer adds services of a network to a unit that puts it again, but those that are
+// there, or whose addresses are somebody else's by now.
+func (d *Directory) reoffer(ctx context.Context, u unit, network model.ID, services []Service) error {
+	if len(services) == 0 {
+		return nil
+	}
+	r, err := d.read(ctx, "services/"+string(network)+"/", "addresses/"+string(network)+"/")
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, s := range services {
+		taken := slices.ContainsFunc(s.VIPs, s.takenIn(r))
+		text, err := s.Marshal()
+		claim, bad := s.Claim().Marshal()
+		if taken || r.items[s.Key()] != nil || err != nil || bad != nil || s.Validate() != nil || n == maxOffers {
+			continue
+		}
+		n++
+		u.put(s.Key(), 0, text, 0)
+		for _, a := range s.VIPs {
+			k := Key{Kind: KindAddress, Network: network, Addr: a}
+			u.put(k, r.rev(k), claim, 0)
+		}
+	}
+	return nil
+}
