@@ -2,9 +2,12 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/cluster/flannel"
@@ -40,6 +43,20 @@ func member(t *testing.T, s cluster.Store, name, addr string) *rig {
 	r.e = New(r.cfg)
 	r.ok(r.e.Start(r.ctx))
 	return r
+}
+
+// checks does check once no news of the cluster comes any more.
+func (r *rig) checks() {
+	r.Helper()
+	text := func() string {
+		return strings.Join(storedText(slices.Collect(maps.Values(r.e.snapshot().Networks)), nil), "\n")
+	}
+	for was, since := text(), time.Now(); time.Since(since) < 300*time.Millisecond; time.Sleep(10 * time.Millisecond) {
+		if now := text(); now != was {
+			was, since = now, time.Now()
+		}
+	}
+	r.check()
 }
 
 // again is a new daemon on a host that had one.
@@ -108,8 +125,8 @@ func TestOverlay(t *testing.T) {
 		"fdb 02:42:0a:01:00:03 dev " + trunk + " dst 198.51.100.8 bridged", "fdb 00:00:00:00:00:00 dev " + trunk + " dst 198.51.100.8", "hosts4 { 198.51.100.8 }"}
 	a.dumps(true, way...)
 	b.dumps(true, "fdb 02:42:0a:01:00:02 dev "+trunk+" dst 198.51.100.9 bridged")
-	a.check()
-	b.check()
+	a.checks()
+	b.checks()
 	eventually(t, "its name is known", func() bool { return a.knows("app", true).Overlay.Far[0].Sandbox == "db" }) // after its address
 
 	// An address that one has, no other gets; nor the hardware address; nothing stays of the attempt.
@@ -119,7 +136,7 @@ func TestOverlay(t *testing.T) {
 			t.Errorf("thief: %v", err)
 		}
 	}
-	a.check()
+	a.checks()
 
 	// A daemon that starts again needs nobody; what happened meanwhile, it hears of.
 	a.again()
@@ -128,8 +145,8 @@ func TestOverlay(t *testing.T) {
 	b.dumps(false, trunk)
 	a.dumps(false, way[1:]...)
 	a.dumps(true, way[0])
-	a.check()
-	b.check()
+	a.checks()
+	b.checks()
 
 	err = b.e.RemoveNetwork(b.ctx, "app")
 	if model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "web") {
@@ -140,7 +157,7 @@ func TestOverlay(t *testing.T) {
 	a.knows("app", false)
 	b.knows("app", false)
 	a.dumps(false, trunk)
-	a.check()
+	a.checks()
 }
 
 // While the store is away what there is goes on, and one line says what does not.
@@ -158,7 +175,7 @@ func TestOverlayAlone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), cluster.ErrAway.Error()) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("db: %v", err)
 	}
-	a.check()
+	a.checks()
 	a.again()
 	if n := a.knows("app", true); n.Absent() {
 		t.Error("web is on app")
@@ -170,7 +187,7 @@ func TestOverlayAlone(t *testing.T) {
 		_, err := a.e.CreateSandbox(a.ctx, SandboxSpec{Name: "db", Networks: on("app")})
 		return err == nil
 	})
-	a.check()
+	a.checks()
 }
 
 // What cannot be is refused with a line, and nothing stays of it.
@@ -203,7 +220,7 @@ func TestOverlayRefused(t *testing.T) {
 	if model.KindOf(err) != model.Exhausted || !strings.Contains(err.Error(), "subnet 10.1.0.0/30: no free address") {
 		t.Errorf("exhausted: %v", err)
 	}
-	a.check()
+	a.checks()
 	alone := newRig(t)
 	if _, err := alone.overlay("app", nil); model.KindOf(err) != model.Unsupported {
 		t.Errorf("alone: %v", err)

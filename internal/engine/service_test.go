@@ -66,11 +66,11 @@ func TestService(t *testing.T) {
 	a.served("web", "a/one:8080*2 ready")
 	a.again()
 	a.served("web", "a/one:8080*2 ready")
-	a.check()
+	a.checks()
 	b.ok(b.e.RemoveService(b.ctx, string(made.ID)))
 	eventually(t, "it is gone on a", func() bool { _, err := a.e.Service("web"); return err != nil })
-	a.check()
-	b.check()
+	a.checks()
+	b.checks()
 }
 
 // What cannot be is refused with a line.
@@ -117,7 +117,7 @@ func TestServiceRefused(t *testing.T) {
 	if err := a.e.RemoveNetwork(a.ctx, "app"); model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "service b, service c, service d and 2 more: on it") {
 		t.Errorf("remove: %v", err)
 	}
-	a.check()
+	a.checks()
 }
 
 // TestMembers is how backends are, and what the names of their service mean.
