@@ -73,6 +73,7 @@ var measures = []measure{
 	{"startup", startupRows},
 	{"fabric", fabricRows},
 	{"wireguard", wireguardRows},
+	{"overlay", overlayRows},
 }
 
 // bench is one run: what to build upon, how much to do, and the table so far.

@@ -340,7 +340,8 @@ func (e *Engine) tellOverlays() {
 
 // overlayEndpoint is an endpoint as other hosts are to know it.
 func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint) overlay.Endpoint {
-	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Names: dnsHost(sb, ep).Names, Services: memberships(ep)}
+	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Services: memberships(ep)}
+	out.Names = slices.DeleteFunc(slices.Clone(dnsHost(sb, ep).Names), func(name string) bool { return name == "" }) // a runtime may say no host name
 	for _, p := range ep.Addrs {
 		out.Addrs = append(out.Addrs, p.Addr())
 	}

@@ -1,0 +1,125 @@
+package docker
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// joint makes Docker's network app on a host.
+func (w *world) joint(flags string) {
+	w.Helper()
+	w.docker("network create -d sealane --ipam-driver sealane -o driver=overlay --subnet 10.6.0.0/24 " + flags + " app")
+}
+
+// at is the address of a container on its network.
+func (w *world) at(name string) string {
+	w.Helper()
+	return strings.TrimSpace(w.docker("inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' " + name))
+}
+
+// greet checks that web, of host one, and db, of host two, reach each other and the
+// outside, and that their ports are published.
+func (h *hosts) greet() {
+	h.one.Helper()
+	web, db := h.one.at("web"), h.two.at("db")
+	h.one.reach("web", "tcp://"+db+":8000 "+web+" db", "udp://"+db+":8000 "+web+" db", "tcp://192.0.2.2:8000 192.0.2.1 b")
+	h.two.reach("db", "tcp://"+web+":8000 "+db+" web", "tcp://192.0.2.2:8000 192.0.2.3 b")
+	h.one.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web", "tcp://192.0.2.3:8002 192.0.2.2 db")
+}
+
+// TestOverlay: a network of Docker's that is one link on two hosts, through its life.
+func TestOverlay(t *testing.T) {
+	h := newHosts(t, "--live-restore")
+	h.one.refused("docker network create -d sealane -o driver=overlay --subnet 10.6.0.0/24 app", "subnet 10.6.0.0/24: driver overlay", "add --ipam-driver sealane")
+	h.one.joint("-o mtu=1400")
+	h.one.shows(named, "sealane network ls", " app ")
+	h.two.shows(named, "sealane network ls", " app ", "!docker-")
+	h.two.refused("docker network create -d sealane --ipam-driver sealane -o driver=overlay --subnet 10.6.0.0/24 -o vni=7 app", "option vni=7: the network of the cluster has 4096")
+	h.two.joint("")
+	h.one.run("web", "--network app -p 8001:8000")
+	h.two.run("db", "--network app -p 8002:8000")
+	h.greet()
+	h.one.shows(named, "sealane ps", " web ", "app="+h.one.at("web"))
+	h.one.shows(0, h.one.enter("web", true)+"ip addr", h.one.at("web")+"/24", "mtu 1400")
+	h.one.shows(0, h.one.enter("web", true)+"ip route", "default via 10.6.0.1 dev eth0")
+	h.one.refused("docker run --rm --network app --ip "+h.two.at("db")+" echo /lab-echo", "is taken by db of host")
+	h.one.asIntended()
+	h.sub("restarts", h.again)
+	h.sub("services", h.serve)
+	h.sub("removal", h.leave)
+}
+
+// serve: a container is a backend by an option of its endpoint. Parts of the firewall for
+// services stay as long as the daemon runs, so what restarts comes before.
+func (h *hosts) serve() {
+	h.one.sealane("service create --name www --network app --port 8000")
+	h.two.run("later", "--network app")
+	h.two.docker("network disconnect app later")
+	h.two.docker("network connect --driver-opt sealane.service=www app later")
+	h.two.run("now", "--network name=app,driver-opt=sealane.service=www:8000*2")
+	h.one.shows(time.Minute, `sealane service inspect --format '{{range .Backends}}{{.Sandbox}} {{.Port}} {{.Weight}} {{.State}}, {{end}}' www`, "later 0 ", "now 8000 2 ready")
+	vip := h.one.sealane("service inspect --format '{{index .VIPs 0}}' www")
+	h.two.docker("rm -f now")
+	h.two.docker("network disconnect app later")
+	h.two.refused("docker network connect --driver-opt sealane.service=www:0 app later", "option sealane.service", "www:0")
+	h.two.docker("network connect --driver-opt sealane.service=WWW app later")
+	h.one.shows(time.Minute, `sealane service inspect --format '{{len .Backends}}' www`, "1")
+	h.one.reach("web", "tcp://"+vip+":8000 "+h.one.at("web")+" later")
+	h.two.docker("rm -f later")
+	h.one.sealane("service rm www")
+}
+
+// again: all stays through kills of either daemon, and containers can start again.
+func (h *hosts) again() {
+	before := h.one.state()
+	for _, c := range []struct {
+		name   string
+		during func()
+	}{
+		{"kill -9 of sealaned", func() { h.one.a.Kill9(); h.one.a.Restart() }},
+		{"a restart of dockerd", func() { h.one.stopDocker(syscall.SIGTERM); h.one.startDocker() }},
+		{"kill -9 of both", func() {
+			h.one.a.Kill9()
+			h.one.stopDocker(syscall.SIGKILL)
+			h.one.a.Restart()
+			h.one.startDocker()
+		}},
+	} {
+		c.during()
+		h.greet()
+		h.one.unchanged(before, c.name)
+		h.one.asIntended()
+	}
+	h.etcd.Signal(syscall.SIGKILL)
+	h.etcd.Wait()
+	h.greet()
+	h.one.a.Kill9()
+	h.one.a.Restart()
+	h.greet()
+	h.startEtcd()
+	h.one.shows(time.Minute, "sealane network inspect --format '{{.Status.State}}' app", "ready")
+	h.one.docker("restart -t 0 web")
+	h.two.shows(time.Minute, "sealane network inspect --format '{{range .Overlay.Members}}{{range .Endpoints}}{{.Sandbox}}={{.Addresses}} {{end}}{{end}}' app", "web=["+h.one.at("web")+"]")
+	h.greet()
+}
+
+// leave: Docker's network goes on each host for itself, and the overlay by our API.
+func (h *hosts) leave() {
+	h.one.refused("docker network rm app", "app", "active endpoints")
+	h.one.refused("sealane network rm app", "Docker of this host has it too", "docker network rm")
+	h.one.docker("rm -f web")
+	h.one.docker("network rm app")
+	h.one.refused("sealane network rm app", "db of host")
+	h.one.sealane("run -d --name ours --network app -- lab-echo serve -tcp 8000 -name ours")
+	at := h.one.sealane("inspect --format '{{(index (index .Endpoints 0).Addresses 0).Addr}}' ours")
+	h.two.reach("db", "tcp://"+at+":8000 "+h.two.at("db")+" ours")
+	h.one.sealane("rm -f ours")
+	h.two.docker("rm -f db")
+	h.one.refused("sealane network rm app", "Docker of host")
+	h.two.docker("network rm app")
+	h.two.shows(time.Minute, "sealane network rm app 2>&1 || true; sealane network ls", "!app ")
+	h.one.shows(time.Minute, "sealane network ls", "!app")
+	h.one.shows(0, "ip route", "!10.6.")
+}
