@@ -243,6 +243,8 @@ func TestCommands(t *testing.T) {
 		{"status, full", "STATUS", ``, map[string]any{network: api.Network{Name: "app", Subnets: []api.Subnet{{}}}}, 50, "network app: no address is left", 1},
 		{"status, disturbed", "STATUS", ``, map[string]any{network: api.Network{Name: "app", Status: api.Status{State: "conflict", Message: "a route"}}}, 0, "", 1},
 		{"status, over hosts", "STATUS", `"driver":"fabric"`, map[string]any{network: missing("network app"), "GET /cluster/networks/app": api.ClusterNetwork{}}, 0, "", 2},
+		{"status, one link over hosts", "STATUS", `"driver":"overlay"`, map[string]any{network: missing("network app"),
+			"GET /cluster/networks/app": api.ClusterNetwork{Problem: "in no cluster"}}, 50, "in no cluster", 2},
 		{"status, no cluster", "STATUS", `"driver":"fabric"`, map[string]any{network: missing("network app"),
 			"GET /cluster/networks/app": api.ClusterNetwork{Problem: "in no cluster"}}, 50, "in no cluster", 2},
 		{"status, store away", "STATUS", ``, map[string]any{network: api.Network{Name: "app", Status: api.Status{State: "degraded", Message: "away"}, Fabric: &api.Fabric{Error: "away"}}}, 0, "", 1},

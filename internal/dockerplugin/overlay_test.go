@@ -196,3 +196,34 @@ func TestOverlayRefusals(t *testing.T) {
 		t.Errorf("an address of another subnet: %q", refused)
 	}
 }
+
+// TestOverlayOfBothFamilies: Docker has two pools of one network, and a container an
+// address of each.
+func TestOverlayOfBothFamilies(t *testing.T) {
+	hosts := newMembers(t, 2)
+	const six = `{"Pool":"fd06::/64","V6":true}`
+	for i, id := range []string{podsHere, podsThere} {
+		m := hosts[i]
+		m.must("IpamDriver.RequestPool", askApp)
+		m.must("IpamDriver.RequestPool", six)
+		m.must("NetworkDriver.CreateNetwork", `{"NetworkID":"`+id+`","Options":{"com.docker.network.generic":{"driver":"overlay"}},"IPv4Data":[{"Pool":"10.6.0.0/24","Gateway":"10.6.0.1/24"}],"IPv6Data":[{"Pool":"fd06::/64"}]}`)
+		four := m.must("IpamDriver.RequestAddress", `{`+appPool+`}`)["Address"].(string)
+		more := m.must("IpamDriver.RequestAddress", `{"PoolID":"fd06::/64"}`)["Address"].(string)
+		at := `{"NetworkID":"` + id + `","EndpointID":"` + fuzzEndpoint + `","SandboxKey":"/run/docker/netns/x","Interface":{"Address":"` + four + `","AddressIPv6":"` + more + `"}}`
+		m.must("NetworkDriver.CreateEndpoint", at)
+		m.must("NetworkDriver.Join", at)
+		until(t, "the other host knows it", func() bool {
+			for _, n := range hosts[1-i].overlays() {
+				for _, f := range n.Overlay.Far {
+					if len(f.Addrs) == 2 && !f.Stopped {
+						return true
+					}
+				}
+			}
+			return false
+		})
+	}
+	if all := hosts[1].overlays(); len(all) != 1 || len(hosts[1].engine.Networks()) != 2 {
+		t.Errorf("%d overlays: %+v", len(all), hosts[1].engine.Networks())
+	}
+}

@@ -26,10 +26,10 @@ func (e *Engine) createOverlay(ctx context.Context, spec NetworkSpec) (*model.Ne
 		return nil, err
 	}
 	made, err := dir.Create(ctx, rec)
-	if model.KindOf(err) == model.Conflict && err != nil {
-		e.awaitCalled(ctx, spec.Name)
-	}
 	if err != nil {
+		if model.KindOf(err) == model.Conflict {
+			e.awaitCalled(ctx, spec.Name)
+		}
 		return nil, err
 	}
 	n, err := e.overlayKnown(ctx, made.ID)

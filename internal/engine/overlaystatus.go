@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sealane/sealane/internal/model"
 )
@@ -22,6 +23,13 @@ func (e *Engine) overlayStatus(n *model.Network) (Status, bool) {
 	}
 	if o.view != nil && !o.view.InTouch {
 		return Status{StateDegraded, "the cluster's store is away: going on with what is known", o.view.Since}, true
+	}
+	if o.view != nil {
+		for _, p := range o.view.Problems { // by key, which has the network's ID
+			if strings.Contains(p, string(n.ID)) {
+				return Status{StateDegraded, p, o.view.Since}, true
+			}
+		}
 	}
 	for i := range n.Overlay.Far {
 		if f := &n.Overlay.Far[i]; !f.At.IsValid() && !f.Stopped {

@@ -94,6 +94,7 @@ func (h *hosts) again() {
 	}
 	h.etcd.Signal(syscall.SIGKILL)
 	h.etcd.Wait()
+	h.one.refused("docker run --rm --network app echo /lab-echo", "the store does not answer")
 	h.greet()
 	h.one.a.Kill9()
 	h.one.a.Restart()
