@@ -41,6 +41,8 @@ type Overlay struct {
 	Tunnel  string          `json:"tunnel"`  // the vxlan device; "" while nobody on this host is on the network
 	Members []OverlayMember `json:"members"` // the other hosts with endpoints on it, by name
 
+	PublicKey string `json:"publicKey,omitempty"` // encrypted: this host's, of WireGuard's, in base64
+
 	Services []OverlayService `json:"services"` // by name
 }
 

@@ -47,6 +47,9 @@ func (a *app) networkCreate() *cobra.Command {
 			if c.Flags().Changed("ipv6") && !spec.IPv6 && slices.ContainsFunc(spec.Subnets, func(s api.SubnetSpec) bool { return strings.Contains(s.Prefix, ":") }) {
 				return usage("network create: --ipv6=false: there is a --subnet of that family")
 			}
+			if i := slices.Index(options, "encrypted"); i >= 0 {
+				options[i] += "=true" // as Docker has it
+			}
 			if spec.Options, err = pairs("-o", options); err != nil {
 				return usage("network create: %s", err)
 			}

@@ -93,6 +93,9 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Merge(guard()))
 	must(s.Merge(hush(f.Overlaid || overlaid(in))))
 	must(s.Add(trunks(in)...))
+	if err := s.Add(cipher(in)...); err != nil {
+		return nil, err
+	}
 	if f.Serving || serving(in) {
 		must(s.Merge(divert()))
 	}

@@ -157,7 +157,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 	}
 	var carried []string
 	if f.Overlaid || overlaid(in) {
-		b.outer()
+		b.outer(f.Sealed || sealing(in))
 		carried = []string{"udp dport @trunks goto outer"}
 	}
 	b.forward(f.Marked, parting)

@@ -1,11 +1,13 @@
 package compile
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
 
+	"github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -15,6 +17,7 @@ import (
 var (
 	setTrunks = set("trunks", "inet_service", "") // UDP ports of overlay networks
 	setVXLAN  = set("vxlan", "inet_service", "")  // the same, and those of fabrics
+	setSealed = set("sealed", "inet_service", "") // those of encrypted ones: what comes by them has come through the tunnel
 	setHosts  = perFamily("hosts", "ADDR", "")    // where other hosts with endpoints on them are
 )
 
@@ -28,11 +31,51 @@ func overlaid(in Intent) bool {
 	return false
 }
 
-// outer lets in what the cluster's other hosts send through tunnels.
-func (b builder) outer() {
+// sealing reports whether one of those is encrypted.
+func sealing(in Intent) bool {
+	for _, n := range in.Networks {
+		if n.Overlay != nil && n.Options.Encrypted && !n.Absent() {
+			return true
+		}
+	}
+	return false
+}
+
+// outer lets in what the cluster's other hosts send through tunnels. sealed: some of that
+// is encrypted, and comes by no other way.
+func (b builder) outer(sealed bool) {
 	must(b.Add(*setTrunks, *setHosts.v4, *setHosts.v6))
 	must(b.Add(*setVIP.v4, *setVIP.v6, *mapService.v4, *mapService.v6, *mapBackend.v4, *mapBackend.v6, *setHairpin.v4, *setHairpin.v6))
-	b.chain("outer", "ip saddr @hosts4 accept", "ip6 saddr @hosts6 accept", "drop")
+	rules := []string{"ip saddr @hosts4 accept", "ip6 saddr @hosts6 accept", "drop"}
+	if sealed {
+		must(b.Add(*setSealed))
+		rules = append([]string{"iifname " + model.CipherDevice + " udp dport @sealed accept", "iifname " + model.CipherDevice + " drop", "udp dport @sealed drop"}, rules...)
+	}
+	b.chain("outer", rules...)
+}
+
+// cipher returns what encrypted networks share: the device, and that nothing but their
+// own packets comes by it or, but from the host itself, leaves by it. Whoever could
+// send into it would be taken for this host.
+func cipher(in Intent) []kstate.Object {
+	var objs []kstate.Object
+	var least *model.Network // they differ for a moment when the uplink does
+	for _, n := range in.Networks {
+		if n.Overlay == nil || !n.Options.Encrypted || n.Absent() {
+			continue
+		}
+		if least == nil || cmp.Or(cmp.Compare(n.Overlay.MTU, least.Overlay.MTU), cmp.Compare(n.ID, least.ID)) < 0 {
+			least = n
+		}
+		objs = append(objs, overlay.Through(n)...)
+	}
+	if least == nil {
+		return nil
+	}
+	dev := model.CipherDevice
+	return append(append(objs, overlay.Cipher(least)...),
+		elem(mapEgress, dev, verdictDrop), elem(mapOnward, dev, verdictDrop), elem(mapIngress.v4, dev, verdictDrop), elem(mapIngress.v6, dev, verdictDrop),
+		elem(mapToHost.v4, dev, verdictDrop), elem(mapToHost.v6, dev, verdictDrop))
 }
 
 // wrapped leaves the packets of vxlan devices untracked: nobody asks for their
@@ -46,7 +89,7 @@ func (b builder) wrapped() {
 
 // trunks returns the elements of both, of all networks together.
 func trunks(in Intent) []kstate.Object {
-	wrapped, ports, hosts := map[int]bool{}, map[int]bool{}, map[netip.Addr]bool{}
+	wrapped, ports, sealed, hosts := map[int]bool{}, map[int]bool{}, map[int]bool{}, map[netip.Addr]bool{}
 	for _, n := range in.Networks {
 		if n.Fabric != nil && n.Fabric.Backend.Type == model.BackendVXLAN {
 			wrapped[n.Fabric.Backend.Port] = true
@@ -55,6 +98,10 @@ func trunks(in Intent) []kstate.Object {
 			continue
 		}
 		ports[n.Overlay.Port], wrapped[n.Overlay.Port] = true, true
+		if n.Options.Encrypted {
+			sealed[n.Overlay.Port] = true
+			continue // who sends there, the tunnel knows
+		}
 		for _, a := range n.Overlay.Hosts() {
 			hosts[a] = true
 		}
@@ -62,6 +109,9 @@ func trunks(in Intent) []kstate.Object {
 	var objs []kstate.Object
 	for _, port := range slices.Sorted(maps.Keys(ports)) {
 		objs = append(objs, elem(setTrunks, strconv.Itoa(port), ""))
+	}
+	for _, port := range slices.Sorted(maps.Keys(sealed)) {
+		objs = append(objs, elem(setSealed, strconv.Itoa(port), ""))
 	}
 	for _, port := range slices.Sorted(maps.Keys(wrapped)) {
 		objs = append(objs, elem(setVXLAN, strconv.Itoa(port), ""))

@@ -58,6 +58,8 @@ type Facts struct {
 	Spanned bool
 	// Overlaid: the same of networks that are one link over several hosts.
 	Overlaid bool
+	// Sealed: the same of those that are encrypted.
+	Sealed bool
 	// Serving: an overlay network has had services; Picks: how many backends they had.
 	Serving bool
 	Picks   []Pick

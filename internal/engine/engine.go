@@ -269,7 +269,7 @@ func (e *Engine) readFacts() compile.Facts {
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
-		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Serving: e.facts.Serving, Picks: e.facts.Picks,
+		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Picks: e.facts.Picks,
 	}
 }
 

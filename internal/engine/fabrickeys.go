@@ -226,7 +226,7 @@ func (e *Engine) wantEncrypted() {
 			list = append(list, encrypted(n, s)...)
 		}
 	}
-	e.cfg.WireGuard.Want(list)
+	e.cfg.WireGuard.Want(append(list, e.wantCipher()...))
 }
 
 // encrypted is a network's devices as they are to be, one or two.

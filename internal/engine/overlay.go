@@ -40,6 +40,9 @@ type overlays struct {
 
 	failed map[model.ID]problem // what hinders this host's part of a network
 
+	key  string // public, that others are to know this host's encrypted packets by; "": none
+	told bool   // the next one was in the store when that was last looked at
+
 	news chan struct{} // readable when there is a view that was not settled
 }
 
@@ -60,10 +63,13 @@ func (e *Engine) followOverlays(ctx context.Context) {
 		},
 	})
 	o.mu.Lock()
-	o.dir, o.view, o.failed, o.news = dir, nil, map[model.ID]problem{}, make(chan struct{}, 1)
+	o.dir, o.view, o.failed, o.news, o.key, o.told = dir, nil, map[model.ID]problem{}, make(chan struct{}, 1), "", false
 	news := o.news
 	o.mu.Unlock()
 	e.work.Lock()
+	if s, ok := e.secretOf(cipherSecret); ok {
+		e.sayKey(s)
+	}
 	e.tellOverlays()
 	e.work.Unlock()
 	e.background.Go(func() { dir.Run(ctx) })
@@ -73,6 +79,12 @@ func (e *Engine) followOverlays(ctx context.Context) {
 // overlayHost is what this host says of itself.
 func (e *Engine) overlayHost(ctx context.Context) (h overlay.Host, err error) {
 	h.ID, h.Name = e.cfg.Cluster.Node.ID, e.cfg.Cluster.Node.Name
+	e.overlays.mu.Lock()
+	h.Key = e.overlays.key
+	e.overlays.mu.Unlock()
+	if h.Key != "" {
+		h.Inner = overlay.InnerOf(h.ID)
+	}
 	addrs, err := e.NodeAddrs(ctx)
 	for _, a := range addrs {
 		if a.Is6() {
@@ -93,10 +105,17 @@ func (e *Engine) directory() *overlay.Directory {
 
 // tendOverlays settles what is reported, the latest.
 func (e *Engine) tendOverlays(ctx context.Context, news <-chan struct{}) {
+	due := time.NewTicker(keyCheck)
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-due.C:
+			if err := e.turnCipher(ctx); err != nil && ctx.Err() == nil {
+				e.cfg.Log.Error("overlay: another key", "err", err, "again", keyCheck)
+			}
+			continue
 		case <-news:
 		}
 		if err := e.settleOverlays(ctx); err != nil && ctx.Err() == nil {
@@ -137,7 +156,7 @@ func (e *Engine) settleOverlays(ctx context.Context) error {
 			failed = append(failed, e.forsakeOverlay(ctx, n))
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, e.settleCipher(ctx, v))...)
 }
 
 // noteOverlay notes what hinders this host's part of a network, or that nothing does.
@@ -204,7 +223,15 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	if o.Uplink, o.Local, o.MTU, err = d.e.seatOf(view); err != nil {
 		return nil, err
 	}
-	o.Far = farOf(v, rec.Endpoints, d.e.cfg.Cluster.Node.ID, o.Local.Is6())
+	at := publics(v, o.Local.Is6())
+	if n.Options.Encrypted {
+		at = inners(d.e.peersOf(v))
+		err = d.e.seal(&o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.Far = farOf(v, rec.Endpoints, d.e.cfg.Cluster.Node.ID, at)
 	o.Services = servicesOf(v, rec, d.e.cfg.Cluster.Node.ID)
 	n.Overlay = &o
 	if old != nil {
@@ -212,14 +239,25 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	}
 	n.Name = d.fabricName(n, old)
 	keepDocked(n, old)
-	if fits := driver.MTU(&o); n.Options.MTU == 0 || n.Options.MTU > fits {
+	if fits := driver.MTU(n); n.Options.MTU == 0 || n.Options.MTU > fits {
 		n.Options.MTU = fits
 	}
 	return n, n.Validate()
 }
 
-// farOf lists the endpoints of a network that are on other hosts.
-func farOf(v *overlay.View, all []*overlay.Endpoint, self string, is6 bool) []model.Far {
+// publics says where hosts are found by a family, by their IDs.
+func publics(v *overlay.View, is6 bool) map[string]netip.Addr {
+	at := map[string]netip.Addr{}
+	for id, h := range v.Hosts {
+		if at[id] = h.Public4; is6 {
+			at[id] = h.Public6
+		}
+	}
+	return at
+}
+
+// farOf lists the endpoints of a network that are on other hosts, which are found at at.
+func farOf(v *overlay.View, all []*overlay.Endpoint, self string, at map[string]netip.Addr) []model.Far {
 	var out []model.Far
 	for _, ep := range all {
 		if ep.Host == self {
@@ -227,9 +265,7 @@ func farOf(v *overlay.View, all []*overlay.Endpoint, self string, is6 bool) []mo
 		}
 		h, known := v.Hosts[ep.Host]
 		f := model.Far{ID: ep.ID, Host: cmp.Or(h.Name, ep.Host), MAC: ep.MAC, Addrs: ep.Addrs, Sandbox: ep.Sandbox.Name, Names: ep.Names, Stopped: ep.Stopped, HostGone: !known || !h.Alive}
-		if f.At = h.Public4; is6 {
-			f.At = h.Public6
-		}
+		f.At = at[ep.Host]
 		out = append(out, f)
 	}
 	return out
@@ -359,6 +395,7 @@ func (e *Engine) noteParts(n *model.Network) {
 		return
 	}
 	e.facts.Overlaid = true
+	e.facts.Sealed = e.facts.Sealed || n.Options.Encrypted
 	e.facts.Serving = e.facts.Serving || slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return len(s.VIPs) > 0 })
 	for _, p := range compile.Picks(compile.Intent{Networks: map[model.ID]*model.Network{n.ID: n}}) {
 		if !slices.Contains(e.facts.Picks, p) {

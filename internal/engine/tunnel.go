@@ -79,6 +79,8 @@ func ownPorts(n *model.Network) []int {
 	switch {
 	case carried(n):
 		return []int{n.Fabric.Backend.Port}
+	case n.Overlay != nil && n.Options.Encrypted: // they share it
+		return []int{model.CipherPort}
 	case n.Fabric == nil || n.Fabric.Backend.Type != model.BackendWireGuard:
 		return nil
 	}

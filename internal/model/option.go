@@ -51,6 +51,8 @@ type Options struct {
 	Backend   Backend `json:"backend,omitzero"`    // of a fabric, as it was asked for; see Fabric
 	SubnetLen int     `json:"subnetLen,omitempty"` // of a fabric: of the prefix of each host's subnet; 0 is Flannel's choice
 
+	Encrypted bool `json:"encrypted,omitempty"` // of an overlay: its packets between hosts are
+
 	Adopted bool `json:"adopted,omitempty"` // set at creation: the device was there before us
 }
 
@@ -116,6 +118,7 @@ var optionTable = []option{
 			o.Backend.DirectRouting = !o.Backend.DirectRouting
 			return
 		}},
+	{"encrypted", []string{DriverOverlay}, nil, parseEncrypted},
 	{"gateway-mode", []string{"bridge"}, nil,
 		func(o *Options, v string) (err error) { o.Mode4, err = parseMode(v); o.Mode6 = o.Mode4; return }},
 	{"gateway-mode-ipv4", []string{"bridge"}, []string{dockerBridge + "gateway_mode_ipv4"},
@@ -363,6 +366,7 @@ func (o Options) Map() map[string]string {
 	}
 	put("ipam", o.NoIPAM, "none")
 	put("dad", o.NoDAD, "off")
+	put("encrypted", o.Encrypted, "true")
 	put("parent", o.Parent != "", o.Parent)
 	put("vlan", o.VLAN != 0, strconv.Itoa(o.VLAN))
 	put("trunks", o.Trunks != "", string(o.Trunks))

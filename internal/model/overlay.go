@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,6 +15,14 @@ const DriverOverlay = "overlay"
 const (
 	MinOverlayVNI = 4096 // the lowest VNI that is chosen, as Docker's
 	OverlayPort   = 8473 // UDP: not 4789, which Docker's own overlays, VMware and others have on the same hosts
+	SealedPort    = 8474 // UDP, of encrypted ones, inside the tunnel: no other network's
+)
+
+// What encrypted overlay networks of a host share: a device of WireGuard's, which the
+// vxlan packets of all of them go through.
+const (
+	CipherDevice = "slw0"
+	CipherPort   = 51822 // UDP, at all hosts: 51820 and 51821 are fabrics'
 )
 
 // Overlay is what this host knows of such a network beside its own endpoints. It is
@@ -23,12 +32,13 @@ type Overlay struct {
 	Options map[string]string `json:"options,omitempty"` // as it was made
 
 	VNI    int        `json:"vni"`
-	Port   int        `json:"port"`          // UDP, at all hosts
-	Uplink string     `json:"uplink"`        // the host's device to the others
-	Local  netip.Addr `json:"local"`         // where they find this host
-	MTU    int        `json:"mtu"`           // of the uplink, bytes
-	Used   bool       `json:"used"`          // somebody on this host is on it: else there are no devices
-	Far    []Far      `json:"far,omitempty"` // endpoints on other hosts, by ID
+	Port   int        `json:"port"`             // UDP, at all hosts
+	Uplink string     `json:"uplink"`           // the host's device to the others
+	Local  netip.Addr `json:"local"`            // where they find this host: if it is encrypted, through the tunnel
+	MTU    int        `json:"mtu"`              // of the uplink, bytes
+	Served bool       `json:"served,omitempty"` // encrypted: by the daemon, for this kernel has no such device
+	Used   bool       `json:"used"`             // somebody on this host is on it: else there are no devices
+	Far    []Far      `json:"far,omitempty"`    // endpoints on other hosts, by ID
 
 	Services []Service `json:"services,omitempty"` // by name
 }
@@ -81,6 +91,21 @@ func (n *Network) Trunk() string { return TrunkPrefix + string(n.ID) }
 // TrunkPrefix begins the names of those devices.
 const TrunkPrefix = "slx"
 
+// Carrier returns the host's device that an overlay network's vxlan packets leave by.
+func (n *Network) Carrier() string {
+	if n.Options.Encrypted {
+		return CipherDevice
+	}
+	return n.Overlay.Uplink
+}
+
+// parseEncrypted takes the option as Docker does, whose value may be missing.
+func parseEncrypted(o *Options, v string) error {
+	off, err := not(cmp.Or(v, "true"))
+	o.Encrypted = !off && err == nil
+	return err
+}
+
 // checkOverlay reports what an overlay network cannot have.
 func (n *Network) checkOverlay() error {
 	switch {
@@ -90,6 +115,10 @@ func (n *Network) checkOverlay() error {
 		return fmt.Errorf("driver overlay: the part of the cluster is missing")
 	case n.Overlay.VNI < 1 || n.Overlay.VNI >= 1<<24:
 		return fmt.Errorf("vni %d: want 1 to %d", n.Overlay.VNI, 1<<24-1)
+	case n.Options.Encrypted && n.Options.Backend.Port != 0:
+		return fmt.Errorf("option port: encrypted networks have UDP port %d", SealedPort)
+	case !n.Options.Encrypted && n.Options.Backend.Port == SealedPort:
+		return fmt.Errorf("option port: %d is that of encrypted networks", SealedPort)
 	}
 	return nil
 }

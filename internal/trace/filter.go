@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // filter is our firewall's elements by set: what varies in it. Its structure is fixed,
@@ -157,9 +158,13 @@ func (f filter) input(in string, is6, reply bool) judgement {
 }
 
 // outer judges a packet to a UDP port of the host's that another host sends through a
-// tunnel.
-func (f filter) outer(port int, from netip.Addr) judgement {
-	switch {
+// tunnel, and that comes by a device.
+func (f filter) outer(in string, port int, from netip.Addr) judgement {
+	switch sealed := f.has("sealed", strconv.Itoa(port)); {
+	case sealed && in == model.CipherDevice:
+		return passes("chain outer: it came through " + in + ", encrypted")
+	case sealed:
+		return drops("chain outer: it did not come through " + model.CipherDevice)
 	case !f.has("trunks", strconv.Itoa(port)):
 		return passes("none of sealane's rules is about it")
 	case f.has("hosts"+digit(from.Is6()), from.String()):

@@ -74,7 +74,7 @@ func (w *walk) across(n *model.Network, f *model.Far, next netip.Addr) {
 		w.stop(hostName, dev, "%s on host %s does not run", mateName(f), f.Host)
 		return
 	case !f.At.IsValid():
-		w.stop(hostName, dev, "host %s has no %s address, by which this one could reach it", f.Host, family(n.Overlay.Local.Is6()))
+		w.stop(hostName, dev, "host %s has no %s, by which this one could reach it", f.Host, known(n))
 		return
 	}
 	l, ok := w.trunk(n)
@@ -89,6 +89,14 @@ func (w *walk) across(n *model.Network, f *model.Far, next netip.Addr) {
 		w.out, w.mate, w.far = l.Name, f, n
 		w.handed(f, to, next)
 	}
+}
+
+// known is what a host of a network needs so that others send to it.
+func known(n *model.Network) string {
+	if n.Options.Encrypted {
+		return "key"
+	}
+	return family(n.Overlay.Local.Is6()) + " address"
 }
 
 // trunk returns the device that leads to a network's other hosts, and ends the way if it
@@ -195,14 +203,14 @@ func (w *walk) handed(f *model.Far, to, next netip.Addr) {
 // comeAcross takes in what an endpoint on another host sends to one here, by what this
 // host said of it in the cluster.
 func (w *walk) comeAcross(n *model.Network, f *model.Far) {
-	o, where := n.Overlay, "host "+f.At.String()
+	where := "host " + f.At.String()
 	sub, _ := n.Subnet(w.dst.Is6())
 	_, ep := w.holder(n, w.dst)
 	switch {
 	case f.Stopped:
 		w.stop("host "+f.Host, "", "%s does not run", mateName(f))
 	case !f.At.IsValid():
-		w.stop("host "+f.Host, "", "has no %s address, by which it could reach this host", family(o.Local.Is6()))
+		w.stop("host "+f.Host, "", "has no %s, by which it could reach this host", known(n))
 	case sub.Gateway == w.dst:
 		w.stop(where, "", "%s is every host's own on %s: what is for it stays on host %s", w.dst, n.Ref(), f.Host)
 	case ep == nil && sub.Prefix.Contains(w.dst):
@@ -222,12 +230,13 @@ func (w *walk) comeTo(n *model.Network, f *model.Far, ep *model.Endpoint) {
 		w.problem(where, "", "host %s was not heard of lately", f.Host)
 	}
 	w.step(where, "", 0, "its way here is by this host's record: %s is %s, at %s", w.dst, ep.MAC, o.Local)
-	mtu := w.linkMTU(o.Uplink)
-	w.way.Steps = append(w.way.Steps, Step{Where: hostName, Device: o.Uplink, MTU: mtu, What: fmt.Sprintf("%s -> %s UDP %d, VNI %d", f.At, o.Local, o.Port, o.VNI)})
+	dev := n.Carrier()
+	mtu := w.linkMTU(dev)
+	w.way.Steps = append(w.way.Steps, Step{Where: hostName, Device: dev, MTU: mtu, What: fmt.Sprintf("%s -> %s UDP %d, VNI %d", f.At, o.Local, o.Port, o.VNI)})
 	if mtu > 0 {
 		w.fits(mtu - kstate.VXLAN{Local: o.Local}.Overhead())
 	}
-	if !w.judge("input", func(r filter) judgement { return r.outer(o.Port, f.At) }) {
+	if !w.judge("input", func(r filter) judgement { return r.outer(dev, o.Port, f.At) }) {
 		return
 	}
 	if l, ok := w.trunk(n); ok {

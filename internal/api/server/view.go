@@ -62,6 +62,9 @@ func (s *service) networkOf(n *model.Network) api.Network {
 	}
 	s.addFabric(&out, n)
 	addOverlay(&out, n)
+	if n.Overlay != nil && n.Options.Encrypted {
+		out.Overlay.PublicKey = s.engine.OverlayKey()
+	}
 	return out
 }
 

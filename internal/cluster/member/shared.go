@@ -20,6 +20,7 @@ import (
 //
 //	key                      put                                             delete
 //	hosts/HOST               its own, under its name, at no other's address  its own
+//	                         and by no other's key
 //	alive/HOST               its own, with an etcd lease of that host        its own
 //	endpoints/ID/HOST/END    its own: addresses that it claims, and a MAC    its own, or of a host
 //	                         that is no other's                              that is no more
@@ -213,7 +214,25 @@ func (b bid) judgeHost(host Record, w wish, s scene) error {
 	if h.ID != host.ID || h.Name != host.Name {
 		return fmt.Errorf("it names another host, %s (%s): this one joined as %s (%s)", h.Name, h.ID, host.Name, host.ID)
 	}
+	if err := b.checkKey(host, h, s); err != nil {
+		return err
+	}
 	return b.checkPublic(host, h, s)
+}
+
+// checkKey refuses a host by another's key, or at another's address inside the tunnel of
+// encrypted networks: what is for one of them could not be told from what is for the other.
+func (b bid) checkKey(host Record, h overlay.Host, s scene) error {
+	for _, key := range s.under(string(b.domain) + sharedRoot + "hosts/") {
+		o, err := overlay.ParseHost(s.keys[key].Value)
+		if err != nil || o.ID == host.ID || h.Key == "" {
+			continue
+		}
+		if o.Key == h.Key || o.Inner == h.Inner {
+			return fmt.Errorf("key %s, inner %s: is that of %s", h.Key, h.Inner, o.Name)
+		}
+	}
+	return nil
 }
 
 // checkPublic refuses a host at another's address, as checkApart does for fabrics.
@@ -393,6 +412,9 @@ func (b bid) checkMoved(host Record, n overlay.Network, s scene) error {
 		return nil
 	}
 	was, err := overlay.ParseNetwork(kv.Value)
+	if encrypted(was) && !encrypted(n) && err == nil {
+		return errors.New("it stays encrypted")
+	}
 	same := err == nil && was.VNI == n.VNI && slices.EqualFunc(was.Subnets, n.Subnets, func(x, y model.Subnet) bool {
 		return x.Prefix == y.Prefix && x.Gateway == y.Gateway
 	})
@@ -400,6 +422,12 @@ func (b bid) checkMoved(host Record, n overlay.Network, s scene) error {
 		return fmt.Errorf("host %s has endpoints on it: its subnets and its VNI stay", other)
 	}
 	return nil
+}
+
+// encrypted says whether a network's packets between hosts are.
+func encrypted(n overlay.Network) bool {
+	o, err := model.ParseOptions(model.DriverOverlay, n.Options)
+	return err == nil && o.Encrypted
 }
 
 // checkSubnets refuses a network over another's addresses.

@@ -58,6 +58,17 @@ func hostText(name, addr string) string {
 	return fmt.Sprintf(`{"id":%q,"name":%q,"public4":%q}`, nodeID(name), name, addr)
 }
 
+// Public keys of WireGuard's.
+const (
+	keyOfB   = "HduxLMdl676wbE1+VmGevkC+eoPH2sDtoYjqPFgcmh0="
+	otherKey = "hws7dzWjVldKMubMzDjxispvY7mbEzy2CWHBhr9UKjg="
+)
+
+// keyedText is a host with a key, at the address of some host inside the tunnel.
+func keyedText(name, addr, key, inner string) string {
+	return strings.Replace(hostText(name, addr), "}", fmt.Sprintf(`,"key":%q,"inner":%q}`, key, overlay.InnerOf(inner)), 1)
+}
+
 func claimText(name, endpoint string) string {
 	return fmt.Sprintf(`{"host":%q,"endpoint":%q}`, nodeID(name), endpoint)
 }
@@ -99,6 +110,8 @@ func TestSharedRights(t *testing.T) {
 	}{
 		{"its host", ofB, []put{{"hosts/" + idB, 31, hostText("b", "192.0.2.2")}}, ""},
 		{"its host elsewhere", ofB, []put{{"hosts/" + idB, 31, hostText("b", "198.51.100.7")}}, ""},
+		{"its key", ofB, []put{{"hosts/" + idB, 31, keyedText("b", "192.0.2.2", keyOfB, idB)}}, ""},
+		{"encrypted from now on", ofB, []put{{"networks/bb", 21, strings.Replace(netText("bb", "more", 4097, "10.2.0.0/24"), "{", `{"options":{"encrypted":""},`, 1)}}, ""},
 		{"its host goes", ofB, []put{{"hosts/" + idB, 31, nil}}, ""},
 		{"it is alive", ofB, []put{{"lease alive/" + idB, 31, "{}"}}, ""},
 		{"a new endpoint", ofB, []put{{"addresses/aa/10.1.0.4", 0, claimText("b", "f")}, {"endpoints/aa/" + idB + "/f", 0, endText("f", macOf("10.1.0.4"), "10.1.0.4")}}, ""},
@@ -120,6 +133,9 @@ func TestSharedRights(t *testing.T) {
 		{"a's host", ofB, []put{{"hosts/" + idA, 30, hostText("b", "192.0.2.2")}}, "it is that of " + idA},
 		{"as a's host", ofB, []put{{"hosts/" + idB, 31, hostText("a", "192.0.2.2")}}, "names another host, a"},
 		{"at a's address", ofB, []put{{"hosts/" + idB, 31, hostText("b", "192.0.2.1")}}, "address 192.0.2.1 is that of a"},
+		{"at a's address in the tunnel", ofB, []put{{"hosts/" + idB, 31, keyedText("b", "192.0.2.2", keyOfB, idA)}}, "that of host " + idB + " is"},
+		{"a key of no meaning", ofB, []put{{"hosts/" + idB, 31, keyedText("b", "192.0.2.2", "c2hvcnQ=", idB)}}, "32 bytes in base64"},
+		{"a's host with b's key", ofB, []put{{"hosts/" + idA, 30, keyedText("a", "192.0.2.1", keyOfB, idA)}}, "it is that of " + idA},
 		{"a's host goes", ofB, []put{{"hosts/" + idA, 30, nil}}, "it is that of"},
 		{"a host that ends", ofB, []put{{"lease hosts/" + idB, 31, hostText("b", "192.0.2.2")}}, "does not end by itself"},
 		{"a host of no meaning", ofB, []put{{"hosts/" + idB, 31, "[]"}}, "no JSON object"},
@@ -185,6 +201,17 @@ func TestSharedRights(t *testing.T) {
 		s := stageShared()
 		s.keys[ov+"endpoints/aa/"+idA+"/e"].Value = []byte(endText("e", "02:11:22:33:44:55", "10.1.0.2"))
 		try(t, s, bidOf(ofB, put{"endpoints/aa/" + idB + "/e", 31, endText("e", "02:11:22:33:44:55", "10.1.0.3")}), "mac 02:11:22:33:44:55 is that of an endpoint of host "+idA)
+	})
+	t.Run("a's-key", func(t *testing.T) {
+		s := stageShared()
+		s.keys[ov+"hosts/"+idA].Value = []byte(keyedText("a", "192.0.2.1", keyOfB, idA))
+		try(t, s, bidOf(ofB, put{"hosts/" + idB, 31, keyedText("b", "192.0.2.2", keyOfB, idB)}), "is that of a")
+		try(t, s, bidOf(ofB, put{"hosts/" + idB, 31, keyedText("b", "192.0.2.2", otherKey, idB)}), "")
+	})
+	t.Run("no-more-encrypted", func(t *testing.T) {
+		s, plain := stageShared(), netText("bb", "more", 4097, "10.2.0.0/24")
+		s.keys[ov+"networks/bb"].Value = []byte(strings.Replace(plain, "{", `{"options":{"encrypted":"true"},`, 1))
+		try(t, s, bidOf(ofB, put{"networks/bb", 21, plain}), "it stays encrypted")
 	})
 	t.Run("mixed", func(t *testing.T) {
 		mixed := bidOf(ofB, put{"order", 21, "x"})

@@ -2,6 +2,8 @@ package overlay
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,6 +146,36 @@ type Host struct {
 	Name    string     `json:"name"`             // for people
 	Public4 netip.Addr `json:"public4,omitzero"` // where others find it; zero: not by IPv4
 	Public6 netip.Addr `json:"public6,omitzero"`
+	// Key is the public key, in base64, that the host's packets of encrypted networks are
+	// known by, and Inner its address inside the tunnel, see InnerOf; "": it has none yet.
+	Key   string     `json:"key,omitempty"`
+	Inner netip.Addr `json:"inner,omitzero"`
+}
+
+// innerNet is what the addresses inside the tunnel of encrypted networks are of: a
+// prefix of Sealane's own among those that are nobody's (RFC 4193).
+var innerNet = netip.MustParsePrefix("fd5e:a1ae:5ea1::/48")
+
+// InnerOf returns the address of a host inside the tunnel of encrypted networks. It is
+// made of the host's ID, so everybody knows whose it is: 80 bits of its SHA-256.
+func InnerOf(id string) netip.Addr {
+	a, sum := innerNet.Addr().As16(), sha256.Sum256([]byte("sealane overlay "+id))
+	copy(a[6:], sum[:10])
+	return netip.AddrFrom16(a)
+}
+
+// checkKey says what is wrong with what a host is known by in encrypted networks.
+func (h Host) checkKey() error {
+	key, err := base64.StdEncoding.Strict().DecodeString(h.Key)
+	switch {
+	case h.Key == "" && !h.Inner.IsValid():
+		return nil
+	case err != nil || len(key) != 32 || [32]byte(key) == [32]byte{}:
+		return errors.New("key: 32 bytes in base64, not all zero, belong there")
+	case h.Inner != InnerOf(h.ID):
+		return fmt.Errorf("inner %s: that of host %s is %s", h.Inner, h.ID, InnerOf(h.ID))
+	}
+	return nil
 }
 
 // Marshal writes the host.
@@ -163,6 +195,9 @@ func ParseHost(text []byte) (h Host, err error) {
 		return Host{}, fmt.Errorf("public4 %s: want an IPv4 address", h.Public4)
 	case h.Public6.IsValid() && (!h.Public6.Is6() || checkAddr(h.Public6) != nil):
 		return Host{}, fmt.Errorf("public6 %s: want an IPv6 address", h.Public6)
+	}
+	if err := h.checkKey(); err != nil {
+		return Host{}, err
 	}
 	return h, nil
 }

@@ -54,6 +54,29 @@ func TestEndpointsThatAreNone(t *testing.T) {
 	}
 }
 
+// A host's address inside the tunnel is made of its ID, and so is nobody else's.
+func TestHostKeys(t *testing.T) {
+	const key = `"key":"qh49WnJT7RvtAdX0f6U2EUWRXr0rBJu6vIAc3Hf52hg="`
+	inner := `"inner":"` + InnerOf("n-1").String() + `"`
+	for text, want := range map[string]string{
+		`{"id":"n-1","name":"a"}`:                                                        "",
+		`{"id":"n-1","name":"a",` + key + `,` + inner + `}`:                              "",
+		`{"id":"n-2","name":"a",` + key + `,` + inner + `}`:                              "that of host n-2 is",
+		`{"id":"n-1","name":"a",` + key + `}`:                                            "that of host n-1 is",
+		`{"id":"n-1","name":"a",` + inner + `}`:                                          "32 bytes",
+		`{"id":"n-1","name":"a","key":"AAAA",` + inner + `}`:                             "32 bytes",
+		`{"id":"n-1","name":"a","key":"` + strings.Repeat("A", 43) + `=",` + inner + `}`: "not all zero",
+	} {
+		h, err := ParseHost([]byte(text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v", text, h, err)
+		}
+	}
+	if a := InnerOf("n-1"); a != InnerOf("n-1") || a == InnerOf("n-2") || !innerNet.Contains(a) || a != netip.MustParseAddr("fd5e:a1ae:5ea1:1446:cca3:5f72:2c3b:3ed1") {
+		t.Errorf("%s", a)
+	}
+}
+
 // FuzzRecords reads anything: nothing panics, and what was read is the same when it is
 // written and read again.
 func FuzzRecords(f *testing.F) {

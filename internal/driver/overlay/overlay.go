@@ -20,6 +20,7 @@
 package overlay
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -62,13 +63,49 @@ func trunk(n *model.Network) kstate.Link {
 	o := n.Overlay
 	return kstate.Link{
 		Name: n.Trunk(), Type: kstate.TypeVXLAN, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, n.ID), Up: true,
-		Master: n.Device(), Known: true, Isolated: n.Options.NoICC, Parent: o.Uplink,
+		Master: n.Device(), Known: true, Isolated: n.Options.NoICC, Parent: n.Carrier(),
 		VXLAN: kstate.VXLAN{VNI: o.VNI, Port: o.Port, Local: o.Local, NoLearning: true, Proxy: true},
 		Alias: "sealane " + n.Name,
 	}
 }
 
 // MTU returns what of a host's MTU is left for a network's packets, in bytes.
-func MTU(o *model.Overlay) int {
-	return o.MTU - kstate.VXLAN{Local: o.Local}.Overhead()
+func MTU(n *model.Network) int {
+	mtu := n.Overlay.MTU
+	if n.Options.Encrypted {
+		mtu -= aroundCipher
+	}
+	return mtu - kstate.VXLAN{Local: n.Overlay.Local}.Overhead()
 }
+
+// aroundCipher is what WireGuard puts around a packet, in bytes: 40 of IPv6, 8 of UDP and
+// 32 of its own.
+const aroundCipher = 80
+
+// MinUplink is the least MTU, in bytes, of a host's device to the others by which encrypted
+// networks can go: what is inside their tunnel is IPv6 (RFC 8200 5).
+const MinUplink = 1280 + aroundCipher
+
+// Cipher returns the device that encrypts, which all such networks on this host share.
+//
+//	slx… ─ vxlan, [fd5e:…:A] to [fd5e:…:B] UDP 8474 ─ slw0 ─ 192.0.2.1 to 192.0.2.2 UDP 51822 ─ eth0
+func Cipher(n *model.Network) []kstate.Object {
+	o, dev := n.Overlay, model.CipherDevice
+	l := kstate.Link{Name: dev, Type: kstate.TypeWireGuard, MTU: o.MTU - aroundCipher, Up: true, Alias: "sealane"}
+	if o.Served {
+		l.Type = kstate.TypeTUN
+	}
+	return []kstate.Object{l, kstate.Addr{Dev: dev, Prefix: whole(o.Local)}}
+}
+
+// Through returns the ways through that device to the hosts that have endpoints on an
+// encrypted network. Other networks have ways to the same hosts in the same words.
+func Through(n *model.Network) []kstate.Object {
+	var objs []kstate.Object
+	for _, a := range n.Overlay.Hosts() {
+		objs = append(objs, kstate.Route{Dst: whole(a), Dev: model.CipherDevice})
+	}
+	return objs
+}
+
+func whole(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
