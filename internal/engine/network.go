@@ -59,6 +59,9 @@ func (d *draft) addNetwork(ctx context.Context, spec NetworkSpec) (*model.Networ
 	if err := d.checkNewNetwork(spec); err != nil {
 		return nil, err
 	}
+	if spec.Driver == model.DriverFabric || spec.Driver == model.DriverOverlay { // declared, and of no host
+		return nil, d.errorf(model.Unsupported, "driver %s: what all hosts share is not declared on one", spec.Driver).WithHint("sealane network create -d %s makes it", spec.Driver)
+	}
 	options, err := model.ParseOptions(spec.Driver, spec.Options)
 	if err != nil {
 		return nil, d.errorf(model.Invalid, "%w", err)

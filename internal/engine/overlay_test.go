@@ -215,6 +215,12 @@ func TestOverlayRefused(t *testing.T) {
 			t.Errorf("%s: %v, %v", what, model.KindOf(err), err)
 		}
 	}
+	for _, driver := range []string{model.DriverOverlay, model.DriverFabric} {
+		_, err := a.e.Apply(a.ctx, Declaration{Networks: []NetworkSpec{{Name: "declared", Driver: driver, Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.8.0.0/24")}}}}})
+		if model.KindOf(err) != model.Unsupported || !strings.Contains(err.Error(), "what all hosts share is not declared on one") {
+			t.Errorf("declared %s: %v", driver, err)
+		}
+	}
 	a.sandbox("web", SandboxSpec{Networks: on("app")})
 	_, err = a.e.CreateSandbox(a.ctx, SandboxSpec{Name: "db", Networks: on("app")})
 	if model.KindOf(err) != model.Exhausted || !strings.Contains(err.Error(), "subnet 10.1.0.0/30: no free address") {
