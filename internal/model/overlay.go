@@ -41,6 +41,7 @@ type Overlay struct {
 	Far    []Far      `json:"far,omitempty"`    // endpoints on other hosts, by ID
 
 	Services []Service `json:"services,omitempty"` // by name
+	Mesh     *Mesh     `json:"mesh,omitempty"`     // if one of them is published
 }
 
 // Far is an endpoint of an overlay network on another host.

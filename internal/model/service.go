@@ -19,6 +19,8 @@ type Service struct {
 	DNSRR    bool              `json:"dnsrr,omitempty"`
 	Balance  Balance           `json:"balance,omitempty"`  // "" is BalanceRandom
 	Draining []ID              `json:"draining,omitempty"` // endpoints that are to get nothing new, in order
+	Publish  []Publish         `json:"publish,omitempty"`
+	Nearby   bool              `json:"nearby,omitempty"` // what is asked for at a published port goes to backends of that host, if it has any
 	Labels   map[string]string `json:"labels,omitempty"`
 	Created  time.Time         `json:"created,omitzero"`
 	Backends []Member          `json:"backends,omitempty"` // by endpoint
@@ -99,6 +101,7 @@ type Member struct {
 	Sandbox  string       `json:"sandbox"` // its name, for people
 	Host     string       `json:"host"`    // its name, for people
 	Local    bool         `json:"local,omitempty"`
+	Node     int          `json:"node,omitempty"` // its host's number; 0: not known
 	Addrs    []netip.Addr `json:"addrs"`
 	Port     uint16       `json:"port,omitempty"`   // where it serves; 0: at the port that was asked for
 	Weight   int          `json:"weight,omitempty"` // of how many backends it takes the place; 0 is 1
@@ -198,6 +201,9 @@ func (s *Service) Validate() error {
 		if slices.Contains(s.Ports[:i], p) {
 			return bad("port %s: is there twice", p)
 		}
+	}
+	if err := s.CheckPublish(); err != nil {
+		return bad("%w", err)
 	}
 	return nil
 }
