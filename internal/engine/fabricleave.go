@@ -130,7 +130,15 @@ func (e *Engine) NodeAddrs(ctx context.Context) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []netip.Addr
+	out := e.nodeAddrs(view)
+	if len(out) == 0 {
+		return nil, errors.New("no address of a device with a default route: where do the others find this host? --addr ADDR says so")
+	}
+	return out, nil
+}
+
+// nodeAddrs are those of the uplinks.
+func (e *Engine) nodeAddrs(view *hostView) (out []netip.Addr) {
 	for _, is6 := range []bool{false, true} {
 		dev := e.cfg.Cluster.Uplink
 		if dev == "" {
@@ -140,8 +148,5 @@ func (e *Engine) NodeAddrs(ctx context.Context) ([]netip.Addr, error) {
 			out = append(out, p.Addr())
 		}
 	}
-	if len(out) == 0 {
-		return nil, errors.New("no address of a device with a default route: where do the others find this host? --addr ADDR says so")
-	}
-	return out, nil
+	return out
 }

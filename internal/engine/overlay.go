@@ -39,6 +39,7 @@ type overlays struct {
 	view *overlay.View      // the latest; nil: nothing is known yet
 
 	failed map[model.ID]problem // what hinders this host's part of a network
+	seat   string               // where this host was among the others in the last pass
 
 	key  string // public, that others are to know this host's encrypted packets by; "": none
 	told bool   // the next one was in the store when that was last looked at
@@ -63,7 +64,7 @@ func (e *Engine) followOverlays(ctx context.Context) {
 		},
 	})
 	o.mu.Lock()
-	o.dir, o.view, o.failed, o.news, o.key, o.told = dir, nil, map[model.ID]problem{}, make(chan struct{}, 1), "", false
+	o.dir, o.view, o.failed, o.seat, o.news, o.key, o.told = dir, nil, map[model.ID]problem{}, "", make(chan struct{}, 1), "", false
 	news := o.news
 	o.mu.Unlock()
 	e.work.Lock()
@@ -105,8 +106,10 @@ func (e *Engine) directory() *overlay.Directory {
 
 // tendOverlays settles what is reported, the latest.
 func (e *Engine) tendOverlays(ctx context.Context, news <-chan struct{}) {
-	due := time.NewTicker(keyCheck)
+	due, late := time.NewTicker(keyCheck), time.NewTimer(0)
 	defer due.Stop()
+	defer late.Stop()
+	said := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -117,11 +120,18 @@ func (e *Engine) tendOverlays(ctx context.Context, news <-chan struct{}) {
 			}
 			continue
 		case <-news:
+		case <-late.C:
 		}
-		if err := e.settleOverlays(ctx); err != nil && ctx.Err() == nil {
+		err := e.settleOverlays(ctx)
+		if err == nil || ctx.Err() != nil {
+			said = ""
+			continue
+		}
+		if text := err.Error(); text != said {
 			e.cfg.Log.Error("overlay networks", "err", err, "again", retry)
-			time.AfterFunc(retry, func() { e.recallOverlays() })
+			said = text
 		}
+		late.Reset(retry)
 	}
 }
 
@@ -289,6 +299,25 @@ func (e *Engine) seatOf(view *hostView) (uplink string, local netip.Addr, mtu in
 		}
 	}
 	return "", local, 0, fmt.Errorf("uplink %s: has no address", uplink)
+}
+
+// followSeat has the others told, and this host's networks settled, when it is found
+// elsewhere than in the last pass. The caller holds work.
+func (e *Engine) followSeat(view *hostView) {
+	dir := e.directory()
+	if dir == nil {
+		return
+	}
+	uplink, local, mtu, err := e.seatOf(view)
+	now := fmt.Sprint(uplink, local, mtu, err, e.nodeAddrs(view))
+	e.overlays.mu.Lock()
+	was := e.overlays.seat
+	e.overlays.seat = now
+	e.overlays.mu.Unlock()
+	if was != now {
+		dir.Refresh()
+		e.recallOverlays()
+	}
 }
 
 // forsakeOverlay removes a network that the cluster has no more, unless somebody on this

@@ -129,6 +129,7 @@ func (e *Engine) compare(ctx context.Context, settle bool) (have, want kstate.Se
 	e.noteParents(view)
 	e.mu.Unlock()
 	e.followMoves(view)
+	e.followSeat(view)
 	if settle && asked != (len(facts.Resolv.Servers) > 0) {
 		<-e.serveViews() // the default network's sandboxes have the resolver now, or no longer
 	}
