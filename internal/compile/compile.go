@@ -84,7 +84,7 @@ func All(in Intent, f Facts) (kstate.Set, error) {
 // Host returns the fragment that all networks share: the firewall's structure
 // and forwarding. Without networks there is nothing.
 func Host(in Intent, f Facts) (kstate.Set, error) {
-	if !slices.ContainsFunc(slices.Collect(maps.Values(in.Networks)), hasDevices) {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(in.Networks)), func(n *model.Network) bool { return hasDevices(n) || Published(n) }) {
 		return kstate.Set{}, nil
 	}
 	s := firewall(f, in)
@@ -93,6 +93,7 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Merge(guard()))
 	must(s.Merge(hush(f.Overlaid || overlaid(in))))
 	must(s.Add(trunks(in)...))
+	must(s.Add(mesh(in)...))
 	if err := s.Add(cipher(in)...); err != nil {
 		return nil, err
 	}
@@ -101,6 +102,11 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	}
 	has, own := map[bool]bool{}, map[string]bool{}
 	for _, n := range in.Networks {
+		if Published(n) {
+			for _, sub := range n.Subnets {
+				has[sub.Prefix.Addr().Is6()] = true
+			}
+		}
 		if !hasDevices(n) {
 			continue
 		}
@@ -166,7 +172,8 @@ func spanning(in Intent) bool {
 // firewall.
 func Network(n *model.Network, f Facts) (kstate.Set, error) {
 	if !hasDevices(n) {
-		return kstate.Set{}, nil
+		s := kstate.Set{}
+		return s, s.Add(offered(n)...)
 	}
 	d, err := drivers(n.Driver)
 	if err != nil {

@@ -16,7 +16,7 @@ func beyond(n *model.Network, here kstate.Set) (kstate.Set, error) {
 	switch {
 	case n.Overlay != nil:
 		if s, err = overlay.Reach(n); err == nil {
-			err = s.Add(served(n)...)
+			err = s.Add(append(served(n), offered(n)...)...)
 		}
 	case n.Fabric == nil:
 		return here, nil

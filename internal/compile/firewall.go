@@ -152,6 +152,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 		arriving = []string{"iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass"}
 		staying = []string{"ip saddr . ip daddr @within4 return", "ip6 saddr . ip6 daddr @within6 return"}
 	}
+	meshed := f.Meshed || meshing(in)
 	if f.Spanned || spanning(in) || f.Overlaid || overlaid(in) {
 		b.wrapped()
 	}
@@ -164,13 +165,18 @@ func firewall(f Facts, in Intent) kstate.Set {
 	b.ingress(arriving)
 	b.input(f.ProxyPort, carried)
 	var asking, calling []string
-	if f.Serving || serving(in) {
-		b.services(f, in)
+	if f.Serving || serving(in) || meshed {
+		b.services(f, in, meshed)
 		asking = []string{"ip daddr @vip4 goto service4", "ip6 daddr @vip6 goto service6"}
 		calling = []string{"ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade",
 			"ct original ip daddr @vip4 return", "ct original ip6 daddr @vip6 return"} // the client keeps its address
 	}
-	b.nat(f.ProxyPort, asking, append(calling, sources(staying)...))
+	var serving []string
+	if meshed {
+		b.mesh()
+		serving, calling = publishing(), append(lending(in), calling...)
+	}
+	b.nat(f.ProxyPort, asking, serving, append(calling, sources(staying)...))
 	return b.Set
 }
 
@@ -297,15 +303,15 @@ func (b builder) input(proxyPort uint16, carried []string) {
 }
 
 // nat rewrites addresses; the first packet of a flow decides for all. asking: of what is
-// for services; leaving: of the senders of what leaves.
-func (b builder) nat(proxyPort uint16, asking, leaving []string) {
+// for services; publishing: of what is for their published ports; leaving: of the senders of what leaves.
+func (b builder) nat(proxyPort uint16, asking, publishing, leaving []string) {
 	b.base("prerouting", "nat", "prerouting", -100, append(asking,
 		"iifname @closed return",
 		"ip daddr 127.0.0.0/8 return",
 		"fib daddr type local goto publish")...)
 	b.base("output", "nat", "output", -100,
 		"fib daddr type local goto publish")
-	b.chain("publish",
+	b.chain("publish", append(append([]string{
 		"ip6 daddr ::1 goto proxy",
 		"ip6 saddr fe80::/10 goto proxy",
 		"dnat ip addr . port to ip daddr . meta l4proto . th dport map @ports_at4",
@@ -313,8 +319,8 @@ func (b builder) nat(proxyPort uint16, asking, leaving []string) {
 		"dnat ip to meta l4proto . th dport map @ranges4",
 		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport map @ports_at6",
 		"dnat ip6 addr . port to meta l4proto . th dport map @ports6",
-		"dnat ip6 to meta l4proto . th dport map @ranges6",
-		"goto proxy")
+		"dnat ip6 to meta l4proto . th dport map @ranges6"}, publishing...),
+		"goto proxy")...)
 	b.chain("proxy", proxyRules()...)
 	b.chain("to_proxy", toProxy(proxyPort)...)
 	b.base("postrouting", "nat", "postrouting", 100, leaving...)

@@ -21,10 +21,11 @@ var (
 	setHosts  = perFamily("hosts", "ADDR", "")    // where other hosts with endpoints on them are
 )
 
-// overlaid reports whether somebody on this host is on an overlay network.
+// overlaid reports whether somebody on this host is on an overlay network, or one has
+// published ports.
 func overlaid(in Intent) bool {
 	for _, n := range in.Networks {
-		if n.Overlay != nil && !n.Absent() {
+		if n.Overlay != nil && !n.Absent() || Published(n) {
 			return true
 		}
 	}
@@ -34,7 +35,7 @@ func overlaid(in Intent) bool {
 // sealing reports whether one of those is encrypted.
 func sealing(in Intent) bool {
 	for _, n := range in.Networks {
-		if n.Overlay != nil && n.Options.Encrypted && !n.Absent() {
+		if n.Overlay != nil && n.Options.Encrypted && (!n.Absent() || Published(n)) {
 			return true
 		}
 	}
@@ -61,13 +62,18 @@ func cipher(in Intent) []kstate.Object {
 	var objs []kstate.Object
 	var least *model.Network // they differ for a moment when the uplink does
 	for _, n := range in.Networks {
-		if n.Overlay == nil || !n.Options.Encrypted || n.Absent() {
+		if n.Overlay == nil || !n.Options.Encrypted || n.Absent() && !Published(n) {
 			continue
 		}
 		if least == nil || cmp.Or(cmp.Compare(n.Overlay.MTU, least.Overlay.MTU), cmp.Compare(n.ID, least.ID)) < 0 {
 			least = n
 		}
-		objs = append(objs, overlay.Through(n)...)
+		if !n.Absent() {
+			objs = append(objs, overlay.Through(n)...)
+		}
+		if Published(n) {
+			objs = append(objs, overlay.MeshThrough(n.Overlay.Mesh)...)
+		}
 	}
 	if least == nil {
 		return nil
@@ -104,6 +110,18 @@ func trunks(in Intent) []kstate.Object {
 		}
 		for _, a := range n.Overlay.Hosts() {
 			hosts[a] = true
+		}
+	}
+	plain, secret := meshed(in)
+	for _, a := range meshAddrs(plain) {
+		hosts[a] = true
+	}
+	for i, nets := range [][]*model.Network{plain, secret} {
+		if port := overlay.MeshPort(i == 1); len(nets) > 0 {
+			ports[port], wrapped[port] = true, true
+			if i == 1 {
+				sealed[port] = true
+			}
 		}
 	}
 	var objs []kstate.Object

@@ -65,6 +65,7 @@ func Picks(in Intent) []Pick {
 			}
 		}
 	}
+	offeredPicks(in, seen)
 	return sortPicks(seen)
 }
 
@@ -101,8 +102,8 @@ func sortPicks(seen map[Pick]bool) []Pick {
 }
 
 // services adds the chains that choose: those that there are to be, and those that the host
-// has had since the daemon started.
-func (b builder) services(f Facts, in Intent) {
+// has had since the daemon started. meshed: ports of the host lead there too.
+func (b builder) services(f Facts, in Intent, meshed bool) {
 	seen := map[Pick]bool{}
 	for _, p := range slices.Concat(f.Picks, Picks(in)) {
 		seen[p] = true
@@ -111,9 +112,15 @@ func (b builder) services(f Facts, in Intent) {
 	for _, p := range all {
 		b.chain(pickName(p), slices.Concat(choosing(p), []string{"goto rewrite"})...)
 	}
-	b.chain("rewrite",
+	rewrite := []string{
 		"dnat ip addr . port to ip daddr . meta l4proto . th dport . meta mark map @backend4",
-		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport . meta mark map @backend6")
+		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport . meta mark map @backend6"}
+	if meshed {
+		rewrite = append(rewrite,
+			"dnat ip addr . port to meta l4proto . th dport . meta mark map @target4",
+			"dnat ip6 addr . port to meta l4proto . th dport . meta mark map @target6")
+	}
+	b.chain("rewrite", rewrite...)
 	b.chain("service4",
 		"ip daddr . meta l4proto . th dport vmap @service4",
 		"icmp type echo-request redirect")

@@ -63,6 +63,8 @@ type Facts struct {
 	// Serving: an overlay network has had services; Picks: how many backends they had.
 	Serving bool
 	Picks   []Pick
+	// Meshed: one has had published ports.
+	Meshed bool
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements

@@ -116,6 +116,7 @@ func Satisfies(have, want Object) bool {
 	if ok && isLink {
 		w.MTU, w.MAC = cmp.Or(w.MTU, h.MTU), cmp.Or(w.MAC, h.MAC)
 		w.Peer.MAC = cmp.Or(w.Peer.MAC, h.Peer.MAC)
+		w.Detour = w.Detour || h.Detour
 		if w.Handed {
 			h.Peer, w.Peer = Peer{}, Peer{}
 			have = h

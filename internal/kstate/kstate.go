@@ -29,6 +29,7 @@ const (
 	KindSysctl                // a host-wide setting, restored from the journal
 	KindAddr                  // an address on a device
 	KindRoute                 // a route
+	KindRule                  // a policy rule, which says whose packets a table of routes is for
 	KindNeigh                 // a neighbour that nobody need ask for
 	KindFDB                   // where a hardware address is that a tunnel leads to
 	KindShaper                // a rate that a device keeps to
@@ -148,6 +149,10 @@ func rank(o Object) int {
 	case Route:
 		if o.Via.IsValid() {
 			return 1 // after those on the link, which may lead to the router
+		}
+	case Rule:
+		if o.Goto != 0 {
+			return 1 // after what it goes on at
 		}
 	case Aside:
 		return -1 // others' routes go aside before ours is there

@@ -22,8 +22,8 @@ func (o Neigh) Key() Key {
 }
 
 // On is the device, its being up, its having the same hardware address, and for
-// IPv4 its having any address: with either the kernel forgets all neighbours,
-// permanent or not (neigh_changeaddr and neigh_ifdown in net/core/neighbour.c).
+// IPv4 its addresses: with either, and with the last of these, the kernel forgets all
+// neighbours, permanent or not (neigh_changeaddr and neigh_ifdown in net/core/neighbour.c).
 func (o Neigh) On() []Key {
 	on := []Key{linkKey(o.NS, o.Dev), upKey(o.NS, o.Dev), macKey(o.NS, o.Dev)}
 	if o.Addr.Is4() {

@@ -54,7 +54,7 @@ func (o NftSet) String() string {
 type Chain struct {
 	Table    Table
 	Name     string
-	Type     string   // "filter" or "nat" for a base chain, "" for a regular one
+	Type     string   // "filter", "nat" or "route" for a base chain, "" for a regular one
 	Hook     string   // "prerouting", "input", "forward", "output" or "postrouting"
 	Priority int      // nft's number: dstnat is -100, srcnat 100
 	Rules    []string // in nft's syntax, as package kernel/nft understands it

@@ -114,6 +114,15 @@ type Link struct {
 	// send to each other by the host, which judges it (RFC 3069).
 	ProxyARP bool
 
+	// Detour, of a tunnel: packets come in by it whose source is reached by another
+	// device, and go out again by that they came in by, and nobody is told of a
+	// shorter way (net.ipv4.conf.DEV.rp_filter and send_redirects are 0). The
+	// higher of conf.DEV.rp_filter and conf.all.rp_filter counts, and redirects are
+	// sent if either of conf.DEV.send_redirects and conf.all.send_redirects says so:
+	// where those for all are on, this has no effect. Without it the settings are
+	// the kernel's choice.
+	Detour bool
+
 	Peer Peer // veth only
 
 	// Sorting, of a bridge: it sorts frames by VLAN (IEEE 802.1Q). Tag, of a port
@@ -183,7 +192,7 @@ func linkKey(ns NS, name string) Key { return Key{KindLink, ns.String() + " " + 
 // upKey stands for a device's being up. No object has it.
 func upKey(ns NS, name string) Key { return Key{KindLink, ns.String() + " " + name + " up"} }
 
-// ip4Key stands for a device's having an IPv4 address. No object has it.
+// ip4Key stands for a device's having the last of its IPv4 addresses. No object has it.
 func ip4Key(ns NS, dev string) Key { return Key{KindAddr, ns.String() + " " + dev + " ipv4"} }
 
 // PeerKey is the key under which objects on the far end of a veth find it.
@@ -220,7 +229,7 @@ func (o Link) String() string {
 	for _, f := range []struct {
 		on   bool
 		word string
-	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.GroupForward, " groupforward"}, {o.Known, " known"}, {o.NoARP, " noarp"}, {o.Localnet, " localnet"}, {o.ProxyARP, " proxyarp"}, {o.Up, " up"}} {
+	}{{o.Isolated, " isolated"}, {o.Hairpin, " hairpin"}, {o.GroupForward, " groupforward"}, {o.Known, " known"}, {o.NoARP, " noarp"}, {o.Localnet, " localnet"}, {o.ProxyARP, " proxyarp"}, {o.Detour, " detour"}, {o.Up, " up"}} {
 		if f.on {
 			b.WriteString(f.word)
 		}
@@ -283,93 +292,6 @@ func (o Addr) On() []Key {
 
 // String is "addr PREFIX dev DEV".
 func (o Addr) String() string { return o.NS.in("addr " + o.Prefix.String() + " dev " + o.Dev) }
-
-// Route is a route in the main table.
-type Route struct {
-	NS    NS
-	Dst   netip.Prefix // 0.0.0.0/0 or ::/0 is the default route
-	Via   netip.Addr   // zero: on-link
-	Dev   string
-	Src   netip.Addr // what the host's own packets leave with; zero: the kernel's choice
-	Other bool
-
-	Metric uint32 // of one that is not ours: the lowest to a destination is used
-
-	// First, of a default route of IPv6: before those of others, by a metric
-	// that is lower than what the kernel gives them. See [Aside] for IPv4.
-	First bool
-
-	// Onlink: Via is on the device, although no address there says so
-	// (RTNH_F_ONLINK). Of those of others it is not told.
-	Onlink bool
-	// Blackhole drops what is for Dst without a word. It has no Via, Dev nor Src.
-	// Those of others are not told.
-	Blackhole bool
-	// MTU is the largest packet that goes this way, in bytes (RTAX_MTU); 0 is the
-	// device's. Of those of others it is not told.
-	MTU int
-}
-
-func (o Route) foreign() bool { return o.Other }
-
-// Key is the destination, and the device for routes that are not ours: a host
-// may have several to one destination.
-func (o Route) Key() Key {
-	id := o.NS.String() + " " + o.Dst.String()
-	if o.Other {
-		id += " other " + o.Via.String() + " " + o.Dev
-	}
-	return Key{KindRoute, id}
-}
-
-// On is the device, its being up, and for IPv4 its having any address: the
-// kernel drops the routes of a device with the last one (fib_inetaddr_event in
-// net/ipv4/fib_frontend.c). A blackhole stands on its namespace alone.
-func (o Route) On() []Key {
-	switch {
-	case o.Blackhole && o.NS.IsHost():
-		return nil
-	case o.Blackhole:
-		return []Key{NetNS{NS: o.NS}.Key()}
-	}
-	on := []Key{linkKey(o.NS, o.Dev), upKey(o.NS, o.Dev)}
-	if o.Dst.Addr().Is4() {
-		on = append(on, ip4Key(o.NS, o.Dev))
-	}
-	return on
-}
-
-// String is "route DST via A dev DEV", or "route DST blackhole".
-func (o Route) String() string {
-	s := "route " + o.Dst.String()
-	if o.Dst.Bits() == 0 {
-		s = "route default"
-		if o.Dst.Addr().Is6() {
-			s = "route default6"
-		}
-	}
-	if o.Via.IsValid() {
-		s += " via " + o.Via.String()
-	}
-	if o.Blackhole {
-		s += " blackhole"
-	} else {
-		s += " dev " + o.Dev
-	}
-	if o.Onlink {
-		s += " onlink"
-	}
-	if o.Src.IsValid() {
-		s += " src " + o.Src.String()
-	}
-	if o.MTU != 0 {
-		s += " mtu " + strconv.Itoa(o.MTU)
-	}
-	if o.First {
-		s += " first"
-	}
-	return o.NS.in(s)
-}
 
 // Hold keeps host ports First..Last of a protocol from being bound by any
 // other program, as if a socket of ours held each of them.

@@ -52,7 +52,9 @@ func TestTexts(t *testing.T) {
 	full := veth("slv1", "slb1", web, "eth0")
 	full.Isolated, full.Hairpin, full.Localnet, full.ProxyARP, full.Alias, full.Index = true, true, true, true, "for humans", 7
 	bare := kstate.Link{Name: "slv1", Type: kstate.TypeVeth, Peer: kstate.Peer{Name: "slv2"}}
-	inner := bridge("br0")
+	inner, other := bridge("br0"), route(host, "198.51.100.0/24", "192.0.2.9", "slb1")
+	other.Table, other.Onlink, other.MTU = 242250002, true, 1400
+	around := kstate.Link{Name: "slm0", Type: kstate.TypeTUN, Localnet: true, Detour: true, Up: true}
 	inner.NS = given
 	for want, o := range map[string]kstate.Object{
 		"netns /run/sealane/netns/web":                                kstate.NetNS{NS: web, Sysctls: []string{"a=b"}},
@@ -68,22 +70,23 @@ func TestTexts(t *testing.T) {
 		"netns /run/sealane/netns/web route default via 192.0.2.1 dev eth0":                       route(web, "0.0.0.0/0", "192.0.2.1", "eth0"),
 		"netns /run/sealane/netns/web route default6 via 2001:db8::1 dev eth0":                    route(web, "::/0", "2001:db8::1", "eth0"),
 		"route 198.51.100.0/24 dev slb1":                                                          route(host, "198.51.100.0/24", "", "slb1"),
-		"shaper slv1 rate 125 burst 1518 queue 3000":                                              kstate.Shaper{Dev: "slv1", Rate: 125, Burst: 1518, Queue: 3000},
-		"redirect slv1 to sli1":                                                                   kstate.Redirect{Dev: "slv1", To: "sli1"},
-		"hold tcp *:80":                                                                           kstate.Hold{Proto: "tcp", First: 80, Last: 80},
-		"hold udp 127.0.0.1:80-89":                                                                kstate.Hold{Proto: "udp", Addr: netip.MustParseAddr("127.0.0.1"), First: 80, Last: 89},
-		"hold tcp [::1]:80":                                                                       kstate.Hold{Proto: "tcp", Addr: netip.IPv6Loopback(), First: 80, Last: 80},
-		"table inet sealane":                                                                      table,
-		"set inet sealane bridges { type ifname; }":                                               *bridges,
-		"map inet sealane ports4 { type inet_proto . inet_service : ipv4_addr . inet_service; }":  *ports,
-		"set inet sealane masq4 { type ipv4_addr; flags interval; }":                              kstate.NftSet{Table: table, Name: "masq4", Type: "ipv4_addr", Interval: true},
-		"chain inet sealane to_nat { ct state related accept; drop; }":                            kstate.Chain{Table: table, Name: "to_nat", Rules: []string{"ct state related accept", "drop"}},
-		"chain inet sealane out { type nat hook postrouting priority 100; masquerade; }":          kstate.Chain{Table: table, Name: "out", Type: "nat", Hook: "postrouting", Priority: 100, Rules: []string{"masquerade"}},
-		"chain inet sealane proxy { }":                                                            kstate.Chain{Table: table, Name: "proxy"},
-		"element inet sealane bridges { slb1 }":                                                   kstate.Elem{Set: bridges, At: "slb1"},
-		"element inet sealane ports4 { tcp . 80 : 192.0.2.2 . 80 }":                               kstate.Elem{Set: ports, At: "tcp . 80", Value: "192.0.2.2 . 80"},
-		"guest ip filter DOCKER-USER: meta mark 7 accept":                                         kstate.Guest{Table: kstate.Table{Family: "ip", Name: "filter"}, Chain: "DOCKER-USER", At: "first", Rule: "meta mark 7 accept"},
-		"file /run/sealane/hosts 1 bytes ca978112ca1b":                                            kstate.File{Path: "/run/sealane/hosts", Content: "a"},
+		"route 198.51.100.0/24 via 192.0.2.9 dev slb1 onlink mtu 1400 table 242250002":            other, "link slm0 type tun localnet detour up": around,
+		"shaper slv1 rate 125 burst 1518 queue 3000": kstate.Shaper{Dev: "slv1", Rate: 125, Burst: 1518, Queue: 3000},
+		"redirect slv1 to sli1":                      kstate.Redirect{Dev: "slv1", To: "sli1"},
+		"hold tcp *:80":                              kstate.Hold{Proto: "tcp", First: 80, Last: 80},
+		"hold udp 127.0.0.1:80-89":                   kstate.Hold{Proto: "udp", Addr: netip.MustParseAddr("127.0.0.1"), First: 80, Last: 89},
+		"hold tcp [::1]:80":                          kstate.Hold{Proto: "tcp", Addr: netip.IPv6Loopback(), First: 80, Last: 80},
+		"table inet sealane":                         table,
+		"set inet sealane bridges { type ifname; }":  *bridges,
+		"map inet sealane ports4 { type inet_proto . inet_service : ipv4_addr . inet_service; }": *ports,
+		"set inet sealane masq4 { type ipv4_addr; flags interval; }":                             kstate.NftSet{Table: table, Name: "masq4", Type: "ipv4_addr", Interval: true},
+		"chain inet sealane to_nat { ct state related accept; drop; }":                           kstate.Chain{Table: table, Name: "to_nat", Rules: []string{"ct state related accept", "drop"}},
+		"chain inet sealane out { type nat hook postrouting priority 100; masquerade; }":         kstate.Chain{Table: table, Name: "out", Type: "nat", Hook: "postrouting", Priority: 100, Rules: []string{"masquerade"}},
+		"chain inet sealane proxy { }":                                                           kstate.Chain{Table: table, Name: "proxy"},
+		"element inet sealane bridges { slb1 }":                                                  kstate.Elem{Set: bridges, At: "slb1"},
+		"element inet sealane ports4 { tcp . 80 : 192.0.2.2 . 80 }":                              kstate.Elem{Set: ports, At: "tcp . 80", Value: "192.0.2.2 . 80"},
+		"guest ip filter DOCKER-USER: meta mark 7 accept":                                        kstate.Guest{Table: kstate.Table{Family: "ip", Name: "filter"}, Chain: "DOCKER-USER", At: "first", Rule: "meta mark 7 accept"},
+		"file /run/sealane/hosts 1 bytes ca978112ca1b":                                           kstate.File{Path: "/run/sealane/hosts", Content: "a"},
 	} {
 		if got := o.String(); got != want {
 			t.Errorf("text is\n%q, want\n%q", got, want)

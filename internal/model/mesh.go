@@ -10,13 +10,12 @@ import (
 // services: by a vxlan device for this alone, or two: the other is inside the tunnel of
 // encrypted networks. It is never changed, but replaced.
 type Mesh struct {
-	ID     string     `json:"id"`               // this host's
-	Local  netip.Addr `json:"local"`            // where the others find it
-	Uplink string     `json:"uplink"`           // the host's device to them
-	MTU    int        `json:"mtu"`              // of the uplink, bytes
-	Inner  netip.Addr `json:"inner,omitzero"`   // where they find it through the tunnel of encrypted networks
-	Served bool       `json:"served,omitempty"` // that tunnel is the daemon's, see [Overlay]
-	Hosts  []MeshHost `json:"hosts,omitempty"`  // the others, by number
+	ID     string     `json:"id"`              // this host's
+	Local  netip.Addr `json:"local"`           // where the others find it
+	Uplink string     `json:"uplink"`          // the host's device to them
+	MTU    int        `json:"mtu"`             // of the uplink, bytes
+	Inner  netip.Addr `json:"inner,omitzero"`  // where they find it through the tunnel of encrypted networks
+	Hosts  []MeshHost `json:"hosts,omitempty"` // the others, by number
 }
 
 // MeshHost is another host.

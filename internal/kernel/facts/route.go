@@ -8,7 +8,7 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// SideRoutes lists where the routes of all tables but the main one lead,
+// SideRoutes lists where the routes of others lead, of all tables but the main one,
 // without default routes: VPNs keep theirs in such tables (wg-quick, strongSwan,
 // tailscaled), and rules of theirs ask them first. It returns nil when the kernel
 // does not tell.
@@ -34,6 +34,9 @@ func sideRoutes(msgs []syscall.NetlinkMessage) []netip.Prefix {
 	return out
 }
 
+// ours is the protocol of our own routes.
+const ours = 83
+
 // rtmCloned is RTM_F_CLONED of include/uapi/linux/rtnetlink.h: the kernel's
 // memory of one destination.
 const rtmCloned = 0x200
@@ -49,7 +52,7 @@ func sideRoute(m *syscall.NetlinkMessage) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	bits, table, typ, flags := int(m.Data[1]), uint32(m.Data[4]), m.Data[7], binary.NativeEndian.Uint32(m.Data[8:])
-	if bits == 0 || typ != syscall.RTN_UNICAST || flags&rtmCloned != 0 {
+	if bits == 0 || m.Data[5] == ours || typ != syscall.RTN_UNICAST || flags&rtmCloned != 0 {
 		return netip.Prefix{}, false
 	}
 	attrs, err := netlink.NewAttributeDecoder(m.Data[syscall.SizeofRtMsg:])

@@ -20,7 +20,7 @@ func TestSideRoutes(t *testing.T) {
 			"link add up0 type veth peer name far0", "link set up0 up", "link set far0 up", "addr add 192.0.2.1/24 dev up0",
 			"route add 203.0.113.0/24 dev up0",
 			"route add 10.8.0.0/16 dev up0 table 52", "route add 10.9.0.0/24 dev up0 table 51820", "route add 10.9.0.0/24 dev up0 table 220",
-			"route add default dev up0 table 51820", "route add blackhole 10.10.0.0/16 table 52", "-6 route add fd77::/48 dev up0 table 52",
+			"route add default dev up0 table 51820", "route add blackhole 10.10.0.0/16 table 52", "route add 10.11.0.0/16 dev up0 table 52 proto 83", "-6 route add fd77::/48 dev up0 table 52",
 		} {
 			if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
 				return fmt.Errorf("%s: %w: %s", line, err, out)

@@ -48,6 +48,8 @@ func (k *Kernel) put(o kstate.Object, change bool) error {
 		return k.putAddr(o)
 	case kstate.Route:
 		return k.world.putRoute(o, change)
+	case kstate.Rule:
+		return k.world.putRule(o)
 	case kstate.Neigh:
 		return k.world.putNeigh(o)
 	case kstate.FDB:
@@ -173,6 +175,7 @@ func (w *world) changeLink(have, want kstate.Link) error {
 	want.Index = have.Index
 	want.MTU, want.MAC = cmp.Or(want.MTU, have.MTU), cmp.Or(want.MAC, have.MAC)
 	want.Peer.MAC = cmp.Or(want.Peer.MAC, have.Peer.MAC)
+	want.Detour = want.Detour || have.Detour // nobody puts it back
 	w.set(want)
 	w.strangeMAC(have, want)
 	w.unplugged(have, want)
@@ -300,7 +303,7 @@ func (w *world) putRoute(o kstate.Route, change bool) error {
 	}
 	for _, have := range w.objs {
 		r, ok := have.(kstate.Route)
-		if !ok || r.NS != o.NS || r.Dst != o.Dst || isAside(r) || r.Other && o.First || change && !r.Other {
+		if !ok || r.NS != o.NS || r.Dst != o.Dst || r.Table != o.Table || isAside(r) || r.Other && o.First || change && !r.Other {
 			continue
 		}
 		if r.String() == o.String() {
@@ -317,8 +320,8 @@ func (w *world) putRoute(o kstate.Route, change bool) error {
 
 // checkRoute refuses what can be no route, whatever others there are.
 func (w *world) checkRoute(o kstate.Route) error {
-	if o.Blackhole {
-		return checkBlackhole(o)
+	if err := o.Check(); err != nil || o.Blackhole {
+		return err
 	}
 	dev, ok := w.device(o.NS, o.Dev)
 	switch {
@@ -326,8 +329,6 @@ func (w *world) checkRoute(o kstate.Route) error {
 		return fmt.Errorf("device %s %w", o.Dev, kernel.ErrMissing)
 	case !dev.Up:
 		return fmt.Errorf("device %s is down", o.Dev)
-	case o.Dst != o.Dst.Masked():
-		return fmt.Errorf("%s has host bits", o.Dst)
 	case o.Via.IsValid() && o.Via.Is6() != o.Dst.Addr().Is6():
 		return fmt.Errorf("gateway %s is of another address family", o.Via)
 	}

@@ -14,6 +14,9 @@ import (
 // checkTunnel refuses a link that cannot carry packets to other hosts, new or
 // changed.
 func (w *world) checkTunnel(o kstate.Link) error {
+	if !o.Type.Tunnels() && o.Detour {
+		return errors.New("detour is for tunnels")
+	}
 	if !o.Type.Tunnels() {
 		return nil
 	}
@@ -159,29 +162,25 @@ func (w *world) lonely(ns kstate.NS, dev string, those func(netip.Addr) bool) {
 	}
 }
 
-// checkBlackhole refuses one that leads somewhere.
-func checkBlackhole(o kstate.Route) error {
-	switch {
-	case o.Via.IsValid() || o.Dev != "" || o.Src.IsValid() || o.Onlink || o.MTU != 0:
-		return errors.New("a blackhole leads nowhere")
-	case o.Dst != o.Dst.Masked():
-		return fmt.Errorf("%s has host bits", o.Dst)
-	}
-	return nil
-}
-
 // checkOnlink refuses a gateway that is the device itself.
 func (w *world) checkOnlink(o kstate.Route) error {
 	if !o.Onlink {
 		return nil
-	}
-	if !o.Via.IsValid() {
-		return errors.New("onlink: there is no gateway")
 	}
 	for p := range w.addrs(o.NS, o.Dev) {
 		if p.Addr() == o.Via {
 			return fmt.Errorf("gateway %s is the host's own", o.Via)
 		}
 	}
+	return nil
+}
+
+// putRule makes a rule, or has one do something else. Two of one priority that are for the
+// same packets and not for them are two.
+func (w *world) putRule(o kstate.Rule) error {
+	if err := o.Check(); err != nil {
+		return err
+	}
+	w.set(o)
 	return nil
 }

@@ -23,3 +23,12 @@ func (o *outside) Known(t *testing.T, dev string, on bool) {
 }
 
 func (o *outside) DropRoute(_ *testing.T, r kstate.Route) { o.Remove(r.Key()) }
+
+// Rule changes nothing that is looked at: it is not ours.
+func (o *outside) Rule(*testing.T, kstate.Rule) {}
+
+func (o *outside) DropRule(_ *testing.T, r kstate.Rule) { o.Remove(r.Key()) }
+
+func (o *outside) Detour(t *testing.T, dev string, on bool) {
+	o.link(t, dev, func(l *kstate.Link) { l.Detour = on })
+}

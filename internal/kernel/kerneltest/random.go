@@ -47,6 +47,9 @@ func Random(rng *rand.Rand, run string) kstate.Set {
 		add(r.fabric(bridges)...)
 	}
 	if r.chance(50) {
+		add(r.mesh()...)
+	}
+	if r.chance(50) {
 		add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: itoa(r.IntN(2))})
 	}
 	if r.chance(50) {
@@ -131,6 +134,29 @@ func (r dice) fabric(bridges []string) []kstate.Object {
 			if r.chance(70) {
 				out = append(out, o)
 			}
+		}
+	}
+	return out
+}
+
+// mesh is a vxlan without an address, and some rules and ways by it.
+func (r dice) mesh() []kstate.Object {
+	all := mesh()
+	out := all[:1:1]
+	for _, o := range all[1:] {
+		switch v := o.(type) {
+		case kstate.Rule:
+			if v.Table != 0 && r.chance(20) {
+				v.Table, v.Goto = 0, 24300
+			}
+			o = v
+		case kstate.Route:
+			if r.chance(20) {
+				o = inTable(hole(host, v.Dst.String()), v.Table)
+			}
+		}
+		if r.chance(80) {
+			out = append(out, o)
 		}
 	}
 	return out

@@ -21,6 +21,12 @@ type Tunnelling interface {
 	// Known sets how the bridge treats its port.
 	Known(t *testing.T, dev string, on bool)
 	DropRoute(t *testing.T, r kstate.Route)
+	// Rule makes a rule without our mark. DropRule deletes one, whoever's it is.
+	Rule(t *testing.T, r kstate.Rule)
+	DropRule(t *testing.T, r kstate.Rule)
+	// Detour sets whether packets whose source is reached by another device may come in
+	// by a device of the host.
+	Detour(t *testing.T, dev string, on bool)
 }
 
 // vxlan is one as Flannel has it.

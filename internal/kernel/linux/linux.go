@@ -117,7 +117,7 @@ func (l *Linux) open(c Config) (err error) {
 	l.watched = []watcher{l.links, rules, switches}
 	l.kinds = map[kstate.Kind]applier{
 		kstate.KindNetNS: spaces{l.dir, l.links}, kstate.KindSysctl: settings,
-		kstate.KindRaise: l.links, kstate.KindTrunk: l.links, kstate.KindLink: l.links, kstate.KindAddr: l.links, kstate.KindRoute: l.links,
+		kstate.KindRaise: l.links, kstate.KindTrunk: l.links, kstate.KindLink: l.links, kstate.KindAddr: l.links, kstate.KindRoute: l.links, kstate.KindRule: l.links,
 		kstate.KindNeigh: l.links, kstate.KindFDB: l.links,
 		kstate.KindShaper: l.links, kstate.KindRedirect: l.links,
 		kstate.KindOVSBridge: switches, kstate.KindOVSPort: switches,

@@ -1,6 +1,8 @@
 package linux
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -46,7 +48,40 @@ func (o *outside) Known(t *testing.T, dev string, on bool) {
 }
 
 func (o *outside) DropRoute(t *testing.T, r kstate.Route) {
-	run(t, "%sip route del %s", inNS(r.NS), r.Dst)
+	run(t, "%sip route del %s table %d", inNS(r.NS), r.Dst, cmp.Or(r.Table, unix.RT_TABLE_MAIN))
+}
+
+func (o *outside) Rule(t *testing.T, r kstate.Rule) { run(t, "ip %s", ruleText("add", r)) }
+
+func (o *outside) DropRule(t *testing.T, r kstate.Rule) { run(t, "ip %s", ruleText("del", r)) }
+
+// ruleText is what ip-rule(8) is told of a rule.
+func ruleText(verb string, r kstate.Rule) string {
+	family, word, text := "", "", ""
+	if r.Is6 {
+		family = "-6 "
+	}
+	if r.Not {
+		word = "not "
+	}
+	if r.Mask != 0 {
+		text = fmt.Sprintf("fwmark %#x/%#x ", r.Mark, r.Mask)
+	}
+	switch {
+	case r.Goto != 0:
+		text += fmt.Sprintf("goto %d", r.Goto)
+	case r.Table != 0:
+		text += fmt.Sprintf("lookup %d", r.Table)
+	default:
+		text += "nop"
+	}
+	return fmt.Sprintf("%srule %s %spref %d %s", family, verb, word, r.Priority, text)
+}
+
+func (o *outside) Detour(t *testing.T, dev string, on bool) {
+	value := map[bool]string{true: "0", false: "1"}[on]
+	o.SetSysctl(t, "net.ipv4.conf."+dev+".rp_filter", value)
+	o.SetSysctl(t, "net.ipv4.conf."+dev+".send_redirects", value)
 }
 
 // A program that comes later attaches two queues, and the device outlives it.

@@ -126,8 +126,10 @@ func checkChain(c kstate.Chain) error {
 	switch {
 	case hook < 0:
 		return fmt.Errorf("hook %q is not known", c.Hook)
-	case c.Type != "filter" && c.Type != "nat":
-		return fmt.Errorf("type %q: want filter or nat", c.Type)
+	case c.Type != "filter" && c.Type != "nat" && c.Type != "route":
+		return fmt.Errorf("type %q: want filter, nat or route", c.Type)
+	case c.Type == "route" && (hook != unix.NF_INET_LOCAL_OUT || c.Table.Family == "bridge"):
+		return fmt.Errorf("type route cannot be at hook %s of family %s", c.Hook, c.Table.Family)
 	case c.Type == "nat" && (hook == unix.NF_INET_FORWARD || c.Table.Family == "bridge"):
 		return fmt.Errorf("type nat cannot be at hook %s of family %s", c.Hook, c.Table.Family)
 	case c.Type == "nat" && c.Priority <= conntrackPriority:

@@ -60,7 +60,7 @@ func TestSameRules(t *testing.T) {
 		typ, hook, _ := strings.Cut(place, " ")
 		more = append(more, base(typ+hook, typ, hook, 0, rules...))
 	}
-	for name, objs := range map[string][]kstate.Object{"firewall": corpus(), "more": more, "bridge": bridgeCorpus(), "services": serviceCorpus(), "divert": divertCorpus()} {
+	for name, objs := range map[string][]kstate.Object{"firewall": corpus(), "more": more, "bridge": bridgeCorpus(), "services": serviceCorpus(), "divert": divertCorpus(), "mesh": meshCorpus()} {
 		t.Run(name, func(t *testing.T) {
 			c := both(t, objs)
 			family := objs[0].(kstate.Table).Family
@@ -114,7 +114,7 @@ func rawRules(t *testing.T, c *Conn, family, table string) map[string][][]byte {
 }
 
 func TestSameSets(t *testing.T) {
-	objs := slices.Concat(corpus(), corpusElems(), serviceCorpus()[2:])
+	objs := slices.Concat(corpus(), corpusElems(), serviceCorpus()[2:], meshCorpus()[1:])
 	for i, e := range goodElems() {
 		s := *e.Set
 		s.Name = fmt.Sprintf("s%d", i)
@@ -186,7 +186,7 @@ const openEnd = "0a0006000104010000000000"
 // says.
 func TestListing(t *testing.T) {
 	for name, objs := range map[string][]kstate.Object{
-		"firewall": append(corpus(), corpusElems()...), "services": serviceCorpus(), "divert": divertCorpus(),
+		"firewall": append(corpus(), corpusElems()...), "services": serviceCorpus(), "divert": divertCorpus(), "mesh": meshCorpus(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, family := open(t), objs[0].(kstate.Table).Family
@@ -209,7 +209,7 @@ func TestListing(t *testing.T) {
 
 // asNft is what nft makes of our words: it leaves out "addr . port", which it
 // does not need, and writes some numbers otherwise.
-var asNft = strings.NewReplacer(" addr . port", "", "meta mark set 0", "meta mark set 0x00000000", "and 0x3fff", "& 16383")
+var asNft = strings.NewReplacer(" addr . port", "", "meta mark set 0", "meta mark set 0x00000000", "and 0x3fff", "& 16383", "and 0xfffff000 != 0x5ea10000", "!= 0x5ea10000/20")
 
 func listedAs(t *testing.T, o kstate.Object) {
 	t.Helper()

@@ -180,19 +180,19 @@ func long(n int) string { return strings.Repeat("x", n) }
 func TestBadChains(t *testing.T) {
 	other := base("c", "filter", "input", 0)
 	other.Table.Family = "ip"
-	inBridge := base("c", "nat", "prerouting", 0)
-	inBridge.Table.Family = "bridge"
+	inBridge, routing := base("c", "nat", "prerouting", 0), base("c", "route", "output", 0)
+	inBridge.Table.Family, routing.Table.Family = "bridge", "bridge"
 	nfproto := base("c", "filter", "input", 0, "meta nfproto ipv4 drop")
 	nfproto.Table.Family = "bridge"
 	for _, c := range []struct {
 		chain kstate.Chain
 		want  string
 	}{
-		{other, "want inet or bridge"}, {inBridge, "type nat cannot be"}, {nfproto, "no use in a bridge"},
+		{other, "want inet or bridge"}, {inBridge, "type nat cannot be"}, {routing, "type route cannot be at hook output of family bridge"}, {nfproto, "no use in a bridge"},
 		{base("c", "filter", "input", 0, "arp operation reply drop"), "for bridge tables"},
 		{chain("a b"), `character ' '`}, {chain(""), "0 bytes"}, {chain(long(256)), "256 bytes"}, {chain("1a"), "character '1'"},
-		{base("c", "filter", "ingress", 0), "hook"}, {base("c", "route", "output", 0), "want filter or nat"},
-		{base("c", "filter policy drop", "input", 0), "want filter or nat"},
+		{base("c", "filter", "ingress", 0), "hook"}, {base("c", "route", "input", 0), "type route cannot be at hook input"},
+		{base("c", "filter policy drop", "input", 0), "want filter, nat or route"},
 		{base("c", "nat", "forward", 0), "cannot be at hook"}, {base("c", "nat", "input", -200), "not above -200"},
 		{base("c", "filter", "", 0), "without a hook"}, {base("c", "filter", "input", 1<<40), "32 bits"},
 	} {

@@ -86,7 +86,7 @@ func divertCorpus() []kstate.Object {
 }
 
 func TestServices(t *testing.T) {
-	for name, objs := range map[string][]kstate.Object{"inet": serviceCorpus(), "bridge": divertCorpus()} {
+	for name, objs := range map[string][]kstate.Object{"inet": serviceCorpus(), "bridge": divertCorpus(), "mesh": meshCorpus()} {
 		t.Run(name, func(t *testing.T) {
 			c := open(t)
 			apply(t, c, kerneltest.Adds(objs...)...)

@@ -39,17 +39,17 @@ func parseAsideEntry(key string) (kstate.NS, bool) {
 
 // aside reports whether a route of ours is somebody's that is aside.
 func (r route) aside() bool {
-	return r.protocol == protocol && r.dst == kstate.Aside{}.Dst() && r.metric&^0xff == kstate.AsideMetric && !r.blackhole
+	return r.protocol == protocol && r.table == 0 && r.dst == kstate.Aside{}.Dst() && r.metric&^0xff == kstate.AsideMetric && !r.blackhole
 }
 
 // first reports whether a route of somebody's is in the way of ours.
 func (r route) first() bool {
-	return r.protocol != protocol && r.dst == kstate.Aside{}.Dst() && r.metric == 0 && !r.blackhole
+	return r.protocol != protocol && r.table == 0 && r.dst == kstate.Aside{}.Dst() && r.metric == 0 && !r.blackhole
 }
 
 // instead reports whether a route is the one of ours that others gave way to.
 func (r route) instead() bool {
-	return r.protocol == protocol && r.dst == kstate.Aside{}.Dst() && r.metric == 0 && !r.blackhole
+	return r.protocol == protocol && r.table == 0 && r.dst == kstate.Aside{}.Dst() && r.metric == 0 && !r.blackhole
 }
 
 // again appends the route as the kernel reported it, with another mark and

@@ -70,18 +70,54 @@ func TestRouteRoundTrip(t *testing.T) {
 		{Dst: netip.MustParsePrefix("10.5.2.0/24"), Via: netip.MustParseAddr("10.5.2.0"), Onlink: true, MTU: 1400},
 		{Dst: netip.MustParsePrefix("2001:db8:2::/64"), Via: netip.MustParseAddr("2001:db8:2::"), Onlink: true, MTU: 1280},
 		{Dst: netip.MustParsePrefix("10.5.0.0/16"), Blackhole: true},
+		{Dst: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fe80::1"), Onlink: true, Table: 242250002},
+		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("169.254.0.2"), Onlink: true, Table: 100},
 	} {
 		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, 5)))
-		if whole := r.Dst == netip.MustParsePrefix("0.0.0.0/0"); whole == (got.raw == "") {
+		if whole := r.Dst == netip.MustParsePrefix("0.0.0.0/0") && r.Table == 0; whole == (got.raw == "") {
 			t.Errorf("%s: the message is kept: %v", r, !whole)
 		}
 		got.raw = ""
-		want := route{dst: r.Dst, via: r.Via, index: 5, protocol: protocol, onlink: r.Onlink, mtu: r.MTU, blackhole: r.Blackhole}
+		want := route{dst: r.Dst, table: r.Table, via: r.Via, index: 5, protocol: protocol, onlink: r.Onlink, mtu: r.MTU, blackhole: r.Blackhole}
 		if r.Blackhole {
 			want.index = 0
 		}
 		if !ok || got != want {
 			t.Errorf("%+v, %v; want %+v", got, ok, want)
+		}
+	}
+}
+
+func TestRuleRoundTrip(t *testing.T) {
+	for _, r := range []kstate.Rule{
+		{Priority: 24225, Mark: 0x5ea10002, Mask: 0xffffffff, Table: 242250002}, {Is6: true, Priority: 1, Mask: 0xff, Table: 1},
+		{Priority: 100, Mark: 1, Mask: 3, Not: true, Goto: 1<<31 - 1}, {Priority: 300},
+	} {
+		if got, ok := parseRule(body(ruleMessage(unix.RTM_NEWRULE, 0, r))); !ok || got != r {
+			t.Errorf("%+v, %v; want %+v", got, ok, r)
+		}
+	}
+}
+
+// Rules of ours have nothing that is not told of one.
+func TestStrangeRules(t *testing.T) {
+	plain := func() *message { return ruleMessage(unix.RTM_NEWRULE, 0, kstate.Rule{Priority: 1, Table: 7}) }
+	head := func(at int, v byte) *message {
+		m := plain()
+		m.buf[unix.SizeofNlMsghdr+at] = v
+		return m
+	}
+	for name, c := range map[string]struct {
+		m  *message
+		ok bool
+	}{
+		"plain": {plain(), true}, "suppresses none": {plain().u32(unix.FRA_SUPPRESS_PREFIXLEN, ^uint32(0)), true},
+		"suppresses defaults": {plain().u32(unix.FRA_SUPPRESS_PREFIXLEN, 0), false}, "another's": {plain().u8(unix.FRA_PROTOCOL, 2), false},
+		"of a source": {head(2, 24).attr(unix.FRA_SRC, []byte{10, 0, 0, 0}), false}, "by a device": {plain().str(unix.FRA_IIFNAME, "eth0"), false},
+		"of a service": {head(3, 8), false}, "a blackhole": {head(7, 6), false}, "of no family": {head(0, 0), false},
+	} {
+		if _, ok := parseRule(body(c.m)); ok != c.ok {
+			t.Errorf("%s: ours: %v", name, ok)
 		}
 	}
 }
@@ -150,6 +186,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add(sealed(addrMessage(newMessage(unix.RTM_NEWADDR, 0), netip.MustParsePrefix("2001:db8::2/64"), 5)))
 	f.Add(sealed(newMessage(unix.RTM_NEWROUTE, 0).route(unix.AF_INET, 24, 2, 0, unix.RTN_UNICAST).
 		attr(unix.RTA_MULTIPATH, []byte{16, 0, 0, 0, 5, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 1})))
+	f.Add(sealed(ruleMessage(unix.RTM_NEWRULE, 0, kstate.Rule{Priority: 1, Mark: 1, Mask: 3, Not: true, Goto: 7})))
 	f.Add(sealed(aQueue(kstate.Shaper{Rate: 1 << 33, Burst: 1, Queue: 2})))
 	f.Add(sealed(aFilter("u32", 5)))
 	f.Add(sealed(aTunnel(kstate.VXLAN{VNI: 1, Port: 1, Local: netip.IPv6Loopback()}, 3)))
@@ -165,6 +202,7 @@ func FuzzMessages(f *testing.F) {
 			parseDevice(body)
 			parseAddress(body)
 			parseRoute(body)
+			parseRule(body)
 			parseQueue(body)
 			parseFilter(body)
 			parseNeigh(body, func(int) bool { return true })

@@ -29,6 +29,8 @@ const (
 	vethInfoPeer        = 1
 	in6AddrGenModeNone  = 1
 	extFilterSkipStats  = 1 << 3
+	ipv4DevconfRedirect = 6 // IPV4_DEVCONF_SEND_REDIRECTS
+	ipv4DevconfReverse  = 8 // IPV4_DEVCONF_RP_FILTER
 	ipv4DevconfPromote  = 20
 	ipv4DevconfProxyARP = 25 // IPV4_DEVCONF_PROXY_ARP_PVLAN
 	ipv4DevconfLocalnet = 26
@@ -48,7 +50,7 @@ type device struct {
 	nsid   int // where that is, as a number of this namespace
 	alias  string
 
-	isolated, hairpin, groups, localnet, proxyARP, noARP bool
+	isolated, hairpin, groups, localnet, proxyARP, noARP, detour bool
 
 	unlearnt, dry, mute bool // of a port: see known
 
@@ -175,6 +177,7 @@ func (d *device) family(typ uint16, v []byte) {
 		if typ == unix.IFLA_INET_CONF && len(v) >= 4*ipv4DevconfLocalnet {
 			d.localnet = u32(v[4*(ipv4DevconfLocalnet-1):]) != 0
 			d.proxyARP = u32(v[4*(ipv4DevconfProxyARP-1):]) != 0
+			d.detour = u32(v[4*(ipv4DevconfReverse-1):]) == 0 && u32(v[4*(ipv4DevconfRedirect-1):]) == 0
 			d.promote = u32(v[4*(ipv4DevconfPromote-1):]) != 0
 		}
 	})
@@ -221,7 +224,7 @@ func (d device) asMaster() string {
 func (d device) link(ns kstate.NS, master string, far *end) kstate.Link {
 	l := kstate.Link{
 		NS: ns, Name: d.name, Type: kstate.LinkType(d.kind), MTU: d.mtu, MAC: d.mac, Up: d.up, Master: master,
-		Isolated: d.isolated, Hairpin: d.hairpin, GroupForward: d.groups, Known: d.known(), Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP && kstate.LinkType(d.kind).HasMAC(),
+		Isolated: d.isolated, Hairpin: d.hairpin, GroupForward: d.groups, Known: d.known(), Localnet: d.localnet, ProxyARP: d.proxyARP, NoARP: d.noARP && kstate.LinkType(d.kind).HasMAC(), Detour: d.detour && kstate.LinkType(d.kind).Tunnels(),
 		Alias: d.alias, Other: !d.ours() || !ns.IsHost(), Index: d.index, NoCarrier: d.idle,
 		Mode: d.mode, Flag: d.flag, VLAN: d.vlan, VXLAN: d.vxlan, Sorting: d.sorting, Tag: d.tag, Tags: d.tags,
 	}

@@ -19,6 +19,9 @@ func (p *pass) addLink(op int, l kstate.Link) error {
 	if !l.NS.IsHost() {
 		return fmt.Errorf("links are made in the host's namespace: %w", kernel.ErrUnsupported)
 	}
+	if l.Detour && !l.Type.Tunnels() {
+		return errNoDetour
+	}
 	mac, err := parseMAC(l.MAC)
 	if err != nil {
 		return err
@@ -45,6 +48,9 @@ func (p *pass) addLink(op int, l kstate.Link) error {
 	}
 	return fmt.Errorf("type %q: %w", l.Type, kernel.ErrUnsupported)
 }
+
+// errNoDetour: see [kstate.Link.Detour].
+var errNoDetour = errors.New("detour is for tunnels")
 
 // defaultMTU is what the kernel makes an Ethernet device with (ETH_DATA_LEN).
 const defaultMTU = 1500
@@ -199,6 +205,8 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 		return err
 	case !d.ours():
 		return foreign("device " + l.Name)
+	case l.Detour && !l.Type.Tunnels():
+		return errNoDetour
 	case string(l.Type) != d.kind || !l.Handed && (l.Peer.NS != old.Peer.NS || l.Peer.Name != old.Peer.Name):
 		return errors.New("type and far end cannot be changed in place")
 	}
@@ -216,8 +224,8 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 			return err
 		}
 	}
-	if old.Localnet != l.Localnet || old.ProxyARP != l.ProxyARP {
-		host.add(op, inetConf(d.index, ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet)))
+	if old.Localnet != l.Localnet || old.ProxyARP != l.ProxyARP || !old.Detour && l.Detour {
+		host.add(op, inetConf(d.index, passing(l)...))
 	}
 	m = change(d.index, l.Up != old.Up, l.Up)
 	if l.NoARP != old.NoARP {
@@ -415,7 +423,16 @@ func (s *space) quiet(op, index int, l kstate.Link) {
 		m.nest(unix.AF_INET6, func() { m.u8(unix.IFLA_INET6_ADDR_GEN_MODE, in6AddrGenModeNone) })
 	})
 	s.addForgiving(op, m, kernel.ErrUnsupported)
-	s.add(op, inetConf(index, ipv4DevconfPromote, 1, ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet)))
+	s.add(op, inetConf(index, append(passing(l), ipv4DevconfPromote, 1)...))
+}
+
+// passing are the settings of a device about what passes the host by it.
+func passing(l kstate.Link) []uint8 {
+	pairs := []uint8{ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet)}
+	if l.Detour {
+		pairs = append(pairs, ipv4DevconfReverse, 0, ipv4DevconfRedirect, 0)
+	}
+	return pairs
 }
 
 // inetConf changes IPv4 settings of a device: pairs of number and value.

@@ -47,6 +47,19 @@ func (m *message) route(family, bits, protocol, scope, typ uint8) *message {
 	return m
 }
 
+// table changes which one struct rtmsg is about.
+func (m *message) table(n uint8) *message {
+	m.buf[unix.SizeofNlMsghdr+4] = n
+	return m
+}
+
+// rule appends struct fib_rule_hdr, for any table.
+func (m *message) rule(family, action uint8, flags uint32) *message {
+	m.buf = append(m.buf, family, 0, 0, 0, unix.RT_TABLE_UNSPEC, 0, 0, action)
+	m.buf = native.AppendUint32(m.buf, flags)
+	return m
+}
+
 // family appends struct rtgenmsg, padded.
 func (m *message) family(family uint8) *message {
 	m.buf = append(m.buf, family, 0, 0, 0)

@@ -119,6 +119,9 @@ func (v *view) lookAtHost() error {
 	if err := v.forwarding(); err != nil {
 		return err
 	}
+	if err := v.policy(); err != nil {
+		return err
+	}
 	return v.addrsAndRoutes(v.host, v.devs)
 }
 
@@ -216,6 +219,11 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 		return err
 	}
 	routes, err := s.sock.routes(v.ctx)
+	if err == nil && s.ns.IsHost() {
+		var more []route
+		more, err = s.sock.tables(v.ctx)
+		routes = append(routes, more...)
+	}
 	if err != nil {
 		return err
 	}
@@ -252,7 +260,7 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 			o.Src = r.src
 		}
 		if !o.Other {
-			o.Onlink, o.Blackhole, o.MTU = r.onlink, r.blackhole, r.mtu
+			o.Onlink, o.Blackhole, o.MTU, o.Table = r.onlink, r.blackhole, r.mtu, r.table
 		}
 		o.First = !o.Other && o.Dst.Bits() == 0 && o.Dst.Addr().Is6() && r.metric == firstMetric
 		if r.aside() || r.blackhole && o.Other {

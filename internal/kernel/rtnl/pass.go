@@ -24,10 +24,11 @@ type pass struct {
 	fresh  map[int]string // by op: journal entry to erase if it fails
 	made   map[int]int    // by op: index of a tunnel's new device, see takeBack
 
-	ports   []*message // questions about new veths, see askPorts
-	dooming bool       // the queues doom something
-	ending  bool       // they end something that may be in the way of a new device, see addLower
-	reaped  int        // the reaper's count when the round began
+	rules   []kstate.Rule // of ours, as they will be, once asked for
+	ports   []*message    // questions about new veths, see askPorts
+	dooming bool          // the queues doom something
+	ending  bool          // they end something that may be in the way of a new device, see addLower
+	reaped  int           // the reaper's count when the round began
 }
 
 // space is a namespace during a pass.
@@ -212,6 +213,8 @@ func (p *pass) plan(i int) error {
 		return p.addAddr(i, o)
 	case kstate.Route:
 		return p.planRoute(i, op)
+	case kstate.Rule:
+		return p.planRule(i, op)
 	case kstate.Neigh:
 		return p.planNeigh(i, op)
 	case kstate.FDB:
@@ -287,6 +290,7 @@ func (p *pass) again(todo []int, last bool) []int {
 	for _, s := range p.spaces {
 		clear(s.devs)
 	}
+	p.rules = nil
 	if last {
 		return nil
 	}

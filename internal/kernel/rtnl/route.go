@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -15,14 +16,8 @@ import (
 // planRoute queues an op on a route. A change replaces the route.
 func (p *pass) planRoute(op int, change kstate.Op) error {
 	r := change.Object().(kstate.Route)
-	if r.Dst != r.Dst.Masked() || !r.Dst.IsValid() {
-		return fmt.Errorf("%s has host bits", r.Dst)
-	}
-	if r.Blackhole && (r.Via.IsValid() || r.Dev != "" || r.Src.IsValid() || r.Onlink || r.MTU != 0) {
-		return errors.New("a blackhole leads nowhere")
-	}
-	if r.Onlink && !r.Via.IsValid() {
-		return errors.New("onlink: there is no gateway")
+	if err := r.Check(); err != nil {
+		return err
 	}
 	s, d, err := p.routeDevice(r)
 	if change.New == nil && (errors.Is(err, kernel.ErrNoNamespace) || errors.Is(err, kernel.ErrMissing)) {
@@ -52,7 +47,7 @@ func (p *pass) routeDevice(r kstate.Route) (*space, device, error) {
 	return s, d, err
 }
 
-// routeMessage appends a route of ours in the main table.
+// routeMessage appends a route of ours.
 func routeMessage(m *message, r kstate.Route, index int) *message {
 	var scope uint8 = unix.RT_SCOPE_UNIVERSE
 	if !r.Via.IsValid() && r.Dst.Addr().Is4() && !r.Blackhole {
@@ -65,6 +60,9 @@ func routeMessage(m *message, r kstate.Route, index int) *message {
 	m.route(family(r.Dst.Addr()), uint8(r.Dst.Bits()), protocol, scope, typ)
 	if r.Onlink {
 		native.PutUint32(m.buf[len(m.buf)-4:], unix.RTNH_F_ONLINK) // rtm_flags
+	}
+	if r.Table != 0 {
+		m.table(unix.RT_TABLE_UNSPEC).u32(unix.RTA_TABLE, uint32(r.Table))
 	}
 	if r.Dst.Bits() > 0 {
 		m.attr(unix.RTA_DST, r.Dst.Addr().AsSlice())
@@ -101,22 +99,28 @@ func (p *pass) settleRoute(r kstate.Route, failed error) error {
 	if err != nil {
 		return failed
 	}
-	all, err := s.sock.routes(context.Background())
+	list := s.sock.routes
+	if r.Table != 0 {
+		list = s.sock.tables
+	}
+	all, err := list(context.Background())
 	if err != nil {
 		return errors.Join(failed, err)
 	}
 	for _, have := range all {
 		same := have.via == r.Via && have.src == r.Src && have.index == d.index && have.onlink == r.Onlink && have.blackhole == r.Blackhole && have.mtu == r.MTU
-		if have.dst == r.Dst && same && !have.aside() && (!r.First || have.metric == firstMetric) {
+		if have.dst == r.Dst && have.table == r.Table && same && !have.aside() && (!r.First || have.metric == firstMetric) {
 			return nil
 		}
 	}
 	return fmt.Errorf("another route to %s: %w", r.Dst, failed)
 }
 
-// route is a unicast route of the main table, or a blackhole, as the kernel reports it.
+// route is a unicast route, or a blackhole, as the kernel reports it: one of the main
+// table, or of ours.
 type route struct {
 	dst      netip.Prefix
+	table    int // 0 is the main one
 	via      netip.Addr
 	src      netip.Addr // what the host's own packets leave with
 	index    int
@@ -129,8 +133,24 @@ type route struct {
 	raw       string // of a default route of IPv4 that ours gives way to, or the other way round: the message's body
 }
 
+// routes lists those of the main table.
 func (s *socket) routes(ctx context.Context) ([]route, error) {
-	request := func() *message { return newMessage(unix.RTM_GETROUTE, 0).route(unix.AF_UNSPEC, 0, 0, 0, 0) }
+	all, err := s.listRoutes(ctx, unix.RT_TABLE_MAIN, unix.RTPROT_UNSPEC)
+	return slices.DeleteFunc(all, func(r route) bool { return r.table != 0 }), err
+}
+
+// tables lists ours in all others.
+func (s *socket) tables(ctx context.Context) ([]route, error) {
+	all, err := s.listRoutes(ctx, unix.RT_TABLE_UNSPEC, protocol)
+	return slices.DeleteFunc(all, func(r route) bool { return r.table == 0 }), err
+}
+
+// listRoutes lists those of a table and a protocol, each of which may be any. Kernels
+// before 4.20 give all.
+func (s *socket) listRoutes(ctx context.Context, table, proto uint8) ([]route, error) {
+	request := func() *message {
+		return newMessage(unix.RTM_GETROUTE, 0).route(unix.AF_UNSPEC, 0, proto, 0, 0).table(table)
+	}
 	all, err := dump(ctx, s, request, parseRoute)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
@@ -181,11 +201,14 @@ func parseRoute(b []byte) (route, bool) {
 	}
 	attrs(b[unix.SizeofRtMsg:], read)
 	r.dst = netip.PrefixFrom(addr, int(b[1]))
+	if table != unix.RT_TABLE_MAIN {
+		r.table = int(table)
+	}
 	if r.first() || r.aside() || r.instead() {
 		r.raw = string(b)
 	}
 	if r.blackhole {
 		r.index = 0
 	}
-	return r, r.dst.IsValid() && table == unix.RT_TABLE_MAIN && (b[7] == unix.RTN_UNICAST || r.blackhole) && flags&unix.RTM_F_CLONED == 0
+	return r, r.dst.IsValid() && (r.table == 0 || r.protocol == protocol) && (b[7] == unix.RTN_UNICAST || r.blackhole) && flags&unix.RTM_F_CLONED == 0
 }

@@ -1,6 +1,6 @@
 // Package rtnl makes, changes, removes and observes links, addresses, routes,
-// neighbours, forwarding entries and the rates that links keep to, over rtnetlink,
-// in the host's namespace and in others. It makes bridges, veths, IFBs and tunnels,
+// policy rules, neighbours, forwarding entries and the rates that links keep to, over
+// rtnetlink, in the host's namespace and in others. It makes bridges, veths, IFBs and tunnels,
 // but carries no packets; it does not make namespaces, settings or firewall rules.
 //
 // The story of an attach, in two system calls however many objects there are:

@@ -16,6 +16,7 @@ var watched = [...]int{
 	unix.RTNLGRP_LINK,
 	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+	unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
 	unix.RTNLGRP_TC,
 	unix.RTNLGRP_NEIGH,
 }
@@ -52,8 +53,8 @@ func ownNeighbours() []unix.SockFilter {
 // watchBuffer holds the notifications of a burst of some thousand changes.
 const watchBuffer = 4 << 20
 
-// Watch sends a few words whenever somebody else changed a link, an address or
-// a route, in the host's namespace or in one that a veth leads to, or removed what a
+// Watch sends a few words whenever somebody else changed a link, an address, a route
+// or a rule of ours, in the host's namespace or in one that a veth leads to, or removed what a
 // vxlan of ours knows of other hosts, until ctx is done; then it closes the channel.
 // Hints that wait are merged into one.
 func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
@@ -187,6 +188,10 @@ func (c *Conn) judge(h header, body []byte) string {
 		if r, ok := parseRoute(body); ok && r.protocol != unix.RTPROT_KERNEL && c.counts(h, r.index) {
 			return "route " + r.dst.String() + was(h)
 		}
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		if r, ok := parseRule(body); ok {
+			return r.String() + was(h)
+		}
 	case unix.RTM_DELNEIGH:
 		if len(body) < unix.SizeofNdMsg {
 			return ""
@@ -242,7 +247,7 @@ func (c *Conn) counts(h header, index int) bool {
 }
 
 func removal(h header) bool {
-	return h.typ == unix.RTM_DELLINK || h.typ == unix.RTM_DELADDR || h.typ == unix.RTM_DELROUTE || h.typ == unix.RTM_DELNEIGH
+	return h.typ == unix.RTM_DELLINK || h.typ == unix.RTM_DELADDR || h.typ == unix.RTM_DELROUTE || h.typ == unix.RTM_DELRULE || h.typ == unix.RTM_DELNEIGH
 }
 
 func was(h header) string {

@@ -1,0 +1,323 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sealane/sealane/internal/driver/overlay"
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Published ports of services, at all hosts of the cluster. The host that is asked chooses
+// a backend as for a service's address. What goes to another host goes by the mesh, with
+// the client's address, and what comes back finds the way by the flow's mark:
+//
+//	prerouting -150  from a host of the mesh: the flow is marked with who it is
+//	prerouting -100  published4, pick3, target4: a port of the host is rewritten to a backend's
+//	prerouting  -80  node4: a new flow to another host is marked with that one; all packets of
+//	                 marked flows that do not come by the mesh have the mark, and are routed by it
+//	output      -80  the same for what the host says itself, errors about such flows too
+//	postrouting -150 no mark inside the mesh: the kernel would route the outer packet by it
+//
+// A host where nobody is on the network has nothing of it but this.
+var (
+	mapPublished   = perFamily("published", "inet_proto . inet_service", "verdict")
+	mapPublishedAt = perFamily("published_at", "ADDR . inet_proto . inet_service", "verdict")
+	mapTarget      = perFamily("target", "inet_proto . inet_service . mark", "ADDR . inet_service")
+	mapNode        = perFamily("node", "ADDR . inet_proto . inet_service", "mark") // backends on other hosts → the host
+	setExposed     = perFamily("exposed", "ADDR . inet_proto . inet_service", "")  // those here
+	mapPeer        = set("peer", "ether_addr", "mark")                             // devices of the mesh → the host
+)
+
+const meshDevices = "slm*"
+
+// Published reports whether a network has services with published ports, for which this
+// host takes part in the mesh.
+func Published(n *model.Network) bool {
+	return n.Overlay != nil && n.Overlay.Mesh != nil && slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return len(s.Publish) > 0 })
+}
+
+// meshed lists them, apart those that are encrypted.
+func meshed(in Intent) (plain, sealed []*model.Network) {
+	for _, n := range in.Networks {
+		switch {
+		case !Published(n):
+		case n.Options.Encrypted:
+			sealed = append(sealed, n)
+		default:
+			plain = append(plain, n)
+		}
+	}
+	return plain, sealed
+}
+
+func meshing(in Intent) bool {
+	plain, sealed := meshed(in)
+	return len(plain)+len(sealed) > 0
+}
+
+// mesh returns what the host has of it: devices, ways, and whose packets are let in by it.
+func mesh(in Intent) []kstate.Object {
+	var objs []kstate.Object
+	var all [2]bool
+	plain, sealed := meshed(in)
+	for i, nets := range [][]*model.Network{plain, sealed} {
+		m := overlay.MeshOf(nets)
+		if m == nil {
+			continue
+		}
+		var families [2]bool
+		for _, n := range nets {
+			for _, s := range n.Subnets {
+				f := index(s.Prefix.Addr().Is6())
+				families[f], all[f] = true, true
+			}
+		}
+		objs = append(objs, overlay.Mesh(m, i == 1, families)...)
+		for j := range m.Hosts {
+			h := &m.Hosts[j]
+			if overlay.MeshWay(h, i == 1).IsValid() {
+				objs = append(objs, elem(mapPeer, model.MeshMAC(h.ID, i == 1), meshMark(h.Number, i == 1)))
+			}
+		}
+		dev := overlay.MeshDevice(i == 1)
+		objs = append(objs, elem(mapEgress, dev, verdictFromMesh), elem(mapOnward, dev, verdictToMesh),
+			elem(mapIngress.v4, dev, verdictToMesh), elem(mapIngress.v6, dev, verdictToMesh),
+			elem(mapToHost.v4, dev, verdictMeshHost), elem(mapToHost.v6, dev, verdictMeshHost))
+	}
+	return append(objs, overlay.MeshRules(all)...)
+}
+
+const (
+	verdictFromMesh = "goto from_mesh"
+	verdictToMesh   = "goto to_mesh"
+	verdictMeshHost = "goto mesh_host"
+)
+
+func meshMark(number int, sealed bool) string {
+	return fmt.Sprintf("0x%08x", overlay.MarkOf(number, sealed))
+}
+
+// mesh adds the chains of published ports.
+func (b builder) mesh() {
+	for _, f := range []families{mapPublished, mapPublishedAt, mapTarget, mapNode, setExposed} {
+		must(b.Add(*f.v4, *f.v6))
+	}
+	must(b.Add(*mapPeer))
+	own := fmt.Sprintf("ct mark and %#x == %#x goto mesh_way", uint32(overlay.MeshMask), uint32(overlay.MeshMark))
+	b.base("mesh_from", "filter", "prerouting", clamping, "iifname "+meshDevices+" ct state new ct mark set ether saddr map @peer")
+	b.base("mesh", "filter", "prerouting", steering, "iifname "+meshDevices+" accept", own, "ct state new ct status dnat goto mesh_new")
+	b.base("mesh_output", "route", "output", steering, own, "ct state new ct status dnat goto mesh_new")
+	// A backend on this host needs no mark; the one there is was for the choice.
+	b.chain("mesh_new",
+		"ct original ip daddr @vip4 accept",
+		"ct original ip6 daddr @vip6 accept",
+		"meta mark set ip daddr . meta l4proto . th dport map @node4 ct mark set meta mark accept",
+		"meta mark set ip6 daddr . meta l4proto . th dport map @node6 ct mark set meta mark accept",
+		"ip daddr . meta l4proto . th dport @exposed4 meta mark set 0",
+		"ip6 daddr . meta l4proto . th dport @exposed6 meta mark set 0")
+	// Who was asked sends the questions that way, and who answers the answers.
+	b.chain("mesh_way",
+		"ct direction original ct status dnat meta mark set ct mark accept",
+		"ct status dnat accept",
+		"ct direction reply meta mark set ct mark")
+	b.base("mesh_to", "filter", "postrouting", clamping, "oifname "+meshDevices+" meta mark set 0")
+	b.base("mesh_clamp", "filter", "forward", clamping, "oifname "+meshDevices+" tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
+	b.chain("from_mesh",
+		"ct state established goto pass",
+		"ct state related goto pass",
+		"ip daddr . meta l4proto . th dport @exposed4 goto pass",
+		"ip6 daddr . meta l4proto . th dport @exposed6 goto pass",
+		"drop")
+	b.chain("to_mesh",
+		"ct status dnat goto pass",
+		"ct direction reply ct state established goto pass",
+		"ct state related goto pass",
+		"drop")
+	b.chain("mesh_host",
+		"ct direction reply ct state established accept",
+		"ct state related accept",
+		"drop")
+}
+
+// steering is the priority of what marks flows: after what rewrites them.
+const steering = -80
+
+// publishing are the rules that find who serves a port of the host.
+func publishing() []string {
+	return []string{
+		"ip daddr . meta l4proto . th dport vmap @published_at4",
+		"meta nfproto ipv4 meta l4proto . th dport vmap @published4",
+		"ip6 daddr . meta l4proto . th dport vmap @published_at6",
+		"meta nfproto ipv6 meta l4proto . th dport vmap @published6",
+	}
+}
+
+// lending are the rules by which what a container of this host, or the host by a loopback
+// address, asks of another host has this host's address: the other one knows no other way
+// back to it, and may have the same.
+func lending(in Intent) []string {
+	plain, sealed := meshed(in)
+	m := overlay.MeshOf(append(plain, sealed...))
+	var rules []string
+	for _, is6 := range []bool{false, true} {
+		family, to := "ipv4", "masquerade"
+		if is6 {
+			family = "ipv6"
+		}
+		if m != nil && m.Local.Is6() == is6 {
+			to = map[bool]string{false: "snat ip to ", true: "snat ip6 to "}[is6] + m.Local.String()
+		}
+		rules = append(rules, fmt.Sprintf("meta nfproto %s oifname %s iifname @bridges %s", family, meshDevices, to))
+		if !is6 {
+			rules = append(rules, fmt.Sprintf("ip saddr 127.0.0.0/8 oifname %s %s", meshDevices, to))
+		}
+	}
+	return rules
+}
+
+// offered returns the elements of a network's published ports.
+func offered(n *model.Network) []kstate.Object {
+	if !Published(n) {
+		return nil
+	}
+	o := offer{network: n, reached: map[int]bool{}, seen: map[kstate.Key]bool{}}
+	for i := range n.Overlay.Mesh.Hosts {
+		h := &n.Overlay.Mesh.Hosts[i]
+		o.reached[h.Number] = overlay.MeshWay(h, n.Options.Encrypted).IsValid()
+	}
+	for i := range n.Overlay.Services {
+		s := &n.Overlay.Services[i]
+		for _, p := range s.Publish {
+			o.port(s, p)
+		}
+	}
+	return o.objs
+}
+
+// offer gathers the elements of a network's published ports.
+type offer struct {
+	network *model.Network
+	reached map[int]bool // hosts, by number
+	seen    map[kstate.Key]bool
+	objs    []kstate.Object
+}
+
+func (o *offer) once(obj kstate.Object) {
+	if !o.seen[obj.Key()] {
+		o.seen[obj.Key()] = true
+		o.objs = append(o.objs, obj)
+	}
+}
+
+// port adds those of one port.
+func (o *offer) port(s *model.Service, p model.Publish) {
+	if !p.Local || slices.ContainsFunc(s.Backends, func(m model.Member) bool { return m.Local && m.State == model.MemberReady }) {
+		o.hold(p)
+	}
+	for _, sub := range o.network.Subnets {
+		is6 := sub.Prefix.Addr().Is6()
+		for i := range s.Backends {
+			o.backend(&s.Backends[i], p, is6)
+		}
+		chosen := o.seats(s, p, is6)
+		if len(chosen) == 0 || p.Taken != "" {
+			continue // nobody listens at the port, so the kernel refuses
+		}
+		pick := pickVerdict(Pick{Balance: s.Balance, N: len(chosen)})
+		if len(p.Addrs) == 0 {
+			at := fmt.Sprintf("%s . %d", p.Proto, p.Port)
+			o.leads(mapPublished.of(is6), mapTarget.of(is6), at, pick, chosen, p, is6)
+		}
+		for _, a := range p.Addrs {
+			if a.Is6() == is6 {
+				at := fmt.Sprintf("%s . %s . %d", a, p.Proto, p.Port)
+				o.leads(mapPublishedAt.of(is6), mapBackend.of(is6), at, pick, chosen, p, is6)
+			}
+		}
+	}
+}
+
+// hold keeps other programs off the port.
+func (o *offer) hold(p model.Publish) {
+	if p.Taken != "" || p.Proto == "sctp" {
+		return
+	}
+	for _, a := range p.Addrs {
+		o.once(kstate.Hold{Proto: p.Proto, Addr: a, First: p.Port, Last: p.Port})
+	}
+	if len(p.Addrs) == 0 {
+		o.once(kstate.Hold{Proto: p.Proto, First: p.Port, Last: p.Port})
+	}
+}
+
+// leads adds what leads from a port to those chosen.
+func (o *offer) leads(asked, target *kstate.NftSet, at, pick string, chosen []*model.Member, p model.Publish, is6 bool) {
+	o.once(elem(asked, at, pick))
+	for i, m := range chosen {
+		o.once(elem(target, fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Target))))
+	}
+}
+
+// backend adds where a backend is, or that it is here.
+func (o *offer) backend(m *model.Member, p model.Publish, is6 bool) {
+	a := m.Addr(is6)
+	if !a.IsValid() {
+		return
+	}
+	at := fmt.Sprintf("%s . %s . %d", a, p.Proto, cmp.Or(m.Port, p.Target))
+	switch {
+	case m.Local:
+		o.once(elem(setExposed.of(is6), at, ""))
+	case o.reached[m.Node]:
+		o.once(elem(mapNode.of(is6), at, meshMark(m.Node, o.network.Options.Encrypted)))
+	}
+}
+
+// seats lists the backends that new flows to a port go to, each as often as it weighs.
+func (o *offer) seats(s *model.Service, p model.Publish, is6 bool) []*model.Member {
+	all := slices.DeleteFunc(seats(s, is6), func(m *model.Member) bool { return !m.Local && (p.Local || !o.reached[m.Node]) })
+	far := func(m *model.Member) bool { return !m.Local }
+	if s.Nearby && slices.ContainsFunc(all, func(m *model.Member) bool { return m.Local }) {
+		all = slices.DeleteFunc(all, far)
+	}
+	return all
+}
+
+// offeredPicks lists the chains that published ports need.
+func offeredPicks(in Intent, seen map[Pick]bool) {
+	for _, n := range in.Networks {
+		if !Published(n) {
+			continue
+		}
+		o := offer{network: n, reached: map[int]bool{}}
+		for _, h := range n.Overlay.Mesh.Hosts {
+			o.reached[h.Number] = overlay.MeshWay(&h, n.Options.Encrypted).IsValid()
+		}
+		for i := range n.Overlay.Services {
+			s := &n.Overlay.Services[i]
+			for _, p := range s.Publish {
+				for _, sub := range n.Subnets {
+					if c := o.seats(s, p, sub.Prefix.Addr().Is6()); len(c) > 0 {
+						seen[Pick{Balance: s.Balance, N: len(c)}] = true
+					}
+				}
+			}
+		}
+	}
+}
+
+// meshAddrs are where the hosts of the mesh are that send to this one, not through a tunnel.
+func meshAddrs(plain []*model.Network) (all []netip.Addr) {
+	if m := overlay.MeshOf(plain); m != nil {
+		for _, h := range m.Hosts {
+			if h.At.IsValid() {
+				all = append(all, h.At)
+			}
+		}
+	}
+	return all
+}

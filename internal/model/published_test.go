@@ -1,0 +1,78 @@
+package model
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestParsePublish(t *testing.T) {
+	at := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	for text, want := range map[string]Publish{
+		"8080:80":                     {Port: 8080, Target: 80, Proto: "tcp"},
+		"53/UDP":                      {Port: 53, Target: 53, Proto: "udp"},
+		"192.0.2.1:8080:80/tcp":       {Port: 8080, Target: 80, Proto: "tcp", Addrs: at},
+		"192.0.2.1:80":                {Port: 80, Target: 80, Proto: "tcp", Addrs: at},
+		"[fd01::1]:8080:80,mode=host": {Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{netip.MustParseAddr("fd01::1")}, Local: true},
+		"0.0.0.0:8080:80/sctp":        {Port: 8080, Target: 80, Proto: "sctp"},
+		"[::]:8080:80,mode=ingress":   {Port: 8080, Target: 80, Proto: "tcp"},
+		"published=8080,target=80":    {Port: 8080, Target: 80, Proto: "tcp"},
+		"mode=host,target=53,published=5353,protocol=udp": {Port: 5353, Target: 53, Proto: "udp", Local: true},
+	} {
+		p, err := ParsePublish(text)
+		if err != nil || !reflect.DeepEqual(p, want) {
+			t.Errorf("%s: %+v, %v", text, p, err)
+		}
+		if again, err := ParsePublish(p.String()); err != nil || !reflect.DeepEqual(again, want) {
+			t.Errorf("%s: %s is %+v, %v", text, p, again, err)
+		}
+	}
+	for _, text := range []string{
+		"", ",", "x", "0", "70000", "80:0", "80:70000", "80:81:82", "80/", "80/icmp", "80,", "80,mode=", "80,mode=other", "80,target=81", "80,mode=host,mode=host", "80-81:80-81",
+		"fd01::1:80:80", "[fd01::1]80", "[fd01::1%eth0]:80:80", "[::ffff:1.2.3.4]:80:80", "1.2.3:80:80", "-1", "+1:80", " 80", "80 ", "published=80", "target=80", "published=80,target=80,mode=x",
+		"published=80,target=80,x=y", "published=80,target=80,target=81", "published=,target=80", "published=80,target=80,", "published=80,target=80,protocol=", "mode=host", "80\n:80", "8080:80,\x1b[31m",
+	} {
+		p, err := ParsePublish(text)
+		if err == nil || strings.ContainsAny(err.Error(), "\n\x1b") {
+			t.Errorf("%q: %+v, %v", text, p, err)
+		}
+	}
+}
+
+func TestCheckPublish(t *testing.T) {
+	one := func(text string) Publish {
+		p, err := ParsePublish(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	base := Service{Name: "web", Ports: []ServicePort{{80, "tcp"}, {53, "udp"}}}
+	for _, c := range []struct {
+		all   []Publish
+		dnsrr bool
+		want  string
+	}{
+		{[]Publish{one("8080:80"), one("8080:53/udp"), one("8081:80")}, false, ""},
+		{[]Publish{one("8080:81")}, false, "publish 8080:81/tcp: the service has no port 81/tcp"},
+		{[]Publish{one("8080:80"), one("192.0.2.1:8080:80")}, false, "port 8080/tcp is there twice"},
+		{[]Publish{one("8080:80")}, true, "mode=host only"},
+		{[]Publish{one("8080:80,mode=host")}, true, ""},
+		{[]Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{netip.IPv4Unspecified()}}}, false, "want one of a host"},
+		{[]Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{{}}}}, false, "want one of a host"},
+		{[]Publish{{Port: 0, Target: 80, Proto: "tcp"}}, false, "from 1 on"},
+	} {
+		s := base
+		s.Publish, s.DNSRR = c.all, c.dnsrr
+		if err := s.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q", c.all, err, c.want)
+		}
+	}
+	if m := one("192.0.2.1:8080:80").Mappings(); len(m) != 1 || m[0].Validate() != nil || m[0].HostPort != 8080 || m[0].HostIP != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("%+v", m)
+	}
+	if at := one("[fd01::1]:8080:80").At(); at != "port [fd01::1]:8080/tcp" {
+		t.Error(at)
+	}
+}
