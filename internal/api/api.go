@@ -38,7 +38,9 @@ type AddedAddress struct {
 }
 
 // Ops are kernel operations in the order they are carried out, one line each:
-// "+ " adds, "~ " changes, "- " removes. It answers plan, apply and diff.
+// "+ " adds, "~ " changes, "- " removes. It answers plan, apply and diff; of a stack they
+// are networks and services, as "+ network app: driver overlay".
 type Ops struct {
-	Ops []string `json:"ops"`
+	Ops   []string `json:"ops"`
+	Notes []string `json:"notes,omitempty"` // what a file says that nothing is made of, and where
 }

@@ -142,19 +142,6 @@ func (c *Client) Unpublish(ctx context.Context, ref string, p Ports) error {
 	return c.call(ctx, methodDelete, "/sandboxes/"+segment(ref)+"/ports", p, nil)
 }
 
-// Plan returns what Apply would do. The declaration is JSON or YAML, as the
-// content type says.
-func (c *Client) Plan(ctx context.Context, declaration []byte, contentType string) (ops Ops, err error) {
-	err = c.send(ctx, methodPost, "/plan", contentType, declaration, &ops)
-	return ops, err
-}
-
-// Apply makes what a declaration says and is not there yet, all or nothing.
-func (c *Client) Apply(ctx context.Context, declaration []byte, contentType string) (ops Ops, err error) {
-	err = c.send(ctx, methodPost, "/apply", contentType, declaration, &ops)
-	return ops, err
-}
-
 // Diff returns what is not as intended now.
 func (c *Client) Diff(ctx context.Context) (Ops, error) {
 	return ask[Ops](ctx, c, methodGet, "/diff", nil)

@@ -66,6 +66,7 @@ type Node struct {
 	Addresses []netip.Addr `json:"addresses"`
 	Member    bool         `json:"member"` // it keeps the cluster's data
 	Joined    time.Time    `json:"joined"`
+	Number    int          `json:"number,omitempty"` // by which other hosts mark what is for it, from 1; none: it has none yet
 }
 
 // NodeDetail is all that the cluster knows of one of its hosts.

@@ -16,8 +16,8 @@ type Explanation struct {
 
 // Way is one direction.
 type Way struct {
-	Source      netip.Addr `json:"source"` // as it starts; empty: no address
-	Destination netip.Addr `json:"destination"`
+	Source      netip.Addr `json:"source"`        // as it starts; empty: no address
+	Destination netip.Addr `json:"destination"`   // a service's, where it was asked for; empty: none was found
 	Arrives     bool       `json:"arrives"`       // as far as this host knows
 	Why         string     `json:"why,omitempty"` // it does not
 	MTU         int        `json:"mtu,omitempty"` // the largest packet that fits all the way, bytes
@@ -33,8 +33,13 @@ type Step struct {
 	Problem bool   `json:"problem,omitempty"` // it is not as intended, or ends the way
 }
 
-// Explain asks which way a packet goes from a sandbox, or "host", to a sandbox or an
-// address, and why.
-func (c *Client) Explain(ctx context.Context, from, to string) (Explanation, error) {
-	return ask[Explanation](ctx, c, methodGet, "/explain?"+url.Values{"from": {from}, "to": {to}}.Encode(), nil)
+// Explain asks which way a packet goes from a sandbox, "host" or "world:ADDRESS",
+// to a sandbox, an address or a service, with a port or without, and why. backend is that of a service
+// whose way is told; "": the one of which there is most to say.
+func (c *Client) Explain(ctx context.Context, from, to, backend string) (Explanation, error) {
+	q := url.Values{"from": {from}, "to": {to}}
+	if backend != "" {
+		q.Set("backend", backend)
+	}
+	return ask[Explanation](ctx, c, methodGet, "/explain?"+q.Encode(), nil)
 }

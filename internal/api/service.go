@@ -15,11 +15,23 @@ type Service struct {
 	VIPs     []netip.Addr      `json:"vips"`               // what its name means; none in mode dnsrr
 	Mode     string            `json:"mode"`               // vip, or dnsrr: its name means its backends
 	LB       string            `json:"lb"`                 // random, round-robin or hash
+	Publish  []Published       `json:"publish"`            // ports of the cluster's hosts at which it is asked for
+	Nearby   bool              `json:"publishLocalFirst"`  // what is asked for there goes to backends of that host, if it has any
 	Draining []string          `json:"draining,omitempty"` // the IDs of backends that are to get nothing new
 	Backends []Backend         `json:"backends"`           // by endpoint
 	Labels   map[string]string `json:"labels"`
 	Status   Status            `json:"status"`
 	Created  time.Time         `json:"created,omitzero"`
+}
+
+// Published is a port of hosts at which a service is asked for.
+type Published struct {
+	Port      int          `json:"port"`   // of the hosts
+	Target    int          `json:"target"` // of the service
+	Protocol  string       `json:"protocol"`
+	Addresses []netip.Addr `json:"addresses"`       // of hosts; none: all that they have
+	Mode      string       `json:"mode"`            // ingress: every host answers; host: those with backends, which get it
+	Taken     string       `json:"taken,omitempty"` // why the host that is asked does not answer at it
 }
 
 // Backend is an endpoint that is of a service.
@@ -44,18 +56,25 @@ type Membership struct {
 // ServiceSpec is a service to be made: POST /v1/services.
 type ServiceSpec struct {
 	Name    string            `json:"name"`
-	Network string            `json:"network"`        // name or ID, of an overlay network
-	Ports   []string          `json:"ports"`          // PORT[/tcp|udp|sctp]
-	Mode    string            `json:"mode,omitempty"` // vip or dnsrr; vip
-	LB      string            `json:"lb,omitempty"`   // random, round-robin or hash; random
+	Network string            `json:"network"`           // name or ID, of an overlay network
+	Ports   []string          `json:"ports,omitempty"`   // PORT[/tcp|udp|sctp]; none: where the published ones lead
+	Mode    string            `json:"mode,omitempty"`    // vip or dnsrr; vip
+	LB      string            `json:"lb,omitempty"`      // random, round-robin or hash; random
+	Publish []string          `json:"publish,omitempty"` // [ADDR:]PORT[:TARGET][/tcp|udp|sctp][,mode=host]
+	Nearby  bool              `json:"publishLocalFirst,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 }
 
 // ServiceUpdate is what changes about a service: PATCH /v1/services/{ref}. What is left
 // out stays as it is.
 type ServiceUpdate struct {
-	Ports   []string `json:"ports,omitempty"` // instead of those there are
-	LB      string   `json:"lb,omitempty"`
-	Drain   []string `json:"drain,omitempty"`   // backends: an endpoint's ID, a sandbox's name, or HOST/NAME
-	Undrain []string `json:"undrain,omitempty"` // backends
+	Ports []string `json:"ports,omitempty"` // instead of those there are
+	LB    string   `json:"lb,omitempty"`
+	// Published ports, as of a ServiceSpec, that are added; and PORT[/tcp|udp|sctp] that go,
+	// before them.
+	PublishAdd []string `json:"publishAdd,omitempty"`
+	PublishRm  []string `json:"publishRm,omitempty"`
+	Nearby     *bool    `json:"publishLocalFirst,omitempty"`
+	Drain      []string `json:"drain,omitempty"`   // backends: an endpoint's ID, a sandbox's name, or HOST/NAME
+	Undrain    []string `json:"undrain,omitempty"` // backends
 }

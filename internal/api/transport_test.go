@@ -169,7 +169,7 @@ func TestLargeBodies(t *testing.T) {
 		fmt.Fprintf(w, `{"ops":["%s %d"]}`, r.Header.Get("Content-Type"), len(b))
 	})
 	for size, want := range map[int]string{1 << 19: "application/yaml 524288", 2 << 20: "too long"} {
-		ops, err := c.Apply(t.Context(), make([]byte, size), "application/yaml")
+		ops, err := c.Apply(t.Context(), File{Text: make([]byte, size), ContentType: "application/yaml"})
 		got := strings.Join(ops.Ops, " ")
 		if err != nil {
 			got = err.Error()

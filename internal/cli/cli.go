@@ -121,7 +121,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "`PATH` of the daemon's socket; SEALANE_SOCKET sets it too")
 	root.AddCommand(
 		a.runCommand(), a.execCommand(), a.psCommand(), a.rmCommand(), a.inspectCommand(),
-		a.networkCommand(), a.serviceCommand(), a.portCommand(),
+		a.networkCommand(), a.serviceCommand(), a.stackCommand(), a.portCommand(),
 		a.applyCommand(), a.planCommand(), a.diffCommand(), a.explainCommand(),
 		a.uplinkCommand(), a.clusterCommand(), a.nodeCommand(), a.daemonCommand(), a.cniCommand(), a.pipeworkCommand(), a.versionCommand(),
 	)

@@ -268,7 +268,7 @@ func TestUsage(t *testing.T) {
 // sentence, and fits a terminal.
 func TestHelp(t *testing.T) {
 	for _, args := range []string{"", "run", "exec", "ps", "rm", "inspect", "network", "network create", "network ls", "network inspect", "network rm",
-		"network prune", "network update", "network connect", "network disconnect", "service", "service create", "service ls", "service inspect", "service update", "service rm", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "explain", "version"} {
+		"network prune", "network update", "network connect", "network disconnect", "service", "service create", "service ls", "service inspect", "service update", "service rm", "stack", "stack ls", "stack rm", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "explain", "version"} {
 		page := sealane("", append(strings.Fields(args), "--help")...)
 		form := strings.TrimSpace("Usage: sealane " + args)
 		if page.status != 0 || page.err != "" || !strings.HasPrefix(page.out, form) {

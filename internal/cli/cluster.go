@@ -199,13 +199,17 @@ func (a *app) nodeLs() *cobra.Command {
 				return err
 			}
 			return show(c, &f, list, func(w io.Writer) {
-				fmt.Fprintln(w, "NAME\tADDRESSES\tKEEPS DATA\tJOINED")
+				fmt.Fprintln(w, "NAME\tNUMBER\tADDRESSES\tKEEPS DATA\tJOINED")
 				for _, n := range list {
 					var addrs []string
 					for _, at := range n.Addresses {
 						addrs = append(addrs, at.String())
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, strings.Join(addrs, ","), map[bool]string{true: "yes", false: "no"}[n.Member], until(&n.Joined))
+					number := ""
+					if n.Number > 0 {
+						number = fmt.Sprint(n.Number)
+					}
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, dash(number), strings.Join(addrs, ","), map[bool]string{true: "yes", false: "no"}[n.Member], until(&n.Joined))
 				}
 			})
 		},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,18 +25,31 @@ const declarationHelp = `FILE is YAML, or JSON if its name ends in .json; - is s
 
 `
 
+const stackHelp = `All of it is made, or nothing. What the file does not mention is left alone.
+
+FILE may also be a stack, of Compose's format: networks and services as mappings. What
+the stack had and has no more is removed, and services change in place:
+
+  name: shop
+  networks: {app: {driver: overlay}}
+  services:
+    web: {networks: [app], ports: ["8080:80"]}
+
+`
+
 func (a *app) applyCommand() *cobra.Command {
-	return a.declarationCommand("apply -f FILE", "Make what a file says and is not there yet",
-		declarationHelp+"All of it is made, or nothing. What was done is printed, a line each.", (*api.Client).Apply)
+	return a.declarationCommand("apply -f FILE", "Make what a file says and is not there yet", declarationHelp+stackHelp+
+		"What was done is printed, a line each.", (*api.Client).Apply)
 }
 
 func (a *app) planCommand() *cobra.Command {
 	return a.declarationCommand("plan -f FILE", "Say what apply would do",
-		declarationHelp+"Nothing is changed. + adds, ~ changes and - removes.", (*api.Client).Plan)
+		declarationHelp+stackHelp+"Nothing is changed. + adds, ~ changes and - removes.", (*api.Client).Plan)
 }
 
-func (a *app) declarationCommand(use, short, long string, do func(*api.Client, context.Context, []byte, string) (api.Ops, error)) *cobra.Command {
+func (a *app) declarationCommand(use, short, long string, do func(*api.Client, context.Context, api.File) (api.Ops, error)) *cobra.Command {
 	var file string
+	var f api.File
 	c := &cobra.Command{
 		Use: use, Short: short, Long: long,
 		Args: args(0, 0),
@@ -42,21 +57,47 @@ func (a *app) declarationCommand(use, short, long string, do func(*api.Client, c
 			if file == "" {
 				return usage("%s: want -f FILE", path(c))
 			}
-			text, err := a.read(file)
-			if err != nil {
+			var err error
+			if f.Text, err = a.read(file); err != nil {
 				return err
 			}
-			contentType := "application/yaml"
-			if strings.HasSuffix(file, ".json") {
-				contentType = "application/json"
+			if f.ContentType = "application/yaml"; strings.HasSuffix(file, ".json") {
+				f.ContentType = "application/json"
 			}
-			ops, err := do(a.client(), c.Context(), text, contentType)
+			if file != "-" {
+				f.Name = filepath.Base(file)
+			}
+			f.Variables = mentioned(string(f.Text))
+			ops, err := do(a.client(), c.Context(), f)
 			a.printOps(ops)
 			return err
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "`FILE` to read, - for standard input")
+	c.Flags().StringVar(&f.Stack, "stack", "", "`NAME` of the stack, instead of the file's")
 	return c
+}
+
+// mentioned is what is set of the variables that a text mentions, as NAME=VALUE.
+func mentioned(text string) []string {
+	var out []string
+	for {
+		_, after, found := strings.Cut(text, "$")
+		if !found {
+			slices.Sort(out)
+			return slices.Compact(out)
+		}
+		text = after
+		name := strings.TrimPrefix(after, "{")
+		if i := strings.IndexFunc(name, func(c rune) bool {
+			return c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9')
+		}); i >= 0 {
+			name = name[:i]
+		}
+		if value, set := os.LookupEnv(name); set && name != "" {
+			out = append(out, name+"="+value)
+		}
+	}
 }
 
 func (a *app) read(file string) ([]byte, error) {
@@ -69,6 +110,9 @@ func (a *app) read(file string) ([]byte, error) {
 func (a *app) printOps(ops api.Ops) {
 	for _, op := range ops.Ops {
 		fmt.Fprintln(a.Out, op)
+	}
+	for _, note := range ops.Notes {
+		fmt.Fprintln(a.Err, "sealane: note:", note)
 	}
 }
 

@@ -316,3 +316,11 @@ func FuzzFlags(f *testing.F) {
 		}
 	})
 }
+
+func TestMentioned(t *testing.T) {
+	t.Setenv("STACK_PORT", "80")
+	t.Setenv("STACK_EMPTY", "")
+	if got := strings.Join(mentioned("a: $STACK_PORT ${STACK_PORT:-1} $$ $ ${STACK_EMPTY}${NOT_SET_HERE} $9 x$STACK_PORT"), " "); got != "STACK_EMPTY= STACK_PORT=80" {
+		t.Error(got)
+	}
+}

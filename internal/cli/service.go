@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,19 +22,26 @@ func (a *app) serviceCommand() *cobra.Command {
 func (a *app) serviceCreate() *cobra.Command {
 	var spec api.ServiceSpec
 	var labels []string
+	var same affinity
 	c := &cobra.Command{
 		Use:   "create [FLAGS]",
 		Short: "Make a service, on all hosts of the cluster",
 		Long: `Its backends are the containers that say so: sealane run --service NAME, and
-sealane network connect -o service=NAME. They may be there before it.`,
+sealane network connect -o service=NAME. They may be there before it. --publish takes
+[ADDR:]PORT[:TARGET][/udp|sctp][,mode=host], or published=PORT,target=PORT,protocol=udp,
+mode=host; with mode=host only hosts with backends answer, by those.`,
 		Example: `  sealane service create --name web --network app --port 80
-  sealane service create --name dns --network app --port 53/udp --port 53 --lb hash`,
+  sealane service create --name dns --network app --port 53/udp --port 53 --lb hash
+  sealane service create --name shop --network app --publish 8080:80`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := checkService(spec); err != nil {
+			err := same.choose(c, &spec.LB)
+			if err == nil {
+				err = checkService(spec)
+			}
+			if err != nil {
 				return usage("service create: %s", err)
 			}
-			var err error
 			if spec.Labels, err = labelMap(labels); err != nil {
 				return usage("service create: %s", err)
 			}
@@ -49,6 +58,9 @@ sealane network connect -o service=NAME. They may be there before it.`,
 	servicePortFlag(c, &spec.Ports)
 	f.StringVar(&spec.Mode, "endpoint-mode", "", "`MODE`: vip, an address of its own, or dnsrr: its name means its backends (default vip)")
 	serviceLBFlag(c, &spec.LB)
+	same.flag(c)
+	f.StringArrayVarP(&spec.Publish, "publish", "p", nil, "`PORT:TARGET` of every host that leads to its port TARGET; may be repeated")
+	f.BoolVar(&spec.Nearby, "publish-local-first", false, "at a published port, take backends of the host that is asked, if any")
 	f.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to note; may be repeated")
 	return c
 }
@@ -68,7 +80,7 @@ func checkService(spec api.ServiceSpec) error {
 			return fmt.Errorf("%s: missing", need[0])
 		}
 	}
-	if len(spec.Ports) == 0 {
+	if len(spec.Ports)+len(spec.Publish) == 0 {
 		return fmt.Errorf("--port: missing")
 	}
 	if err := model.CheckName(spec.Name); err != nil {
@@ -77,7 +89,43 @@ func checkService(spec api.ServiceSpec) error {
 	if spec.Mode != "" && spec.Mode != "vip" && spec.Mode != "dnsrr" {
 		return fmt.Errorf("--endpoint-mode %q: want vip or dnsrr", spec.Mode)
 	}
+	if err := checkPublishes(spec.Publish); err != nil {
+		return err
+	}
 	return checkServing(spec.Ports, spec.LB)
+}
+
+func checkPublishes(texts []string) error {
+	for _, text := range texts {
+		if _, err := model.ParsePublish(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// affinity is another way to say how a backend is chosen.
+type affinity string
+
+func (a *affinity) flag(c *cobra.Command) {
+	c.Flags().StringVar((*string)(a), "affinity", "", "`WHAT` keeps clients at a backend: client-ip, as --lb hash, or none")
+}
+
+// choose says by --lb what --affinity says.
+func (a affinity) choose(c *cobra.Command, lb *string) error {
+	hash := string(model.BalanceHash)
+	switch {
+	case !c.Flags().Changed("affinity"):
+	case a == "client-ip" && (*lb == "" || *lb == hash):
+		*lb = hash
+	case a == "none" && *lb != hash:
+		*lb = cmp.Or(*lb, string(model.BalanceRandom))
+	case a == "client-ip", a == "none":
+		return fmt.Errorf("--affinity %s: does not go with --lb %s", string(a), *lb)
+	default:
+		return fmt.Errorf("--affinity %q: want client-ip or none", string(a))
+	}
+	return nil
 }
 
 // checkServing does the same for what may change.
@@ -121,7 +169,7 @@ func (a *app) serviceLs() *cobra.Command {
 }
 
 func serviceTable(w io.Writer, list []api.Service) {
-	fmt.Fprintln(w, "ID\tNAME\tNETWORK\tMODE\tVIPS\tPORTS\tREADY\tSTATUS")
+	fmt.Fprintln(w, "ID\tNAME\tNETWORK\tMODE\tVIPS\tPORTS\tPUBLISHED\tREADY\tSTATUS")
 	for _, s := range list {
 		var vips []string
 		for _, v := range s.VIPs {
@@ -133,8 +181,22 @@ func serviceTable(w io.Writer, list []api.Service) {
 				ready++
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d/%d\t%s\n", s.ID, s.Name, s.Network, s.Mode, dash(strings.Join(vips, ", ")), strings.Join(s.Ports, ", "), ready, len(s.Backends), s.Status.State)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d/%d\t%s\n", s.ID, s.Name, s.Network, s.Mode, dash(strings.Join(vips, ", ")), strings.Join(s.Ports, ", "), dash(publishedText(s.Publish)), ready, len(s.Backends), s.Status.State)
 	}
+}
+
+// publishedText is published ports as --publish takes them, and why this host does not
+// answer at some.
+func publishedText(all []api.Published) string {
+	var out []string
+	for _, p := range all {
+		text := model.Publish{Port: uint16(p.Port), Target: uint16(p.Target), Proto: p.Protocol, Addrs: p.Addresses, Local: p.Mode == "host"}.String()
+		if p.Taken != "" {
+			text += " (" + p.Taken + ")"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
 }
 
 func (a *app) serviceInspect() *cobra.Command {
@@ -147,30 +209,52 @@ func (a *app) serviceInspect() *cobra.Command {
 
 func (a *app) serviceUpdate() *cobra.Command {
 	var up api.ServiceUpdate
+	var same affinity
+	var nearby bool
 	c := &cobra.Command{
 		Use:   "update [FLAGS] NAME",
 		Short: "Change a service, under its clients",
 		Long: `A BACKEND is a container's name, HOST/NAME, or the ID of its endpoint, as sealane
 service inspect shows them. One that drains keeps the connections that it has, and
-gets no more. NAME is NETWORK/NAME where several networks have a service of that name.`,
+gets no more. NAME is NETWORK/NAME where several networks have a service of that name. What
+--publish-add takes, sealane service create --help tells.`,
 		Example: "  sealane service update --drain b/web2 web\n  sealane service update --undrain b/web2 --lb hash web",
 		Args:    args(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(up.Ports)+len(up.LB)+len(up.Drain)+len(up.Undrain) == 0 {
-				return usage("service update: want --drain, --undrain, --lb or --port")
+			if c.Flags().Changed("publish-local-first") {
+				up.Nearby = &nearby
 			}
-			if err := checkServing(up.Ports, up.LB); err != nil {
+			err := same.choose(c, &up.LB)
+			if err == nil {
+				err = checkServiceUpdate(up)
+			}
+			if err != nil {
 				return usage("service update: %s", err)
 			}
-			_, err := a.client().UpdateService(c.Context(), args[0], up)
+			_, err = a.client().UpdateService(c.Context(), args[0], up)
 			return err
 		},
 	}
 	c.Flags().StringArrayVar(&up.Drain, "drain", nil, "a `BACKEND` that is to get nothing new; may be repeated")
 	c.Flags().StringArrayVar(&up.Undrain, "undrain", nil, "a `BACKEND` that is to get its share again; may be repeated")
 	serviceLBFlag(c, &up.LB)
+	same.flag(c)
 	servicePortFlag(c, &up.Ports)
+	c.Flags().StringArrayVar(&up.PublishAdd, "publish-add", nil, "`PORT:TARGET` to publish it at besides; may be repeated")
+	c.Flags().StringArrayVar(&up.PublishRm, "publish-rm", nil, "`PORT[/udp]` that it is published at no more; may be repeated")
+	c.Flags().BoolVar(&nearby, "publish-local-first", false, "at a published port, take backends of the host that is asked, if any")
 	return c
+}
+
+// checkServiceUpdate refuses here what the daemon would refuse of a change.
+func checkServiceUpdate(up api.ServiceUpdate) error {
+	if len(up.Ports)+len(up.LB)+len(up.Drain)+len(up.Undrain)+len(up.PublishAdd)+len(up.PublishRm) == 0 && up.Nearby == nil {
+		return fmt.Errorf("want --drain, --undrain, --lb, --affinity, --port, --publish-add, --publish-rm or --publish-local-first")
+	}
+	if err := checkPublishes(up.PublishAdd); err != nil {
+		return err
+	}
+	return checkServing(append(slices.Clone(up.Ports), up.PublishRm...), up.LB)
 }
 
 func (a *app) serviceRm() *cobra.Command {

@@ -162,7 +162,14 @@ func firewall(f Facts, in Intent) kstate.Set {
 		carried = []string{"udp dport @trunks goto outer"}
 	}
 	b.forward(f.Marked, parting)
-	b.ingress(arriving)
+	var offered, offering []string
+	if meshed {
+		b.mesh()
+		offered, offering = publishing(), []string{
+			"ip daddr . meta l4proto . th dport @exposed4 goto pass",
+			"ip6 daddr . meta l4proto . th dport @exposed6 goto pass"}
+	}
+	b.ingress(arriving, offering)
 	b.input(f.ProxyPort, carried)
 	var asking, calling []string
 	if f.Serving || serving(in) || meshed {
@@ -171,12 +178,10 @@ func firewall(f Facts, in Intent) kstate.Set {
 		calling = []string{"ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade",
 			"ct original ip daddr @vip4 return", "ct original ip6 daddr @vip6 return"} // the client keeps its address
 	}
-	var serving []string
 	if meshed {
-		b.mesh()
-		serving, calling = publishing(), append(lending(in), calling...)
+		calling = append(lending(in), calling...)
 	}
-	b.nat(f.ProxyPort, asking, serving, append(calling, sources(staying)...))
+	b.nat(f.ProxyPort, asking, offered, append(calling, sources(staying)...))
 	return b.Set
 }
 
@@ -229,8 +234,8 @@ func (b builder) forward(marked bool, parting []string) {
 }
 
 // ingress is what may enter a network, by its gateway mode; arriving: of what comes
-// from other hosts.
-func (b builder) ingress(arriving []string) {
+// from other hosts; offering: backends of published services.
+func (b builder) ingress(arriving, offering []string) {
 	b.chain("to_nat", slices.Concat([]string{
 		"ct direction reply ct state established goto pass",
 		"ct status dnat goto published",
@@ -249,13 +254,15 @@ func (b builder) ingress(arriving []string) {
 	b.chain("to_open",
 		"ct direction original ct status dnat goto published",
 		"goto pass")
-	b.chain("published",
+	b.chain("published", slices.Concat([]string{
 		"ip daddr . meta l4proto . th dport @open4 goto pass",
 		"ip daddr . meta l4proto . th dport @open_ranges4 goto pass",
 		"ip6 daddr . meta l4proto . th dport @open6 goto pass",
 		"ip6 daddr . meta l4proto . th dport @open_ranges6 goto pass",
+	}, offering, []string{
 		"ct state related goto pass",
-		"goto for_some")
+		"goto for_some",
+	})...)
 	b.chain("for_some",
 		"ct status dnat goto asked",
 		"ip daddr . meta l4proto . th dport . ip saddr @open_from4 goto pass",

@@ -150,15 +150,16 @@ const steering = -80
 func publishing() []string {
 	return []string{
 		"ip daddr . meta l4proto . th dport vmap @published_at4",
+		"ip daddr 127.0.0.0/8 goto proxy", // which asks this host's own address
+
 		"meta nfproto ipv4 meta l4proto . th dport vmap @published4",
 		"ip6 daddr . meta l4proto . th dport vmap @published_at6",
 		"meta nfproto ipv6 meta l4proto . th dport vmap @published6",
 	}
 }
 
-// lending are the rules by which what a container of this host, or the host by a loopback
-// address, asks of another host has this host's address: the other one knows no other way
-// back to it, and may have the same.
+// lending are the rules by which what a container of this host asks of another host has
+// this host's address: the other one knows no other way back to it, and may have the same.
 func lending(in Intent) []string {
 	plain, sealed := meshed(in)
 	m := overlay.MeshOf(append(plain, sealed...))
@@ -172,9 +173,6 @@ func lending(in Intent) []string {
 			to = map[bool]string{false: "snat ip to ", true: "snat ip6 to "}[is6] + m.Local.String()
 		}
 		rules = append(rules, fmt.Sprintf("meta nfproto %s oifname %s iifname @bridges %s", family, meshDevices, to))
-		if !is6 {
-			rules = append(rules, fmt.Sprintf("ip saddr 127.0.0.0/8 oifname %s %s", meshDevices, to))
-		}
 	}
 	return rules
 }
@@ -257,9 +255,21 @@ func (o *offer) hold(p model.Publish) {
 // leads adds what leads from a port to those chosen.
 func (o *offer) leads(asked, target *kstate.NftSet, at, pick string, chosen []*model.Member, p model.Publish, is6 bool) {
 	o.once(elem(asked, at, pick))
+	if len(p.Addrs) == 0 && p.Proto != "sctp" && o.network.Overlay.Mesh.Local.Is6() == is6 {
+		o.once(elem(setProxyAt.v4, fmt.Sprintf("%s . %s . %d", loopback(false), p.Proto, p.Port), ""))
+		o.once(elem(setProxyAt.v6, fmt.Sprintf("%s . %s . %d", loopback(true), p.Proto, p.Port), ""))
+	}
 	for i, m := range chosen {
 		o.once(elem(target, fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Target))))
 	}
+}
+
+// loopback is the host's address to itself.
+func loopback(is6 bool) netip.Addr {
+	if is6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
 // backend adds where a backend is, or that it is here.

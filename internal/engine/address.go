@@ -53,7 +53,7 @@ func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet,
 		want = d.chosenOf(chosen, key)
 	}
 	if n.Overlay != nil && !want.IsValid() {
-		return want, d.errorf(model.Internal, "network %s: no address was claimed in the cluster", n.Name)
+		return want, d.errorf(model.Conflict, "network %s: this host has heard of it this moment: try again", n.Name)
 	}
 	kind := model.Exhausted
 	a, err := want, error(nil)

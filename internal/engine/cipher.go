@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/sealane/sealane/internal/cluster/overlay"
+	"github.com/sealane/sealane/internal/compile"
 	driver "github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/serve/wireguard"
@@ -169,7 +170,7 @@ func (e *Engine) wantCipher() []wireguard.Want {
 	s, ok := e.secretOf(cipherSecret)
 	var on *model.Network
 	for _, n := range e.intent.Networks {
-		if n.Overlay != nil && n.Options.Encrypted && !n.Absent() {
+		if n.Overlay != nil && n.Options.Encrypted && (!n.Absent() || compile.Published(n)) {
 			on = n
 		}
 	}
@@ -191,7 +192,7 @@ func (e *Engine) wantCipher() []wireguard.Want {
 
 // cipherTrouble says why an encrypted network's packets are not carried, or nil.
 func (e *Engine) cipherTrouble(n *model.Network) error {
-	if !n.Options.Encrypted || n.Absent() || e.cfg.WireGuard == nil {
+	if !n.Options.Encrypted || n.Absent() && !compile.Published(n) || e.cfg.WireGuard == nil {
 		return nil
 	}
 	return e.cfg.WireGuard.Trouble(model.CipherDevice)

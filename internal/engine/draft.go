@@ -336,6 +336,7 @@ func (d *draft) adopt() {
 		replace(e.intent.Networks, e.networkID, id, n, func(n *model.Network) string { return n.Name })
 		if n == nil {
 			e.closePools(id)
+			e.reserve(id, nil)
 		}
 	}
 	for id, sb := range d.sandboxes {
@@ -366,6 +367,7 @@ func (d *draft) discard() {
 	}
 	d.rewindPools()
 	for id, n := range d.networks {
+		d.e.reserve(id, d.e.intent.Networks[id])
 		if old := d.e.intent.Networks[id]; old != nil {
 			d.e.waitAsBefore(n, old)
 		} else {

@@ -140,6 +140,7 @@ type Engine struct {
 	uplinks    attachments
 	fabrics    fabrics
 	overlays   overlays
+	published  publishing
 	extensions extensions
 	owed       []store.Change // what the store must still take back
 
@@ -164,9 +165,10 @@ func New(cfg Config) *Engine {
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
-		leases: newLeases(),
-		guests: guests{desks: newDesks(), notes: map[model.ID]note{}},
-		names:  names{zones: map[model.ID]*dns.Zone{}, leaving: map[model.ID]<-chan struct{}{}},
+		leases:    newLeases(),
+		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}},
+		guests:    guests{desks: newDesks(), notes: map[model.ID]note{}},
+		names:     names{zones: map[model.ID]*dns.Zone{}, leaving: map[model.ID]<-chan struct{}{}},
 	}
 }
 
@@ -240,6 +242,7 @@ func (e *Engine) load(snap store.Snapshot) error {
 		}
 		e.count(sb, +1)
 	}
+	e.loadPublished()
 	for _, n := range snap.Networks {
 		e.keepWaiting(n)
 	}
@@ -269,7 +272,7 @@ func (e *Engine) readFacts() compile.Facts {
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
-		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Picks: e.facts.Picks,
+		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Picks: e.facts.Picks,
 	}
 }
 
@@ -293,6 +296,11 @@ func (e *Engine) Target(proto string, client netip.Addr, dst netip.AddrPort) (ne
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if dst.Addr().IsLoopback() {
+		if a, found := e.publishedAt(proto, dst.Port()); found {
+			return a, true
+		}
+	}
 	sb := e.intent.Sandboxes[model.ID(owner)]
 	if sb == nil || !sb.Live() || !client.IsLoopback() && !allowed(sb, proto, client, dst) {
 		return netip.AddrPort{}, false

@@ -3,38 +3,113 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/trace"
 )
 
-// FromHost is how Explain is asked for packets of the host's own.
-const FromHost = "host"
+// FromHost is how Explain is asked for packets of the host's own, and FromWorld, before an
+// address, for those of somebody beyond its devices.
+const (
+	FromHost  = "host"
+	FromWorld = "world:"
+)
 
-// Explain follows a packet through what the kernel has now: from a sandbox, or
-// FromHost, to a sandbox or an address. One of both may be on another host, on an
-// overlay network of this one's too, by its name or address. Nothing is changed.
-func (e *Engine) Explain(ctx context.Context, from, to string) (trace.Answer, error) {
+// Explain follows a packet through what the kernel has now: from a sandbox, FromHost or
+// FromWorld, to a sandbox, an address or a service, each with or without a port; from
+// FromWorld also to a port of the host alone, as ":8080". One of both may be on another host, on an overlay network of this one's too, by its name or
+// address. backend names the one of a service's backends whose way is told; "": the one
+// of which there is most to say. Nothing is changed.
+func (e *Engine) Explain(ctx context.Context, from, to, backend string) (trace.Answer, error) {
 	ref := "way from " + from + " to " + to
-	addr, err := netip.ParseAddr(to)
+	t := parseTarget(to)
+	world, err := outsider(from)
 	switch {
-	case err != nil && to == FromHost:
+	case err != nil:
+		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "%w", err)
+	case t.nowhere() && !world.IsValid():
+		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "the host has several addresses: want one of them before the port")
+	case t.nowhere():
+		return e.explainWay(ctx, ref, from, backend, t)
+	case !t.addr.IsValid() && t.name == FromHost:
 		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "the host has several addresses: want one of them")
-	case err == nil && !addressee(addr):
-		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "%s: want the address of one host", addr)
+	case t.addr.IsValid() && !addressee(t.addr):
+		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "%s: want the address of one host", t.addr)
 	}
-	names := []string{from, to}
-	for i, name := range names {
-		if i == 0 && name == FromHost || i == 1 && err == nil {
-			continue
-		}
-		if names[i], err = e.named(ctx, name, "explain"); err != nil {
+	if from != FromHost && !world.IsValid() {
+		if from, err = e.named(ctx, from, "explain"); err != nil {
 			return trace.Answer{}, err
 		}
 	}
-	return e.explainWay(ctx, ref, names[0], names[1], addr.Unmap())
+	if !t.addr.IsValid() && !e.knowsService(t.name) {
+		if t.name, err = e.named(ctx, t.name, "explain"); err != nil {
+			return trace.Answer{}, err
+		}
+	}
+	return e.explainWay(ctx, ref, from, backend, t)
+}
+
+// outsider reads FromWorld and an address; the zero address is of something else.
+func outsider(from string) (netip.Addr, error) {
+	text, ok := strings.CutPrefix(from, FromWorld)
+	if !ok {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || !addressee(a) {
+		return netip.Addr{}, fmt.Errorf("%s: want world:ADDRESS, who asks from beyond the host", from)
+	}
+	return a.Unmap(), nil
+}
+
+// target is where a packet is to go, as it is said.
+type target struct {
+	name  string
+	addr  netip.Addr // valid: instead of the name
+	port  uint16     // 0: none
+	proto string
+}
+
+// nowhere reports whether it is a port of the host alone.
+func (t target) nowhere() bool { return t.name == "" && !t.addr.IsValid() }
+
+// parseTarget reads NAME, NAME:PORT, ADDRESS:PORT or [ADDRESS]:PORT, PORT with or without
+// a protocol. What a runtime's container is called may have a colon itself.
+func parseTarget(text string) target {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return target{addr: a.Unmap()}
+	}
+	i := strings.LastIndex(text, ":")
+	if i < 0 {
+		return target{name: text}
+	}
+	host := text[:i]
+	p, err := model.ParseServicePort(text[i+1:])
+	if g, guest, _ := model.ParseGuest(text); err != nil || host == strings.TrimSuffix(containerRef, ":") ||
+		guest && (g.Runtime == model.RuntimeNetNS || !strings.Contains(host, ":")) {
+		return target{name: text}
+	}
+	t := target{name: host, port: p.Port, proto: p.Proto}
+	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
+		t.addr = a.Unmap()
+	}
+	return t
+}
+
+// knowsService reports whether some service has a name.
+func (e *Engine) knowsService(name string) bool {
+	return slices.ContainsFunc(e.Services(), func(s Service) bool { return s.called(name) })
+}
+
+// called reports whether a service is asked for by a name: its own, or with its network's
+// as containers and commands have it.
+func (s Service) called(name string) bool {
+	return strings.EqualFold(name, s.Name) || strings.EqualFold(name, s.Name+"."+s.Network.Name) || strings.EqualFold(name, s.Network.Name+"/"+s.Name)
 }
 
 // addressee reports whether an address means one host, the same from everywhere here.
@@ -42,22 +117,20 @@ func addressee(a netip.Addr) bool {
 	return a.Zone() == "" && a.Unmap().IsGlobalUnicast() && a.Unmap() != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// explainWay is Explain for references that mean what they say. to is not read if addr
-// is valid.
-func (e *Engine) explainWay(ctx context.Context, ref, from, to string, addr netip.Addr) (a trace.Answer, err error) {
+// explainWay is Explain for references that mean what they say.
+func (e *Engine) explainWay(ctx context.Context, ref, from, backend string, t target) (a trace.Answer, err error) {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft(ref, "explain")
-	q := trace.Question{Addr: addr}
-	if from != FromHost {
+	q := trace.Question{Addr: t.addr, Port: t.port, Proto: t.proto}
+	q.Outside, _ = outsider(from)
+	if from != FromHost && !q.Outside.IsValid() {
 		if q.From, q.FromMates, err = d.hereOrThere(from); err != nil {
 			return a, err
 		}
 	}
-	if !addr.IsValid() {
-		if q.To, q.ToMates, err = d.hereOrThere(to); err != nil {
-			return a, err
-		}
+	if err := d.aim(&q, t, backend); err != nil {
+		return a, err
 	}
 	have, want, err := e.compare(ctx, false)
 	if err != nil {
@@ -68,6 +141,83 @@ func (e *Engine) explainWay(ctx context.Context, ref, from, to string, addr neti
 		return a, &model.Error{Kind: model.Invalid, Ref: ref, Op: "explain", Err: err}
 	}
 	return a, nil
+}
+
+// aim finds what a packet is to go to: a service of a network that its sender is on, then
+// a sandbox here or elsewhere, then any service.
+func (d *draft) aim(q *trace.Question, t target, backend string) error {
+	var err error
+	if t.addr.IsValid() || t.name == "" {
+		s, _ := d.serviceBy(func(s Service) bool { return slices.Contains(s.VIPs, t.addr) || s.publishes(t) })
+		q.Backend, err = d.backendOf(s, backend)
+		return err
+	}
+	s, err := d.serviceFrom(q.From, t.name)
+	if s.Service == nil && err == nil {
+		q.To, q.ToMates, err = d.hereOrThere(t.name)
+	}
+	if model.KindOf(err) == model.NotFound {
+		if other, twice := d.serviceBy(func(s Service) bool { return s.called(t.name) }); twice != nil || other.Service != nil {
+			s, err = other, twice
+		}
+	}
+	if err != nil {
+		return err
+	}
+	q.Service = s.Service
+	q.Backend, err = d.backendOf(s, backend)
+	return err
+}
+
+// publishes reports whether a port of the host is one of a service.
+func (s Service) publishes(t target) bool {
+	return slices.ContainsFunc(s.Publish, func(p model.Publish) bool {
+		return p.Port == t.port && p.Proto == t.proto && (len(p.Addrs) == 0 || !t.addr.IsValid() || slices.Contains(p.Addrs, t.addr))
+	})
+}
+
+// backendOf finds a backend of a service, or of none, by what it is called; "" is none.
+func (d *draft) backendOf(s Service, ref string) (model.ID, error) {
+	switch {
+	case ref == "":
+		return "", nil
+	case s.Service == nil:
+		return "", d.errorf(model.Invalid, "backend %s: only services have backends", ref)
+	}
+	ids, err := s.backends([]string{ref})
+	if e, ok := errors.AsType[*model.Error](err); ok {
+		e.Op = d.op
+		return "", e
+	}
+	return ids[0], err
+}
+
+// serviceFrom finds the service that a name means for who asks for it, if it does.
+func (d *draft) serviceFrom(from *model.Sandbox, name string) (Service, error) {
+	if from == nil {
+		return Service{}, nil
+	}
+	if donor := d.e.intent.Sandboxes[from.Donor]; from.Mode == model.ModeShared && donor != nil {
+		from = donor
+	}
+	return d.serviceBy(func(s Service) bool { return from.Endpoint(s.Network.ID) != nil && s.called(name) })
+}
+
+// serviceBy finds the one service that is meant, if there is one.
+func (d *draft) serviceBy(meant func(Service) bool) (found Service, err error) {
+	for _, n := range d.e.intent.Networks {
+		for i := 0; n.Overlay != nil && i < len(n.Overlay.Services); i++ {
+			s := Service{&n.Overlay.Services[i], n}
+			switch {
+			case !meant(s):
+			case found.Service != nil:
+				return found, d.errorf(model.Invalid, "service %s: networks %s and %s have one: want NETWORK/NAME", s.Name, min(n.Name, found.Network.Name), max(n.Name, found.Network.Name))
+			default:
+				found = s
+			}
+		}
+	}
+	return found, nil
 }
 
 // hereOrThere finds a sandbox of this host, or what one on another host has on overlay

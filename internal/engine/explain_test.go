@@ -48,7 +48,7 @@ func stepText(w trace.Way) string {
 func TestExplain(t *testing.T) {
 	r, n := spanned(t)
 	dev := n.Tunnel(false)
-	a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194"))
+	a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194", ""))
 	if !a.There.Arrives || a.Back == nil || !a.Back.Arrives || a.There.MTU != 1400 {
 		t.Fatalf("%+v", a)
 	}
@@ -64,7 +64,7 @@ func TestExplain(t *testing.T) {
 	if strings.Contains(stepText(a.There)+stepText(*a.Back), "!") {
 		t.Errorf("all is as intended:\n%s\n%s", stepText(a.There), stepText(*a.Back))
 	}
-	a = must[trace.Answer](t)(r.e.Explain(r.ctx, "other", "web"))
+	a = must[trace.Answer](t)(r.e.Explain(r.ctx, "other", "web", ""))
 	if a.There.Arrives || !strings.Contains(a.There.Why, "chain to_nat") {
 		t.Errorf("%+v", a.There)
 	}
@@ -88,7 +88,7 @@ func TestExplainWhatIsMissing(t *testing.T) {
 			r, n := spanned(t)
 			r.k.Remove(c.gone(n.Tunnel(false)).Key())
 			for range 2 {
-				a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194"))
+				a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194", ""))
 				if a.There.Arrives || a.Back != nil || !strings.Contains(stepText(a.There), c.missing) {
 					t.Errorf("arrives: %v\n%s", a.There.Arrives, stepText(a.There))
 				}
@@ -96,7 +96,7 @@ func TestExplainWhatIsMissing(t *testing.T) {
 			if _, err := r.e.Sync(r.ctx, "test"); err != nil {
 				t.Fatal(err)
 			}
-			if a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194")); !a.There.Arrives {
+			if a := must[trace.Answer](t)(r.e.Explain(r.ctx, "web", "10.5.2.194", "")); !a.There.Arrives {
 				t.Errorf("after a pass:\n%s", stepText(a.There))
 			}
 		})
@@ -120,7 +120,7 @@ func TestExplainRefuses(t *testing.T) {
 		{"web", "fe80::1%eth0", model.Invalid, "want the address of one host"},
 		{"web", "2001:db8::1", model.Invalid, "has no IPv6 address"},
 	} {
-		_, err := r.e.Explain(r.ctx, c.from, c.to)
+		_, err := r.e.Explain(r.ctx, c.from, c.to, "")
 		if model.KindOf(err) != c.kind || !strings.Contains(fmt.Sprint(err), c.text) {
 			t.Errorf("%s to %s: %v", c.from, c.to, err)
 		}
@@ -145,7 +145,7 @@ func TestExplainOverlay(t *testing.T) {
 	})
 
 	for _, q := range []struct{ from, to string }{{"web", "10.1.0.3"}, {"10.1.0.3", "web"}, {"10.1.0.3", "10.1.0.2"}} {
-		x := must[trace.Answer](t)(a.e.Explain(a.ctx, q.from, q.to))
+		x := must[trace.Answer](t)(a.e.Explain(a.ctx, q.from, q.to, ""))
 		text := stepText(x.There) + "\n"
 		if x.Back != nil {
 			text += stepText(*x.Back)
@@ -168,11 +168,85 @@ func TestExplainOverlay(t *testing.T) {
 		{"10.1.0.3", "other", "shares no network"},
 		{"10.1.0.9", "web", "no such sandbox"},
 	} {
-		if _, err := a.e.Explain(a.ctx, q.from, q.to); err == nil || !strings.Contains(err.Error(), q.text) {
+		if _, err := a.e.Explain(a.ctx, q.from, q.to, ""); err == nil || !strings.Contains(err.Error(), q.text) {
 			t.Errorf("%s to %s: %v", q.from, q.to, err)
 		}
 	}
-	if x := must[trace.Answer](t)(b.e.Explain(b.ctx, "db", "web")); !x.There.Arrives {
+	if x := must[trace.Answer](t)(b.e.Explain(b.ctx, "db", "web", "")); !x.There.Arrives {
 		t.Errorf("b has a db of its own: %+v", x)
+	}
+}
+
+// A service is asked for by its name, its address and a port; each of its backends is
+// tried.
+func TestExplainService(t *testing.T) {
+	m := cluster.NewMemory(nil)
+	a, b := member(t, m, "a", "198.51.100.9"), member(t, m, "b", "198.51.100.8")
+	must[*model.Network](t)(a.overlay("app", nil, "10.1.0.0/24"))
+	a.knows("app", true)
+	b.knows("app", true)
+	serving := []model.Membership{{Service: "web", Port: 8080}}
+	a.sandbox("one", SandboxSpec{Networks: []EndpointSpec{{Network: "app", Addrs: addrs("10.1.0.2"), Services: serving}}})
+	a.sandbox("cli", SandboxSpec{Networks: []EndpointSpec{{Network: "app", Addrs: addrs("10.1.0.3")}}})
+	a.sandbox("other", SandboxSpec{Networks: on("bridge")})
+	b.sandbox("two", SandboxSpec{Networks: []EndpointSpec{{Network: "app", Addrs: addrs("10.1.0.4"), Services: serving}}})
+	s, err := a.e.CreateService(a.ctx, ServiceSpec{Name: "web", Network: "app", Ports: []model.ServicePort{{Port: 80, Proto: "tcp"}, {Port: 53, Proto: "udp"}}})
+	a.ok(err)
+	eventually(t, "both are backends", func() bool {
+		s, err := a.e.Service("web")
+		return err == nil && len(s.Backends) == 2 && s.Backends[0].Sandbox != "" && s.Backends[1].Sandbox != ""
+	})
+	at := s.VIPs[0].String()
+	for _, c := range []struct{ from, to, backend, said string }{
+		{"cli", "web", "", at + " port 80/tcp: goto pick2"}, {"cli", "web:53/udp", "", at + " port 53/udp: goto pick2"},
+		{"cli", "WEB.app:80", "", "asks 127.0.0.11 for web: " + at}, {"cli", "app/web", "two", at + " port 80 becomes 10.1.0.4 port 8080"},
+		{"cli", at, "a/one", at + " port 80 becomes 10.1.0.2 port 8080"}, {"cli", at + ":53/udp", "b/two", "10.1.0.4 port 8080 becomes " + at + " port 53 again"},
+		{"cli", "one:8080", "", "10.1.0.2 port 8080/tcp is where a backend answers"}, {"one", "web", "one", "a backend that chose itself"},
+	} {
+		x := must[trace.Answer](t)(a.e.Explain(a.ctx, c.from, c.to, c.backend))
+		text := stepText(x.There) + "\n"
+		if x.Back != nil {
+			text += stepText(*x.Back)
+		}
+		if !x.There.Arrives || x.Back == nil || !x.Back.Arrives || !strings.Contains(text, c.said) || strings.Contains(text, "!") {
+			t.Errorf("%s to %s by %s: want %s:\n%s", c.from, c.to, c.backend, c.said, text)
+		}
+	}
+	for _, q := range []struct{ from, to, backend, text string }{
+		{"cli", "web", "nobody", "service web: explain: backend nobody: no such backend"}, {"cli", "one", "one", "only services have backends"},
+		{"cli", "web:0", "", "no such sandbox"}, {"two", "web", "", "is on host b, which chooses a backend of service web for it: ask there"},
+		{"cli", "host:80", "", "want one of them"}, {"cli", ":80", "", "want one of them before the port"}, {"world", ":80", "", "want one of them before the port"},
+		{"world:224.0.0.1", ":80", "", "want world:ADDRESS"}, {"world:web", ":80", "", "want world:ADDRESS"}, {"world:192.0.2.9", ":80", "one", "only services have backends"}, {"cli", "224.0.0.1:80", "", "want the address of one host"},
+	} {
+		if _, err := a.e.Explain(a.ctx, q.from, q.to, q.backend); err == nil || !strings.Contains(err.Error(), q.text) {
+			t.Errorf("%s to %s by %q: %v", q.from, q.to, q.backend, err)
+		}
+	}
+	for _, q := range []struct{ from, to, why string }{
+		{"other", "web", "nobody on its networks is called web"}, {"host", "web", "the host itself is no client"}, {"cli", "web:81", "has no port 81/tcp, but 80/tcp, 53/udp"},
+		{"world:198.51.100.1", "cli", "only answers and published ports may enter"},
+	} {
+		if x := must[trace.Answer](t)(a.e.Explain(a.ctx, q.from, q.to, "")); x.There.Arrives || !strings.Contains(x.There.Why, q.why) {
+			t.Errorf("%s to %s: %+v", q.from, q.to, x.There)
+		}
+	}
+	must[Service](t)(a.e.UpdateService(a.ctx, "web", ServiceUpdate{Drain: []string{"two"}}))
+	if x := must[trace.Answer](t)(a.e.Explain(a.ctx, "cli", "web", "")); !strings.Contains(stepText(x.There), "sandbox two on host b drains") || !x.There.Arrives {
+		t.Errorf("%+v", x.There)
+	}
+}
+
+func TestParseTarget(t *testing.T) {
+	addr := netip.MustParseAddr
+	for text, want := range map[string]target{
+		"web": {name: "web"}, "web:80": {name: "web", port: 80, proto: "tcp"}, "app/web:53/udp": {name: "app/web", port: 53, proto: "udp"},
+		"10.1.0.2": {addr: addr("10.1.0.2")}, "10.1.0.2:80": {name: "10.1.0.2", addr: addr("10.1.0.2"), port: 80, proto: "tcp"},
+		"fd01::2": {addr: addr("fd01::2")}, "fd01::80": {addr: addr("fd01::80")}, "[fd01::2]:80": {name: "[fd01::2]", addr: addr("fd01::2"), port: 80, proto: "tcp"},
+		"docker:80": {name: "docker:80"}, "pid:80": {name: "pid:80"}, "docker:web:80": {name: "docker:web", port: 80, proto: "tcp"},
+		"netns:/run/a:80": {name: "netns:/run/a:80"}, "cni:80": {name: "cni:80"}, "web:0": {name: "web:0"}, "web:http": {name: "web:http"}, ":80": {port: 80, proto: "tcp"},
+	} {
+		if got := parseTarget(text); got != want {
+			t.Errorf("%s: %+v, want %+v", text, got, want)
+		}
 	}
 }

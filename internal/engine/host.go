@@ -61,7 +61,7 @@ func viewOf(have kstate.Set) *hostView {
 				v.addrs = append(v.addrs, o)
 			}
 		case kstate.Route:
-			if o.NS.IsHost() {
+			if o.NS.IsHost() && o.Table == 0 {
 				v.routes = append(v.routes, o)
 			}
 		}

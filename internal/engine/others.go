@@ -35,7 +35,7 @@ func bridges(have kstate.Set) []string {
 				delete(found, o.Master)
 			}
 		case kstate.Route:
-			if o.NS.IsHost() && o.Dst.Bits() == 0 {
+			if o.NS.IsHost() && o.Dst.Bits() == 0 && o.Table == 0 {
 				delete(found, o.Dev)
 			}
 		}

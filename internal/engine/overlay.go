@@ -106,8 +106,9 @@ func (e *Engine) directory() *overlay.Directory {
 
 // tendOverlays settles what is reported, the latest.
 func (e *Engine) tendOverlays(ctx context.Context, news <-chan struct{}) {
-	due, late := time.NewTicker(keyCheck), time.NewTimer(0)
+	due, late, squats := time.NewTicker(keyCheck), time.NewTimer(0), time.NewTicker(squatRetry)
 	defer due.Stop()
+	defer squats.Stop()
 	defer late.Stop()
 	said := ""
 	for {
@@ -118,6 +119,9 @@ func (e *Engine) tendOverlays(ctx context.Context, news <-chan struct{}) {
 			if err := e.turnCipher(ctx); err != nil && ctx.Err() == nil {
 				e.cfg.Log.Error("overlay: another key", "err", err, "again", keyCheck)
 			}
+			continue
+		case <-squats.C:
+			e.retrySquatted(ctx)
 			continue
 		case <-news:
 		case <-late.C:
@@ -198,7 +202,9 @@ func (e *Engine) settleOverlay(ctx context.Context, v *overlay.View, rec *overla
 		e.openPools(n)
 		e.startApart(n)
 	}
-	if err := d.commit(ctx); err != nil {
+	if err := d.commit(ctx); err != nil && e.tryAgain(n, err) {
+		return e.settleOverlay(ctx, v, rec)
+	} else if err != nil {
 		return err
 	}
 	e.renameFar(old, n)
@@ -233,6 +239,10 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	if o.Uplink, o.Local, o.MTU, err = d.e.seatOf(view); err != nil {
 		return nil, err
 	}
+	o.Services = servicesOf(v, rec, d.e.cfg.Cluster.Node.ID)
+	if publishes(&o) {
+		o.Mesh = d.e.meshOf(v, o.Uplink, o.Local, o.MTU)
+	}
 	at := publics(v, o.Local.Is6())
 	if n.Options.Encrypted {
 		at = inners(d.e.peersOf(v))
@@ -242,8 +252,8 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 		return nil, err
 	}
 	o.Far = farOf(v, rec.Endpoints, d.e.cfg.Cluster.Node.ID, at)
-	o.Services = servicesOf(v, rec, d.e.cfg.Cluster.Node.ID)
 	n.Overlay = &o
+	d.e.settlePublished(n)
 	if old != nil {
 		n.Shards, o.Used = old.Shards, old.Overlay.Used
 	}
@@ -401,6 +411,7 @@ func (e *Engine) tellOverlays() {
 	dir.Keep(kept)
 	dir.KeepServices(e.keptServices())
 	dir.Set(own)
+	e.tellHeld(dir)
 }
 
 // overlayEndpoint is an endpoint as other hosts are to know it.
@@ -420,12 +431,13 @@ func (e *Engine) noteParts(n *model.Network) {
 		return
 	}
 	e.facts.Spanned = e.facts.Spanned || n.Fabric != nil
-	if n.Overlay == nil || n.Absent() {
+	if n.Overlay == nil || n.Absent() && !compile.Published(n) {
 		return
 	}
 	e.facts.Overlaid = true
+	e.facts.Meshed = e.facts.Meshed || compile.Published(n)
 	e.facts.Sealed = e.facts.Sealed || n.Options.Encrypted
-	e.facts.Serving = e.facts.Serving || slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return len(s.VIPs) > 0 })
+	e.facts.Serving = e.facts.Serving || !n.Absent() && slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return len(s.VIPs) > 0 })
 	for _, p := range compile.Picks(compile.Intent{Networks: map[model.ID]*model.Network{n.ID: n}}) {
 		if !slices.Contains(e.facts.Picks, p) {
 			e.facts.Picks = append(slices.Clip(e.facts.Picks), p)

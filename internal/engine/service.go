@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,10 +26,12 @@ type Service struct {
 // ServiceSpec is a service to be made.
 type ServiceSpec struct {
 	Name    string
-	Network string // name or ID, of an overlay network
-	Ports   []model.ServicePort
-	DNSRR   bool // it has no addresses: its name is those of its backends
+	Network string              // name or ID, of an overlay network
+	Ports   []model.ServicePort // none: those that published ones lead to
+	DNSRR   bool                // it has no addresses: its name is those of its backends
 	Balance model.Balance
+	Publish []model.Publish
+	Nearby  bool
 	Labels  map[string]string
 }
 
@@ -36,6 +39,12 @@ type ServiceSpec struct {
 type ServiceUpdate struct {
 	Ports   []model.ServicePort
 	Balance *model.Balance
+	// PublishRm are ports that it is published at no more, and Publish others, both at
+	// once.
+	Publish   []model.Publish
+	PublishRm []model.ServicePort
+	Nearby    *bool
+	Labels    map[string]string // instead of those there are
 	// Drain and Undrain name backends: an endpoint's ID, a sandbox's name, or
 	// HOST/NAME.
 	Drain, Undrain []string
@@ -55,7 +64,11 @@ func (e *Engine) CreateService(ctx context.Context, spec ServiceSpec) (Service, 
 	case dir == nil:
 		return Service{}, notClustered(ref, "create")
 	}
-	s := overlay.Service{Network: n.ID, Service: model.Service{ID: newID(), Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Balance: spec.Balance, Labels: spec.Labels, Created: e.cfg.Now().UTC()}}
+	if len(spec.Ports) == 0 {
+		spec.Ports = targetsOf(spec.Publish)
+	}
+	s := overlay.Service{Network: n.ID, Service: model.Service{ID: newID(), Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Balance: spec.Balance,
+		Publish: spec.Publish, Nearby: spec.Nearby, Labels: spec.Labels, Created: e.cfg.Now().UTC()}}
 	if err := s.Service.Validate(); err != nil {
 		return Service{}, err
 	}
@@ -103,7 +116,7 @@ func (e *Engine) serviceKnown(ctx context.Context, network model.ID, put *overla
 
 // samePut reports whether what is known of a service is what was put.
 func samePut(s *model.Service, put *overlay.Service) bool {
-	return slices.Equal(s.Ports, put.Ports) && s.Balance == put.Balance && slices.Equal(s.Draining, put.Draining)
+	return slices.Equal(s.Ports, put.Ports) && s.Balance == put.Balance && slices.Equal(s.Draining, put.Draining) && samePublish(s.Publish, put.Publish) && s.Nearby == put.Nearby && maps.Equal(s.Labels, put.Labels)
 }
 
 // serviceOf is a service that this host knows, or one without a service.
@@ -139,6 +152,15 @@ func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate
 		}
 		if up.Balance != nil {
 			o.Balance = *up.Balance
+		}
+		if up.Nearby != nil {
+			o.Nearby = *up.Nearby
+		}
+		if up.Labels != nil {
+			o.Labels = up.Labels
+		}
+		if err := changePublish(o, up.Publish, up.PublishRm); err != nil {
+			return err
 		}
 		o.Draining = slices.DeleteFunc(append(o.Draining, drain...), func(id model.ID) bool { return slices.Contains(undrain, id) })
 		return nil
@@ -253,6 +275,9 @@ func (e *Engine) findService(ref, op string) (Service, error) {
 func (e *Engine) ServiceStatus(s Service) Status {
 	if st, wrong := e.overlayStatus(s.Network); wrong {
 		return st
+	}
+	if taken := takenHere(s.Service); taken != "" {
+		return Status{StateDegraded, taken, s.Created}
 	}
 	if !slices.ContainsFunc(s.Backends, func(b model.Member) bool { return b.State == model.MemberReady }) {
 		return Status{StateDegraded, "no backend is ready", s.Created}

@@ -39,7 +39,7 @@ func servicesOf(v *overlay.View, rec *overlay.Part, self string) []model.Service
 func memberOf(v *overlay.View, o *overlay.Service, ep *overlay.Endpoint, m overlay.Membership, self string) model.Member {
 	h, known := v.Hosts[ep.Host]
 	b := model.Member{
-		Endpoint: ep.ID, Sandbox: ep.Sandbox.Name, Host: cmp.Or(h.Name, ep.Host), Local: ep.Host == self, Addrs: ep.Addrs,
+		Endpoint: ep.ID, Sandbox: ep.Sandbox.Name, Host: cmp.Or(h.Name, ep.Host), Local: ep.Host == self, Node: h.Number, Addrs: ep.Addrs,
 		Port: uint16(m.Port), Weight: min(m.Weight, model.MaxWeight), State: model.MemberReady,
 	}
 	switch {

@@ -52,6 +52,7 @@ func (e *Engine) pass(ctx context.Context, reason string) (ops, repairs []kstate
 	}
 	err = e.cfg.Kernel.Apply(ctx, ops)
 	e.note(err)
+	e.noteSquatters(err)
 	e.tellSubnet()
 	e.wantLeases()
 	e.wantTunnels()
@@ -234,6 +235,7 @@ func (e *Engine) settleLost(lost map[model.ID]*model.Sandbox) {
 	before := d.before()
 	d.adopt()
 	d.serveNames(before)
+	e.tellOverlays()
 	for id, sb := range d.sandboxes {
 		if sb == nil {
 			if err := e.forget(id); err != nil {

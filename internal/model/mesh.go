@@ -2,7 +2,7 @@ package model
 
 import (
 	"crypto/sha256"
-	"net"
+	"fmt"
 	"net/netip"
 )
 
@@ -43,5 +43,5 @@ func MeshMAC(id string, sealed bool) string {
 		text = "sealane sealed mesh "
 	}
 	sum := sha256.Sum256([]byte(text + id))
-	return net.HardwareAddr(append([]byte{0x02}, sum[:5]...)).String()
+	return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
 }

@@ -15,10 +15,11 @@ import (
 
 // followed are the sets that filter looks into, with the verdicts that it knows.
 var followed = map[string][]string{
-	"egress": {"goto leave", "goto stay", "goto arrived"}, "onward": {"goto within", "goto across"}, "inside": {"goto pass", "goto to_nat"},
-	"ingress4": {"drop", "goto to_nat", "goto to_routed", "goto to_open"}, "ingress6": {"drop", "goto to_nat", "goto to_routed", "goto to_open"},
-	"to_host4": {"drop", "goto no_host"}, "to_host6": {"drop", "goto no_host"},
-	"fabric4": nil, "within4": nil, "whole4": nil, "home4": nil, "masq4": nil, "source4": nil, "trusted": nil, "trunks": nil, "hosts4": nil,
+	"egress": {"goto leave", "goto stay", "goto arrived", "goto from_mesh", "drop"}, "onward": {"goto within", "goto across", "goto to_mesh", "drop"}, "inside": {"goto pass", "goto to_nat"},
+	"ingress4": {"drop", "goto to_nat", "goto to_routed", "goto to_open", "goto to_mesh"}, "ingress6": {"drop", "goto to_nat", "goto to_routed", "goto to_open", "goto to_mesh"},
+	"to_host4": {"drop", "goto no_host", "goto mesh_host"}, "to_host6": {"drop", "goto no_host", "goto mesh_host"},
+	"fabric4": nil, "within4": nil, "whole4": nil, "home4": nil, "masq4": nil, "source4": nil, "trusted": nil, "trunks": nil, "hosts4": nil, "hairpin4": nil, "exposed4": nil, "open4": nil, "open_ranges4": nil, "asked_from4": nil, "open_from4": nil, "around4": nil, "bridges": nil, "closed": nil,
+	"ranges4": nil, "proxy4": nil, "proxy_at4": nil, "proxy_ranges4": nil, "ports4": nil, "ports_at4": nil, "published4": nil, "published_at4": nil, "target4": nil, "node4": nil, "vip4": nil, "service4": nil, "backend4": nil, "answers4": nil, "here": nil,
 }
 
 // The firewall that is compiled has these sets, and no other verdicts in them.
@@ -36,7 +37,7 @@ func TestFilterKnowsTheFirewall(t *testing.T) {
 				sets[o.Name] = true
 			case kstate.Elem:
 				verdicts, ok := followed[o.Set.Name]
-				if ok && strings.HasPrefix(o.Set.Data, "verdict") && !slices.Contains(verdicts, o.Value) {
+				if ok && verdicts != nil && strings.HasPrefix(o.Set.Data, "verdict") && !slices.Contains(verdicts, o.Value) {
 					t.Errorf("%s: not followed", o)
 				}
 			}
@@ -58,7 +59,7 @@ func TestHolds(t *testing.T) {
 		{"10.5.2.1-10.5.2.9", "10.5.2.9", true}, {"10.5.2.1-10.5.2.9", "10.5.2.10", false}, {"10.5.2.1-10.5.2.9", "10.5.2.0", false},
 		{"fd00::/64", "fd00::9", true}, {"fd00::/64", "10.5.2.9", false}, {"slbx", "slby", false},
 		{"eth0 . 10.5.2.0/24 . 10.5.1.0/24", "eth0 . 10.5.2.9 . 10.5.1.2", true}, {"eth0 . 10.5.2.0/24 . 10.5.1.0/24", "eth1 . 10.5.2.9 . 10.5.1.2", false},
-		{"eth0 . 10.5.2.0/24", "eth0", false},
+		{"eth0 . 10.5.2.0/24", "eth0", false}, {"tcp . 8000-8010", "tcp . 8005", true}, {"tcp . 8000-8010", "tcp . 8011", false},
 	} {
 		if got := holds(strings.Split(c.part, " . "), strings.Split(c.key, " . ")); got != c.want {
 			t.Errorf("%s, %s: %v", c.part, c.key, got)
@@ -80,7 +81,7 @@ func TestSource(t *testing.T) {
 		{"10.5.1.2", "slb1", "invalid IP", ""}, {"10.5.1.2", "eth0", "invalid IP", "masquerade"},
 		{"10.6.1.2", "eth0", "192.0.2.77", "source-ip"}, {"10.7.1.2", "eth0", "invalid IP", ""},
 	} {
-		if to, by := f.source(netip.MustParseAddr(c.src), netip.MustParseAddr("203.0.113.7"), c.out); to.String() != c.to || by != c.by {
+		if to, by := f.source(packet{src: netip.MustParseAddr(c.src), dst: netip.MustParseAddr("203.0.113.7"), out: c.out}); to.String() != c.to || by != c.by {
 			t.Errorf("%s by %s: %s, %q", c.src, c.out, to, by)
 		}
 	}

@@ -15,6 +15,9 @@ func (w *walk) fromHost() {
 	host := kstate.NS{}
 	if dev, ok := w.is.local(host, w.dst); ok {
 		w.setSource(w.dst)
+		if w.publish("") {
+			return
+		}
 		w.step(hostName, dev, 0, "%s is its own address: arrived", w.dst)
 		w.arrive()
 		return
@@ -30,34 +33,61 @@ func (w *walk) fromHost() {
 	}
 	w.setSource(w.is.source(r, w.dst))
 	w.routed(r, w.sender()+", ")
+	if s := w.served(w.dst); s != nil {
+		if _, ok := w.element("inet", "vip"+digit(w.dst.Is6()), w.dst.String()); ok {
+			w.stop(hostName, "", "output: chain unsent: %s is %s's, of which the host itself is no client: refused at once", w.dst, s.Ref())
+			return
+		}
+	}
 	w.leaveHost(r)
 }
 
 // received takes what came to the host by a device.
 func (w *walk) received(in string) {
 	w.unhide(in)
+	if s := w.served(w.dst); s != nil && !w.reply {
+		w.call(s, in)
+		return
+	}
+	if !w.publish(in) {
+		w.pass(in)
+	}
+}
+
+// pass takes what came to the host by a device, or "" for what is its own, and whose
+// destination is settled.
+func (w *walk) pass(in string) {
 	host := kstate.NS{}
 	if dev, ok := w.is.local(host, w.dst); ok {
 		w.input(in, dev)
 		return
 	}
-	if o, lacking := w.lacks(kstate.Sysctl{Name: forwarding(w.dst.Is6())}.Key()); lacking {
+	if o, lacking := w.lacks(kstate.Sysctl{Name: forwarding(w.dst.Is6())}.Key()); lacking && in != "" {
 		w.stop(hostName, "", "missing: %s: the host passes nothing on", o)
 		return
 	}
-	r, ok := w.choose(hostName, host)
-	switch {
-	case !ok:
-		return
-	case r.Blackhole:
-		w.swallow(r)
-		return
+	r, marked := w.steered()
+	if !marked {
+		var ok bool
+		if r, ok = w.choose(hostName, host); !ok {
+			return
+		}
+		if r.Blackhole {
+			w.swallow(r)
+			return
+		}
+		w.routed(r, "")
 	}
-	w.routed(r, "")
-	if w.judge("forward", func(f filter) judgement { return f.forward(in, r.Dev, w.src, w.dst, w.reply) }) {
-		w.rewrite(r)
+	p := w.packet(in, r.Dev)
+	if in == "" || w.judge("forward", func(f filter) judgement { return f.forward(p) }) {
+		w.rewrite(r, p)
 		w.leaveHost(r)
 	}
+}
+
+// packet is what the firewall is asked about.
+func (w *walk) packet(in, out string) packet {
+	return packet{in: in, out: out, src: w.src, dst: w.dst, proto: w.proto, dport: w.dport, asked: w.asked, reply: w.reply}
 }
 
 func forwarding(is6 bool) string {
@@ -79,6 +109,7 @@ func (w *walk) unhide(in string) {
 // input is what the firewall says of what is for the host itself.
 func (w *walk) input(in, dev string) {
 	if w.judge("input", func(f filter) judgement { return f.input(in, w.dst.Is6(), w.reply) }) {
+		w.unask()
 		w.step(hostName, dev, 0, "%s is the host's own address: arrived", w.dst)
 		w.arrive()
 	}
@@ -87,7 +118,7 @@ func (w *walk) input(in, dev string) {
 // judge says what the firewall of ours decides, and where it is not as intended. It
 // reports whether the packet may go on.
 func (w *walk) judge(hook string, ask func(filter) judgement) bool {
-	if o := w.brokenFirewall(); o != nil {
+	if o := w.broken; o != nil {
 		w.problem(hostName, "", "missing: %s: sealane diff says more", strings.SplitN(o.String(), " {", 2)[0])
 	}
 	got, want := ask(w.is.rules), ask(w.should.rules)
@@ -106,11 +137,11 @@ func (w *walk) judge(hook string, ask func(filter) judgement) bool {
 }
 
 // brokenFirewall returns a part of our table's structure that is not as intended, or nil.
-func (w *walk) brokenFirewall() kstate.Object {
-	for _, o := range w.Want.Sorted() {
+func (s *sight) brokenFirewall() kstate.Object {
+	for _, o := range s.Want.Sorted() {
 		switch o.(type) {
 		case kstate.Table, kstate.Chain, kstate.NftSet:
-			if _, lacking := w.lacks(o.Key()); lacking {
+			if _, lacking := s.lacks(o.Key()); lacking {
 				return o
 			}
 		}
@@ -197,12 +228,16 @@ func (w *walk) swallow(r kstate.Route) {
 }
 
 // rewrite is what postrouting does to the source.
-func (w *walk) rewrite(r kstate.Route) {
+func (w *walk) rewrite(r kstate.Route, p packet) {
 	if w.reply {
+		w.unask()
 		return // the first packet of a flow decided
 	}
-	to, by := w.is.rules.source(w.src, w.dst, r.Dev)
-	if wantTo, wantBy := w.should.rules.source(w.src, w.dst, r.Dev); wantTo != to || wantBy != by {
+	if w.lent(p) {
+		return
+	}
+	to, by := w.is.rules.source(p)
+	if wantTo, wantBy := w.should.rules.source(p); wantTo != to || wantBy != by {
 		w.problem(hostName, "", "postrouting is to find: %s", orUnchanged(wantBy))
 	}
 	if by == "" {
@@ -235,6 +270,8 @@ func (w *walk) leaveHost(r kstate.Route) {
 	}
 	n, p := w.beyond(w.dst)
 	switch {
+	case l.Type == kstate.TypeVXLAN && !l.Other && meshDevice(l.Name):
+		w.overMesh(l, hop(r, w.dst))
 	case l.Type == kstate.TypeVXLAN && !l.Other:
 		w.tunnel(l, hop(r, w.dst), n, p)
 	case l.Type.Tunnels() && !l.Other:

@@ -54,6 +54,12 @@ func explainInto(w World, q Question) (Answer, error) {
 		return Answer{}, fmt.Errorf("%s: does not run", q.To.Ref())
 	}
 	s := newSight(w)
+	if q.Service == nil && q.To == nil {
+		q.Service = s.served(q.Addr)
+	}
+	if q.Service != nil {
+		return Answer{}, fmt.Errorf("%s is on host %s, which chooses a backend of %s for it: ask there", name, q.FromMates[0].Host, q.Service.Ref())
+	}
 	for _, f := range q.FromMates {
 		n := linkOf(w.Intent, f)
 		if n == nil {
@@ -65,7 +71,7 @@ func explainInto(w World, q Question) (Answer, error) {
 				return Answer{}, bothAway(f, to)
 			}
 			if dst.IsValid() {
-				into := &walk{sight: s, src: src, dst: dst}
+				into := &walk{sight: s, src: src, dst: dst, proto: q.Proto, dport: q.Port}
 				into.way.Src, into.way.Dst = src, dst
 				into.comeAcross(n, f)
 				return into.both(), nil

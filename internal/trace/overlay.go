@@ -23,35 +23,6 @@ func (s *sight) elsewhere(n *model.Network, a netip.Addr) *model.Far {
 	return &n.Overlay.Far[i]
 }
 
-// service returns the service of an overlay network that has an address, or nil.
-func (s *sight) service(n *model.Network, a netip.Addr) *model.Service {
-	if n.Overlay == nil {
-		return nil
-	}
-	i := slices.IndexFunc(n.Overlay.Services, func(s model.Service) bool { return slices.Contains(s.VIPs, a) })
-	if i < 0 {
-		return nil
-	}
-	return &n.Overlay.Services[i]
-}
-
-// asks ends the way at a service's address: each flow goes to another backend.
-func (w *walk) asks(n *model.Network, s *model.Service, a netip.Addr) {
-	var ready []string
-	for i := range s.Backends {
-		if m := &s.Backends[i]; m.State == model.MemberReady {
-			ready = append(ready, m.Sandbox+" on host "+m.Host)
-		}
-	}
-	dev := n.Device()
-	if len(ready) == 0 {
-		w.stop(hostName, dev, "the bridge of %s: %s is %s's, which has no backend that is ready", n.Ref(), a, s.Ref())
-		return
-	}
-	w.step(hostName, dev, w.linkMTU(dev), "the bridge of %s: %s is %s's: the host chooses a backend for each flow, of %s", n.Ref(), a, s.Ref(), strings.Join(ready, ", "))
-	w.vanish()
-}
-
 // unused says that an address outside is of a network of which nothing is on this host,
 // so that the packet leaves past it.
 func (w *walk) unused(dev string) {

@@ -16,6 +16,7 @@ import (
 type sight struct {
 	World
 	is, should stock
+	broken     kstate.Object // a part of our tables' structure that is not as intended; nil: none is
 }
 
 // stock are the objects of one state by where they are.
@@ -43,7 +44,9 @@ func newSight(w World) *sight {
 	for k, o := range w.Want {
 		should[k] = o
 	}
-	return &sight{World: w, is: newStock(w.Have), should: newStock(should)}
+	s := &sight{World: w, is: newStock(w.Have), should: newStock(should)}
+	s.broken = s.brokenFirewall()
+	return s
 }
 
 func newStock(s kstate.Set) stock {
@@ -58,7 +61,9 @@ func newStock(s kstate.Set) stock {
 		case kstate.Addr:
 			st.addrs[o.NS] = append(st.addrs[o.NS], o)
 		case kstate.Route:
-			st.routes[o.NS] = append(st.routes[o.NS], o)
+			if o.Table == 0 { // others are asked by a rule alone
+				st.routes[o.NS] = append(st.routes[o.NS], o)
+			}
 		case kstate.Elem:
 			st.rules.add(o)
 		}

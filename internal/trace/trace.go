@@ -8,8 +8,9 @@
 //	                      │                                               └▶ slt… ─▶ neighbour ─▶ FDB ─▶ UDP by eth0 ─▶ another host
 //	                      └▶ slx… ─▶ neighbour ─▶ FDB ─▶ UDP by eth0 ─▶ another host
 //
-// The packet is the first of a flow, of no protocol in particular. The package looks
-// at nothing itself: it is given what was seen.
+// The packet is the first of a flow, of no protocol in particular unless a port was asked
+// about. Where the host chooses between several ways, each is followed, and one is told.
+// The package looks at nothing itself: it is given what was seen.
 package trace
 
 import (
@@ -50,6 +51,20 @@ type Question struct {
 	// FromMates and ToMates are instead of From and To what a sandbox on another host
 	// has on overlay networks.
 	FromMates, ToMates []*model.Far
+
+	// Outside is instead of From the address of somebody beyond the host's devices. Without
+	// a destination it asks the host at its address there.
+	Outside netip.Addr
+
+	// Service is instead of To the service that is asked for by its name; Backend, if it
+	// is not "", is the endpoint whose way is to be told of those of a service, also one
+	// asked for by its address.
+	Service *model.Service
+	Backend model.ID
+	// Port and Proto ("tcp", "udp" or "sctp") are where a flow is to go; 0: the first port
+	// of a service, and none in particular elsewhere.
+	Port  uint16
+	Proto string
 }
 
 // Answer is the way of a packet and the way of the answer to it.
@@ -102,9 +117,18 @@ func Explain(w World, q Question) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	there := &walk{sight: newSight(w), src: src, dst: dst}
+	there := &walk{sight: newSight(w), src: src, dst: dst, proto: q.Proto, dport: q.Port, backend: q.Backend}
 	there.way.Dst = dst
-	there.begin(q.From)
+	switch {
+	case q.Outside.IsValid():
+		there.src = q.Outside
+		there.fromOutside()
+	case q.Service != nil && !there.resolve(q.From, q.Service):
+	case q.Service != nil && q.Service.DNSRR:
+		there.straight(q.From, q.Service)
+	default:
+		there.begin(q.From)
+	}
 	return there.both(), nil
 }
 
@@ -132,6 +156,12 @@ func ends(w World, q Question) (src, dst netip.Addr, err error) {
 	if q.From != nil && !q.From.Live() {
 		return src, dst, fmt.Errorf("%s: does not run", q.From.Ref())
 	}
+	switch {
+	case q.Service != nil:
+		return endsAt(q)
+	case q.Outside.IsValid() && q.To == nil && len(q.ToMates) == 0:
+		return q.Outside, q.Addr, nil
+	}
 	if q.To == nil && len(q.ToMates) == 0 && !q.Addr.IsValid() {
 		return src, dst, errors.New("nowhere to go")
 	}
@@ -151,6 +181,15 @@ func ends(w World, q Question) (src, dst netip.Addr, err error) {
 	}
 	if !speaks(q.From, dst.Is6()) {
 		return src, dst, fmt.Errorf("%s: has no %s address to send to %s from", q.From.Ref(), family(dst.Is6()), dst)
+	}
+	return src, dst, nil
+}
+
+// endsAt is ends for a service. Where its name means its backends the destination is zero
+// until one is chosen.
+func endsAt(q Question) (src, dst netip.Addr, err error) {
+	if dst = vip(q.From, q.Service); !dst.IsValid() && !q.Service.DNSRR {
+		return src, dst, fmt.Errorf("%s: has no address that %s could send to", q.Service.Ref(), placeName(q.From))
 	}
 	return src, dst, nil
 }

@@ -22,8 +22,10 @@ import (
 var update = flag.Bool("update", false, "write the goldens anew")
 
 // TestGolden answers questions in the worlds of testdata/*.txtar. The name of each file
-// after the world is a question, "FROM TO", and " without TEXT" when the kernel lacks
-// the objects that have TEXT in theirs.
+// after the world is a question, "FROM TO", "FROM TO:PORT/PROTOCOL" or "FROM TO:PORT/PROTOCOL
+// by ENDPOINT", and " without TEXT" when the kernel lacks the objects that have TEXT in
+// theirs. TO is a sandbox, an address or a service; FROM may be world:ADDRESS too, and then
+// TO nothing but a port.
 func TestGolden(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(paths) == 0 {
@@ -68,14 +70,7 @@ func ask(t *testing.T, text []byte, question string) string {
 			t.Fatalf("%s: nothing has it", lacks)
 		}
 	}
-	from, to, _ := strings.Cut(question, " ")
-	q := Question{From: named(w, from), FromMates: mates(w, from), To: named(w, to), ToMates: mates(w, to)}
-	if a, err := netip.ParseAddr(to); err == nil {
-		q.Addr = a
-	} else if q.To == nil && q.ToMates == nil {
-		t.Fatalf("%s: no such sandbox", to)
-	}
-	a, err := Explain(w, q)
+	a, err := Explain(w, asked(t, w, question))
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
@@ -84,6 +79,47 @@ func ask(t *testing.T, text []byte, question string) string {
 		out += print("back", *a.Back)
 	}
 	return out
+}
+
+func asked(t *testing.T, w World, question string) Question {
+	t.Helper()
+	question, backend, _ := strings.Cut(question, " by ")
+	from, to, _ := strings.Cut(question, " ")
+	q := Question{From: named(w, from), FromMates: mates(w, from), Backend: model.ID(backend)}
+	if i := strings.LastIndex(to, ":"); i >= 0 && strings.Contains(to, "/") {
+		p, err := model.ParseServicePort(to[i+1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, q.Port, q.Proto = strings.Trim(to[:i], "[]"), p.Port, p.Proto
+	}
+	if text, ok := strings.CutPrefix(from, "world:"); ok {
+		q.Outside = netip.MustParseAddr(text)
+	}
+	if a, err := netip.ParseAddr(to); err == nil || to == "" {
+		q.Addr = a
+		return q
+	}
+	if q.Service = serviceNamed(w, to); q.Service != nil {
+		return q
+	}
+	if q.To, q.ToMates = named(w, to), mates(w, to); q.To == nil && q.ToMates == nil {
+		t.Fatalf("%s: no such sandbox", to)
+	}
+	return q
+}
+
+// serviceNamed is a service of some network, or nil.
+func serviceNamed(w World, name string) *model.Service {
+	for _, n := range w.Intent.Networks {
+		if n.Overlay == nil {
+			continue
+		}
+		if s := n.Overlay.Service(name); s != nil {
+			return s
+		}
+	}
+	return nil
 }
 
 func print(name string, w Way) string {

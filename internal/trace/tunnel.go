@@ -12,9 +12,23 @@ import (
 // tunnel goes into a vxlan device: the next address is a neighbour's, whose hardware
 // address the forwarding entries know at a host.
 func (w *walk) tunnel(l kstate.Link, next netip.Addr, n *model.Network, p *model.Peer) {
+	to, ok := w.carried(l, next)
+	switch {
+	case !ok:
+	case p == nil:
+		w.step("host "+to.String(), "", 0, "what it does with it is not known here")
+		w.vanish()
+	default:
+		w.out = l.Name
+		w.remote(n, p)
+	}
+}
+
+// carried puts a packet into the UDP packet that carries it, and returns where that goes.
+func (w *walk) carried(l kstate.Link, next netip.Addr) (to netip.Addr, ok bool) {
 	if !l.Up {
 		w.stop(hostName, l.Name, "is down")
-		return
+		return to, false
 	}
 	w.differs(l)
 	neigh, ok := w.Have[kstate.Neigh{Dev: l.Name, Addr: next}.Key()].(kstate.Neigh)
@@ -23,7 +37,7 @@ func (w *walk) tunnel(l kstate.Link, next netip.Addr, n *model.Network, p *model
 	}
 	if !ok {
 		w.stop(hostName, l.Name, "nothing says which hardware address %s is", next)
-		return
+		return to, false
 	}
 	w.step(hostName, l.Name, l.MTU, "neighbour %s is %s, permanent", next, neigh.MAC)
 	key := kstate.FDB{Dev: l.Name, MAC: neigh.MAC}.Key()
@@ -33,18 +47,10 @@ func (w *walk) tunnel(l kstate.Link, next netip.Addr, n *model.Network, p *model
 	}
 	if !ok {
 		w.stop(hostName, l.Name, "nothing says at which host %s is", neigh.MAC)
-		return
+		return to, false
 	}
 	w.step(hostName, l.Name, 0, "FDB: %s is at %s", neigh.MAC, fdb.Dst)
-	switch {
-	case !w.outer(l, fdb.Dst):
-	case p == nil:
-		w.step("host "+fdb.Dst.String(), "", 0, "what it does with it is not known here")
-		w.vanish()
-	default:
-		w.out = l.Name
-		w.remote(n, p)
-	}
+	return fdb.Dst, w.outer(l, fdb.Dst)
 }
 
 // differs says how a tunnel device is not as intended.

@@ -18,16 +18,25 @@ const hostName = "host"
 // calls the next one or ends the way.
 type walk struct {
 	*sight
-	src, dst netip.Addr
-	reply    bool       // an answer to a packet that arrived
-	hidden   netip.Addr // whose address was rewritten on the way there, for answers
-	way      Way
+	src, dst     netip.Addr
+	proto        string // "": none in particular
+	sport, dport uint16 // 0: none in particular
+	reply        bool   // an answer to a packet that arrived
+	way          Way
 
-	end  *model.Sandbox // where it arrived; nil: the host, or elsewhere
-	lost bool           // it went where nothing is known of, and whence nothing comes through the host
-	out  string         // the host's device that it left by; "": it did not leave
-	peer *model.Peer    // of network far, to whose host it went
-	mate *model.Far     // on network far, to which it went on another host
+	// What was rewritten on the way there, for the answer: whose address the source was,
+	// and where the destination.
+	hidden  netip.Addr
+	asked   netip.AddrPort
+	backend model.ID      // of a service, whose way is to be told; "": any
+	member  *model.Member // the backend that was chosen; nil: none, or nobody that is known
+
+	end  *model.Sandbox  // where it arrived; nil: the host, or elsewhere
+	lost bool            // it went where nothing is known of, and whence nothing comes through the host
+	out  string          // the host's device that it left by; "": it did not leave
+	peer *model.Peer     // of network far, to whose host it went
+	mate *model.Far      // on network far, to which it went on another host
+	host *model.MeshHost // to which it went by the mesh
 	far  *model.Network
 }
 
@@ -62,7 +71,7 @@ func (w *walk) vanish() { w.lost, w.way.Arrives = true, true }
 
 // answer walks back from where w arrived.
 func (w *walk) answer() Way {
-	b := &walk{sight: w.sight, src: w.dst, dst: w.src, reply: true, hidden: w.hidden}
+	b := &walk{sight: w.sight, src: w.dst, dst: w.src, proto: w.proto, sport: w.dport, reply: true, hidden: w.hidden, asked: w.asked}
 	b.way.Dst = w.src
 	switch {
 	case w.out == "":
@@ -73,6 +82,9 @@ func (w *walk) answer() Way {
 	case w.mate != nil:
 		b.way.Src = b.src
 		b.comeAcross(w.far, w.mate)
+	case w.host != nil:
+		b.way.Src = b.src
+		b.comeByMesh(w.host, w.out)
 	default:
 		b.way.Src = b.src
 		b.step(hostName, w.out, b.linkMTU(w.out), "the answer of %s to %s comes in by it, if the others' routes lead here", b.src, b.dst)
@@ -326,8 +338,11 @@ func (w *walk) bridge(n *model.Network, from kstate.Link, next netip.Addr) {
 		w.stop(hostName, dev, "missing: address %s: nobody answers for it", next)
 		return
 	}
+	if w.diverted(n, next) {
+		return
+	}
 	if s := w.service(n, next); s != nil {
-		w.asks(n, s, next)
+		w.asks(n, s, from, next)
 		return
 	}
 	sb, ep := w.holder(n, next)

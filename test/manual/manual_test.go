@@ -40,7 +40,7 @@ var (
 	order     = []string{"firewall", "bridge", "ports", "none"}
 	last      = []string{"iptables", "README"}
 	elsewhere = []string{"cni"}
-	paired    = []string{"overlay"}
+	paired    = []string{"overlay", "service"}
 )
 
 func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
@@ -213,7 +213,8 @@ for s in $(sealane ps -aq); do sealane rm -f $s; done`)
 func (m *manual) prune() {
 	m.t.Helper()
 	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		m.host.Must("bash", "-c", `for n in $(sealane network ls -q --filter driver=overlay); do sealane network rm $n; done; true`)
+		m.host.Must("bash", "-c", `for s in $(sealane service ls -q); do sealane service rm $s; done
+for n in $(sealane network ls -q --filter driver=overlay); do sealane network rm $n; done; true`)
 		if m.host.Must("sealane", "network", "ls", "-q") == m.own {
 			return
 		}

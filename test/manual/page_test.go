@@ -29,7 +29,7 @@ func (m *manual) write(name string) string {
 	m.why.missing = map[string]bool{}
 	file := filepath.Join("pages", name+".md")
 	tmpl, err := template.New(name + ".md").Funcs(template.FuncMap{
-		"run": p.run, "then": p.then, "there": p.there, "await": p.await, "against": p.against, "host": p.host, "firewall": p.firewall, "guard": p.guard, "inside": p.inside, "structure": p.structure,
+		"run": p.run, "then": p.then, "says": p.says, "there": p.there, "await": p.await, "against": p.against, "host": p.host, "firewall": p.firewall, "guard": p.guard, "inside": p.inside, "structure": p.structure,
 		"omit": p.omit, "like": p.like, "chains": p.chains, "sets": p.sets, "rule": p.rule, "ofchain": p.ofChain, "line": p.line,
 	}).ParseFiles(file)
 	if err != nil {
@@ -76,6 +76,16 @@ func (p *page) run(commands string) (string, error) {
 	}
 	p.now = p.look()
 	return "```sh\n" + commands + "\n```", nil
+}
+
+// says runs a command on the host, and shows it with what it prints.
+func (p *page) says(command string) (string, error) {
+	r := p.manual.host.Run("bash", "-c", command)
+	if r.Code != 0 {
+		return "", fmt.Errorf("%s: exit %d\n%s%s", command, r.Code, r.Stdout, r.Stderr)
+	}
+	names, _ := p.names()
+	return "```\n$ " + command + "\n" + names.Replace(r.Stdout) + "```", nil
 }
 
 // there runs commands on the other host, and shows them. What that host has not heard of

@@ -24,7 +24,8 @@ import (
 //
 // and in sandboxes "in web: device eth0 …" and so on, with the kinds socket, hosts
 // and resolv besides. What is made of random IDs has names instead: <app> is
-// the ID of network app, <web> that of sandbox web, <web/app> that of its endpoint.
+// the ID of network app, <web> that of sandbox web, <web/app> that of its endpoint; <shop>
+// and <shop6> are the addresses of service shop.
 type snapshot struct {
 	lines  []string
 	has    map[string]bool
@@ -106,6 +107,7 @@ func (m *manual) names() (*strings.Replacer, []string) {
 			pairs = append(pairs, e.ID, "<"+e.Sandbox+"/"+n.Name+">")
 		}
 	}
+	pairs = append(pairs, m.vips()...)
 	rank := map[string]int{"own": -1}
 	slices.SortFunc(boxes, func(a, b sandbox) int {
 		return cmp.Or(rank[a.Mode]-rank[b.Mode], cmp.Compare(a.Name, b.Name))
@@ -115,6 +117,27 @@ func (m *manual) names() (*strings.Replacer, []string) {
 		sandboxes = append(sandboxes, b.Name)
 	}
 	return strings.NewReplacer(pairs...), sandboxes
+}
+
+// vips are the addresses of services, which nobody chose, and what stands for them.
+func (m *manual) vips() (pairs []string) {
+	var services []struct {
+		Name string
+		VIPs []string
+	}
+	if err := json.Unmarshal([]byte(m.host.Must("sealane", "service", "ls", "-o", "json")), &services); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, s := range services {
+		for _, a := range s.VIPs {
+			name := "<" + s.Name + ">"
+			if strings.Contains(a, ":") {
+				name = "<" + s.Name + "6>"
+			}
+			pairs = append(pairs, a, name)
+		}
+	}
+	return pairs
 }
 
 // proxyPort is where to_proxy sends packets.
@@ -162,6 +185,10 @@ func (v *view) name(names *strings.Replacer, proxy string) {
 	}
 	v.settings = settings
 	ports, addresses := v.resolver(), strings.NewReplacer(whose...)
+	for i, l := range v.neighs {
+		v.neighs[i] = addresses.Replace(l)
+	}
+	slices.Sort(v.neighs)
 	for i := range v.tables {
 		t := &v.tables[i]
 		for j := range t.sets {
@@ -170,6 +197,7 @@ func (v *view) name(names *strings.Replacer, proxy string) {
 				t.sets[j].elems[k] = addresses.Replace(e)
 			}
 			slices.Sort(t.sets[j].elems)
+			seated(t.sets[j].elems)
 		}
 		for j := range t.chains {
 			for k, r := range t.chains[j].rules {
@@ -182,6 +210,29 @@ func (v *view) name(names *strings.Replacer, proxy string) {
 	}
 	for i, s := range v.sockets {
 		v.sockets[i] = ports.Replace(s)
+	}
+}
+
+// numbered finds the number of a backend, and what is before and after it.
+var numbered = regexp.MustCompile(`^(.* \. )(0x[0-9a-f]{8}) : (.*)$`)
+
+// seated puts the backends that a service has in order: which one has which number depends
+// on IDs.
+func seated(elems []string) {
+	backends := map[string][]string{}
+	for _, e := range elems {
+		if m := numbered.FindStringSubmatch(e); m != nil {
+			backends[m[1]] = append(backends[m[1]], m[3])
+		}
+	}
+	for _, list := range backends {
+		slices.Sort(list)
+	}
+	for i, e := range elems {
+		if m := numbered.FindStringSubmatch(e); m != nil {
+			elems[i] = m[1] + m[2] + " : " + backends[m[1]][0]
+			backends[m[1]] = backends[m[1]][1:]
+		}
 	}
 }
 

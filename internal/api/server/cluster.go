@@ -133,13 +133,13 @@ func (s *service) nodes(r *http.Request, _ none) ([]api.Node, error) {
 	}
 	list := []api.Node{}
 	for _, h := range hosts {
-		list = append(list, nodeOf(h))
+		list = append(list, s.nodeOf(h))
 	}
 	return list, nil
 }
 
-func nodeOf(h member.Record) api.Node {
-	return api.Node{Name: h.Name, Addresses: present(h.Addrs), Member: h.Member, Joined: h.Joined}
+func (s *service) nodeOf(h member.Record) api.Node {
+	return api.Node{Name: h.Name, Addresses: present(h.Addrs), Member: h.Member, Joined: h.Joined, Number: s.engine.HostNumber(h.ID)}
 }
 
 func (s *service) node(r *http.Request, _ none) (api.NodeDetail, error) {
@@ -152,7 +152,7 @@ func (s *service) node(r *http.Request, _ none) (api.NodeDetail, error) {
 		return api.NodeDetail{}, err
 	}
 	d := api.NodeDetail{
-		Node: nodeOf(n.Record), ID: n.ID, Role: string(n.Role), Answers: n.Answers, Certificate: moment(n.Certificate), Subnets: []api.NodeSubnet{},
+		Node: s.nodeOf(n.Record), ID: n.ID, Role: string(n.Role), Answers: n.Answers, Certificate: moment(n.Certificate), Subnets: []api.NodeSubnet{},
 	}
 	seen := time.Time{}
 	for _, l := range n.Leases {

@@ -10,6 +10,9 @@ import (
 )
 
 func (s *service) plan(r *http.Request, req api.Declaration) (api.Ops, error) {
+	if req.Stack != "" {
+		return s.planStack(r, req)
+	}
 	d, err := declaration(req)
 	if err != nil {
 		return api.Ops{}, err
@@ -19,6 +22,9 @@ func (s *service) plan(r *http.Request, req api.Declaration) (api.Ops, error) {
 }
 
 func (s *service) apply(r *http.Request, req api.Declaration) (api.Ops, error) {
+	if req.Stack != "" {
+		return s.applyStack(r, req)
+	}
 	d, err := declaration(req)
 	if err != nil {
 		return api.Ops{}, err
@@ -46,6 +52,9 @@ func lines(ops []kstate.Op) api.Ops {
 // declaration reads the strings of a declaration.
 func declaration(req api.Declaration) (engine.Declaration, error) {
 	var d engine.Declaration
+	if len(req.Services)+len(req.External) > 0 {
+		return d, invalid("declaration", "apply", "services and external: of a stack only: want stack: NAME")
+	}
 	for _, n := range req.Networks {
 		spec, err := networkSpec(n, "apply")
 		if err != nil {

@@ -37,12 +37,10 @@ func decode(r *http.Request, v any) error {
 	if err != nil {
 		return badBody(http.StatusBadRequest, "read: %w", err)
 	}
-	if isYAML {
-		err = decodeYAML(b, v)
-	} else {
-		err = decodeJSON(b, v)
+	if d, ok := v.(*api.Declaration); ok {
+		return decodeDeclaration(r.URL.Query(), b, isYAML, d)
 	}
-	if err != nil {
+	if err := decodeJSON(b, v); err != nil {
 		return badBody(http.StatusBadRequest, "%w", err)
 	}
 	return nil

@@ -14,7 +14,7 @@ func (s *service) explain(r *http.Request, _ none) (api.Explanation, error) {
 			return api.Explanation{}, invalid("query", "", "%s: missing", name)
 		}
 	}
-	a, err := s.engine.Explain(r.Context(), q.Get("from"), q.Get("to"))
+	a, err := s.engine.Explain(r.Context(), q.Get("from"), q.Get("to"), q.Get("backend"))
 	if err != nil {
 		return api.Explanation{}, err
 	}

@@ -16,6 +16,8 @@ func FuzzDeclaration(f *testing.F) {
 	h := newHost(f)
 	f.Add(true, declarationYAML)
 	f.Add(true, "networks: &n [*n]")
+	f.Add(true, "name: shop\nnetworks: {lan: {driver: bridge, external: false}}\nservices: {web: {ports: ['80:80'], networks: [lan]}}")
+	f.Add(false, `{"stack":"shop","networks":[{"name":"bridge"}],"services":[{"name":"a","network":"b","publish":["1:1"]}]}`)
 	f.Add(true, "? {a: b}\n: c")
 	f.Add(true, "0: [:!00 \xef")
 	f.Add(true, "networks:\n- <<: {name: x}\n")

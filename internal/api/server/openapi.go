@@ -61,7 +61,7 @@ func (b schemas) operation(r route) object {
 			content[yamlTypes[0]] = body
 		}
 		// A body that the query can stand in for is not required.
-		op["requestBody"] = object{"required": len(r.query) == 0, "content": content}
+		op["requestBody"] = object{"required": len(r.query) == 0 || r.yaml, "content": content}
 	}
 	return op
 }
@@ -90,6 +90,9 @@ func parameters(r route) []any {
 	}
 	for _, q := range r.texts {
 		out = append(out, object{"name": q.name, "in": "query", "required": true, "description": q.description, "schema": object{"type": "string"}})
+	}
+	for _, q := range r.offers {
+		out = append(out, object{"name": q.name, "in": "query", "description": q.description, "schema": object{"type": "string"}})
 	}
 	for _, q := range r.query {
 		schema := object{"type": "boolean"}

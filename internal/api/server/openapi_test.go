@@ -86,6 +86,10 @@ var calls = []struct{ method, path, body string }{
 	{"get", "/v1/services/{ref=web}", ""},
 	{"get", "/v1/networks/{ref=wide}", ""},
 	{"delete", "/v1/services/{ref=web}", ""},
+	{"post", "/v1/plan?stack=shop", `{"networks":[{"name":"mall","driver":"bridge"}],"stack":"mall","external":["wide"],"services":[{"name":"till","network":"wide","ports":["80"]}]}`},
+	{"post", "/v1/apply", `{"networks":[{"name":"mall","driver":"bridge"}],"stack":"mall","external":["wide"],"services":[{"name":"till","network":"wide","ports":["80"]}]}`},
+	{"get", "/v1/stacks", ""},
+	{"delete", "/v1/stacks/{ref=mall}", ""},
 }
 
 var refRE = regexp.MustCompile(`\{ref=(\w+)\}`)

@@ -13,6 +13,7 @@ type route struct {
 	method, path, summary string
 	query                 []parameter
 	texts                 []parameter  // of the query too, and have to be given
+	offers                []parameter  // texts of the query that may be left out
 	request, response     reflect.Type // nil: no body
 	yaml                  bool         // the request may be YAML
 	serve                 func(*service, *http.Request) (any, error)
@@ -39,6 +40,7 @@ func table() []route {
 		networks, network          = prefix + "/networks", prefix + "/networks/{ref}"
 		sandboxes, sandbox         = prefix + "/sandboxes", prefix + "/sandboxes/{ref}"
 		services, offer            = prefix + "/services", prefix + "/services/{ref}"
+		stacks                     = prefix + "/stacks"
 	)
 	return []route{
 		on(get, prefix+"/version", "Say the daemon's version", (*service).version),
@@ -92,11 +94,14 @@ func table() []route {
 		on(get, prefix+"/nodes/{ref}", "Tell of a host of the cluster: its subnets too", (*service).node),
 		on(del, prefix+"/nodes/{ref}", "Remove another host from the cluster", (*service).removeNode),
 
-		on(post, prefix+"/plan", "Say what applying a declaration would do", (*service).plan).orYAML(),
-		on(post, prefix+"/apply", "Make what a declaration says and is not there yet, all or nothing", (*service).apply).orYAML(),
+		on(post, prefix+"/plan", "Say what applying a declaration would do", (*service).plan).orYAML().ofFile(),
+		on(post, prefix+"/apply", "Make what a declaration says and is not there yet, all or nothing; of a stack step by step", (*service).apply).orYAML().ofFile(),
+		on(get, stacks, "List stacks by name", (*service).stacks),
+		on(del, stacks+"/{ref}", "Remove the networks and services of a stack", (*service).removeStack),
 		on(get, prefix+"/diff", "Say what is not as intended now", (*service).diff),
 		on(get, prefix+"/explain", "Follow a packet step by step through what the kernel has, and the answer to it", (*service).explain).
-			asking("from", "a sandbox, or host").asking("to", "a sandbox, or an address"),
+			asking("from", "a sandbox, host, or world:ADDRESS for somebody beyond the host").asking("to", "a sandbox, an address or a service; with :PORT or :PORT/PROTOCOL after it, what goes there; from world also :PORT alone, of the host").
+			offering("backend", "the backend of a service whose way is told, by its container's name, HOST/NAME or the ID of its endpoint"),
 		on(get, openapiPath, "This document", (*service).describe),
 	}
 }
@@ -132,6 +137,12 @@ func (r route) with(p parameter) route {
 // asking has the query give a text.
 func (r route) asking(name, description string) route {
 	r.texts = append(r.texts, parameter{name: name, description: description})
+	return r
+}
+
+// offering has the query take a text.
+func (r route) offering(name, description string) route {
+	r.offers = append(r.offers, parameter{name: name, description: description})
 	return r
 }
 

@@ -13,6 +13,8 @@ import (
 const (
 	modeVIP      = "vip"
 	modeDNSRR    = "dnsrr"
+	modeIngress  = "ingress"
+	modeHost     = "host"
 	stateWaiting = "waiting"
 )
 
@@ -33,23 +35,9 @@ func (s *service) serviceOf(r *http.Request, _ none) (api.Service, error) {
 }
 
 func (s *service) createService(r *http.Request, req api.ServiceSpec) (api.Service, error) {
-	spec := engine.ServiceSpec{Name: req.Name, Network: req.Network, DNSRR: req.Mode == modeDNSRR, Labels: req.Labels}
-	ref := "service " + req.Name
-	var err error
-	switch {
-	case req.Network == "":
-		return api.Service{}, invalid(ref, "create", "network: missing")
-	case req.Mode != "" && req.Mode != modeVIP && req.Mode != modeDNSRR:
-		return api.Service{}, invalid(ref, "create", "mode %q: want vip or dnsrr", req.Mode)
-	}
-	if spec.Ports, err = servicePorts(req.Ports); err == nil {
-		spec.Balance, err = model.ParseBalance(req.LB)
-	}
+	spec, err := serviceSpec(req, "create")
 	if err != nil {
-		return api.Service{}, invalid(ref, "create", "%w", err)
-	}
-	if spec.DNSRR && req.LB != "" {
-		return api.Service{}, invalid(ref, "create", "lb %s: mode dnsrr leaves it to who asks for the name", req.LB)
+		return api.Service{}, err
 	}
 	o, err := s.engine.CreateService(r.Context(), spec)
 	if err != nil {
@@ -58,14 +46,46 @@ func (s *service) createService(r *http.Request, req api.ServiceSpec) (api.Servi
 	return s.offer(o), nil
 }
 
+// serviceSpec reads the strings of a wish for a service.
+func serviceSpec(req api.ServiceSpec, op string) (engine.ServiceSpec, error) {
+	spec := engine.ServiceSpec{Name: req.Name, Network: req.Network, DNSRR: req.Mode == modeDNSRR, Nearby: req.Nearby, Labels: req.Labels}
+	ref := "service " + req.Name
+	var err error
+	switch {
+	case req.Network == "":
+		return spec, invalid(ref, op, "network: missing")
+	case req.Mode != "" && req.Mode != modeVIP && req.Mode != modeDNSRR:
+		return spec, invalid(ref, op, "mode %q: want vip or dnsrr", req.Mode)
+	}
+	if spec.Ports, err = servicePorts(req.Ports); err == nil {
+		spec.Publish, err = publishedPorts(req.Publish)
+	}
+	if err == nil {
+		spec.Balance, err = model.ParseBalance(req.LB)
+	}
+	if err != nil {
+		return spec, invalid(ref, op, "%w", err)
+	}
+	if spec.DNSRR && req.LB != "" {
+		return spec, invalid(ref, op, "lb %s: mode dnsrr leaves it to who asks for the name", req.LB)
+	}
+	return spec, nil
+}
+
 func (s *service) updateService(r *http.Request, req api.ServiceUpdate) (api.Service, error) {
 	ref := r.PathValue("ref")
-	if len(req.Ports)+len(req.LB)+len(req.Drain)+len(req.Undrain) == 0 {
+	if len(req.Ports)+len(req.LB)+len(req.Drain)+len(req.Undrain)+len(req.PublishAdd)+len(req.PublishRm) == 0 && req.Nearby == nil {
 		return api.Service{}, invalid("service "+ref, "update", "nothing to change")
 	}
-	up := engine.ServiceUpdate{Drain: req.Drain, Undrain: req.Undrain}
+	up := engine.ServiceUpdate{Drain: req.Drain, Undrain: req.Undrain, Nearby: req.Nearby}
 	var err error
-	if up.Ports, err = servicePorts(req.Ports); err != nil {
+	if up.Ports, err = servicePorts(req.Ports); err == nil {
+		up.Publish, err = publishedPorts(req.PublishAdd)
+	}
+	if err == nil {
+		up.PublishRm, err = servicePorts(req.PublishRm)
+	}
+	if err != nil {
 		return api.Service{}, invalid("service "+ref, "update", "%w", err)
 	}
 	if req.LB != "" {
@@ -99,12 +119,38 @@ func servicePorts(texts []string) ([]model.ServicePort, error) {
 	return out, nil
 }
 
+// publishedPorts reads [ADDR:]PORT[:TARGET][/PROTOCOL][,mode=host].
+func publishedPorts(texts []string) ([]model.Publish, error) {
+	var out []model.Publish
+	for _, text := range texts {
+		p, err := model.ParsePublish(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// published are a service's published ports in the API's words.
+func published(all []model.Publish) []api.Published {
+	out := []api.Published{}
+	for _, p := range all {
+		mode := modeIngress
+		if p.Local {
+			mode = modeHost
+		}
+		out = append(out, api.Published{Port: int(p.Port), Target: int(p.Target), Protocol: p.Proto, Addresses: present(p.Addrs), Mode: mode, Taken: p.Taken})
+	}
+	return out
+}
+
 // offer is a service in the API's words.
 func (s *service) offer(o engine.Service) api.Service {
 	out := api.Service{
 		ID: string(o.ID), Name: o.Name, Network: o.Network.Name, Ports: []string{}, VIPs: present(o.VIPs), Mode: modeVIP,
 		LB: string(cmp.Or(o.Balance, model.BalanceRandom)), Backends: []api.Backend{}, Labels: map[string]string{},
-		Status: statusOf(s.engine.ServiceStatus(o)), Created: o.Created,
+		Publish: published(o.Publish), Nearby: o.Nearby, Status: statusOf(s.engine.ServiceStatus(o)), Created: o.Created,
 	}
 	if o.DNSRR {
 		out.Mode = modeDNSRR

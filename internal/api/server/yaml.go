@@ -22,7 +22,17 @@ const maxNodes = 1 << 20
 type yamlReader struct{ left int }
 
 // decodeYAML reads exactly one YAML document into v, a pointer to a wire type.
-func decodeYAML(b []byte, v any) (err error) {
+func decodeYAML(b []byte, v any) error {
+	n, err := oneDocument(b)
+	if err != nil {
+		return err
+	}
+	r := &yamlReader{maxNodes}
+	return r.read(n, reflect.ValueOf(v).Elem(), "")
+}
+
+// oneDocument reads exactly one YAML document, or a JSON value, which is one.
+func oneDocument(b []byte) (n *yaml.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil { // the parser has panicked on malformed input before
 			err = fmt.Errorf("not YAML: %v", p)
@@ -31,16 +41,15 @@ func decodeYAML(b []byte, v any) (err error) {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return oneLine(err)
+		return nil, oneLine(err)
 	}
 	if len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" {
-		return errors.New("empty: want a YAML mapping")
+		return nil, errors.New("empty: want a YAML mapping")
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the first YAML document")
+		return nil, errors.New("something follows the first YAML document")
 	}
-	r := &yamlReader{maxNodes}
-	return r.read(doc.Content[0], reflect.ValueOf(v).Elem(), "")
+	return doc.Content[0], nil
 }
 
 func oneLine(err error) error {

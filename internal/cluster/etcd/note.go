@@ -47,6 +47,9 @@ func (n *note) why(err error) error {
 	if n.err == nil {
 		return err
 	}
+	if leaderless(n.err) {
+		return n.err
+	}
 	if _, reason, ok := strings.Cut(status.Convert(n.err).Message(), "latest balancer error: "); ok {
 		return status.Error(codes.Unavailable, reason)
 	}

@@ -32,7 +32,26 @@ func (b bid) judgeService(w wish, s scene) error {
 			return fmt.Errorf("address %s is not claimed by it", a)
 		}
 	}
-	return nil
+	return b.checkPublished(o, s)
+}
+
+// aboutService are the keys that a service is judged by.
+func (w wish) aboutService() []overlay.Key {
+	out := []overlay.Key{{Kind: overlay.KindNetwork, Network: w.shared.Network}}
+	if w.put == nil {
+		return out
+	}
+	o, err := overlay.ParseService(w.shared, w.put.Value)
+	if err != nil {
+		return out
+	}
+	for _, a := range o.VIPs {
+		out = append(out, overlay.Key{Kind: overlay.KindAddress, Network: w.shared.Network, Addr: a})
+	}
+	for _, p := range o.Publish {
+		out = append(out, overlay.PortKey(p))
+	}
+	return out
 }
 
 // serves says whether a service, by the name in its key, is there once a bid was done
@@ -63,6 +82,9 @@ func (b bid) checkServed(n *overlay.Network, id model.ID, s scene) error {
 	for _, o := range b.services(s, id) {
 		if n == nil {
 			return fmt.Errorf("service %s is on it", o.Name)
+		}
+		if n.Internal && len(o.Publish) > 0 {
+			return fmt.Errorf("service %s publishes ports: it does not become internal", o.Name)
 		}
 		for _, a := range o.VIPs {
 			if _, ok := n.Subnet(a); !ok {

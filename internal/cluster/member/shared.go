@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -28,7 +29,12 @@ import (
 //	                         over its own, or over what was of a host or a   or a service that is no
 //	                         service that is no more; for a service that     more
 //	                         has it
-//	services/ID/NAME         with addresses that it claims                   yes
+//	services/ID/NAME         with addresses and ports that it claims         yes
+//	numbers/N                its own, where nothing is or what was of a      its own, or of a host
+//	                         host that is no more; one for each host         that is no more
+//	ports/PROTO/PORT         for a service that publishes it, where no       if no service has it
+//	                         other has it
+//	held/HOST                its own                                         its own
 //	networks/ID              with its name and its VNI, over no other's      if no other host has
 //	                         subnets; those and the VNI stay while other     endpoints on it, and no
 //	                         hosts have endpoints on it                      service is
@@ -97,17 +103,19 @@ func (b bid) aboutShared(w wish, out map[string]string) {
 			within("services/" + string(k.Network) + "/")
 		}
 	case overlay.KindService:
-		one(overlay.Key{Kind: overlay.KindNetwork, Network: k.Network})
+		for _, k := range w.aboutService() {
+			one(k)
+		}
+	case overlay.KindPort:
 		if w.put == nil {
 			return
 		}
-		if o, err := overlay.ParseService(k, w.put.Value); err == nil {
-			for _, a := range o.VIPs {
-				one(overlay.Key{Kind: overlay.KindAddress, Network: k.Network, Addr: a})
-			}
+		if c, err := overlay.ParsePortClaim(w.put.Value); err == nil {
+			one(c.Key())
 		}
-	case overlay.KindHost:
+	case overlay.KindHost, overlay.KindNumber:
 		within("hosts/")
+		within("numbers/")
 	case overlay.KindAddress:
 		within("hosts/")
 		within("services/" + string(k.Network) + "/")
@@ -163,6 +171,12 @@ func (b bid) judgeShared(host Record, w wish, s scene) error {
 		return b.judgeClaim(w, s)
 	case overlay.KindService:
 		return b.judgeService(w, s)
+	case overlay.KindNumber:
+		return b.judgeNumber(host, w, s)
+	case overlay.KindPort:
+		return b.judgePort(w, s)
+	case overlay.KindHeld:
+		return judgeHeld(host, w)
 	case overlay.KindOrder:
 		if w.put == nil || len(w.put.Value) > maxOrder {
 			return errors.New("it is put, and short")
@@ -214,10 +228,7 @@ func (b bid) judgeHost(host Record, w wish, s scene) error {
 	if h.ID != host.ID || h.Name != host.Name {
 		return fmt.Errorf("it names another host, %s (%s): this one joined as %s (%s)", h.Name, h.ID, host.Name, host.ID)
 	}
-	if err := b.checkKey(host, h, s); err != nil {
-		return err
-	}
-	return b.checkPublic(host, h, s)
+	return cmp.Or(b.checkNumber(h, s), b.checkKey(host, h, s), b.checkPublic(host, h, s))
 }
 
 // checkKey refuses a host by another's key, or at another's address inside the tunnel of

@@ -319,6 +319,16 @@ func checkFit(t *testing.T, s scene) {
 				}
 			}
 			nets = append(nets, n)
+		case overlay.KindHost:
+			h, err := overlay.ParseHost(kv.Value)
+			if n := s.keys[ov+"numbers/"+fmt.Sprint(h.Number)]; err != nil || h.Number != 0 && (n == nil || string(n.Value) != k.Host) {
+				t.Errorf("%s: %s, %v", key, text, err)
+			}
+		case overlay.KindService:
+			o, err := overlay.ParseService(k, kv.Value)
+			if err != nil || len(o.Publish) > 0 && s.keys[ov+"ports/tcp/8080"] == nil {
+				t.Errorf("%s: %s, %v", key, text, err)
+			}
 		case overlay.KindName, overlay.KindVNI:
 			if s.keys[ov+"networks/"+text] == nil {
 				t.Errorf("%s: of %s, which is not there", key, text)
@@ -344,10 +354,12 @@ func checkFit(t *testing.T, s scene) {
 func sharedProgram(numbers []byte) *pb.TxnRequest {
 	idA, idB := nodeID("a"), nodeID("b")
 	keys := []string{"addresses/aa/10.1.0.4", "endpoints/aa/" + idB + "/f", "addresses/aa/10.1.0.2", "endpoints/aa/" + idA + "/e", "hosts/" + idB, "hosts/" + idA, "alive/" + idB, "alive/" + idA,
-		"networks/bb", "networks/aa", "names/more", "names/app", "vnis/4097", "vnis/4096", "endpoints/aa/" + idB + "/e", "addresses/aa/10.1.0.3", "networks/dd", "names/new", "vnis/7", "addresses/aa/10.1.0.9"}
+		"networks/bb", "networks/aa", "names/more", "names/app", "vnis/4097", "vnis/4096", "endpoints/aa/" + idB + "/e", "addresses/aa/10.1.0.3", "networks/dd", "names/new", "vnis/7", "addresses/aa/10.1.0.9",
+		"numbers/1", "numbers/2", "numbers/3", "ports/tcp/8080", "services/aa/web"}
 	values := []string{claimText("b", "f"), endText("f", macOf("10.1.0.4"), "10.1.0.4"), claimText("b", "e"), endText("e", macOf("10.1.0.2"), "10.1.0.2"), hostText("b", "192.0.2.2"),
 		hostText("b", "192.0.2.1"), "{}", claimText("a", "e"), netText("bb", "more", 4097, "10.2.0.0/24"), netText("aa", "app", 4096, "10.2.0.0/24"), "aa", "bb",
-		netText("dd", "new", 7, "10.0.0.0/8"), netText("dd", "new", 7, "10.4.0.0/24"), "dd", `{"host":"` + idB + `"}`}
+		netText("dd", "new", 7, "10.0.0.0/8"), netText("dd", "new", 7, "10.4.0.0/24"), "dd", `{"host":"` + idB + `"}`, idA, idB,
+		`{"network":"aa","service":"web"}`, publishText("web", 8080), publishText("web"), strings.Replace(hostText("b", "192.0.2.2"), "}", `,"number":2}`, 1)}
 	s, t := stageShared(), &pb.TxnRequest{}
 	for ; len(numbers) >= 3; numbers = numbers[3:] {
 		key := ov + keys[int(numbers[1])%len(keys)]

@@ -28,6 +28,7 @@ type keeper struct {
 	told func() // problems are others
 
 	restore func(context.Context, Network) error
+	claim   func(context.Context) (int, error) // of a number
 	poked   chan struct{}
 
 	mu      sync.Mutex             // protects the following
@@ -38,8 +39,17 @@ type keeper struct {
 	unused  map[Key]bool           // that were given back before a container had them
 	asked   bool                   // Options.Host was
 	urgent  bool                   // something else is meant to be: it is not put off
-	host    []byte                 // its value
+	me      Host                   // what it said
+	host    []byte                 // its value, without a number
 	hostErr error
+	ports   []Held // see SetHeld
+	held    []byte // the same, as the record has it; nil: there are none
+	holds   bool   // SetHeld was called
+
+	number    int       // this host's; 0: not known yet
+	numberAt  time.Time // not before is one claimed again
+	numberErr error     // why it has none
+
 	trouble []string // that the last plan found
 	refused []string // what the store did not take
 
@@ -47,6 +57,7 @@ type keeper struct {
 	put   time.Time // when this host was last said to be alive
 	tries int       // that went wrong in a row
 	next  time.Time // not before is anything tried again
+	said  string    // in the log, of what goes wrong
 }
 
 // want is an endpoint that is to be there.
@@ -135,6 +146,9 @@ func (k *keeper) pass(ctx context.Context) (rest time.Duration) {
 	}
 	before := k.problems()
 	k.ask()
+	if k.unnumbered(now) {
+		k.numbered(k.claim(ctx))
+	}
 	for _, n := range k.lost() {
 		if err := k.restore(ctx, n); err != nil {
 			k.o.Log.Warn("overlay: put a network again", "network", n.Name, "error", err)
@@ -146,15 +160,16 @@ func (k *keeper) pass(ctx context.Context) (rest time.Duration) {
 		k.told()
 	}
 	if err == nil || ctx.Err() != nil {
-		k.tries, k.next = 0, time.Time{}
+		k.tries, k.next, k.said = 0, time.Time{}, ""
 		return rest
 	}
 	if errors.Is(err, errRace) && k.tries+1 >= races {
 		k.tap.relist()
-	} else if !errors.Is(err, errRace) {
+	} else if !errors.Is(err, errRace) && err.Error() != k.said {
+		k.said = err.Error()
 		k.o.Log.Warn("overlay: keep this host's part", "error", err)
 	}
-	wait := min(soon<<min(k.tries, 10), late)
+	wait := min(soon<<min(k.tries, 10), late, k.o.TTL/3) // that this host is alive cannot wait longer
 	k.tries++
 	wait = wait/2 + rand.N(wait/2+1)
 	k.next = now.Add(wait)
@@ -184,7 +199,7 @@ func (k *keeper) ask() {
 	if k.o.Host != nil {
 		h, err = k.o.Host()
 	}
-	h.ID = k.o.ID
+	h.ID, h.Number = k.o.ID, 0
 	var text []byte
 	if err == nil {
 		text, err = h.Marshal()
@@ -195,7 +210,7 @@ func (k *keeper) ask() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.hostErr = err; err == nil {
-		k.host = text
+		k.me, k.host = h, text
 	}
 }
 
@@ -217,7 +232,18 @@ func (k *keeper) plan(now time.Time) ([]unit, time.Duration) {
 	k.tap.mu.Lock()
 	defer k.tap.mu.Unlock()
 	p := newPlan(k.o, k.tap.real)
-	p.self(k.host, now, k.put)
+	number := 0
+	if p.real.items[Key{Kind: KindNumber, Number: k.number}].holder() == k.o.ID {
+		number = k.number
+	}
+	p.self(k.cardOf(number), now, k.put)
+	p.numbers(number)
+	if k.holds {
+		p.holds(k.held)
+	}
+	if k.numberErr != nil {
+		p.complain("%s: %v", Key{Kind: KindHost, Host: k.o.ID}, k.numberErr)
+	}
 	if k.hostErr != nil {
 		p.complain("%s: %v", Key{Kind: KindHost, Host: k.o.ID}, k.hostErr)
 	}

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,9 @@ const (
 	KindAddress  Kind = "addresses"
 	KindEndpoint Kind = "endpoints"
 	KindService  Kind = "services"
+	KindNumber   Kind = "numbers"
+	KindPort     Kind = "ports"
+	KindHeld     Kind = "held"
 )
 
 // Key is a key under Options.Prefix. What its kind has no use for is zero.
@@ -30,9 +34,12 @@ type Key struct {
 	Network  model.ID   // of networks, addresses, endpoints and services
 	Name     string     // of names, and of services, in lower case
 	VNI      int        // of vnis
-	Host     string     // its ID: of hosts, alive and endpoints
+	Host     string     // its ID: of hosts, alive, endpoints and held
 	Addr     netip.Addr // of addresses
 	Endpoint model.ID   // of endpoints
+	Number   int        // of numbers: a host's, from 1 to model.MaxHostNumber
+	Port     uint16     // of ports
+	Proto    string     // of ports: "tcp", "udp" or "sctp"
 }
 
 // String is the key without the prefix and the slash after it.
@@ -44,8 +51,12 @@ func (k Key) String() string {
 		return string(k.Kind) + "/" + k.Name
 	case KindVNI:
 		return string(k.Kind) + "/" + strconv.Itoa(k.VNI)
-	case KindHost, KindAlive:
+	case KindHost, KindAlive, KindHeld:
 		return string(k.Kind) + "/" + k.Host
+	case KindNumber:
+		return string(k.Kind) + "/" + strconv.Itoa(k.Number)
+	case KindPort:
+		return string(k.Kind) + "/" + k.Proto + "/" + strconv.Itoa(int(k.Port))
 	case KindAddress:
 		return string(k.Kind) + "/" + string(k.Network) + "/" + k.Addr.String()
 	case KindService:
@@ -68,9 +79,13 @@ func ParseKey(text string) (k Key, ok bool) {
 	case KindName:
 		k.Name, ok = parts[1], model.CheckName(parts[1]) == nil
 	case KindVNI:
-		n, err := strconv.Atoi(parts[1])
-		k.VNI, ok = n, err == nil && n > 0 && n <= MaxVNI && strconv.Itoa(n) == parts[1]
-	case KindHost, KindAlive:
+		k.VNI, ok = number(parts[1], MaxVNI)
+	case KindNumber:
+		k.Number, ok = number(parts[1], model.MaxHostNumber)
+	case KindPort:
+		n, is := number(parts[2], 1<<16-1)
+		k.Proto, k.Port, ok = parts[1], uint16(n), is && slices.Contains([]string{"tcp", "udp", "sctp"}, parts[1])
+	case KindHost, KindAlive, KindHeld:
 		k.Host, ok = parts[1], isID(parts[1])
 	case KindAddress:
 		a, err := netip.ParseAddr(parts[2])
@@ -91,14 +106,20 @@ func ParseKey(text string) (k Key, ok bool) {
 	return k, true
 }
 
+// number reads a number from 1 on as strconv.Itoa writes it.
+func number(text string, most int) (int, bool) {
+	n, err := strconv.Atoi(text)
+	return n, err == nil && n > 0 && n <= most && strconv.Itoa(n) == text
+}
+
 // parts is how many parts a key of a kind has, 0: there is no such kind.
 func (k Kind) parts() int {
 	switch k {
 	case KindOrder:
 		return 1
-	case KindNetwork, KindName, KindVNI, KindHost, KindAlive:
+	case KindNetwork, KindName, KindVNI, KindHost, KindAlive, KindNumber, KindHeld:
 		return 2
-	case KindAddress, KindService:
+	case KindAddress, KindService, KindPort:
 		return 3
 	case KindEndpoint:
 		return 4

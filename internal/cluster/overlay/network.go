@@ -351,16 +351,18 @@ func drop(ctx context.Context, s cluster.Store, prefix string, r stock, which fu
 }
 
 // Forget removes all that a host has, which leaves or is no more: its endpoints, the
-// addresses that they claim, and last itself. Its Directory does not run any more.
+// addresses that they claim, and last itself with its number. Its Directory does not run any more.
 func Forget(ctx context.Context, s cluster.Store, prefix, host string) error {
 	t := newTap(Options{Store: s, Prefix: strings.TrimRight(prefix, "/"), ID: host})
 	d := &Directory{o: Options{Store: s, ID: host}, tap: t}
-	r, err := d.read(ctx, "addresses/", "endpoints/", "hosts/"+host, "alive/"+host)
+	r, err := d.read(ctx, "addresses/", "endpoints/", "held/"+host, "hosts/"+host, "alive/"+host, "numbers/")
 	if err == nil {
-		err = drop(ctx, s, t.prefix, r, func(i *item) bool { return i.of(host) })
+		err = drop(ctx, s, t.prefix, r, func(i *item) bool { return i.key.Kind != KindNumber && i.of(host) })
 	}
 	if err == nil {
-		err = drop(ctx, s, t.prefix, r, func(i *item) bool { return i.key.Kind != KindEndpoint && i.key.Host == host })
+		err = drop(ctx, s, t.prefix, r, func(i *item) bool {
+			return i.key.Kind == KindNumber && i.of(host) || (i.key.Kind == KindHost || i.key.Kind == KindAlive) && i.key.Host == host
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("overlay: forget host %s: %w", host, err)

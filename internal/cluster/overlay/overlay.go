@@ -9,6 +9,9 @@
 //	addresses/ID/ADDR           Claim: first come, first served
 //	endpoints/ID/HOST/ENDPOINT  Endpoint: its host's own
 //	services/ID/NAME            Service: no host's, and its addresses neither
+//	numbers/N                   the ID of the host whose number it is: first come, first served
+//	ports/PROTO/PORT            PortClaim: the service that publishes it
+//	held/HOST                   which ports of it its containers have published: its own
 //
 // Values are JSON. It knows no kernel and no engine: who uses it says what this host
 // has (Set), and is told what all have (Report).
@@ -78,7 +81,7 @@ func New(o Options) *Directory {
 			d.keep.poke()
 		}
 	}
-	d.keep.told, d.keep.restore = d.seen.poke, d.restore
+	d.keep.told, d.keep.restore, d.keep.claim = d.seen.poke, d.restore, d.claimNumber
 	return d
 }
 

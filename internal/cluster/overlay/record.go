@@ -150,6 +150,9 @@ type Host struct {
 	// known by, and Inner its address inside the tunnel, see InnerOf; "": it has none yet.
 	Key   string     `json:"key,omitempty"`
 	Inner netip.Addr `json:"inner,omitzero"`
+	// Number is the host's in the cluster, 1 to model.MaxHostNumber; 0: it has none yet.
+	// It is the host's if it is claimed: in a View only those are that are.
+	Number int `json:"number,omitempty"`
 }
 
 // innerNet is what the addresses inside the tunnel of encrypted networks are of: a
@@ -191,6 +194,8 @@ func ParseHost(text []byte) (h Host, err error) {
 		return Host{}, fmt.Errorf("id %q: want letters, digits or '-'", h.ID)
 	case !isText(h.Name):
 		return Host{}, fmt.Errorf("name %q: want up to %d printable bytes", h.Name, maxText)
+	case h.Number < 0 || h.Number > model.MaxHostNumber:
+		return Host{}, fmt.Errorf("number %d: want 1 to %d", h.Number, model.MaxHostNumber)
 	case h.Public4.IsValid() && (!h.Public4.Is4() || checkAddr(h.Public4) != nil):
 		return Host{}, fmt.Errorf("public4 %s: want an IPv4 address", h.Public4)
 	case h.Public6.IsValid() && (!h.Public6.Is6() || checkAddr(h.Public6) != nil):

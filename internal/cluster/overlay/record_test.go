@@ -13,6 +13,7 @@ func TestKeys(t *testing.T) {
 		{Kind: KindNetwork, Network: "aa"}, {Kind: KindName, Name: "a.b_c-d"}, {Kind: KindVNI, VNI: 1}, {Kind: KindVNI, VNI: MaxVNI}, {Kind: KindOrder},
 		{Kind: KindHost, Host: "n-1"}, {Kind: KindAlive, Host: "n-1"}, {Kind: KindAddress, Network: "aa", Addr: netip.MustParseAddr("fd01::2")},
 		{Kind: KindAddress, Network: "aa", Addr: netip.MustParseAddr("10.0.0.2")}, {Kind: KindEndpoint, Network: "aa", Host: "n-1", Endpoint: "e1"},
+		{Kind: KindNumber, Number: 1}, {Kind: KindNumber, Number: 4095}, {Kind: KindPort, Port: 65535, Proto: "sctp"}, {Kind: KindHeld, Host: "n-1"},
 	} {
 		if got, ok := ParseKey(k.String()); !ok || got != k {
 			t.Errorf("%s: %+v", k, got)
@@ -21,7 +22,8 @@ func TestKeys(t *testing.T) {
 	for _, text := range []string{
 		"", "networks", "networks/", "networks/a/b", "networks/a_b", "names/", "names/../x", "vnis/0", "vnis/16777216", "vnis/01", "vnis/+1", "order/", "orders", "hosts/a b",
 		"addresses/aa/10.0.0.02", "addresses/aa/::ffff:10.0.0.2", "addresses/aa/fe80::1%eth0", "addresses/aa/FD01::2", "addresses/aa/0.0.0.0", "addresses//10.0.0.2", "endpoints/aa/n-1",
-		"endpoints/aa/n-1/e1/x", "endpoints/aa//e1", "hosts/" + strings.Repeat("a", 65),
+		"endpoints/aa/n-1/e1/x", "endpoints/aa//e1", "hosts/" + strings.Repeat("a", 65), "numbers/0", "numbers/01", "numbers/4096", "numbers/x", "ports/tcp/0", "ports/tcp/65536", "ports/tcp/080", "ports/TCP/80",
+		"ports/icmp/80", "ports/80", "ports/tcp/80/x", "held/", "held/a/b",
 	} {
 		if k, ok := ParseKey(text); ok {
 			t.Errorf("%q is %+v", text, k)
@@ -83,6 +85,8 @@ func FuzzRecords(f *testing.F) {
 	n := net("aa", "app", "10.1.0.0/24", "fd01::/64")
 	n.VNI, n.leaving = 7, true
 	e := end("aa", "e1", "10.1.0.2")
+	f.Add("held/n-1", []byte(`{"ports":{"8080/tcp":"web","[::1]:81-90/udp":""}}`))
+	f.Add("ports/tcp/8080", []byte(`{"network":"aa","service":"web"}`))
 	for _, v := range []any{networkText{n, true}, &e, Claim{Host: "n-1", Endpoint: "e1"}, Host{ID: "n-1", Name: "host1"}} {
 		text, err := json.Marshal(v)
 		if err != nil {
@@ -103,6 +107,12 @@ func FuzzRecords(f *testing.F) {
 		}
 		if c, err := ParseClaim(text); err == nil {
 			again(t, c, c.Marshal, ParseClaim)
+		}
+		if c, err := ParsePortClaim(text); err == nil {
+			again(t, c, c.Marshal, ParsePortClaim)
+		}
+		if h, err := ParseHeld(text); err == nil && len(h) > 0 && len(text) < maxHeld/2 {
+			again(t, h, func() ([]byte, error) { return marshalHeld(h), nil }, ParseHeld)
 		}
 		k := Key{Kind: KindEndpoint, Network: "aa", Host: "n-1", Endpoint: "e1"}
 		if e, err := ParseEndpoint(k, text); err == nil {

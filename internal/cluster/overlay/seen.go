@@ -25,8 +25,9 @@ type seen struct {
 	shelves  map[model.ID]*shelf
 	hosts    map[string]*Host
 	alive    map[string]bool
+	numbers  map[int]string    // whose they are
 	bad      map[string]string // what is wrong with a key
-	stray    map[Key]string    // what is wrong with endpoints and services that can be read
+	stray    map[Key]string    // what is wrong with endpoints, services and hosts that can be read
 	last     View
 	rev      int64
 	newHosts bool
@@ -46,7 +47,7 @@ type shelf struct {
 func newSeen() *seen {
 	return &seen{
 		poked: make(chan struct{}, 1), inbox: map[string]cluster.Change{}, shelves: map[model.ID]*shelf{},
-		hosts: map[string]*Host{}, alive: map[string]bool{}, bad: map[string]string{}, stray: map[Key]string{},
+		hosts: map[string]*Host{}, alive: map[string]bool{}, numbers: map[int]string{}, bad: map[string]string{}, stray: map[Key]string{},
 	}
 }
 
@@ -123,12 +124,27 @@ func (s *seen) take(text string, c cluster.Change) {
 		err = s.takeEndpoint(k, c)
 	case KindService:
 		err = s.takeService(k, c)
-	case KindAddress:
+	case KindNumber:
+		err = s.takeNumber(k, c)
+	case KindAddress, KindPort, KindHeld:
 		if !c.Gone {
-			_, err = ParseClaim(c.Value)
+			err = checkValue(k.Kind, c.Value)
 		}
 	}
 	s.complain(text, err)
+}
+
+// checkValue says what is wrong with a value that no View has.
+func checkValue(kind Kind, text []byte) (err error) {
+	switch kind {
+	case KindAddress:
+		_, err = ParseClaim(text)
+	case KindPort:
+		_, err = ParsePortClaim(text)
+	case KindHeld:
+		_, err = ParseHeld(text)
+	}
+	return err
 }
 
 // complain notes what is wrong with a key; nil: nothing is.
@@ -165,6 +181,7 @@ func (s *seen) takeHost(k Key, c cluster.Change) error {
 	s.newHosts = true
 	if c.Gone {
 		delete(s.hosts, k.Host)
+		delete(s.stray, k)
 		return nil
 	}
 	h, err := ParseHost(c.Value)
@@ -217,7 +234,9 @@ func (s *seen) sortOut(v *View) bool {
 	if s.newHosts {
 		v.Hosts, s.newHosts, changed = map[string]Peer{}, false, true
 		for id, h := range s.hosts {
-			v.Hosts[id] = Peer{*h, s.alive[id]}
+			p := Peer{*h, s.alive[id]}
+			p.Number = s.numberOf(h)
+			v.Hosts[id] = p
 		}
 	}
 	return changed

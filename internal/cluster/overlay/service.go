@@ -62,6 +62,9 @@ func (s *Service) Validate() error {
 	if len(s.Ports) > maxNames || len(s.Draining) > maxDraining {
 		return fmt.Errorf("%d ports, %d draining: up to %d and %d fit", len(s.Ports), len(s.Draining), maxNames, maxDraining)
 	}
+	if err := s.checkPublish(); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(s.Draining, func(id model.ID) bool { return !isID(string(id)) }) {
 		return errors.New("draining: want IDs of endpoints")
 	}
@@ -88,7 +91,7 @@ func (s *Service) checkVIPs() error {
 // fields that a newer version gave it.
 func (s *Service) Marshal() ([]byte, error) {
 	c := *s
-	c.Backends = nil
+	c.Backends, c.Publish = nil, untaken(s.Publish)
 	text, err := json.Marshal(c)
 	if err != nil || len(s.others) == 0 {
 		return text, err
@@ -112,14 +115,14 @@ func ParseService(k Key, text []byte) (*Service, error) {
 	maps.DeleteFunc(s.others, func(k string, _ json.RawMessage) bool {
 		return slices.ContainsFunc(serviceFields(), func(f string) bool { return strings.EqualFold(f, k) })
 	})
-	if s.Network, s.Backends = k.Network, nil; strings.ToLower(s.Name) != k.Name {
+	if s.Network, s.Backends, s.Publish = k.Network, nil, untaken(s.Publish); strings.ToLower(s.Name) != k.Name {
 		return nil, fmt.Errorf("name %q: its key says %q", s.Name, k.Name)
 	}
 	return s, s.Validate()
 }
 
 func serviceFields() []string {
-	return []string{"id", "name", "ports", "vips", "dnsrr", "balance", "draining", "labels", "created", "backends"}
+	return []string{"id", "name", "ports", "vips", "dnsrr", "balance", "draining", "publish", "nearby", "labels", "created", "backends"}
 }
 
 func (s *seen) takeService(k Key, c cluster.Change) error {

@@ -229,6 +229,11 @@ func TestServiceRecords(t *testing.T) {
 		`,"id":"a/b"`: "id", `,"name":"other"`: `its key says "web"`, `,"ports":[]`: "port: missing", `,"ports":[{"port":0,"protocol":"tcp"}]`: "port 0/tcp",
 		`,"ports":[{"port":80,"protocol":"TCP"}]`: "port 80/TCP", `,"ports":[{"port":70000}]`: "", `,"balance":"x"`: "lb", `,"balance":"random"`: "lb",
 		`,"dnsrr":true`: "vips", `,"vips":[]`: "vips", `,"vips":["10.1.0.2","10.1.0.3"]`: "second of its address family", `,"vips":["::1"]`: "is no container's",
+		`,"publish":[{"port":8080,"target":80,"protocol":"tcp","taken":"x"}],"nearby":true`: "", `,"publish":[{"port":0,"target":80,"protocol":"tcp"}]`: "port from 1",
+		`,"publish":[{"port":8080,"target":81,"protocol":"tcp"}]`: "has no port 81/tcp", `,"publish":[{"port":8080,"target":80,"protocol":"TCP"}]`: "has no port 80/TCP",
+		`,"publish":[{"port":8080,"target":80,"protocol":"tcp"},{"port":8080,"target":80,"protocol":"tcp"}]`: "twice",
+		`,"publish":[{"port":8080,"target":80,"protocol":"tcp","addrs":["::ffff:1.2.3.4"]}]`:                 "want one of a host",
+		`,"publish":[` + strings.Repeat(`{"port":8080,"target":80,"protocol":"tcp"},`, 33) + `{}]`:           "twice",
 		`,"draining":["a b"]`: "draining", `,"draining":"x"`: "",
 	} {
 		s, err := ParseService(k, fmt.Appendf(nil, whole, add))
@@ -263,10 +268,14 @@ func TestServiceFields(t *testing.T) {
 	s := offer("aa", "web")
 	s.DNSRR, s.Balance, s.Draining, s.Labels, s.Created = true, model.BalanceHash, []model.ID{"e"}, map[string]string{"a": "b"}, time.Unix(1, 0)
 	s.VIPs, s.Backends = []netip.Addr{netip.MustParseAddr("10.1.0.2")}, []model.Member{{}}
+	s.Publish, s.Nearby = []model.Publish{{Port: 8080, Target: 80, Proto: "tcp", Taken: "here"}}, true
 	text, err := json.Marshal(s)
 	fields := map[string]json.RawMessage{}
 	if err != nil || json.Unmarshal(text, &fields) != nil {
 		t.Fatal(err)
+	}
+	if again, err := s.Marshal(); err != nil || strings.Contains(string(again), "taken") || s.Publish[0].Taken == "" {
+		t.Errorf("%s, %v, and %v stays", again, err, s.Publish)
 	}
 	if got, want := slices.Sorted(maps.Keys(fields)), slices.Sorted(slices.Values(serviceFields())); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
@@ -278,6 +287,7 @@ func TestServiceFields(t *testing.T) {
 func FuzzService(f *testing.F) {
 	f.Add([]byte(`{"id":"s1","name":"Web","ports":[{"port":80,"protocol":"tcp"}],"vips":["10.1.0.2","fd01::2"],"later":1,"ID":"x"}`))
 	f.Add([]byte(`{"id":"s1","name":"web","ports":[{"port":80,"protocol":"tcp"}],"dnsrr":true,"draining":["a"],"labels":{"a":"b"}}`))
+	f.Add([]byte(`{"id":"s1","name":"web","ports":[{"port":80,"protocol":"tcp"}],"vips":["10.1.0.2"],"publish":[{"port":8080,"target":80,"protocol":"tcp","addrs":["192.0.2.1"],"taken":"x"}],"nearby":true}`))
 	k := Key{Kind: KindService, Network: "aa", Name: "web"}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if s, err := ParseService(k, text); err == nil {

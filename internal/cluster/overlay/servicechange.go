@@ -12,7 +12,8 @@ import (
 
 // CreateService makes a service and claims its addresses, at once: both or none. It
 // asks want for them as Claim does, one of each subnet; without want they are the
-// lowest free ones, and with DNSRR there are none. A name that a service, or somebody
+// lowest free ones, and with DNSRR there are none. Its published ports are claimed with
+// it: one that another service publishes, or a container of any host, is a Conflict. A name that a service, or somebody
 // on the network, has is a Conflict. The service's VIPs are of no consequence.
 func (d *Directory) CreateService(ctx context.Context, s Service, want func(taken func(netip.Addr) bool) ([]netip.Addr, error)) (Service, error) {
 	e := Endpoint{Network: s.Network, Host: d.o.ID, ID: s.ID}
@@ -82,6 +83,9 @@ func (d *Directory) offer(ctx context.Context, at *scene, network *item, s Servi
 			return u, s, err
 		}
 	}
+	if err := d.publish(ctx, &u, &s, nil, n.Internal, "create"); err != nil {
+		return u, s, err
+	}
 	text, err := s.Marshal()
 	if err != nil {
 		return u, s, err
@@ -112,7 +116,8 @@ func (d *Directory) unnamed(ctx context.Context, s *Service, n *Network) error {
 
 // UpdateService changes a service, and returns it as it is then. Its network, ID, name
 // and addresses stay, and the time at which it was created; of those that drain, who is
-// on the network no more is forgotten. An error of f's is returned as it is.
+// on the network no more is forgotten. Ports that it is to publish are claimed as in
+// CreateService, others given back. An error of f's is returned as it is.
 func (d *Directory) UpdateService(ctx context.Context, network model.ID, name string, f func(*Service) error) (Service, error) {
 	var made Service
 	err := d.alter(ctx, network, name, "update", func(i *item, r stock) (unit, error) {
@@ -131,6 +136,10 @@ func (d *Directory) UpdateService(ctx context.Context, network model.ID, name st
 		s.Draining = slices.Compact(s.Draining)
 		if err := s.Validate(); err != nil {
 			return u, model.Errorf(model.Invalid, s.Ref(), "update", "%w", err)
+		}
+		n := r.items[Key{Kind: KindNetwork, Network: network}]
+		if err := d.publish(ctx, &u, s, was.Publish, n != nil && n.net.Internal, "update"); err != nil {
+			return u, err
 		}
 		text, err := s.Marshal()
 		if err != nil {
@@ -168,6 +177,7 @@ func (d *Directory) RemoveService(ctx context.Context, network model.ID, name st
 				u.put(Key{Kind: KindAddress, Network: network, Addr: a}, claim.entry.Rev, text, d.o.Rest)
 			}
 		}
+		d.unpublish(&u, r, &Service{Network: network, Service: model.Service{Name: i.key.Name}}, nil)
 		return u, nil
 	})
 }
@@ -177,7 +187,7 @@ func (d *Directory) RemoveService(ctx context.Context, network model.ID, name st
 func (d *Directory) alter(ctx context.Context, network model.ID, name, op string, make func(*item, stock) (unit, error)) error {
 	k, ref := serviceKey(network, name), "service "+name
 	for n := range attempts {
-		r, err := d.read(ctx, k.String(), "addresses/"+string(network)+"/", "endpoints/"+string(network)+"/")
+		r, err := d.read(ctx, k.String(), "addresses/"+string(network)+"/", "endpoints/"+string(network)+"/", "networks/"+string(network), "ports/")
 		if err != nil {
 			return fault(ref, op, err)
 		}

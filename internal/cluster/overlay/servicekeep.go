@@ -8,9 +8,6 @@ import (
 	"github.com/sealane/sealane/internal/model"
 )
 
-// maxOffers is how many services are put in one transaction with their network.
-const maxOffers = 16
-
 // KeepServices says which services the networks have that Keep is told of: they are put
 // again with their network, at once.
 func (d *Directory) KeepServices(services []Service) {
@@ -39,7 +36,7 @@ func (s *Service) takenIn(r stock) func(netip.Addr) bool {
 }
 
 // reoffer adds services of a network to a unit that puts it again, but those that are
-// there, or whose addresses are somebody else's by now.
+// there, or whose addresses are somebody else's by now; and as many as fit.
 func (d *Directory) reoffer(ctx context.Context, u unit, network model.ID, services []Service) error {
 	if len(services) == 0 {
 		return nil
@@ -48,15 +45,22 @@ func (d *Directory) reoffer(ctx context.Context, u unit, network model.ID, servi
 	if err != nil {
 		return err
 	}
-	n := 0
 	for _, s := range services {
+		if u.size()+1+len(s.VIPs)+len(s.Publish) > maxBatch {
+			break
+		}
 		taken := slices.ContainsFunc(s.VIPs, s.takenIn(r))
-		text, err := s.Marshal()
 		claim, bad := s.Claim().Marshal()
-		if taken || r.items[s.Key()] != nil || err != nil || bad != nil || s.Validate() != nil || n == maxOffers {
+		if taken || r.items[s.Key()] != nil || bad != nil || s.Validate() != nil {
 			continue
 		}
-		n++
+		if err := d.republish(ctx, &u, &s); err != nil {
+			return err
+		}
+		text, err := s.Marshal()
+		if err != nil {
+			return err
+		}
 		u.put(s.Key(), 0, text, 0)
 		for _, a := range s.VIPs {
 			k := Key{Kind: KindAddress, Network: network, Addr: a}

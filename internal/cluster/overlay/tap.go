@@ -52,7 +52,7 @@ type stock struct {
 	at     int64 // the revision at which it was read, of what was read at once
 	items  map[Key]*item
 	claims map[model.ID]map[netip.Addr]*item // of items, the addresses of each network
-	mine   map[Key]*item                     // of items, a host's endpoints and claims
+	mine   map[Key]*item                     // of items, a host's endpoints, claims, numbers and held ports
 }
 
 func newStock() stock {
@@ -123,9 +123,15 @@ func (r stock) rev(k Key) int64 {
 	return 0
 }
 
-// of says whether an item is an endpoint or a claim of a host's.
+// of says whether an item is an endpoint, a claim, a number or the held ports of a host's.
 func (i *item) of(host string) bool {
-	return i.key.Kind == KindEndpoint && i.key.Host == host || i.key.Kind == KindAddress && i.err == nil && i.claim.Host == host
+	switch i.key.Kind {
+	case KindEndpoint, KindHeld:
+		return i.key.Host == host
+	case KindNumber:
+		return i.holder() == host
+	}
+	return i.key.Kind == KindAddress && i.err == nil && i.claim.Host == host
 }
 
 // concerns says whether a key is the keeper's business. The caller holds mu.

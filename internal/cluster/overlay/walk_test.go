@@ -183,6 +183,7 @@ func (w *walk) rest() {
 	if twice && !w.old {
 		w.t.Errorf("%s\nan address is claimed twice", story)
 	}
+	checkNumbers(w.t, w.m, w.hosts)
 	got := content(w.t, w.m)
 	delete(got, "names/app")
 	delete(got, "names/more")

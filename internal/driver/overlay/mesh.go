@@ -106,7 +106,7 @@ func MeshPort(sealed bool) int {
 
 func meshLink(m *model.Mesh, sealed bool) kstate.Link {
 	l := kstate.Link{
-		Name: MeshDevice(sealed), Type: kstate.TypeVXLAN, MTU: m.MTU, MAC: model.MeshMAC(m.ID, sealed), Up: true, Detour: true, Localnet: true,
+		Name: MeshDevice(sealed), Type: kstate.TypeVXLAN, MTU: m.MTU, MAC: model.MeshMAC(m.ID, sealed), Up: true, Detour: true,
 		Parent: m.Uplink, VXLAN: kstate.VXLAN{VNI: model.MeshVNI, Port: MeshPort(sealed), Local: m.Local, NoLearning: true}, Alias: "sealane mesh",
 	}
 	if sealed {

@@ -2,8 +2,10 @@
 //
 // The kernel decides about translation once, at a flow's first packet. A UDP
 // client that sends on and on keeps its flow alive, so it would never see a
-// port that was published after it began, or moved to another container. TCP
-// needs no help: a new connection is a new flow.
+// port that was published after it began, or moved to another container. With TCP
+// a new connection is a new flow, but for one that nobody answered: the kernel
+// remembers that for two minutes, and who tries again from the same port is sent
+// to the same backend of a service, which may be dead.
 package conntrack
 
 import (
@@ -46,7 +48,7 @@ func (p Ports) Add(op kstate.Op) {
 // value without a port keeps the port.
 func translated(e kstate.Elem) iter.Seq2[uint16, netip.AddrPort] {
 	return func(yield func(uint16, netip.AddrPort) bool) {
-		if e.Set.Data == "" || e.Set.Data == "verdict" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
+		if e.Set.Data == "" || e.Set.Data == "verdict" || e.Set.Data == "mark" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
 			return
 		}
 		fields := strings.Split(e.At, " . ")
@@ -81,7 +83,7 @@ func translated(e kstate.Elem) iter.Seq2[uint16, netip.AddrPort] {
 type Ended map[netip.AddrPort]bool
 
 // Add adds what op, about an element of the sets of such places (package compile,
-// answers4 and answers6), takes away, or has back.
+// answers, exposed and node of both families), takes away, or has back.
 func (e Ended) Add(op kstate.Op) {
 	if place, ok := answering(op.Old); ok {
 		e[place] = true
@@ -91,16 +93,78 @@ func (e Ended) Add(op kstate.Op) {
 	}
 }
 
+var placeSets = []string{"answers", "exposed", "node"}
+
 func answering(o kstate.Object) (p netip.AddrPort, ok bool) {
 	e, is := o.(kstate.Elem)
-	if !is || e.Set.Table.Family != "bridge" || !strings.HasPrefix(e.Set.Name, "answers") {
+	if !is || !slices.Contains(placeSets, strings.TrimRight(e.Set.Name, "46")) {
 		return p, false
 	}
 	addr, rest, _ := strings.Cut(e.At, " . ")
 	proto, port, _ := strings.Cut(rest, " . ")
+	p, ok = place(addr, port)
+	return p, ok && proto == "udp"
+}
+
+// Choice is a service, as clients ask for it by TCP, and a backend that was chosen. One
+// that is published at all addresses of the host is at the unspecified one.
+type Choice struct{ Service, Backend netip.AddrPort }
+
+// Unchosen are the choices that are not made any more: connections that nobody has
+// answered are to begin anew, and be sent to another backend.
+type Unchosen map[Choice]bool
+
+// Add adds the choices that ops, applied at once, take away (package compile, backend and
+// target of both families), and drops those that they have back. Backends change places in these
+// maps: what counts is how many each has lost.
+func (u Unchosen) Add(ops []kstate.Op) {
+	places := map[Choice]int{}
+	for _, op := range ops {
+		if c, ok := choosing(op.Old); ok {
+			places[c]--
+		}
+		if c, ok := choosing(op.New); ok {
+			places[c]++
+		}
+	}
+	for c, n := range places {
+		if n < 0 {
+			u[c] = true
+		} else if n > 0 {
+			delete(u, c)
+		}
+	}
+}
+
+func choosing(o kstate.Object) (c Choice, ok bool) {
+	e, is := o.(kstate.Elem)
+	if !is {
+		return c, false
+	}
+	at, to := strings.Split(e.At, " . "), strings.Split(e.Value, " . ")
+	switch e.Set.Name {
+	case "backend4", "backend6":
+	case "target4":
+		at = append([]string{"0.0.0.0"}, at...)
+	case "target6":
+		at = append([]string{"::"}, at...)
+	default:
+		return c, false
+	}
+	if len(at) < 3 || at[1] != "tcp" || len(to) != 2 {
+		return c, false
+	}
+	c.Service, ok = place(at[0], at[2])
+	if ok {
+		c.Backend, ok = place(to[0], to[1])
+	}
+	return c, ok
+}
+
+func place(addr, port string) (netip.AddrPort, bool) {
 	a, errA := netip.ParseAddr(addr)
 	n, errN := strconv.ParseUint(port, 10, 16)
-	return netip.AddrPortFrom(a, uint16(n)), errA == nil && errN == nil && proto == "udp"
+	return netip.AddrPortFrom(a, uint16(n)), errA == nil && errN == nil
 }
 
 // Table is the flow table of a network namespace.
@@ -108,8 +172,7 @@ type Table struct {
 	handle *netlink.Handle
 
 	mu      sync.Mutex // protects the following
-	pending Ports      // to be forgotten by the timer's next run
-	ended   Ended      // the same
+	pending stale      // to be forgotten by the timer's next run
 	timer   *time.Timer
 }
 
@@ -122,20 +185,22 @@ func Open() (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: %w", err)
 	}
-	return &Table{handle: h, pending: Ports{}, ended: Ended{}}, nil
+	return &Table{handle: h, pending: newStale()}, nil
 }
 
-// Changed is told about ops that were applied. Those that change a UDP port's
-// translation, or end what answered for a service, have its flows forgotten soon after. A failure to do
-// so costs a client the time its flow takes to end, and is left at that.
+// Changed is told about ops that were applied at once. Those that change a UDP port's
+// translation, or end what answered for a service or was chosen for it, have flows
+// forgotten soon after. A failure to do so costs a client the time its flow takes to
+// end, and is left at that.
 func (t *Table) Changed(ops []kstate.Op) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, op := range ops {
-		t.pending.Add(op)
-		t.ended.Add(op)
+		t.pending.ports.Add(op)
+		t.pending.ended.Add(op)
 	}
-	if len(t.pending)+len(t.ended) > 0 && t.timer == nil {
+	t.pending.unchosen.Add(ops)
+	if !t.pending.empty() && t.timer == nil {
 		t.timer = time.AfterFunc(pause, func() { t.flush() })
 	}
 }
@@ -144,12 +209,12 @@ func (t *Table) Changed(ops []kstate.Op) {
 func (t *Table) flush() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ports, ended := t.pending, t.ended
-	t.pending, t.ended, t.timer = Ports{}, Ended{}, nil
-	if len(ports)+len(ended) == 0 {
+	s := t.pending
+	t.pending, t.timer = newStale(), nil
+	if s.empty() {
 		return nil
 	}
-	return t.Forget(ports, ended)
+	return t.Forget(s.ports, s.ended, s.unchosen)
 }
 
 // Close does what is pending and closes the table.
@@ -160,15 +225,16 @@ func (t *Table) Close() error {
 }
 
 // Forget deletes the UDP flows that were begun to one of ports of this host and
-// go elsewhere than it leads now, and those that were sent to what has ended. Their next packet begins them anew. Flows to
-// the same port of other machines, as a resolver's, stay. It walks the whole
-// flow table.
-func (t *Table) Forget(ports Ports, ended Ended) error {
+// go elsewhere than it leads now, those that were sent to what has ended, and the
+// TCP flows to what is unchosen that have no answer. Their next packet begins them
+// anew. Flows to the same port of other machines, as a resolver's, stay. It walks
+// the whole flow table.
+func (t *Table) Forget(ports Ports, ended Ended, unchosen Unchosen) error {
 	addrs, err := t.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("conntrack: addresses of the host: %w", err)
 	}
-	stale := stale{ports, ended, map[netip.Addr]bool{}}
+	stale := stale{ports, ended, unchosen, map[netip.Addr]bool{}}
 	for _, a := range addrs {
 		ip, _ := netip.AddrFromSlice(a.IP)
 		stale.local[ip.Unmap()] = true
@@ -182,12 +248,17 @@ func (t *Table) Forget(ports Ports, ended Ended) error {
 	return errors.Join(errs...)
 }
 
-// stale finds flows to ports of the host.
+// stale finds flows that are out of date.
 type stale struct {
-	ports Ports
-	ended Ended
-	local map[netip.Addr]bool // addresses of the host
+	ports    Ports
+	ended    Ended
+	unchosen Unchosen
+	local    map[netip.Addr]bool // addresses of the host
 }
+
+func newStale() stale { return stale{Ports{}, Ended{}, Unchosen{}, nil} }
+
+func (s stale) empty() bool { return len(s.ports)+len(s.ended)+len(s.unchosen) == 0 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter. A flow whose
 // destination was rewritten was one to the host, also when it has lost the
@@ -196,6 +267,11 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	places, changed := s.ports[f.Forward.DstPort]
 	from, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
 	switch {
+	case f.Forward.Protocol == unix.IPPROTO_TCP:
+		to, _ := netip.AddrFromSlice(f.Forward.DstIP)
+		c := Choice{netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort), netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)}
+		anywhere := Choice{netip.AddrPortFrom(unspecified(to), f.Forward.DstPort), c.Backend}
+		return unanswered(f) && (s.unchosen[c] || s.unchosen[anywhere])
 	case f.Forward.Protocol != unix.IPPROTO_UDP:
 		return false
 	case s.ended[netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)]:
@@ -208,4 +284,20 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	}
 	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
 	return dst.IsLoopback() || s.local[dst.Unmap()] || !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
+}
+
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Unmap().Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// synSent is the state of a TCP flow of which only the first packet was seen
+// (TCP_CONNTRACK_SYN_SENT).
+const synSent = 1
+
+func unanswered(f *netlink.ConntrackFlow) bool {
+	tcp, ok := f.ProtoInfo.(*netlink.ProtoInfoTCP)
+	return ok && tcp.State == synSent
 }

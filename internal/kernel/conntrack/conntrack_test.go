@@ -76,3 +76,33 @@ func TestEnded(t *testing.T) {
 		t.Errorf("a service is no port of the host: %v", ports)
 	}
 }
+
+// TestUnchosen sees backends of services go, change places and come back.
+func TestUnchosen(t *testing.T) {
+	set := &kstate.NftSet{Table: kstate.Table{Family: "inet", Name: "sealane"}, Name: "backend4", Type: "ipv4_addr . inet_proto . inet_service . mark", Data: "ipv4_addr . inet_service"}
+	at := func(proto string, n int, to string) kstate.Object {
+		return kstate.Elem{Set: set, At: fmt.Sprintf("10.1.0.200 . %s . 80 . 0x%08x", proto, n), Value: to + " . 8080"}
+	}
+	const gone = "map[{10.1.0.200:80 10.1.0.2:8080}:true]"
+	first := []kstate.Op{{Old: at("tcp", 0, "10.1.0.2"), New: at("tcp", 0, "10.1.0.3")}, {Old: at("tcp", 1, "10.1.0.3"), New: at("tcp", 1, "10.1.0.4")}, {Old: at("tcp", 2, "10.1.0.4")}}
+	for _, c := range []struct {
+		name string
+		at   [][]kstate.Op
+		want string
+	}{
+		{"the first of three", [][]kstate.Op{first}, gone},
+		{"it comes back", [][]kstate.Op{first, {{New: at("tcp", 2, "10.1.0.2")}}}, "map[]"},
+		{"it comes, and goes", [][]kstate.Op{{{New: at("tcp", 0, "10.1.0.2")}}, {{Old: at("tcp", 0, "10.1.0.2")}}}, gone},
+		{"two change places", [][]kstate.Op{{{Old: at("tcp", 0, "10.1.0.2"), New: at("tcp", 0, "10.1.0.3")}, {Old: at("tcp", 1, "10.1.0.3"), New: at("tcp", 1, "10.1.0.2")}}}, "map[]"},
+		{"by UDP", [][]kstate.Op{{{Old: at("udp", 0, "10.1.0.2")}}}, "map[]"},
+		{"nonsense", [][]kstate.Op{{{Old: kstate.Elem{Set: set, At: "x . tcp . 80 . 0", Value: "y . 80"}}, {Old: kstate.Elem{Set: set}}}}, "map[]"},
+	} {
+		got := Unchosen{}
+		for _, ops := range c.at {
+			got.Add(ops)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%s: got %v, want %s", c.name, got, c.want)
+		}
+	}
+}

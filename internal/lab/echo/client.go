@@ -77,7 +77,7 @@ func stream(args []string) error {
 	every := f.Duration("every", 10*time.Millisecond, "")
 	url := argument(f, args)
 	last := time.Now()
-	c, err := connect(url)
+	c, err := connect(url, 0)
 	if err != nil {
 		return err
 	}
@@ -87,10 +87,13 @@ func stream(args []string) error {
 	end := time.Now().Add(*length)
 	answers, gap := 0, time.Duration(0)
 	for time.Now().Before(end) && ctx.Err() == nil {
-		if err := c.ask(); err != nil {
+		said, err := c.ask()
+		if err != nil {
 			return fmt.Errorf("after %d answers: %w", answers, err)
 		}
-		answers++
+		if answers++; answers == 1 && nameIn(said) != "" {
+			fmt.Println("with", nameIn(said))
+		}
 		gap = max(gap, time.Since(last))
 		last = time.Now()
 		time.Sleep(*every)
@@ -109,32 +112,33 @@ type connection struct {
 	resent  int // by the server
 }
 
-func connect(url string) (*connection, error) {
+// connect opens one, in so long; 0: as long as the kernel tries.
+func connect(url string, timeout time.Duration) (*connection, error) {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	c, err := net.Dial("tcp", net.JoinHostPort(req.URL.Hostname(), cmp.Or(req.URL.Port(), "80")))
+	c, err := net.DialTimeout("tcp", net.JoinHostPort(req.URL.Hostname(), cmp.Or(req.URL.Port(), "80")), timeout)
 	if err != nil {
 		return nil, err
 	}
 	return &connection{c, req, bufio.NewReader(c), 0}, nil
 }
 
-// ask sends the request and reads the whole answer.
-func (c *connection) ask() error {
+// ask sends the request and returns the whole answer.
+func (c *connection) ask() (string, error) {
 	if err := c.request.Write(c); err != nil {
-		return err
+		return "", err
 	}
 	resp, err := http.ReadResponse(c.answers, c.request)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
+		return "", errors.New(resp.Status)
 	}
 	c.resent, _ = strconv.Atoi(resp.Header.Get(headerResent)) // others do not say
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err
+	said, err := io.ReadAll(resp.Body)
+	return string(said), err
 }

@@ -24,9 +24,14 @@ const usage = `usage:
         Exit 0 if ADDR answers one ICMP or ICMPv6 echo request. With -whole nobody
         may cut it: of one that is too big, print the "mtu" that is said to fit.
   lab-echo stream [-for D] [-every D] URL
-        Ask again and again on one connection; fail if it breaks, else print
-        the number of answers, the longest gap between two, and how often either end
+        Ask again and again on one connection; print the name of who answers, "with
+        NAME"; fail if the connection breaks, else print the number of answers, the longest gap between two, and how often either end
         "resent" something that was lost.
+  lab-echo requests [-every D] [-timeout D] URL
+        Ask at that pace until SIGTERM, each time on a new connection. Print when the
+        first that NAME answered began, "first MS NAME", and each without an answer,
+        "failure MS TOOK: WHY"; at last who "answered" how many, "sent" and "failed".
+        MS is milliseconds since 1970.
   lab-echo pings [-for D] [-every D] ADDR
         Send echo requests at that pace; print how many were "sent" and how many
         had no reply, as "lost", and the time "of" each of these.
@@ -67,7 +72,7 @@ const usage = `usage:
 
 func main() {
 	commands := map[string]func([]string) error{
-		"serve": serve, "udp": askUDP, "get": get, "rate": rate, "ping": ping, "pings": pings, "stream": stream,
+		"serve": serve, "udp": askUDP, "get": get, "rate": rate, "ping": ping, "pings": pings, "stream": stream, "requests": requests,
 		"probe": probe, "dns": askDNS, "nameserver": serveDNS, "crowd": crowd, "pester": floodDNS, "send": sendFrames, "sniff": sniff, "flannel": carry, "wireguard": encrypt, "activate": activate, "notified": notified,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {

@@ -14,7 +14,8 @@
 //	 2. The Resolver says which container address and port serve that destination.
 //	    A flow that was not redirected, or that nobody serves, ends here.
 //	 3. A target that is an address of this host is refused: the firewall would
-//	    redirect it back to port P, for ever.
+//	    redirect it back to port P, for ever. But who asks for a loopback address may
+//	    be sent to one that is none.
 //	 4. Bytes are copied both ways until both sides are done (TCP), or nothing
 //	    came for a while (UDP).
 //
@@ -116,13 +117,13 @@ func (p *Proxy) release() {
 	}
 }
 
-// connectable reports why target must not be dialled, or nil.
-func (p *Proxy) connectable(target netip.AddrPort) error {
+// connectable reports why the target of who asked for dst must not be dialled, or nil.
+func (p *Proxy) connectable(dst, target netip.AddrPort) error {
 	own, err := p.router.local(target.Addr())
 	if err != nil {
 		return err
 	}
-	if own {
+	if own && (!dst.Addr().IsLoopback() || target.Addr().IsLoopback()) {
 		return fmt.Errorf("%s: is an address of this host", target)
 	}
 	return nil

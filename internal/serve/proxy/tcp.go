@@ -59,7 +59,7 @@ func (p *Proxy) connection(f *flow, client *net.TCPConn) {
 }
 
 func (p *Proxy) dial(f *flow) (*net.TCPConn, error) {
-	if err := p.connectable(f.target); err != nil {
+	if err := p.connectable(f.dst, f.target); err != nil {
 		return nil, err
 	}
 	d := net.Dialer{Timeout: dialTimeout}

@@ -160,7 +160,7 @@ func (r *relayUDP) begin(key udpKey, dst netip.AddrPort, now time.Time) (*udpFlo
 }
 
 func (r *relayUDP) dialUDP(f *flow) (net.Conn, syscall.RawConn, error) {
-	if err := r.connectable(f.target); err != nil {
+	if err := r.connectable(f.dst, f.target); err != nil {
 		return nil, nil, err
 	}
 	c, err := (&net.Dialer{}).DialContext(f, "udp", f.target.String())

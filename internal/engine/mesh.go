@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/sealane/sealane/internal/cluster/overlay"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// meshOf is how this host and the others pass on what comes to published ports: a host
+// that has no number yet is not of it. The caller holds work.
+func (e *Engine) meshOf(v *overlay.View, uplink string, local netip.Addr, mtu int) *model.Mesh {
+	self := e.cfg.Cluster.Node.ID
+	m := model.Mesh{ID: self, Uplink: uplink, Local: local, MTU: mtu, Inner: overlay.InnerOf(self)}
+	at, inner := publics(v, local.Is6()), inners(e.peersOf(v))
+	for id, h := range v.Hosts {
+		if id != self && h.Number > 0 {
+			m.Hosts = append(m.Hosts, model.MeshHost{ID: id, Name: cmp.Or(h.Name, id), Number: h.Number, At: at[id], Inner: inner[id]})
+		}
+	}
+	slices.SortFunc(m.Hosts, func(a, b model.MeshHost) int { return a.Number - b.Number })
+	return &m
+}
+
+// publishes reports whether one of a network's services has published ports.
+func publishes(o *model.Overlay) bool {
+	return slices.ContainsFunc(o.Services, func(s model.Service) bool { return len(s.Publish) > 0 })
+}
+
+// publishedAt is where this host's own programs find a port that a service is published
+// at: at the host's address, not at a loopback one. The caller holds mu.
+func (e *Engine) publishedAt(proto string, port uint16) (at netip.AddrPort, ok bool) {
+	for _, n := range e.intent.Networks {
+		if n.Overlay == nil || n.Overlay.Mesh == nil {
+			continue
+		}
+		for i := range n.Overlay.Services {
+			for _, p := range n.Overlay.Services[i].Publish {
+				if p.Proto == proto && p.Port == port && p.Taken == "" && len(p.Addrs) == 0 {
+					return netip.AddrPortFrom(n.Overlay.Mesh.Local, port), true
+				}
+			}
+		}
+	}
+	return at, false
+}

@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// A stack is the networks and services that one file says. They bear its name as a label
+// and nothing else is kept of it: what is to be done is found by comparing, step by step,
+// and each step leaves a label or nothing. So what was cut off is done by doing it again.
+
+// Stack is what a stack is to be.
+type Stack struct {
+	Name     string
+	Networks []NetworkSpec
+	External []string // names of networks that are somebody else's and have to be there
+	Services []ServiceSpec
+}
+
+// Step is one change that makes a stack what it is to be.
+type Step struct {
+	Line string // as "+ network app": + makes, ~ changes, - removes
+	do   func(context.Context) error
+}
+
+// PlanStack returns the steps that ApplyStack would take, and changes nothing. What cannot
+// be, or cannot change, is an error of kind Conflict, NotFound or Invalid.
+func (e *Engine) PlanStack(ctx context.Context, s Stack) ([]Step, error) {
+	if err := model.CheckName(s.Name); err != nil {
+		return nil, model.Errorf(model.Invalid, "stack "+s.Name, "apply", "%w", err)
+	}
+	p := &stackPlan{e: e, Stack: s, networks: map[string]*model.Network{}}
+	for _, n := range e.snapshot().Networks {
+		p.networks[n.Name] = n
+	}
+	for _, name := range s.External {
+		if p.networks[name] == nil {
+			return nil, model.Errorf(model.NotFound, "network "+name, "apply", "no such network").WithHint("it is external to stack %s: make it first", s.Name)
+		}
+	}
+	for _, spec := range s.Networks {
+		if err := p.network(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.compare(); err != nil {
+		return nil, err
+	}
+	p.serve()
+	p.clear()
+	return p.steps, nil
+}
+
+// ApplyStack makes a stack what it is to be, and returns the steps it took. When one
+// cannot be taken, those before it are done, and those after it are not.
+func (e *Engine) ApplyStack(ctx context.Context, s Stack) ([]Step, error) {
+	steps, err := e.PlanStack(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for i, step := range steps {
+		if err := step.do(ctx); err != nil {
+			return steps[:i], err
+		}
+	}
+	return steps, nil
+}
+
+// StackParts is what there is of a stack.
+type StackParts struct {
+	Name               string
+	Networks, Services []string // names
+}
+
+// Stacks lists the stacks that something is of, by name.
+func (e *Engine) Stacks() []StackParts {
+	all := map[string]*StackParts{}
+	part := func(labels map[string]string) *StackParts {
+		name, has := labels[model.StackLabel]
+		if !has {
+			return &StackParts{}
+		}
+		if all[name] == nil {
+			all[name] = &StackParts{Name: name}
+		}
+		return all[name]
+	}
+	for _, n := range e.Networks() {
+		s := part(n.Labels)
+		s.Networks = append(s.Networks, n.Name)
+	}
+	for _, o := range e.Services() {
+		s := part(o.Labels)
+		s.Services = append(s.Services, o.Name)
+	}
+	out := make([]StackParts, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		slices.Sort(all[name].Networks)
+		out = append(out, *all[name])
+	}
+	return out
+}
+
+// RemoveStack removes all that is of a stack, services first. What came before an error is
+// gone; a stack that nothing is of is NotFound.
+func (e *Engine) RemoveStack(ctx context.Context, name string) error {
+	if !slices.ContainsFunc(e.Stacks(), func(s StackParts) bool { return s.Name == name }) {
+		return model.Errorf(model.NotFound, "stack "+name, "remove", "no such stack").WithHint("sealane stack ls shows those there are")
+	}
+	_, err := e.ApplyStack(ctx, Stack{Name: name})
+	return err
+}
+
+// stackPlan is a plan in the making.
+type stackPlan struct {
+	Stack
+	e        *Engine
+	networks map[string]*model.Network // that there are, by name
+	same     []pairing
+	steps    []Step
+}
+
+// pairing is a service as it is to be, and as it is, if it is there.
+type pairing struct {
+	spec ServiceSpec
+	have Service
+	serviceChange
+}
+
+func (p *stackPlan) step(line string, do func(context.Context) error) {
+	p.steps = append(p.steps, Step{line, do})
+}
+
+// owned refuses what is there and is not of the stack.
+func (p *stackPlan) owned(ref string, labels map[string]string, hint string) error {
+	switch of, has := labels[model.StackLabel]; {
+	case !has:
+		return model.Errorf(model.Conflict, ref, "apply", "is there, and of no stack").WithHint("%s", hint)
+	case of != p.Name:
+		return model.Errorf(model.Conflict, ref, "apply", "is there, and of stack %s", of).WithHint("%s", hint)
+	}
+	return nil
+}
+
+// compare looks at the services there are.
+func (p *stackPlan) compare() error {
+	all := p.e.Services()
+	for _, spec := range p.Services {
+		if spec.Labels = p.labels(spec.Labels); len(spec.Ports) == 0 {
+			spec.Ports = targetsOf(spec.Publish)
+		}
+		if err := possible(spec); err != nil {
+			return err
+		}
+		pair := pairing{spec: spec}
+		n := p.networks[spec.Network]
+		i := slices.IndexFunc(all, func(s Service) bool {
+			return n != nil && s.Network.ID == n.ID && strings.EqualFold(s.Name, spec.Name)
+		})
+		if i >= 0 {
+			pair.have = all[i]
+			if err := p.owned(pair.have.Ref(), pair.have.Labels, "give the stack's another name, or sealane service rm "+spec.Network+"/"+spec.Name); err != nil {
+				return err
+			}
+			if pair.have.DNSRR != spec.DNSRR {
+				return model.Errorf(model.Conflict, pair.have.Ref(), "apply", "endpoint_mode is %s and cannot be %s", endpointMode(!spec.DNSRR), endpointMode(spec.DNSRR)).
+					WithHint("sealane service rm %s/%s, then apply again", spec.Network, spec.Name)
+			}
+			pair.serviceChange = changeOf(pair.have.Service, spec)
+			all = slices.Delete(all, i, i+1)
+		}
+		p.same = append(p.same, pair)
+	}
+	for _, s := range all {
+		if s.Labels[model.StackLabel] == p.Name {
+			p.step("- service "+s.Name+" on "+s.Network.Name, func(ctx context.Context) error { return p.e.RemoveService(ctx, string(s.ID)) })
+		}
+	}
+	return nil
+}
+
+// possible refuses a service that cannot be, wherever.
+func possible(spec ServiceSpec) error {
+	s := model.Service{Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Publish: spec.Publish}
+	return s.Validate()
+}
+
+// endpointMode is what Compose calls how a service is asked for.
+func endpointMode(dnsrr bool) string {
+	if dnsrr {
+		return "dnsrr"
+	}
+	return "vip"
+}
+
+// labels are those of a part of the stack.
+func (p *stackPlan) labels(given map[string]string) map[string]string {
+	all := map[string]string{model.StackLabel: p.Name}
+	maps.Copy(all, given)
+	return all
+}
+
+// serve makes services and changes those that differ; first they give up the published
+// ports that another one is to have.
+func (p *stackPlan) serve() {
+	for _, c := range p.same {
+		if free := p.wanted(c); len(free) > 0 {
+			early := serviceChange{drop: free}
+			p.step("~ service "+c.spec.Name+": "+early.String(), p.change(c.have, early))
+		}
+	}
+	for _, c := range p.same {
+		switch {
+		case c.have.Service == nil:
+			p.step("+ service "+c.spec.Name+" on "+c.spec.Network+": "+newService(c.spec), func(ctx context.Context) error {
+				_, err := p.e.CreateService(ctx, c.spec)
+				return err
+			})
+		case c.later(p.wanted(c)).any():
+			late := c.later(p.wanted(c))
+			p.step("~ service "+c.spec.Name+": "+late.String(), p.change(c.have, late))
+		}
+	}
+}
+
+// wanted lists the published ports that a service gives up and another one is to have.
+func (p *stackPlan) wanted(c pairing) []model.Publish {
+	return slices.DeleteFunc(slices.Clone(c.drop), func(gone model.Publish) bool {
+		return !slices.ContainsFunc(p.same, func(o pairing) bool {
+			return o.spec.Name != c.spec.Name && slices.ContainsFunc(o.spec.Publish, func(w model.Publish) bool { return w.Port == gone.Port && w.Proto == gone.Proto })
+		})
+	})
+}
+
+// clear removes the networks that the stack has no more.
+func (p *stackPlan) clear() {
+	for _, name := range slices.Sorted(maps.Keys(p.networks)) {
+		n := p.networks[name]
+		if n.Labels[model.StackLabel] != p.Name || slices.ContainsFunc(p.Networks, func(s NetworkSpec) bool { return s.Name == name }) {
+			continue
+		}
+		p.step("- network "+name, func(ctx context.Context) error {
+			if err := p.e.RemoveNetwork(ctx, name); err != nil {
+				return err
+			}
+			p.e.settled(ctx, func() bool { there, err := p.e.Network(string(n.ID)); return err != nil || there.ID != n.ID })
+			return nil
+		})
+	}
+}
+
+// settled waits until this host has heard of a change in the cluster, which is done; but
+// not for long.
+func (e *Engine) settled(ctx context.Context, heard func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	for !heard() {
+		select {
+		case <-ctx.Done():
+			return // the news is late
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// newService is what there is to say of a service that is to be made.
+func newService(s ServiceSpec) string {
+	var ports []string
+	for _, p := range s.Ports {
+		ports = append(ports, p.String())
+	}
+	words := []string{"port " + strings.Join(ports, " ")}
+	if s.DNSRR {
+		words = append(words, "endpoint_mode dnsrr")
+	}
+	change := serviceChange{add: s.Publish, more: s.Labels}
+	if s.Balance != "" {
+		change.balance = &s.Balance
+	}
+	if s.Nearby {
+		change.nearby = &s.Nearby
+	}
+	change.more = maps.Clone(s.Labels)
+	delete(change.more, model.StackLabel)
+	if change.any() {
+		words = append(words, change.String())
+	}
+	return strings.Join(words, ", ")
+}
+
+// balanceName is what users call a way to choose.
+func balanceName(b model.Balance) string { return string(cmp.Or(b, model.BalanceRandom)) }
