@@ -226,7 +226,7 @@ func (s *shop) load(what, addr string, streams int, hosts ...*lab.Host) *load {
 	for _, h := range hosts {
 		l.askers[h.Name] = s.inside(h, "requests", "-every", unhurried.String(), "http://"+addr+"/")
 		for range streams {
-			l.streams = append(l.streams, stream{from: h.Name, p: s.inside(h, "stream", "-for", "10m", "-every", unhurried.String(), "http://"+addr+"/")})
+			l.streams = append(l.streams, stream{from: h.Name, p: s.inside(h, "stream", "-for", "10m", "-every", unhurried.String(), "-who", "http://"+addr+"/")})
 		}
 	}
 	for i := range l.streams {

@@ -19,7 +19,8 @@ import (
 //	prerouting -100  published4, pick3, target4: a port of the host is rewritten to a backend's
 //	prerouting  -80  node4: a new flow to another host is marked with that one; all packets of
 //	                 marked flows that do not come by the mesh have the mark, and are routed by it
-//	output      -80  the same for what the host says itself, errors about such flows too
+//	output     -110  the same for what the host says itself, errors about such flows too,
+//	            -80  and for what it begins
 //	postrouting -150 no mark inside the mesh: the kernel would route the outer packet by it
 //
 // A host where nobody is on the network has nothing of it but this.
@@ -27,6 +28,7 @@ var (
 	mapPublished   = perFamily("published", "inet_proto . inet_service", "verdict")
 	mapPublishedAt = perFamily("published_at", "ADDR . inet_proto . inet_service", "verdict")
 	mapTarget      = perFamily("target", "inet_proto . inet_service . mark", "ADDR . inet_service")
+	mapTargetAt    = perFamily("target_at", "ADDR . inet_proto . inet_service . mark", "ADDR . inet_service")
 	mapNode        = perFamily("node", "ADDR . inet_proto . inet_service", "mark") // backends on other hosts → the host
 	setExposed     = perFamily("exposed", "ADDR . inet_proto . inet_service", "")  // those here
 	mapPeer        = set("peer", "ether_addr", "mark")                             // devices of the mesh → the host
@@ -88,7 +90,7 @@ func mesh(in Intent) []kstate.Object {
 			elem(mapIngress.v4, dev, verdictToMesh), elem(mapIngress.v6, dev, verdictToMesh),
 			elem(mapToHost.v4, dev, verdictMeshHost), elem(mapToHost.v6, dev, verdictMeshHost))
 	}
-	return append(objs, overlay.MeshRules(all)...)
+	return append(objs, overlay.MeshRules(overlay.MeshDevice(len(plain) == 0), all)...)
 }
 
 const (
@@ -103,14 +105,15 @@ func meshMark(number int, sealed bool) string {
 
 // mesh adds the chains of published ports.
 func (b builder) mesh() {
-	for _, f := range []families{mapPublished, mapPublishedAt, mapTarget, mapNode, setExposed} {
+	for _, f := range []families{mapPublished, mapPublishedAt, mapTarget, mapTargetAt, mapNode, setExposed} {
 		must(b.Add(*f.v4, *f.v6))
 	}
 	must(b.Add(*mapPeer))
 	own := fmt.Sprintf("ct mark and %#x == %#x goto mesh_way", uint32(overlay.MeshMask), uint32(overlay.MeshMark))
 	b.base("mesh_from", "filter", "prerouting", clamping, "iifname "+meshDevices+" ct state new ct mark set ether saddr map @peer")
 	b.base("mesh", "filter", "prerouting", steering, "iifname "+meshDevices+" accept", own, "ct state new ct status dnat goto mesh_new")
-	b.base("mesh_output", "route", "output", steering, own, "ct state new ct status dnat goto mesh_new")
+	b.base("mesh_output", "route", "output", before, own)
+	b.base("mesh_begin", "route", "output", steering, "ct state new ct status dnat goto mesh_new")
 	// A backend on this host needs no mark; the one there is was for the choice.
 	b.chain("mesh_new",
 		"ct original ip daddr @vip4 accept",
@@ -143,8 +146,23 @@ func (b builder) mesh() {
 		"drop")
 }
 
-// steering is the priority of what marks flows: after what rewrites them.
-const steering = -80
+// steering is the priority of what marks flows: after what rewrites them. What the host
+// itself sends is marked before: to rewrite it is to route it again, by its mark.
+const (
+	steering = -80
+	before   = -110
+)
+
+// targeting are the rules that rewrite what is asked for at a published port.
+func targeting() []string {
+	return []string{
+		fmt.Sprintf("meta mark set meta mark or %#x", overlay.ChoiceMark),
+		"dnat ip addr . port to ip daddr . meta l4proto . th dport . meta mark map @target_at4",
+		"dnat ip addr . port to meta l4proto . th dport . meta mark map @target4",
+		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport . meta mark map @target_at6",
+		"dnat ip6 addr . port to meta l4proto . th dport . meta mark map @target6",
+	}
+}
 
 // publishing are the rules that find who serves a port of the host.
 func publishing() []string {
@@ -233,7 +251,7 @@ func (o *offer) port(s *model.Service, p model.Publish) {
 		for _, a := range p.Addrs {
 			if a.Is6() == is6 {
 				at := fmt.Sprintf("%s . %s . %d", a, p.Proto, p.Port)
-				o.leads(mapPublishedAt.of(is6), mapBackend.of(is6), at, pick, chosen, p, is6)
+				o.leads(mapPublishedAt.of(is6), mapTargetAt.of(is6), at, pick, chosen, p, is6)
 			}
 		}
 	}
@@ -260,7 +278,7 @@ func (o *offer) leads(asked, target *kstate.NftSet, at, pick string, chosen []*m
 		o.once(elem(setProxyAt.v6, fmt.Sprintf("%s . %s . %d", loopback(true), p.Proto, p.Port), ""))
 	}
 	for i, m := range chosen {
-		o.once(elem(target, fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Target))))
+		o.once(elem(target, fmt.Sprintf("%s . 0x%08x", at, overlay.ChoiceMark|i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Target))))
 	}
 }
 

@@ -116,9 +116,7 @@ func (b builder) services(f Facts, in Intent, meshed bool) {
 		"dnat ip addr . port to ip daddr . meta l4proto . th dport . meta mark map @backend4",
 		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport . meta mark map @backend6"}
 	if meshed {
-		rewrite = append(rewrite,
-			"dnat ip addr . port to meta l4proto . th dport . meta mark map @target4",
-			"dnat ip6 addr . port to meta l4proto . th dport . meta mark map @target6")
+		rewrite = append(rewrite, targeting()...)
 	}
 	b.chain("rewrite", rewrite...)
 	b.chain("service4",

@@ -22,6 +22,12 @@ const (
 	// MeshMark and MeshMask are of the marks of flows that go by it.
 	MeshMark = 0x5ea10000
 	MeshMask = 0xffffe000
+	ownMask  = 0xffffc000 // of these and the next ones
+	// ChoiceMark begins the marks of packets for which a backend was chosen, until it is
+	// known where that is: what the host itself sends is routed in between, and has to
+	// have a route.
+	ChoiceMark = 0x5ea12000
+	choiceMask = 0xfffff000
 
 	sealedBit = 1 << 12 // after model.MaxHostNumber
 
@@ -84,13 +90,17 @@ func Mesh(m *model.Mesh, sealed bool, families [2]bool) []kstate.Object {
 	return objs
 }
 
-// MeshRules returns the policy rules that spare all other packets those of hosts.
-func MeshRules(families [2]bool) []kstate.Object {
+// MeshRules returns the policy rules that spare all other packets those of hosts, and what
+// leads nowhere in particular: for packets whose backend was just chosen.
+func MeshRules(dev string, families [2]bool) []kstate.Object {
+	const table = firstTable + ChoiceMark - MeshMark
 	var objs []kstate.Object
 	for f, wanted := range families {
-		if wanted {
-			objs = append(objs, kstate.Rule{Is6: f == 1, Priority: passPriority, Not: true, Mark: MeshMark, Mask: MeshMask, Goto: donePriority},
-				kstate.Rule{Is6: f == 1, Priority: donePriority})
+		if is6 := f == 1; wanted {
+			objs = append(objs, kstate.Rule{Is6: is6, Priority: passPriority, Not: true, Mark: MeshMark, Mask: ownMask, Goto: donePriority},
+				kstate.Rule{Is6: is6, Priority: hostPriority, Mark: ChoiceMark, Mask: choiceMask, Table: table},
+				kstate.Route{Dst: netip.PrefixFrom(anywhere(is6), 0), Dev: dev, Table: table},
+				kstate.Rule{Is6: is6, Priority: donePriority})
 		}
 	}
 	return objs

@@ -115,7 +115,7 @@ type Choice struct{ Service, Backend netip.AddrPort }
 type Unchosen map[Choice]bool
 
 // Add adds the choices that ops, applied at once, take away (package compile, backend and
-// target of both families), and drops those that they have back. Backends change places in these
+// target of both families, target_at), and drops those that they have back. Backends change places in these
 // maps: what counts is how many each has lost.
 func (u Unchosen) Add(ops []kstate.Op) {
 	places := map[Choice]int{}
@@ -143,7 +143,7 @@ func choosing(o kstate.Object) (c Choice, ok bool) {
 	}
 	at, to := strings.Split(e.At, " . "), strings.Split(e.Value, " . ")
 	switch e.Set.Name {
-	case "backend4", "backend6":
+	case "backend4", "backend6", "target_at4", "target_at6":
 	case "target4":
 		at = append([]string{"0.0.0.0"}, at...)
 	case "target6":

@@ -75,6 +75,7 @@ func stream(args []string) error {
 	f := flags("stream")
 	length := f.Duration("for", 2*time.Second, "")
 	every := f.Duration("every", 10*time.Millisecond, "")
+	who := f.Bool("who", false, "")
 	url := argument(f, args)
 	last := time.Now()
 	c, err := connect(url, 0)
@@ -91,7 +92,7 @@ func stream(args []string) error {
 		if err != nil {
 			return fmt.Errorf("after %d answers: %w", answers, err)
 		}
-		if answers++; answers == 1 && nameIn(said) != "" {
+		if answers++; answers == 1 && *who {
 			fmt.Println("with", nameIn(said))
 		}
 		gap = max(gap, time.Since(last))

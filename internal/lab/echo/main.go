@@ -23,10 +23,11 @@ const usage = `usage:
   lab-echo ping [-timeout D] [-size N] [-whole] ADDR
         Exit 0 if ADDR answers one ICMP or ICMPv6 echo request. With -whole nobody
         may cut it: of one that is too big, print the "mtu" that is said to fit.
-  lab-echo stream [-for D] [-every D] URL
-        Ask again and again on one connection; print the name of who answers, "with
-        NAME"; fail if the connection breaks, else print the number of answers, the longest gap between two, and how often either end
-        "resent" something that was lost.
+  lab-echo stream [-for D] [-every D] [-who] URL
+        Ask again and again on one connection; with -who, print who answers at first,
+        "with NAME"; fail if the connection breaks, else print the number of answers,
+        the longest gap between two, and how often either end "resent" something that
+        was lost.
   lab-echo requests [-every D] [-timeout D] URL
         Ask at that pace until SIGTERM, each time on a new connection. Print when the
         first that NAME answered began, "first MS NAME", and each without an answer,
