@@ -15,7 +15,7 @@ import (
 // endpoint.
 func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, ports []model.PortMapping) (*model.Sandbox, *model.Endpoint, error) {
 	about, op := "network "+spec.Network, "connect "+ref
-	if e.connected(ref, spec.Network) {
+	if n, err := e.Network(spec.Network); err == nil && n.Overlay != nil && e.connected(ref, spec.Network) {
 		return nil, nil, model.Errorf(model.Conflict, about, op, "network %s: is connected already", spec.Network)
 	}
 	spec, done, err := e.settleWire(ctx, about, op, spec)
