@@ -28,6 +28,7 @@ func TestServiceFaults(t *testing.T) {
 		{"backends replaced", backendsReplaced},
 		{"daemons killed", daemonsKilled},
 		{"backend killed", backendKilled},
+		{"port published", portPublished},
 	}
 	turn := make(chan struct{}, 4)
 	var all sync.WaitGroup
@@ -302,4 +303,68 @@ func backendKilled(t *testing.T) {
 	l.close(func(st stream) bool { return st.with != "web-b" })
 	l.drop()
 	s.settled(s.hosts...)
+}
+
+// portPublished asks all hosts at a published port from outside, while a host's daemon dies,
+// its backend is replaced, the port goes and comes, and at last another host dies.
+func portPublished(t *testing.T) {
+	s := newShop(t)
+	x := s.outside("192.0.2.9/24")
+	a, c := s.hosts[0], s.hosts[2]
+	a.Must("sealane", "service", "update", "--publish-add", "8080:80", "web")
+	var each []*load
+	for i, h := range s.hosts {
+		at := fmt.Sprintf("192.0.2.%d:8080", i+1)
+		for _, far := range s.hosts {
+			s.eventually(h.Name+" answers by web-"+far.Name, time.Minute, func() bool { return s.ask(x, at) == "web-"+far.Name })
+		}
+		each = append(each, s.load("at "+h.Name, at, 4, x))
+	}
+	a.Kill9()
+	time.Sleep(time.Second)
+	s.open(c, "next", "")
+	a.Restart()
+	s.all("ready", "next")
+	for i, l := range each {
+		s.eventually(l.what+" next is asked", time.Minute, func() bool { return s.ask(x, fmt.Sprintf("192.0.2.%d:8080", i+1)) == "next" })
+	}
+	c.Must("sealane", "service", "update", "--drain", "web-c", "web")
+	s.all("draining", "web-c")
+	for _, l := range each {
+		l.close(func(st stream) bool { return st.with == "web-c" })
+	}
+	c.Must("sealane", "rm", "-f", "web-c")
+	s.all("", "web-c")
+	for _, l := range each {
+		l.whole()
+	}
+	a.Must("sealane", "service", "update", "--publish-rm", "8080", "web")
+	s.eventually("nobody answers any more", time.Minute, func() bool { return s.ask(x, "192.0.2.1:8080") == "" })
+	a.Must("sealane", "service", "update", "--publish-add", "8080:80", "web")
+	s.eventually("all answer again", time.Minute, func() bool {
+		return !slices.ContainsFunc([]int{1, 2, 3}, func(i int) bool { return s.ask(x, fmt.Sprintf("192.0.2.%d:8080", i)) == "" })
+	})
+	for _, l := range each {
+		l.close(func(stream) bool { return true }) // they did not notice
+	}
+
+	begin := time.Now()
+	rest := s.load("at a, while c dies", "192.0.2.1:8080", 4, x)
+	other := s.load("at b, while c dies", "192.0.2.2:8080", 4, x)
+	c.Cut("eth0")
+	c.Kill9()
+	s.say(s.hosts[:2], "away", "next")
+	for i := range 2 {
+		l := s.load("once c is away", fmt.Sprintf("192.0.2.%d:8080", i+1), 0, x)
+		time.Sleep(3 * time.Second)
+		l.whole()
+	}
+	for _, l := range []*load{rest, other} {
+		if got := l.end(); got.last.Sub(begin) > lease+slack {
+			t.Errorf("%s: requests fail %v after it died: %s", l.what, got.last.Sub(begin), got.why)
+		}
+		l.close(func(st stream) bool { return st.with != "next" })
+		l.drop()
+	}
+	s.settled(s.hosts[:2]...)
 }

@@ -22,6 +22,7 @@ import (
 //	c 192.0.2.3 web-c 10.1.0.13, client-c 10.1.0.23 ─┘
 type shop struct {
 	*testing.T
+	lab   *lab.Lab
 	hosts []*lab.Host
 	vip   string
 	doors map[string][]string // the command that enters a client, by its host
@@ -42,7 +43,7 @@ const unhurried = 50 * time.Millisecond
 func newShop(t *testing.T) *shop {
 	lab.Needs(t, "nsenter")
 	l := lab.New(t)
-	s := &shop{T: t, doors: map[string][]string{}}
+	s := &shop{T: t, lab: l, doors: map[string][]string{}}
 	for i, name := range []string{"a", "b", "c"} {
 		h := l.Host(name)
 		h.Plug(l.Switch("lan"), "eth0", fmt.Sprintf("192.0.2.%d/24", i+1))
@@ -72,6 +73,14 @@ func newShop(t *testing.T) *shop {
 		}
 	}
 	return s
+}
+
+// outside is a machine beside the hosts that is none of the cluster's.
+func (s *shop) outside(address string) *lab.Host {
+	h := s.lab.Host("x")
+	h.Plug(s.lab.Switch("lan"), "eth0", address)
+	s.doors[h.Name] = []string{"env", "--"} // which enters nothing
+	return h
 }
 
 // addr is the address of a host's backend.

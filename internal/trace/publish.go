@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -46,10 +47,10 @@ func (w *walk) offered(d, anywhere, in string) bool {
 	s, p := w.publisher()
 	at := flowKey(w.dst, w.proto, w.dport)
 	verdict, ok := w.element("inet", "published_at"+d, at)
-	from := pool{set: "backend" + d, key: at, port: p.Target}
+	from := pool{set: "target_at" + d, key: at, mark: overlay.ChoiceMark, port: p.Target}
 	if !ok {
 		verdict, ok = w.element("inet", "published"+d, anywhere)
-		from = pool{set: "target" + d, key: anywhere, port: p.Target}
+		from.set, from.key = "target"+d, anywhere
 	}
 	switch {
 	case !ok && s == nil:

@@ -57,7 +57,7 @@ func memberName(m *model.Member) string {
 func (w *walk) seats(s *model.Service, p pool, n int) []seat {
 	var list []seat
 	for i := range n {
-		k := elemKey("inet", p.set, fmt.Sprintf("%s . 0x%08x", p.key, i))
+		k := elemKey("inet", p.set, fmt.Sprintf("%s . 0x%08x", p.key, p.mark|uint32(i)))
 		c := seat{first: i, last: i, numbered: true}
 		if o, lacking := w.lacks(k); lacking {
 			c.missing = o

@@ -177,7 +177,7 @@ func (w *walk) call(s *model.Service, in string) {
 	chain := strings.TrimPrefix(verdict, "goto ")
 	w.step(hostName, "", 0, "prerouting: chain service%s: %s port %d/%s: %s", d, w.dst, w.dport, w.proto, verdict)
 	if w.sound("inet", "prerouting", "service"+d, chain, "rewrite") {
-		w.choice(s, pool{chain, "backend" + d, key, w.dport}, in)
+		w.choice(s, pool{chain: chain, set: "backend" + d, key: key, port: w.dport}, in)
 	}
 }
 
@@ -202,15 +202,19 @@ func (w *walk) unserved(s *model.Service) string {
 type pool struct {
 	chain, set string // which leaves a number, and which says what backend has it
 	key        string // in the set, before the number
+	mark       uint32 // besides the number
 	port       uint16 // of the service
 }
+
+// maxChoice is how many a chain chooses from, as compile has it.
+const maxChoice = 4096
 
 // choice has a chain leave a number, and a map say which backend has it.
 func (w *walk) choice(s *model.Service, p pool, in string) {
 	chain := p.chain
 	kind := strings.TrimRight(chain, "0123456789")
 	n, err := strconv.Atoi(chain[len(kind):])
-	if err != nil || n < 1 {
+	if err != nil || n < 1 || n > maxChoice {
 		w.stop(hostName, "", "chain %s: how it chooses is not known here", chain)
 		return
 	}
