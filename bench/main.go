@@ -74,6 +74,7 @@ var measures = []measure{
 	{"fabric", fabricRows},
 	{"wireguard", wireguardRows},
 	{"overlay", overlayRows},
+	{"mesh", meshRows},
 }
 
 // bench is one run: what to build upon, how much to do, and the table so far.

@@ -17,7 +17,7 @@ import (
 // routed between them by vxlan; a service's address against a container's own; and many
 // services and hosts.
 func overlayRows(b *bench) error {
-	for _, rows := range []func(*bench) error{acrossRows, meshRows, crowdedServiceRows, seenRows} {
+	for _, rows := range []func(*bench) error{acrossRows, crowdedServiceRows, seenRows} {
 		if err := rows(b); err != nil {
 			return err
 		}
