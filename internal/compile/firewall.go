@@ -165,7 +165,9 @@ func firewall(f Facts, in Intent) kstate.Set {
 	var offered, offering []string
 	if meshed {
 		b.mesh()
-		offered, offering = publishing(), []string{
+		offered, offering = publishing(), []string{ // a service's own address is for its network
+			"ct original ip daddr @vip4 goto for_some",
+			"ct original ip6 daddr @vip6 goto for_some",
 			"ip daddr . meta l4proto . th dport @exposed4 goto pass",
 			"ip6 daddr . meta l4proto . th dport @exposed6 goto pass"}
 	}

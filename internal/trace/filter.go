@@ -210,7 +210,7 @@ func (f filter) published(p packet) judgement {
 	switch {
 	case f.has("open"+d, to...), f.has("open_ranges"+d, to...):
 		return passes("chain published: " + port + " is published")
-	case f.has("exposed"+d, to...):
+	case f.has("exposed"+d, to...) && !f.has("vip"+d, p.asked.Addr().String()):
 		return passes("chain published: " + port + " is a backend's of a service with published ports")
 	case p.asked.IsValid() && f.has("asked_from"+d, some...), !p.asked.IsValid() && f.has("open_from"+d, some...):
 		return passes("chain published: " + port + " is published for " + p.src.String())
