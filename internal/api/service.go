@@ -34,15 +34,18 @@ type Published struct {
 	Taken     string       `json:"taken,omitempty"` // why the host that is asked does not answer at it
 }
 
-// Backend is an endpoint that is of a service.
+// Backend is an endpoint that is of a service. Connections are those of the containers of
+// the host that is asked, and those asked for at a published port there; only inspect
+// tells.
 type Backend struct {
-	Endpoint  string       `json:"endpoint"` // ID
-	Sandbox   string       `json:"sandbox"`  // name
-	Host      string       `json:"host"`     // name
-	Addresses []netip.Addr `json:"addresses"`
-	Port      int          `json:"port,omitempty"` // where it serves; 0: at the port that was asked for
-	Weight    int          `json:"weight"`
-	State     string       `json:"state"` // ready, draining, stopped: it has no container now; away: its host was not heard of lately
+	Endpoint    string       `json:"endpoint"` // ID
+	Sandbox     string       `json:"sandbox"`  // name
+	Host        string       `json:"host"`     // name
+	Addresses   []netip.Addr `json:"addresses"`
+	Port        int          `json:"port,omitempty"` // where it serves; 0: at the port that was asked for
+	Weight      int          `json:"weight"`
+	Connections int          `json:"connections"`
+	State       string       `json:"state"` // ready, draining, stopped: it has no container now; away: its host was not heard of lately
 }
 
 // Membership is an endpoint's part in a service.

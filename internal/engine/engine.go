@@ -74,6 +74,9 @@ type Config struct {
 	// SideRoutes, if not nil, lists where routes lead that Observe does not tell,
 	// those of tables but the main one: automatic subnets stay away from them.
 	SideRoutes func() []netip.Prefix
+	// Flows, if not nil, lists the connections that the host sends elsewhere than was
+	// asked.
+	Flows func() ([]kernel.Flow, error)
 	// Limits, if not nil, says why the kernel cannot hold endpoints to rates: a
 	// kernel.ErrUnsupported.
 	Limits func() error

@@ -31,7 +31,11 @@ func (s *service) serviceOf(r *http.Request, _ none) (api.Service, error) {
 	if err != nil {
 		return api.Service{}, err
 	}
-	return s.offer(o), nil
+	out, open := s.offer(o), s.engine.Connections(o)
+	for i := range out.Backends {
+		out.Backends[i].Connections = open[model.ID(out.Backends[i].Endpoint)]
+	}
+	return out, nil
 }
 
 func (s *service) createService(r *http.Request, req api.ServiceSpec) (api.Service, error) {
