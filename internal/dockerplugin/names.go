@@ -3,6 +3,7 @@ package dockerplugin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -98,9 +99,27 @@ func (d *Directory) nameOne(ctx context.Context, sb *model.Sandbox, container st
 	for _, ep := range sb.Endpoints { // also if it cannot be: that is said once
 		d.named[ep.ID] = name
 	}
-	if err := d.engine.NameSandbox(ctx, sb.ID, name, c.Container.Config.Hostname, aliases); err != nil {
+	services, err := labelled(c.Container.Config.Labels)
+	if err != nil {
+		err = fmt.Errorf("container %s: %w", name, err)
+	}
+	if err := errors.Join(err, d.engine.NameSandbox(ctx, sb.ID, name, c.Container.Config.Hostname, aliases, services)); err != nil {
 		return false, err
 	}
 	now := d.engine.ByEndpoint(sb.Endpoints[0].ID)
 	return now != nil && now.Name == name, nil
+}
+
+// labelled are the services that a container's label names, of which its endpoints on
+// overlay networks are backends that name none themselves.
+func labelled(labels map[string]string) ([]model.Membership, error) {
+	text, has := labels[optionService]
+	if !has {
+		return nil, nil
+	}
+	all, err := model.ParseMemberships(text)
+	if err != nil {
+		return nil, fmt.Errorf("label %s: %w", optionService, err)
+	}
+	return all, nil
 }

@@ -136,8 +136,9 @@ func (e *Engine) Part(ctx context.Context, id model.ID) error {
 
 // NameSandbox gives a sandbox of a container engine the name that it has there,
 // and its endpoints the other names. If a sandbox has that name, the engine's
-// goes in front.
-func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname string, aliases map[model.ID][]string) error {
+// goes in front. Endpoints on overlay networks that are of no service become backends
+// of services.
+func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname string, aliases map[model.ID][]string, services []model.Membership) error {
 	e.work.Lock()
 	defer e.work.Unlock()
 	sb := e.intent.Sandboxes[id]
@@ -151,7 +152,11 @@ func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname st
 	c := d.edit(sb)
 	c.Name, c.Hostname = name, hostname
 	for i := range c.Endpoints {
-		c.Endpoints[i].Aliases = aliases[c.Endpoints[i].ID]
+		ep := &c.Endpoints[i]
+		ep.Aliases = aliases[ep.ID]
+		if n := e.intent.Networks[ep.Network]; n != nil && n.Overlay != nil && len(ep.Services) == 0 {
+			ep.Services = services
+		}
 	}
 	if sameNames(sb, c) {
 		return nil
@@ -164,7 +169,9 @@ func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname st
 }
 
 func sameNames(a, b *model.Sandbox) bool {
-	return a.Name == b.Name && a.Hostname == b.Hostname && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b model.Endpoint) bool { return slices.Equal(a.Aliases, b.Aliases) })
+	return a.Name == b.Name && a.Hostname == b.Hostname && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b model.Endpoint) bool {
+		return slices.Equal(a.Aliases, b.Aliases) && slices.Equal(a.Services, b.Services)
+	})
 }
 
 // NameNetwork gives a network the name that it has in a container engine, as

@@ -67,7 +67,9 @@ func (h *hosts) serve() {
 	h.two.docker("network connect --driver-opt sealane.service=WWW app later")
 	h.one.shows(time.Minute, `sealane service inspect --format '{{len .Backends}}' www`, "1")
 	h.one.reach("web", "tcp://"+vip+":8000 "+h.one.at("web")+" later")
-	h.two.docker("rm -f later")
+	h.two.run("labelled", "--network app --label sealane.service=www")
+	h.one.shows(time.Minute, `sealane service inspect --format '{{range .Backends}}{{.Sandbox}} {{.State}}, {{end}}' www`, "labelled ready", "later ready")
+	h.two.docker("rm -f later labelled")
 	h.one.sealane("service rm www")
 }
 
