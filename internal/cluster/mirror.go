@@ -19,7 +19,7 @@ const (
 
 	minWait  = 100 * time.Millisecond // before the store is asked again, doubled each time
 	maxWait  = 5 * time.Second
-	coalesce = 5 * time.Millisecond // for more to come
+	coalesce = 5 * time.Millisecond // between updates: what comes meanwhile is one
 )
 
 // Update is what a Mirror has learned.
@@ -53,6 +53,7 @@ type Mirror struct {
 
 	id      string    // of the store that was last listed
 	release time.Time // when held goes; zero: not before something appears
+	updated time.Time // when changes were last taken
 
 	mu     sync.Mutex // protects the following
 	known  map[string]Entry
@@ -75,7 +76,7 @@ type Status struct {
 
 // Follow starts a Mirror of a prefix. Until ctx is done, deliver is told of each
 // change, by one goroutine; the first update comes as soon as the store could be
-// read, even if nothing is there. Changes that come within 5 ms are one update.
+// read, even if nothing is there. Changes that come within 5 ms after an update are one.
 func Follow(ctx context.Context, s Store, prefix string, log *slog.Logger, deliver func(Update)) *Mirror {
 	m := &Mirror{
 		store: s, prefix: prefix, log: log.With("prefix", prefix), deliver: deliver, done: make(chan struct{}),
@@ -139,6 +140,7 @@ func (m *Mirror) follow(ctx context.Context) (touched bool, err error) {
 	for {
 		p := m.next(ctx, batches)
 		m.changed(p.batch)
+		m.updated = time.Now()
 		if p.batch.Err != nil {
 			return touched, p.batch.Err
 		}
@@ -149,8 +151,8 @@ func (m *Mirror) follow(ctx context.Context) (touched bool, err error) {
 	}
 }
 
-// next returns the next batch, with those that come right after it; nothing is due if
-// it is time to let go of what is held.
+// next returns the next batch, with those that come before the last is so long ago; nothing
+// is due if it is time to let go of what is held.
 func (m *Mirror) next(ctx context.Context, batches <-chan Batch) pending {
 	var p pending
 	var over <-chan time.Time
@@ -166,8 +168,12 @@ func (m *Mirror) next(ctx context.Context, batches <-chan Batch) pending {
 			if p.add(b); b.Err != nil || len(p.batch.Changes) == 0 {
 				return p
 			}
+			rest := time.Until(m.updated.Add(coalesce))
+			if rest <= 0 {
+				return p
+			}
 			if over == nil || len(p.batch.Changes) == len(b.Changes) {
-				over = time.After(coalesce)
+				over = time.After(rest)
 			}
 		case <-over:
 			return p
