@@ -13,11 +13,12 @@ const (
 
 // table is an immutable map: a change makes another table, which shares all but
 // what is changed with the one before. With n entries that copies n/256 pointers
-// to chunks, and for each entry one chunk and one bucket, where a Go map would
+// to chunks, and for each entry one bucket and its chunk, once, where a Go map would
 // be copied whole.
 type table[K comparable, V any] struct {
 	hash   func(K) uint64
 	chunks []*chunk[K, V] // a power of two
+	own    []bool         // those that are copies already, since edit
 	n      int
 }
 
@@ -63,7 +64,7 @@ func (t *table[K, V]) get(k K) (V, bool) {
 // else sees it.
 func (t *table[K, V]) edit() table[K, V] {
 	c := *t
-	c.chunks = slices.Clone(t.chunks)
+	c.chunks, c.own = slices.Clone(t.chunks), make([]bool, len(t.chunks))
 	return c
 }
 
@@ -91,17 +92,19 @@ func (t *table[K, V]) remove(k K) {
 }
 
 func (t *table[K, V]) replace(at, bucket int, b []pair[K, V]) {
-	c := *t.chunks[at]
-	c[bucket] = b
-	t.chunks[at] = &c
+	if !t.own[at] {
+		c := *t.chunks[at]
+		t.chunks[at], t.own[at] = &c, true
+	}
+	t.chunks[at][bucket] = b
 }
 
 // grow doubles the table.
 func (t *table[K, V]) grow() {
 	old := t.chunks
-	t.chunks = make([]*chunk[K, V], 2*len(old))
+	t.chunks, t.own = make([]*chunk[K, V], 2*len(old)), make([]bool, 2*len(old))
 	for i := range t.chunks {
-		t.chunks[i] = new(chunk[K, V])
+		t.chunks[i], t.own[i] = new(chunk[K, V]), true
 	}
 	for _, c := range old {
 		for _, b := range c {
