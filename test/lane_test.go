@@ -33,7 +33,7 @@ func unsort(t *testing.T, h *lab.Host) {
 		for _, n := range snap.Networks {
 			if vlans := vlansOf(n, snap.Sandboxes); len(vlans) > 0 {
 				n.Tagged, n.Lanes = false, vlans
-				change.Networks = append(change.Networks, n)
+				change.Networks = append(change.Networks, store.Revision{New: n})
 			}
 		}
 		if len(change.Networks) == 0 {

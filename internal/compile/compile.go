@@ -2,9 +2,10 @@
 // intent and facts give the same set, on any machine.
 //
 // The state is the union of fragments: one for the host, one per network, one
-// per sandbox. No object is in two fragments, so the difference between a
-// fragment before and after a change is the whole effect of the change. That
-// is what makes the engine's short pass the same code as its long one.
+// per sandbox. That of an overlay network is the union of smaller ones: its frame,
+// and one for each of its parts, see [Change]. No object is in two fragments, so the
+// difference between a fragment before and after a change is the whole effect of
+// the change. That is what makes the engine's short pass the same code as its long one.
 package compile
 
 import (
@@ -168,12 +169,11 @@ func spanning(in Intent) bool {
 	return false
 }
 
-// Network returns a network's fragment: its devices and its place in the
-// firewall.
-func Network(n *model.Network, f Facts) (kstate.Set, error) {
-	if !hasDevices(n) {
-		s := kstate.Set{}
-		return s, s.Add(offered(n)...)
+// frame returns a network's devices and its place in the firewall, without the parts of an
+// overlay.
+func frame(n *model.Network, f Facts) (kstate.Set, error) {
+	if n == nil || !hasDevices(n) {
+		return kstate.Set{}, nil
 	}
 	d, err := drivers(n.Driver)
 	if err != nil {

@@ -11,19 +11,15 @@ import (
 // what the firewall has to know of them. There may be thousands: the smaller set goes
 // into the larger one, which is returned.
 func beyond(n *model.Network, here kstate.Set) (kstate.Set, error) {
-	var s kstate.Set
-	var err error
 	switch {
 	case n.Overlay != nil:
-		if s, err = overlay.Reach(n); err == nil {
-			err = s.Add(append(served(n), offered(n)...)...)
-		}
+		return here, here.Add(overlay.Trunk(n)) // the rest is parts
 	case n.Fabric == nil:
 		return here, nil
-	default:
-		if s, err = fabric.Ways(n); err == nil {
-			err = s.Add(across(n)...)
-		}
+	}
+	s, err := fabric.Ways(n)
+	if err == nil {
+		err = s.Add(across(n)...)
 	}
 	if err != nil {
 		return nil, err

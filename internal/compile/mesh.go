@@ -39,7 +39,7 @@ const meshDevices = "slm*"
 // Published reports whether a network has services with published ports, for which this
 // host takes part in the mesh.
 func Published(n *model.Network) bool {
-	return n.Overlay != nil && n.Overlay.Mesh != nil && slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return len(s.Publish) > 0 })
+	return n.Overlay != nil && n.Overlay.Mesh != nil && slices.ContainsFunc(n.Overlay.Services, func(s *model.Service) bool { return len(s.Publish) > 0 })
 }
 
 // meshed lists them, apart those that are encrypted.
@@ -195,29 +195,18 @@ func lending(in Intent) []string {
 	return rules
 }
 
-// offered returns the elements of a network's published ports.
-func offered(n *model.Network) []kstate.Object {
-	if !Published(n) {
-		return nil
-	}
-	o := offer{network: n, reached: map[int]bool{}, seen: map[kstate.Key]bool{}}
-	for i := range n.Overlay.Mesh.Hosts {
-		h := &n.Overlay.Mesh.Hosts[i]
-		o.reached[h.Number] = overlay.MeshWay(h, n.Options.Encrypted).IsValid()
-	}
-	for i := range n.Overlay.Services {
-		s := &n.Overlay.Services[i]
-		for _, p := range s.Publish {
-			o.port(s, p)
-		}
+// offered returns the elements of a service's published ports.
+func offered(n *model.Network, s *model.Service) []kstate.Object {
+	o := offer{network: n, seen: map[kstate.Key]bool{}}
+	for _, p := range s.Publish {
+		o.port(s, p)
 	}
 	return o.objs
 }
 
-// offer gathers the elements of a network's published ports.
+// offer gathers the elements of a service's published ports.
 type offer struct {
 	network *model.Network
-	reached map[int]bool // hosts, by number
 	seen    map[kstate.Key]bool
 	objs    []kstate.Object
 }
@@ -229,6 +218,13 @@ func (o *offer) once(obj kstate.Object) {
 	}
 }
 
+// reached reports whether there is a way by the mesh to a host, by its number.
+func reached(n *model.Network, number int) bool {
+	return slices.ContainsFunc(n.Overlay.Mesh.Hosts, func(h model.MeshHost) bool {
+		return h.Number == number && overlay.MeshWay(&h, n.Options.Encrypted).IsValid()
+	})
+}
+
 // port adds those of one port.
 func (o *offer) port(s *model.Service, p model.Publish) {
 	if !p.Local || slices.ContainsFunc(s.Backends, func(m model.Member) bool { return m.Local && m.State == model.MemberReady }) {
@@ -236,9 +232,6 @@ func (o *offer) port(s *model.Service, p model.Publish) {
 	}
 	for _, sub := range o.network.Subnets {
 		is6 := sub.Prefix.Addr().Is6()
-		for i := range s.Backends {
-			o.backend(&s.Backends[i], p, is6)
-		}
 		chosen := o.seats(s, p, is6)
 		if len(chosen) == 0 || p.Taken != "" {
 			continue // nobody listens at the port, so the kernel refuses
@@ -290,24 +283,24 @@ func loopback(is6 bool) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
-// backend adds where a backend is, or that it is here.
-func (o *offer) backend(m *model.Member, p model.Publish, is6 bool) {
-	a := m.Addr(is6)
-	if !a.IsValid() {
-		return
+// exposed returns where a backend that published ports lead to is, or that it is here.
+func exposed(n *model.Network, s *model.Servant) []kstate.Object {
+	var objs []kstate.Object
+	for _, e := range s.Exposed {
+		is6, at := e.Addr.Is6(), fmt.Sprintf("%s . %s . %d", e.Addr, e.Proto, e.Port)
+		switch {
+		case e.Local:
+			objs = append(objs, elem(setExposed.of(is6), at, ""))
+		case reached(n, e.Node):
+			objs = append(objs, elem(mapNode.of(is6), at, meshMark(e.Node, n.Options.Encrypted)))
+		}
 	}
-	at := fmt.Sprintf("%s . %s . %d", a, p.Proto, cmp.Or(m.Port, p.Target))
-	switch {
-	case m.Local:
-		o.once(elem(setExposed.of(is6), at, ""))
-	case o.reached[m.Node]:
-		o.once(elem(mapNode.of(is6), at, meshMark(m.Node, o.network.Options.Encrypted)))
-	}
+	return objs
 }
 
 // seats lists the backends that new flows to a port go to, each as often as it weighs.
 func (o *offer) seats(s *model.Service, p model.Publish, is6 bool) []*model.Member {
-	all := slices.DeleteFunc(seats(s, is6), func(m *model.Member) bool { return !m.Local && (p.Local || !o.reached[m.Node]) })
+	all := slices.DeleteFunc(seats(s, is6), func(m *model.Member) bool { return !m.Local && (p.Local || !reached(o.network, m.Node)) })
 	far := func(m *model.Member) bool { return !m.Local }
 	if s.Nearby && slices.ContainsFunc(all, func(m *model.Member) bool { return m.Local }) {
 		all = slices.DeleteFunc(all, far)
@@ -315,27 +308,17 @@ func (o *offer) seats(s *model.Service, p model.Publish, is6 bool) []*model.Memb
 	return all
 }
 
-// offeredPicks lists the chains that published ports need.
-func offeredPicks(in Intent, seen map[Pick]bool) {
-	for _, n := range in.Networks {
-		if !Published(n) {
-			continue
-		}
-		o := offer{network: n, reached: map[int]bool{}}
-		for _, h := range n.Overlay.Mesh.Hosts {
-			o.reached[h.Number] = overlay.MeshWay(&h, n.Options.Encrypted).IsValid()
-		}
-		for i := range n.Overlay.Services {
-			s := &n.Overlay.Services[i]
-			for _, p := range s.Publish {
-				for _, sub := range n.Subnets {
-					if c := o.seats(s, p, sub.Prefix.Addr().Is6()); len(c) > 0 {
-						seen[Pick{Balance: s.Balance, N: len(c)}] = true
-					}
-				}
+// offeredPicks are the chains that a service's published ports need.
+func offeredPicks(n *model.Network, s *model.Service) (all []Pick) {
+	o := offer{network: n}
+	for _, p := range s.Publish {
+		for _, sub := range n.Subnets {
+			if c := o.seats(s, p, sub.Prefix.Addr().Is6()); len(c) > 0 {
+				all = append(all, Pick{Balance: s.Balance, N: len(c)})
 			}
 		}
 	}
+	return all
 }
 
 // meshAddrs are where the hosts of the mesh are that send to this one, not through a tunnel.

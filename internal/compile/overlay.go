@@ -108,7 +108,7 @@ func trunks(in Intent) []kstate.Object {
 			sealed[n.Overlay.Port] = true
 			continue // who sends there, the tunnel knows
 		}
-		for _, a := range n.Overlay.Hosts() {
+		for _, a := range n.Overlay.Hosts {
 			hosts[a] = true
 		}
 	}

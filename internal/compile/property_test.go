@@ -158,6 +158,65 @@ func TestFragmentsAreDisjointAndAllThereIs(t *testing.T) {
 	})
 }
 
+// TestPartsAreDisjoint takes the parts of an overlay network away, one by one: no two have
+// an object in common, and what is left is its frame.
+func TestPartsAreDisjoint(t *testing.T) {
+	at := netip.MustParseAddr
+	far := func(i int) *model.Far {
+		a := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		return &model.Far{ID: model.ID(fmt.Sprintf("e%02d", i)), At: netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 3)}), MAC: model.MACFor(a), Addrs: []netip.Addr{a}}
+	}
+	o := &model.Overlay{VNI: 4096, Port: 8473, Uplink: "eth0", Local: at("192.0.2.9"), MTU: 1500, Used: true}
+	for i := range 12 {
+		o.Far = append(o.Far, far(i+2))
+	}
+	for i := range 6 { // each backend is of three services
+		s := &model.Service{ID: model.ID(fmt.Sprint(i)), Name: fmt.Sprint("s", i), VIPs: []netip.Addr{at(fmt.Sprint("10.0.0.10", i))}, Ports: []model.ServicePort{{Port: 80, Proto: "tcp"}}}
+		for k := range 6 {
+			f := o.Far[(i/2)*3+k]
+			s.Backends = append(s.Backends, model.Member{Endpoint: f.ID, Addrs: f.Addrs, State: model.MemberReady})
+		}
+		o.Services = append(o.Services, s)
+	}
+	o.Derive()
+	n := &model.Network{ID: "aaaaaaaaaaaa", Name: "app", Driver: model.DriverOverlay, Options: model.Options{MTU: 1450}, Overlay: o,
+		Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.0.0.0/24"), Gateway: at("10.0.0.1")}}}
+	all, err := compile.Network(n, compile.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := len(all)
+	for len(o.Far)+len(o.Services)+len(o.Servants)+len(o.Hosts) > 0 {
+		c, rest := *n, *o
+		switch {
+		case len(o.Services) > 0:
+			rest.Services = o.Services[1:]
+		case len(o.Servants) > 0:
+			rest.Servants = o.Servants[1:]
+		case len(o.Far) > 0:
+			rest.Far = o.Far[1:]
+		default:
+			rest.Hosts = o.Hosts[1:]
+		}
+		c.Overlay = &rest
+		part, none, err := compile.Change(n, &c, compile.Facts{})
+		if err != nil || len(none) > 0 || len(part) == 0 {
+			t.Fatalf("%v, %v, %v", err, part.Sorted(), none.Sorted())
+		}
+		for k := range part {
+			if _, there := all[k]; !there {
+				t.Fatalf("%v is of another part too, or of no network", k)
+			}
+			delete(all, k)
+		}
+		left -= len(part)
+		n, o = &c, &rest
+	}
+	if frame, err := compile.Network(n, compile.Facts{}); err != nil || frame.String() != all.String() || left != len(all) {
+		t.Errorf("%v: the frame is\n%s\nwant\n%s", err, frame, all)
+	}
+}
+
 func TestCompileIsDeterministic(t *testing.T) {
 	each(t, func(t *testing.T, w *world, all kstate.Set) {
 		again, err := compile.All(compile.Intent{Networks: maps.Clone(w.intent.Networks), Sandboxes: maps.Clone(w.intent.Sandboxes)}, w.facts)

@@ -3,10 +3,10 @@ package compile
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/sealane/sealane/internal/driver"
+	"github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -45,7 +45,13 @@ const maxPicks = 4096
 type Pick = driver.Pick
 
 // pickOf is how a backend of a service is chosen; N is 0 if there is none.
-func pickOf(s *model.Service, is6 bool) Pick { return Pick{Balance: s.Balance, N: len(seats(s, is6))} }
+func pickOf(s *model.Service, is6 bool) Pick {
+	n := 0
+	for i := range s.Backends {
+		n = min(n+share(&s.Backends[i], is6), maxPicks)
+	}
+	return Pick{Balance: s.Balance, N: n}
+}
 
 // verdict goes to the chain.
 func pickVerdict(p Pick) string { return "goto " + pickName(p) }
@@ -55,39 +61,36 @@ func pickName(p Pick) string {
 	return fmt.Sprintf("%s%d", cmp.Or(name, "pick"), p.N)
 }
 
-// Picks lists the chains that the services of some networks need, in order.
-func Picks(in Intent) []Pick {
+// Picks lists the chains that services of a network need, in order.
+func Picks(n *model.Network, services []*model.Service) []Pick {
 	seen := map[Pick]bool{}
-	for n, s := range servicesIn(in) {
-		for _, sub := range n.Subnets {
-			if p := pickOf(s, sub.Prefix.Addr().Is6()); p.N > 0 {
-				seen[p] = true
-			}
-		}
+	for _, s := range services {
+		picksOf(n, s, seen)
 	}
-	offeredPicks(in, seen)
 	return sortPicks(seen)
 }
 
-// servicesIn are the services with addresses of the networks that are on this host.
-func servicesIn(in Intent) func(func(*model.Network, *model.Service) bool) {
-	return func(yield func(*model.Network, *model.Service) bool) {
-		for _, n := range in.Networks {
-			if n.Overlay == nil || n.Absent() {
-				continue
-			}
-			for i := range n.Overlay.Services {
-				if s := &n.Overlay.Services[i]; len(s.VIPs) > 0 && !yield(n, s) {
-					return
-				}
-			}
+// picksOf adds the chains that a service needs.
+func picksOf(n *model.Network, s *model.Service, seen map[Pick]bool) {
+	for _, vip := range s.VIPs {
+		if p := pickOf(s, vip.Is6()); p.N > 0 && !n.Absent() {
+			seen[p] = true
 		}
+	}
+	if n.Overlay.Mesh == nil {
+		return
+	}
+	for _, p := range offeredPicks(n, s) {
+		seen[p] = true
 	}
 }
 
+// serving reports whether a network that is on this host has services with addresses.
 func serving(in Intent) bool {
-	for range servicesIn(in) {
-		return true
+	for _, n := range in.Networks {
+		if n.Overlay != nil && !n.Absent() && slices.ContainsFunc(n.Overlay.Services, func(s *model.Service) bool { return len(s.VIPs) > 0 }) {
+			return true
+		}
 	}
 	return false
 }
@@ -105,8 +108,15 @@ func sortPicks(seen map[Pick]bool) []Pick {
 // has had since the daemon started. meshed: ports of the host lead there too.
 func (b builder) services(f Facts, in Intent, meshed bool) {
 	seen := map[Pick]bool{}
-	for _, p := range slices.Concat(f.Picks, Picks(in)) {
+	for _, p := range f.Picks {
 		seen[p] = true
+	}
+	for _, n := range in.Networks {
+		if n.Overlay != nil {
+			for _, s := range n.Overlay.Services {
+				picksOf(n, s, seen)
+			}
+		}
 	}
 	all := sortPicks(seen)
 	for _, p := range all {
@@ -194,50 +204,41 @@ func divert() kstate.Set {
 	return s
 }
 
-// served returns the elements of a network's services.
-func served(n *model.Network) []kstate.Object {
-	var objs []kstate.Object
-	answers := map[kstate.Key]bool{} // a backend may be of several services
-	once := func(o kstate.Object) {
-		if !answers[o.Key()] {
-			answers[o.Key()] = true
-			objs = append(objs, o)
-		}
-	}
-	for i := range n.Overlay.Services {
-		s := &n.Overlay.Services[i]
-		for _, vip := range s.VIPs {
-			is6 := vip.Is6()
-			objs = append(objs, elem(setVIP.of(is6), vip.String(), ""))
-			chosen := seats(s, is6)
-			for _, p := range s.Ports {
-				at := fmt.Sprintf("%s . %s . %d", vip, p.Proto, p.Port)
-				if len(chosen) > 0 {
-					objs = append(objs, elem(mapService.of(is6), at, pickVerdict(pickOf(s, is6))))
-				}
-				for i, m := range chosen {
-					objs = append(objs, elem(mapBackend.of(is6), fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Port))))
-				}
-				for i := range s.Backends {
-					m := &s.Backends[i]
-					if a := m.Addr(is6); a.IsValid() {
-						answering(a, p, m, once)
-					}
-				}
+// served returns what a service is asked for by, and who its backends are.
+func served(n *model.Network, s *model.Service) []kstate.Object {
+	objs := overlay.Asked(n, s)
+	for _, vip := range s.VIPs {
+		is6 := vip.Is6()
+		objs = append(objs, elem(setVIP.of(is6), vip.String(), ""))
+		chosen := seats(s, is6)
+		for _, p := range s.Ports {
+			at := fmt.Sprintf("%s . %s . %d", vip, p.Proto, p.Port)
+			if len(chosen) > 0 {
+				objs = append(objs, elem(mapService.of(is6), at, pickVerdict(pickOf(s, is6))))
+			}
+			for i, m := range chosen {
+				objs = append(objs, elem(mapBackend.of(is6), fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Port))))
 			}
 		}
 	}
 	return objs
 }
 
-// answering is where a backend answers, one too that gets no new connections.
-func answering(a netip.Addr, p model.ServicePort, m *model.Member, add func(kstate.Object)) {
-	is6 := a.Is6()
-	add(elem(setAnswers.of(is6), fmt.Sprintf("%s . %s . %d", a, p.Proto, cmp.Or(m.Port, p.Port)), ""))
-	add(elem(setServants.of(is6), a.String(), ""))
-	if m.Local {
-		add(elem(setHairpin.of(is6), fmt.Sprintf("%s . %[1]s", a), ""))
+// answering returns where a backend answers, one too that gets no new connections.
+func answering(s *model.Servant) []kstate.Object {
+	var objs []kstate.Object
+	for i, at := range s.At {
+		is6 := at.Addr.Is6()
+		objs = append(objs, elem(setAnswers.of(is6), fmt.Sprintf("%s . %s . %d", at.Addr, at.Proto, at.Port), ""))
+		if i > 0 && s.At[i-1].Addr == at.Addr && s.At[i-1].Local == at.Local {
+			continue
+		}
+		objs = append(objs, elem(setServants.of(is6), at.Addr.String(), ""))
+		if at.Local {
+			objs = append(objs, elem(setHairpin.of(is6), fmt.Sprintf("%s . %[1]s", at.Addr), ""))
+		}
 	}
+	return objs
 }
 
 // seats lists the backends that new connections go to, each as often as it weighs.
@@ -245,14 +246,19 @@ func seats(s *model.Service, is6 bool) []*model.Member {
 	var all []*model.Member
 	for i := range s.Backends {
 		m := &s.Backends[i]
-		if m.State != model.MemberReady || !m.Addr(is6).IsValid() {
-			continue
-		}
-		for range min(max(m.Weight, 1), maxPicks-len(all)) {
+		for range min(share(m, is6), maxPicks-len(all)) {
 			all = append(all, m)
 		}
 	}
 	return all
+}
+
+// share is how many seats a backend has.
+func share(m *model.Member, is6 bool) int {
+	if m.State != model.MemberReady || !m.Addr(is6).IsValid() {
+		return 0
+	}
+	return max(m.Weight, 1)
 }
 
 // resident returns what says on which bridge of this host a container is.

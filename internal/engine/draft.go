@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -76,97 +75,6 @@ func (d *draft) edit(sb *model.Sandbox) *model.Sandbox {
 	return c
 }
 
-// fragments compiles what the draft touches, as it is in intent.
-func (d *draft) fragments(in compile.Intent) (kstate.Set, error) {
-	s := kstate.Set{}
-	if len(d.networks) > 0 {
-		host, err := compile.Host(in, d.e.facts)
-		if err != nil {
-			return nil, err
-		}
-		s = host
-	}
-	for id := range d.networks {
-		if n := in.Networks[id]; n != nil {
-			part, err := compile.Network(n, d.e.facts)
-			if err != nil {
-				return nil, err
-			}
-			if len(part) > len(s) { // a network over many hosts
-				s, part = part, s
-			}
-			if err := s.Merge(part); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for id := range d.sandboxes {
-		if sb := in.Sandboxes[id]; sb != nil {
-			part, err := compile.Sandbox(sb, in, d.e.facts)
-			if err != nil {
-				return nil, err
-			}
-			if len(s) == 0 {
-				s = part // the usual change is of one sandbox
-			} else if err := s.Merge(part); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return s, nil
-}
-
-// compile returns the state of what the draft touches, before and after.
-func (d *draft) compile() (before, after kstate.Set, err error) {
-	d.touchLinked()
-	before, err = d.fragments(d.e.intent)
-	if err != nil {
-		return nil, nil, err
-	}
-	in := compile.Intent{Networks: d.allNetworks(), Sandboxes: d.sandboxes}
-	if d.linked() {
-		in.Sandboxes = d.allSandboxes() // which copies them
-	}
-	after, err = d.fragments(in)
-	return before, after, err
-}
-
-// linked reports whether the fragment of a sandbox may depend on another's.
-func (d *draft) linked() bool {
-	if d.e.links > 0 {
-		return true
-	}
-	for _, sb := range d.sandboxes {
-		if sb != nil && len(sb.Links) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// touchLinked takes into the draft the sandboxes that link to one in it: their
-// fragments change with it.
-func (d *draft) touchLinked() {
-	if d.e.links == 0 {
-		return
-	}
-	var changed []*model.Sandbox
-	for id, sb := range d.sandboxes {
-		for _, sb := range []*model.Sandbox{sb, d.e.intent.Sandboxes[id]} {
-			if sb != nil {
-				changed = append(changed, sb)
-			}
-		}
-	}
-	for id, sb := range d.e.intent.Sandboxes {
-		if _, in := d.sandboxes[id]; !in && slices.ContainsFunc(sb.Links, func(l model.Link) bool {
-			return slices.ContainsFunc(changed, l.Means)
-		}) {
-			d.edit(sb)
-		}
-	}
-}
-
 // before returns the sandboxes that the draft touches as they are in intent.
 func (d *draft) before() map[model.ID]*model.Sandbox {
 	m := make(map[model.ID]*model.Sandbox, len(d.sandboxes))
@@ -180,10 +88,8 @@ func (d *draft) before() map[model.ID]*model.Sandbox {
 func (d *draft) change() store.Change {
 	c := store.Change{Cursors: d.cursors, Meta: d.meta}
 	for id, n := range d.networks {
-		if n != nil {
-			c.Networks = append(c.Networks, n)
-		} else {
-			c.DelNetwork = append(c.DelNetwork, id)
+		if old := d.e.intent.Networks[id]; old != nil || n != nil {
+			c.Networks = append(c.Networks, store.Revision{Old: old, New: n})
 		}
 	}
 	for id, sb := range d.sandboxes {
@@ -198,14 +104,12 @@ func (d *draft) change() store.Change {
 
 // inverse is the change that takes change back.
 func (d *draft) inverse() store.Change {
-	old := draft{networks: map[model.ID]*model.Network{}, sandboxes: map[model.ID]*model.Sandbox{}}
-	for id := range d.networks {
-		old.networks[id] = d.e.intent.Networks[id]
+	old := draft{e: d.e, sandboxes: d.before()}
+	c := old.change()
+	for _, r := range d.change().Networks {
+		c.Networks = append(c.Networks, store.Revision{Old: r.New, New: r.Old})
 	}
-	for id := range d.sandboxes {
-		old.sandboxes[id] = d.e.intent.Sandboxes[id]
-	}
-	return old.change()
+	return c
 }
 
 // commit stores the draft and applies its effect; the two run at the same
@@ -247,7 +151,9 @@ func (d *draft) commit(ctx context.Context) error {
 		if len(d.networks) > 0 {
 			d.e.wantTunnels()
 		}
-		d.e.watchful()
+		if unheard(ops) {
+			d.e.watchful()
+		}
 		if changed && d.e.cfg.PortsChanged != nil {
 			d.e.cfg.PortsChanged()
 		}
@@ -332,7 +238,7 @@ func (d *draft) adopt() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, n := range d.networks {
-		e.noteParts(n)
+		e.noteParts(e.intent.Networks[id], n)
 		replace(e.intent.Networks, e.networkID, id, n, func(n *model.Network) string { return n.Name })
 		if n == nil {
 			e.closePools(id)

@@ -229,7 +229,7 @@ func (e *Engine) load(snap store.Snapshot) error {
 		}
 		e.intent.Networks[n.ID] = n
 		e.networkID[n.Name] = n.ID
-		e.noteParts(n)
+		e.noteParts(nil, n)
 		e.openPools(n)
 		for _, is6 := range []bool{false, true} {
 			if a, err := netip.ParseAddr(snap.Cursors[cursorKey(n.ID, is6)]); err == nil && e.pools[poolKey{n.ID, is6}] != nil {

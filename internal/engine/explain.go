@@ -207,7 +207,7 @@ func (d *draft) serviceFrom(from *model.Sandbox, name string) (Service, error) {
 func (d *draft) serviceBy(meant func(Service) bool) (found Service, err error) {
 	for _, n := range d.e.intent.Networks {
 		for i := 0; n.Overlay != nil && i < len(n.Overlay.Services); i++ {
-			s := Service{&n.Overlay.Services[i], n}
+			s := Service{n.Overlay.Services[i], n}
 			switch {
 			case !meant(s):
 			case found.Service != nil:
@@ -230,7 +230,7 @@ func (d *draft) hereOrThere(ref string) (*model.Sandbox, []*model.Far, error) {
 	var mates []*model.Far
 	for _, n := range d.e.intent.Networks {
 		for i := 0; n.Overlay != nil && i < len(n.Overlay.Far); i++ {
-			if f := &n.Overlay.Far[i]; meant(f, ref) {
+			if f := n.Overlay.Far[i]; meant(f, ref) {
 				mates = append(mates, f)
 			}
 		}

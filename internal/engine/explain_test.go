@@ -141,7 +141,7 @@ func TestExplainOverlay(t *testing.T) {
 	a.dumps(true, "neigh 10.1.0.3 lladdr 02:42:0a:01:00:03 dev "+n.Trunk(), "neigh 10.1.0.4 lladdr 02:42:0a:01:00:04 dev "+n.Trunk())
 	eventually(t, "their names are known", func() bool { // after their addresses
 		far := a.knows("app", true).Overlay.Far
-		return !slices.ContainsFunc(far, func(f model.Far) bool { return f.Sandbox == "" })
+		return !slices.ContainsFunc(far, func(f *model.Far) bool { return f.Sandbox == "" })
 	})
 
 	for _, q := range []struct{ from, to string }{{"web", "10.1.0.3"}, {"10.1.0.3", "web"}, {"10.1.0.3", "10.1.0.2"}} {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sealane/sealane/internal/compile"
@@ -32,6 +33,20 @@ func (e *Engine) watchful() {
 	if !e.looking {
 		e.lookLater()
 	}
+}
+
+// unheard reports whether ops touch devices, so that what somebody else does to those gives
+// no hint for a while. Of rules and their elements it is known whose they are.
+func unheard(ops []kstate.Op) bool {
+	return slices.ContainsFunc(ops, func(op kstate.Op) bool {
+		switch op.Object().(type) {
+		case kstate.File, kstate.Guest, kstate.Hold:
+			return false
+		case kstate.Neigh:
+			return op.New == nil
+		}
+		return !isNft(op)
+	})
 }
 
 func (e *Engine) lookLater() {

@@ -26,7 +26,7 @@ func (e *Engine) meshOf(v *overlay.View, uplink string, local netip.Addr, mtu in
 
 // publishes reports whether one of a network's services has published ports.
 func publishes(o *model.Overlay) bool {
-	return slices.ContainsFunc(o.Services, func(s model.Service) bool { return len(s.Publish) > 0 })
+	return slices.ContainsFunc(o.Services, func(s *model.Service) bool { return len(s.Publish) > 0 })
 }
 
 // publishedAt is where this host's own programs find a port that a service is published

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"path"
 	"reflect"
@@ -39,12 +38,15 @@ type overlays struct {
 	view *overlay.View      // the latest; nil: nothing is known yet
 
 	failed map[model.ID]problem // what hinders this host's part of a network
-	seat   string               // where this host was among the others in the last pass
 
 	key  string // public, that others are to know this host's encrypted packets by; "": none
 	told bool   // the next one was in the store when that was last looked at
 
 	news chan struct{} // readable when there is a view that was not settled
+
+	// The following belong to the holder of work.
+	seat      *seat                 // where this host was among the others when that was last looked at; nil: it was not
+	companies map[model.ID]*company // by network: what was settled last
 }
 
 // followOverlays has this host take part in the cluster's overlay networks.
@@ -64,7 +66,8 @@ func (e *Engine) followOverlays(ctx context.Context) {
 		},
 	})
 	o.mu.Lock()
-	o.dir, o.view, o.failed, o.seat, o.news, o.key, o.told = dir, nil, map[model.ID]problem{}, "", make(chan struct{}, 1), "", false
+	o.dir, o.view, o.failed, o.news, o.key, o.told = dir, nil, map[model.ID]problem{}, make(chan struct{}, 1), "", false
+	o.seat, o.companies = nil, map[model.ID]*company{}
 	news := o.news
 	o.mu.Unlock()
 	e.work.Lock()
@@ -193,7 +196,7 @@ func (e *Engine) settleOverlay(ctx context.Context, v *overlay.View, rec *overla
 	if err != nil {
 		return err
 	}
-	if old != nil && reflect.DeepEqual(n, old) {
+	if old != nil && n.SameFrame(old) && n.Overlay.SameParts(old.Overlay) {
 		return nil
 	}
 	d.networks[n.ID] = n
@@ -227,22 +230,17 @@ func (e *Engine) startApart(n *model.Network) {
 
 // overlay returns a network as it is to be on this host.
 func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part, old *model.Network) (*model.Network, error) {
-	view, err := d.host(ctx)
-	if err != nil {
-		return nil, err
-	}
 	n := &model.Network{ID: rec.ID, Name: rec.Name, Driver: model.DriverOverlay, Subnets: slices.Clone(rec.Subnets), Internal: rec.Internal, Labels: rec.Labels, Created: rec.Created}
+	var err error
 	if n.Options, err = model.ParseOptions(model.DriverOverlay, rec.Options); err != nil {
 		return nil, err
 	}
 	o := model.Overlay{Name: rec.Name, Options: rec.Options, VNI: rec.VNI, Port: cmp.Or(n.Options.Backend.Port, model.OverlayPort)}
-	if o.Uplink, o.Local, o.MTU, err = d.e.seatOf(view); err != nil {
+	here, err := d.ownSeat(ctx)
+	if err != nil {
 		return nil, err
 	}
-	o.Services = servicesOf(v, rec, d.e.cfg.Cluster.Node.ID)
-	if publishes(&o) {
-		o.Mesh = d.e.meshOf(v, o.Uplink, o.Local, o.MTU)
-	}
+	o.Uplink, o.Local, o.MTU = here.uplink, here.local, here.mtu
 	at := publics(v, o.Local.Is6())
 	if n.Options.Encrypted {
 		at = inners(d.e.peersOf(v))
@@ -251,9 +249,15 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	if err != nil {
 		return nil, err
 	}
-	o.Far = farOf(v, rec.Endpoints, d.e.cfg.Cluster.Node.ID, at)
+	c := d.e.company(rec.ID, old)
+	c.take(v, rec, at)
+	o.Far, o.Services, o.Servants, o.Hosts = c.parts.Far, c.parts.Services, c.parts.Servants, c.parts.Hosts
+	if publishes(&o) {
+		o.Mesh = d.e.meshOf(v, here.uplink, here.local, here.mtu)
+	}
 	n.Overlay = &o
 	d.e.settlePublished(n)
+	c.parts.Services = o.Services
 	if old != nil {
 		n.Shards, o.Used = old.Shards, old.Overlay.Used
 	}
@@ -276,58 +280,19 @@ func publics(v *overlay.View, is6 bool) map[string]netip.Addr {
 	return at
 }
 
-// farOf lists the endpoints of a network that are on other hosts, which are found at at.
-func farOf(v *overlay.View, all []*overlay.Endpoint, self string, at map[string]netip.Addr) []model.Far {
-	var out []model.Far
-	for _, ep := range all {
-		if ep.Host == self {
-			continue
-		}
-		h, known := v.Hosts[ep.Host]
-		f := model.Far{ID: ep.ID, Host: cmp.Or(h.Name, ep.Host), MAC: ep.MAC, Addrs: ep.Addrs, Sandbox: ep.Sandbox.Name, Names: ep.Names, Stopped: ep.Stopped, HostGone: !known || !h.Alive}
-		f.At = at[ep.Host]
-		out = append(out, f)
+// company is who is on a network as it was settled last; or nobody yet, if that is not how
+// the network is.
+func (e *Engine) company(id model.ID, n *model.Network) *company {
+	c, has := e.overlays.companies[id]
+	if has && n != nil && c.parts.SameParts(n.Overlay) {
+		return c
 	}
-	return out
-}
-
-// seatOf says where this host is among the others, for tunnels that it makes itself.
-func (e *Engine) seatOf(view *hostView) (uplink string, local netip.Addr, mtu int, err error) {
-	uplink = cmp.Or(e.cfg.Cluster.Uplink, view.uplink(false), view.uplink(true))
-	if uplink == "" {
-		return "", local, 0, errors.New("no default route: which device leads to the other hosts? sealane daemon --uplink IFACE says so")
+	c = newCompany(e.cfg.Cluster.Node.ID, nil)
+	if n != nil {
+		c = newCompany(e.cfg.Cluster.Node.ID, n.Overlay)
 	}
-	if mtu = view.linkMTU(uplink); mtu == 0 {
-		return "", local, 0, fmt.Errorf("uplink %s: no such device", uplink)
-	}
-	for _, is6 := range []bool{false, true} {
-		if i := slices.IndexFunc(e.cfg.Cluster.Addrs, func(a netip.Addr) bool { return a.Is6() == is6 }); i >= 0 {
-			return uplink, e.cfg.Cluster.Addrs[i], mtu, nil
-		}
-		if p, ok := view.address(uplink, is6); ok && len(e.cfg.Cluster.Addrs) == 0 {
-			return uplink, p.Addr(), mtu, nil
-		}
-	}
-	return "", local, 0, fmt.Errorf("uplink %s: has no address", uplink)
-}
-
-// followSeat has the others told, and this host's networks settled, when it is found
-// elsewhere than in the last pass. The caller holds work.
-func (e *Engine) followSeat(view *hostView) {
-	dir := e.directory()
-	if dir == nil {
-		return
-	}
-	uplink, local, mtu, err := e.seatOf(view)
-	now := fmt.Sprint(uplink, local, mtu, err, e.nodeAddrs(view))
-	e.overlays.mu.Lock()
-	was := e.overlays.seat
-	e.overlays.seat = now
-	e.overlays.mu.Unlock()
-	if was != now {
-		dir.Refresh()
-		e.recallOverlays()
-	}
+	e.overlays.companies[id] = c
+	return c
 }
 
 // forsakeOverlay removes a network that the cluster has no more, unless somebody on this
@@ -340,6 +305,7 @@ func (e *Engine) forsakeOverlay(ctx context.Context, n *model.Network) error {
 	e.noteOverlay(n.ID, nil)
 	d := e.draft(n.Ref(), "leave")
 	d.networks[n.ID] = nil
+	delete(e.overlays.companies, n.ID)
 	return d.commit(ctx)
 }
 
@@ -424,21 +390,30 @@ func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint) overlay.Endpoint {
 	return out
 }
 
-// noteParts notes what the firewall has for networks over hosts and their services: it
-// keeps that as long as the daemon runs. The caller holds work and mu.
-func (e *Engine) noteParts(n *model.Network) {
-	if n == nil {
+// noteParts notes what the firewall has for networks over hosts and their services, when
+// one becomes another: it keeps that as long as the daemon runs. The caller holds work and mu.
+func (e *Engine) noteParts(from, to *model.Network) {
+	if to == nil {
 		return
 	}
-	e.facts.Spanned = e.facts.Spanned || n.Fabric != nil
-	if n.Overlay == nil || n.Absent() && !compile.Published(n) {
+	e.facts.Spanned = e.facts.Spanned || to.Fabric != nil
+	if to.Overlay == nil || to.Absent() && !compile.Published(to) {
 		return
 	}
 	e.facts.Overlaid = true
-	e.facts.Meshed = e.facts.Meshed || compile.Published(n)
-	e.facts.Sealed = e.facts.Sealed || n.Options.Encrypted
-	e.facts.Serving = e.facts.Serving || !n.Absent() && slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return len(s.VIPs) > 0 })
-	for _, p := range compile.Picks(compile.Intent{Networks: map[model.ID]*model.Network{n.ID: n}}) {
+	e.facts.Sealed = e.facts.Sealed || to.Options.Encrypted
+	e.facts.Meshed = e.facts.Meshed || compile.Published(to)
+	var was, is []*model.Service
+	if from != nil && from.SameFrame(to) {
+		was = from.Overlay.Services
+	}
+	for _, s := range model.Changes(was, to.Overlay.Services, (*model.Service).Order) {
+		if s != nil {
+			is = append(is, s)
+		}
+	}
+	e.facts.Serving = e.facts.Serving || !to.Absent() && slices.ContainsFunc(is, func(s *model.Service) bool { return len(s.VIPs) > 0 })
+	for _, p := range compile.Picks(to, is) {
 		if !slices.Contains(e.facts.Picks, p) {
 			e.facts.Picks = append(slices.Clip(e.facts.Picks), p)
 		}

@@ -187,11 +187,11 @@ func heldFar(n *model.Network, mac string) string {
 	if n.Overlay == nil {
 		return ""
 	}
-	i := slices.IndexFunc(n.Overlay.Far, func(f model.Far) bool { return f.MAC == mac })
+	i := slices.IndexFunc(n.Overlay.Far, func(f *model.Far) bool { return f.MAC == mac })
 	if i < 0 {
 		return ""
 	}
-	f := &n.Overlay.Far[i]
+	f := n.Overlay.Far[i]
 	return cmp.Or(f.Sandbox, string(f.ID)) + " of host " + f.Host
 }
 
@@ -222,24 +222,21 @@ func (e *Engine) pickUnclaimed(n *model.Network, key poolKey, taken func(netip.A
 // renameFar brings the names of a network's endpoints on other hosts from one state of
 // it to another. The caller holds work.
 func (e *Engine) renameFar(from, to *model.Network) {
-	have := map[model.ID]*model.Far{}
+	var was []*model.Far
 	if from != nil && from.Overlay != nil {
-		for i := range from.Overlay.Far {
-			have[from.Overlay.Far[i].ID] = &from.Overlay.Far[i]
-		}
+		was = from.Overlay.Far
 	}
 	var put []dns.Host
-	for i := range to.Overlay.Far {
-		f := &to.Overlay.Far[i]
-		if f.Stopped {
-			continue
-		}
-		delete(have, f.ID)
-		put = append(put, dns.Host{ID: string(f.ID), Names: f.Names, Addrs: f.Addrs})
-	}
 	var gone []string
-	for id := range have {
-		gone = append(gone, string(id))
+	for was, is := range model.Changes(was, to.Overlay.Far, (*model.Far).Order) {
+		switch {
+		case is != nil && !is.Stopped:
+			put = append(put, dns.Host{ID: string(is.ID), Names: is.Names, Addrs: is.Addrs})
+		case was != nil:
+			gone = append(gone, string(was.ID))
+		}
 	}
-	e.zone(to).Update(put, gone...)
+	if len(put)+len(gone) > 0 {
+		e.zone(to).Update(put, gone...)
+	}
 }

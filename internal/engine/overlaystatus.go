@@ -35,7 +35,7 @@ func (e *Engine) overlayStatus(n *model.Network) (Status, bool) {
 		return Status{StateDegraded, err.Error(), n.Created}, true
 	}
 	for i := range n.Overlay.Far {
-		if f := &n.Overlay.Far[i]; n.Options.Encrypted && !f.At.IsValid() && !f.Stopped {
+		if f := n.Overlay.Far[i]; n.Options.Encrypted && !f.At.IsValid() && !f.Stopped {
 			return Status{StateDegraded, fmt.Sprintf("endpoint %s on host %s: that host says no key of its own, or no address of this host's family: nothing is sent there", f.ID, f.Host), n.Created}, true
 		} else if !f.At.IsValid() && !f.Stopped {
 			return Status{StateDegraded, fmt.Sprintf("endpoint %s on host %s: that host has no address of the family of %s", f.ID, f.Host, n.Overlay.Local), n.Created}, true

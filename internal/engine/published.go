@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -48,16 +49,22 @@ const squat = "another program has it"
 // that they have no more, and notes which are taken. The network is nobody else's yet.
 func (e *Engine) settlePublished(n *model.Network) {
 	taken := e.reserve(n.ID, n)
-	for i := range n.Overlay.Services {
-		s := &n.Overlay.Services[i]
-		s.Publish = slices.Clone(s.Publish)
-		for j := range s.Publish {
-			p := &s.Publish[j]
+	now := map[string]*model.Service{}
+	for _, s := range n.Overlay.Services {
+		publish := slices.Clone(s.Publish)
+		for j := range publish {
+			p := &publish[j]
 			if p.Taken = taken[servicePort(*p)]; p.Taken == "" && n.Internal {
 				p.Taken = "its network is internal"
 			}
 		}
+		if !reflect.DeepEqual(publish, s.Publish) {
+			c := *s
+			c.Publish = publish
+			now[s.Key()] = &c
+		}
 	}
+	n.Overlay.Services = model.Revise(n.Overlay.Services, (*model.Service).Key, now)
 }
 
 // servicePort is where a service is published, on whatever address.
@@ -107,6 +114,9 @@ func wantedPorts(n *model.Network) (out []reservation) {
 		return nil
 	}
 	for _, s := range n.Overlay.Services {
+		if len(s.Publish) == 0 {
+			continue
+		}
 		here := slices.ContainsFunc(s.Backends, func(b model.Member) bool { return b.Local })
 		for _, p := range s.Publish {
 			if p.Local && !here {
@@ -137,7 +147,7 @@ func (e *Engine) loadPublished() {
 			continue
 		}
 		o := *n.Overlay
-		n.Overlay, o.Services = &o, slices.Clone(o.Services)
+		n.Overlay = &o
 		for _, s := range o.Services {
 			for _, p := range s.Publish {
 				if p.Taken == squat {
@@ -153,7 +163,7 @@ func (e *Engine) loadPublished() {
 // hindered reports whether a published port of some service is taken here.
 func (e *Engine) hindered() bool {
 	for _, n := range e.intent.Networks {
-		if n.Overlay != nil && slices.ContainsFunc(n.Overlay.Services, func(s model.Service) bool { return takenHere(&s) != "" }) {
+		if n.Overlay != nil && slices.ContainsFunc(n.Overlay.Services, func(s *model.Service) bool { return takenHere(s) != "" }) {
 			return true
 		}
 	}

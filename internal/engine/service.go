@@ -237,7 +237,7 @@ func (e *Engine) Services() []Service {
 			continue
 		}
 		for i := range n.Overlay.Services {
-			out = append(out, Service{&n.Overlay.Services[i], n})
+			out = append(out, Service{n.Overlay.Services[i], n})
 		}
 	}
 	slices.SortFunc(out, func(a, b Service) int {

@@ -138,14 +138,16 @@ func TestMembers(t *testing.T) {
 			{Service: model.Service{ID: "s2", Name: "web", VIPs: []netip.Addr{at("10.0.0.9")}, Draining: []model.ID{"4", "5"}}},
 		},
 	}
-	got := servicesOf(v, rec, "n1")
+	c := newCompany("n1", nil)
+	c.take(v, rec, nil)
+	got := c.parts.Services
 	text := ""
 	for _, s := range got {
 		text += s.Name
 		for _, b := range s.Backends {
 			text += fmt.Sprintf(" %s/%s=%s", b.Host, b.Sandbox, b.State)
 		}
-		for _, h := range serviceHosts(&s) {
+		for _, h := range serviceHosts(s) {
 			text += fmt.Sprintf(" %v%v", h.Names, h.Addrs)
 		}
 		text += "\n"

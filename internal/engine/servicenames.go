@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"cmp"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/sealane/sealane/internal/cluster/overlay"
 	"github.com/sealane/sealane/internal/model"
@@ -14,71 +11,28 @@ import (
 // tasksPrefix begins the name that means a service's backends, as Docker's.
 const tasksPrefix = "tasks."
 
-// servicesOf lists a network's services with their backends, by name.
-func servicesOf(v *overlay.View, rec *overlay.Part, self string) []model.Service {
-	var out []model.Service
-	at := map[string]int{}
-	for _, o := range rec.Services {
-		at[strings.ToLower(o.Name)] = len(out)
-		out = append(out, o.Service)
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	for _, ep := range rec.Endpoints { // by ID
-		for _, m := range ep.Services {
-			if i, there := at[strings.ToLower(m.Name)]; there {
-				out[i].Backends = append(out[i].Backends, memberOf(v, rec.Services[i], ep, m, self))
-			}
-		}
-	}
-	return out
-}
-
-// memberOf is an endpoint as a backend of a service.
-func memberOf(v *overlay.View, o *overlay.Service, ep *overlay.Endpoint, m overlay.Membership, self string) model.Member {
-	h, known := v.Hosts[ep.Host]
-	b := model.Member{
-		Endpoint: ep.ID, Sandbox: ep.Sandbox.Name, Host: cmp.Or(h.Name, ep.Host), Local: ep.Host == self, Node: h.Number, Addrs: ep.Addrs,
-		Port: uint16(m.Port), Weight: min(m.Weight, model.MaxWeight), State: model.MemberReady,
-	}
-	switch {
-	case ep.Stopped:
-		b.State = model.MemberStopped
-	case !b.Local && !(known && h.Alive):
-		b.State = model.MemberAway
-	case slices.Contains(o.Draining, ep.ID):
-		b.State = model.MemberDraining
-	}
-	return b
-}
-
 // renameServices brings the names of a network's services from one state of it to
 // another. The caller holds work.
 func (e *Engine) renameServices(from, to *model.Network) {
-	gone := map[string]bool{}
+	var was []*model.Service
 	if from != nil && from.Overlay != nil {
-		for i := range from.Overlay.Services {
-			for _, h := range serviceHosts(&from.Overlay.Services[i]) {
-				gone[h.ID] = true
-			}
-		}
+		was = from.Overlay.Services
 	}
 	var put []dns.Host
-	for i := range to.Overlay.Services {
-		for _, h := range serviceHosts(&to.Overlay.Services[i]) {
-			delete(gone, h.ID)
-			put = append(put, h)
+	var gone []string
+	for was, is := range model.Changes(was, to.Overlay.Services, (*model.Service).Order) {
+		if was != nil && (is == nil || is.ID != was.ID) {
+			for _, h := range serviceHosts(was) {
+				gone = append(gone, h.ID)
+			}
+		}
+		if is != nil {
+			put = append(put, serviceHosts(is)...)
 		}
 	}
-	if len(put)+len(gone) == 0 {
-		return
+	if len(put)+len(gone) > 0 {
+		e.zone(to).Update(put, gone...)
 	}
-	var ids []string
-	for id := range gone {
-		ids = append(ids, id)
-	}
-	e.zone(to).Update(put, ids...)
 }
 
 // serviceHosts are what a service's name means, and what its backends' does.
@@ -99,20 +53,15 @@ func serviceHosts(s *model.Service) []dns.Host {
 	return []dns.Host{name, {ID: "tasks " + string(s.ID), Names: []string{tasksPrefix + s.Name}, Addrs: ready, Sole: true, Lent: true}}
 }
 
-// keptServices are the services that this host knows, as they are in the store. The
-// caller holds work.
-func (e *Engine) keptServices() []overlay.Service {
-	var out []overlay.Service
+// keptServices are the services that this host knows, by network. The caller holds work.
+func (e *Engine) keptServices() map[model.ID][]*model.Service {
+	all := map[model.ID][]*model.Service{}
 	for _, n := range e.intent.Networks {
-		if n.Overlay == nil {
-			continue
-		}
-		for _, s := range n.Overlay.Services {
-			s.Backends = nil
-			out = append(out, overlay.Service{Network: n.ID, Service: s})
+		if n.Overlay != nil {
+			all[n.ID] = n.Overlay.Services
 		}
 	}
-	return out
+	return all
 }
 
 // memberships are an endpoint's as other hosts are to know them.

@@ -38,17 +38,21 @@ type Overlay struct {
 	MTU    int        `json:"mtu"`              // of the uplink, bytes
 	Served bool       `json:"served,omitempty"` // encrypted: by the daemon, for this kernel has no such device
 	Used   bool       `json:"used"`             // somebody on this host is on it: else there are no devices
-	Far    []Far      `json:"far,omitempty"`    // endpoints on other hosts, by ID
+	Mesh   *Mesh      `json:"mesh,omitempty"`   // if a service is published
 
-	Services []Service `json:"services,omitempty"` // by name
-	Mesh     *Mesh     `json:"mesh,omitempty"`     // if one of them is published
+	// Its parts, none of which is ever changed; what follows from them: see Derive.
+	Far      []*Far       `json:"far,omitempty"`      // endpoints on other hosts, in their order
+	Services []*Service   `json:"services,omitempty"` // in their order, which is by name
+	Servants []*Servant   `json:"-"`                  // backends of services that have addresses, by endpoint
+	Hosts    []netip.Addr `json:"-"`                  // where those of Far that are reached are, in order
 }
 
 // Far is an endpoint of an overlay network on another host.
 type Far struct {
 	ID       ID           `json:"id"`
-	Host     string       `json:"host"`        // its name, for people
-	At       netip.Addr   `json:"at,omitzero"` // where the host is found; zero: nowhere that this one reaches
+	Node     string       `json:"node,omitempty"` // its host's ID
+	Host     string       `json:"host"`           // that host's name, for people
+	At       netip.Addr   `json:"at,omitzero"`    // where the host is found; zero: nowhere that this one reaches
 	MAC      string       `json:"mac"`
 	Addrs    []netip.Addr `json:"addrs"`
 	Sandbox  string       `json:"sandbox,omitempty"` // its name, for people
@@ -60,22 +64,10 @@ type Far struct {
 // Reached reports whether packets can be sent to it.
 func (f *Far) Reached() bool { return f.At.IsValid() && !f.Stopped }
 
-// Hosts lists where other hosts with endpoints on the network are found, in order.
-func (o *Overlay) Hosts() []netip.Addr {
-	var all []netip.Addr
-	for i := range o.Far {
-		if f := &o.Far[i]; f.Reached() {
-			all = append(all, f.At)
-		}
-	}
-	slices.SortFunc(all, netip.Addr.Compare)
-	return slices.Compact(all)
-}
-
 // Has reports whether an endpoint on another host, or a service, has an address.
 func (o *Overlay) Has(a netip.Addr) bool {
-	return slices.ContainsFunc(o.Far, func(f Far) bool { return slices.Contains(f.Addrs, a) }) ||
-		slices.ContainsFunc(o.Services, func(s Service) bool { return slices.Contains(s.VIPs, a) })
+	return slices.ContainsFunc(o.Far, func(f *Far) bool { return slices.Contains(f.Addrs, a) }) ||
+		slices.ContainsFunc(o.Services, func(s *Service) bool { return slices.Contains(s.VIPs, a) })
 }
 
 // Spans reports whether other hosts may have parts of a network.

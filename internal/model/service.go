@@ -32,11 +32,11 @@ func (s *Service) Ref() string { return "service " + s.Name }
 // Service returns a network's service by its name, whose case is of no consequence, or
 // nil.
 func (o *Overlay) Service(name string) *Service {
-	i := slices.IndexFunc(o.Services, func(s Service) bool { return strings.EqualFold(s.Name, name) })
+	i := slices.IndexFunc(o.Services, func(s *Service) bool { return strings.EqualFold(s.Name, name) })
 	if i < 0 {
 		return nil
 	}
-	return &o.Services[i]
+	return o.Services[i]
 }
 
 // ServicePort is where a service is asked for.

@@ -69,8 +69,8 @@ func TestServiceValidate(t *testing.T) {
 			t.Errorf("%+v: %v, want %s", c.s, err, c.want)
 		}
 	}
-	o := Overlay{Services: []Service{{Name: "Web"}}}
-	if o.Service("wEB") != &o.Services[0] || o.Service("we") != nil {
+	o := Overlay{Services: []*Service{{Name: "Web"}}}
+	if o.Service("wEB") != o.Services[0] || o.Service("we") != nil {
 		t.Error("case is of no consequence")
 	}
 	b := Member{Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}

@@ -25,14 +25,16 @@ import (
 // The buckets of the file.
 var (
 	bucketMeta      = []byte("meta")      // format, host settings
-	bucketNetworks  = []byte("networks")  // ID → JSON
+	bucketNetworks  = []byte("networks")  // ID → JSON, without parts
+	bucketFar       = []byte("far")       // network's ID/endpoint's key → JSON
+	bucketServices  = []byte("services")  // network's ID/service's key → JSON
 	bucketSandboxes = []byte("sandboxes") // ID → JSON, with endpoints and ports
 	bucketCursors   = []byte("cursors")   // pool → last address given
 	bucketJournal   = []byte("journal")   // key → value before
 )
 
 // format is the version of the file's contents. A newer one is refused.
-const format = "1"
+const format = "2"
 
 // Store is an open store file. Its methods may be called concurrently.
 type Store struct {
@@ -50,13 +52,17 @@ type Snapshot struct {
 
 // Change is one commit: what to write and what to delete.
 type Change struct {
-	Networks   []*model.Network
+	Networks   []Revision
 	Sandboxes  []*model.Sandbox
-	DelNetwork []model.ID
 	DelSandbox []model.ID
 	Cursors    map[string]string
 	Meta       map[string]string
 }
+
+// Revision is how a network changes: Old is what the store has of it, New what it is to
+// have; nil is nothing. Of the parts of an overlay network only those are written that are
+// other values.
+type Revision struct{ Old, New *model.Network }
 
 // CorruptError is a store that cannot be trusted. It is never overwritten.
 type CorruptError struct {
@@ -102,7 +108,7 @@ func create(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketMeta, bucketNetworks, bucketSandboxes, bucketCursors, bucketJournal} {
+		for _, b := range [][]byte{bucketMeta, bucketNetworks, bucketFar, bucketServices, bucketSandboxes, bucketCursors, bucketJournal} {
 			if _, err := tx.CreateBucket(b); err != nil {
 				return err
 			}
@@ -174,10 +180,10 @@ func (s *Store) Load() (snap Snapshot, err error) {
 		if err := check(tx); err != nil {
 			return &CorruptError{s.path, err}
 		}
-		if err := each(tx, bucketNetworks, func(n *model.Network) { snap.Networks = append(snap.Networks, n) }); err != nil {
+		if snap.Networks, err = networks(tx); err != nil {
 			return &CorruptError{s.path, err}
 		}
-		if err := each(tx, bucketSandboxes, func(sb *model.Sandbox) { snap.Sandboxes = append(snap.Sandboxes, sb) }); err != nil {
+		if err := each(tx, bucketSandboxes, func(_ string, sb *model.Sandbox) error { snap.Sandboxes = append(snap.Sandboxes, sb); return nil }); err != nil {
 			return &CorruptError{s.path, err}
 		}
 		if err := pairs(tx, bucketCursors, snap.Cursors); err != nil {
@@ -206,7 +212,7 @@ func check(tx *bbolt.Tx) (first error) {
 }
 
 // each decodes every value of a bucket.
-func each[T any](tx *bbolt.Tx, bucket []byte, f func(*T)) error {
+func each[T any](tx *bbolt.Tx, bucket []byte, f func(key string, x *T) error) error {
 	b := tx.Bucket(bucket)
 	if b == nil {
 		return fmt.Errorf("bucket %s is missing", bucket)
@@ -217,10 +223,12 @@ func each[T any](tx *bbolt.Tx, bucket []byte, f func(*T)) error {
 		if err == nil {
 			err = json.Unmarshal(v, x)
 		}
+		if err == nil {
+			err = f(string(k), x)
+		}
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", bucket, k, err)
 		}
-		f(x)
 		return nil
 	})
 }
@@ -244,14 +252,11 @@ func pairs(tx *bbolt.Tx, bucket []byte, into map[string]string) error {
 func (s *Store) Commit(c Change) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		w := writer{tx: tx}
-		for _, n := range c.Networks {
-			w.put(bucketNetworks, string(n.ID), n)
+		for _, r := range c.Networks {
+			w.network(r.Old, r.New)
 		}
 		for _, sb := range c.Sandboxes {
 			w.put(bucketSandboxes, string(sb.ID), sb)
-		}
-		for _, id := range c.DelNetwork {
-			w.del(bucketNetworks, string(id))
 		}
 		for _, id := range c.DelSandbox {
 			w.del(bucketSandboxes, string(id))

@@ -48,7 +48,7 @@ func full() Change {
 		Ports:   []model.PortMapping{{Proto: "udp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 1, Port: 2, Count: 3, HostEnd: 4}},
 		Command: []string{"sleep"}, AutoRemove: true, Process: &model.Process{PID: 1, Start: 2},
 		Exit: &model.Exit{Code: 3, Signal: "x", Lost: true, At: at}, Created: at}
-	return Change{Networks: []*model.Network{n}, Sandboxes: []*model.Sandbox{sb}, Cursors: map[string]string{"p": "10.0.0.2"}, Meta: map[string]string{"ula": "fd00::/48"}}
+	return Change{Networks: []Revision{{New: n}}, Sandboxes: []*model.Sandbox{sb}, Cursors: map[string]string{"p": "10.0.0.2"}, Meta: map[string]string{"ula": "fd00::/48"}}
 }
 
 func TestEveryFieldSurvivesReopening(t *testing.T) {
@@ -67,7 +67,7 @@ func TestEveryFieldSurvivesReopening(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts := cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}
-	if d := cmp.Diff(want.Networks, got.Networks, opts); d != "" {
+	if d := cmp.Diff([]*model.Network{want.Networks[0].New}, got.Networks, opts); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff(want.Sandboxes, got.Sandboxes, opts); d != "" {
@@ -81,7 +81,7 @@ func TestEveryFieldSurvivesReopening(t *testing.T) {
 func TestDelete(t *testing.T) {
 	s := mustOpen(t, filepath.Join(t.TempDir(), "s.db"))
 	s.Commit(full())
-	if err := s.Commit(Change{DelNetwork: []model.ID{"aaaaaaaaaaaa"}, DelSandbox: []model.ID{"bbbbbbbbbbbb", "nothere00000"}}); err != nil {
+	if err := s.Commit(Change{Networks: []Revision{{Old: full().Networks[0].New}}, DelSandbox: []model.ID{"bbbbbbbbbbbb", "nothere00000"}}); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := s.Load(); len(got.Networks)+len(got.Sandboxes) != 0 {
@@ -123,11 +123,11 @@ func TestNewerFormatIsRefusedAndKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Commit(Change{Meta: map[string]string{"format": "2"}}); err != nil {
+	if err := s.Commit(Change{Meta: map[string]string{"format": "3"}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Load()
-	if _, ok := errors.AsType[*CorruptError](err); !ok || !strings.Contains(err.Error(), `format "2", this version knows "1"`) || !strings.Contains(err.Error(), path) {
+	if _, ok := errors.AsType[*CorruptError](err); !ok || !strings.Contains(err.Error(), `format "3", this version knows "2"`) || !strings.Contains(err.Error(), path) {
 		t.Errorf("load: %v", err)
 	}
 	s.Close()
@@ -277,12 +277,54 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	}
 	limitFileSize(t, path)
 	big := full()
-	big.Networks[0].Labels["k"] = strings.Repeat("x", 1<<22)
+	big.Networks[0].New.Labels["k"] = strings.Repeat("x", 1<<22)
 	if err := s.Commit(big); err == nil || !strings.Contains(err.Error(), path) {
 		t.Fatalf("commit on a full disk: %v", err)
 	}
 	got, err := s.Load()
 	if err != nil || len(got.Networks) != 1 || got.Networks[0].Labels["k"] != "v" {
 		t.Errorf("after the refused commit: %v %v", got.Networks, err)
+	}
+}
+
+// An overlay network's parts come back as they were, one by one.
+func TestParts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.db")
+	at := netip.MustParseAddr
+	far := func(id, mac string) *model.Far {
+		return &model.Far{ID: model.ID(id), Node: "n2", At: at("192.0.2.2"), MAC: mac}
+	}
+	web := &model.Service{ID: "5", Name: "Web", VIPs: []netip.Addr{at("10.0.0.9")}, Ports: []model.ServicePort{{Port: 80, Proto: "tcp"}},
+		Backends: []model.Member{{Endpoint: "e1", Addrs: []netip.Addr{at("10.0.0.2")}}}}
+	network := func(id string, services []*model.Service, far ...*model.Far) *model.Network {
+		n := &model.Network{ID: model.ID(id), Name: id, Driver: model.DriverOverlay, Overlay: &model.Overlay{VNI: 4096, Far: far, Services: services}}
+		n.Overlay.Derive()
+		return n
+	}
+	e1, e2 := far("e1", "02:42:0a:00:00:02"), far("e2", "02:42:0a:00:00:03")
+	first, other := network("a", []*model.Service{web}, e1, e2), network("ab", nil, e1)
+	second := network("a", []*model.Service{{ID: "6", Name: "api"}, web}, far("e1", "02:42:0a:00:00:04"))
+	opts := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+	for i, c := range []struct{ old, now *model.Network }{{nil, first}, {first, second}, {second, first}, {first, nil}} {
+		s, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Commit(Change{Networks: []Revision{{Old: c.old, New: c.now}, {Old: other, New: other}}})
+		if i == 0 {
+			err = errors.Join(err, s.Commit(Change{Networks: []Revision{{New: other}}}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []*model.Network{c.now, other}
+		if c.now == nil {
+			want = want[1:]
+		}
+		got, err := s.Load()
+		if d := cmp.Diff(want, got.Networks, opts); d != "" || err != nil {
+			t.Errorf("commit %d: %v\n%s", i, err, d)
+		}
+		s.Close()
 	}
 }

@@ -20,7 +20,7 @@ func mateName(f *model.Far) string {
 // linkOf returns the overlay network that an endpoint on another host is on, or nil.
 func linkOf(in compile.Intent, f *model.Far) *model.Network {
 	for _, n := range in.Networks {
-		if n.Overlay != nil && slices.ContainsFunc(n.Overlay.Far, func(o model.Far) bool { return o.ID == f.ID }) {
+		if n.Overlay != nil && slices.ContainsFunc(n.Overlay.Far, func(o *model.Far) bool { return o.ID == f.ID }) {
 			return n
 		}
 	}

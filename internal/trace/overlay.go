@@ -16,11 +16,11 @@ func (s *sight) elsewhere(n *model.Network, a netip.Addr) *model.Far {
 	if n.Overlay == nil {
 		return nil
 	}
-	i := slices.IndexFunc(n.Overlay.Far, func(f model.Far) bool { return slices.Contains(f.Addrs, a) })
+	i := slices.IndexFunc(n.Overlay.Far, func(f *model.Far) bool { return slices.Contains(f.Addrs, a) })
 	if i < 0 {
 		return nil
 	}
-	return &n.Overlay.Far[i]
+	return n.Overlay.Far[i]
 }
 
 // unused says that an address outside is of a network of which nothing is on this host,

@@ -79,7 +79,7 @@ func (w *walk) publisher() (*model.Service, model.Publish) {
 		for i := 0; n.Overlay != nil && i < len(n.Overlay.Services); i++ {
 			for _, p := range n.Overlay.Services[i].Publish {
 				if p.Port == w.dport && p.Proto == w.proto && (len(p.Addrs) == 0 || slices.Contains(p.Addrs, w.dst)) {
-					return &n.Overlay.Services[i], p
+					return n.Overlay.Services[i], p
 				}
 			}
 		}

@@ -21,11 +21,11 @@ func (s *sight) service(n *model.Network, a netip.Addr) *model.Service {
 	if n.Overlay == nil {
 		return nil
 	}
-	i := slices.IndexFunc(n.Overlay.Services, func(s model.Service) bool { return slices.Contains(s.VIPs, a) })
+	i := slices.IndexFunc(n.Overlay.Services, func(s *model.Service) bool { return slices.Contains(s.VIPs, a) })
 	if i < 0 {
 		return nil
 	}
-	return &n.Overlay.Services[i]
+	return n.Overlay.Services[i]
 }
 
 // served returns the service that has an address on a network that is on this host, or nil.
@@ -41,7 +41,7 @@ func (s *sight) served(a netip.Addr) *model.Service {
 // networkOf returns the network of a service, or nil.
 func (s *sight) networkOf(service *model.Service) *model.Network {
 	for _, n := range s.Intent.Networks {
-		if n.Overlay != nil && slices.ContainsFunc(n.Overlay.Services, func(o model.Service) bool { return o.ID == service.ID }) {
+		if n.Overlay != nil && slices.ContainsFunc(n.Overlay.Services, func(o *model.Service) bool { return o.ID == service.ID }) {
 			return n
 		}
 	}

@@ -148,7 +148,7 @@ func mates(w World, name string) []*model.Far {
 	var all []*model.Far
 	for _, n := range w.Intent.Networks {
 		for i := 0; n.Overlay != nil && i < len(n.Overlay.Far); i++ {
-			if f := &n.Overlay.Far[i]; f.Sandbox == name {
+			if f := n.Overlay.Far[i]; f.Sandbox == name {
 				all = append(all, f)
 			}
 		}

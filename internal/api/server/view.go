@@ -86,7 +86,7 @@ func addOverlay(out *api.Network, n *model.Network) {
 	}
 	at := map[string]int{}
 	for i := range o.Far {
-		f := &o.Far[i]
+		f := o.Far[i]
 		if _, has := at[f.Host]; !has {
 			at[f.Host] = len(out.Overlay.Members)
 			out.Overlay.Members = append(out.Overlay.Members, api.OverlayMember{Host: f.Host, Address: f.At, Alive: !f.HostGone})

@@ -31,16 +31,16 @@ type keeper struct {
 	claim   func(context.Context) (int, error) // of a number
 	poked   chan struct{}
 
-	mu      sync.Mutex             // protects the following
-	own     map[Key]*want          // what Set said; nil: nothing yet
-	pending map[Key]*pending       // claims that no Set knows of
-	kept    []Network              // see Keep
-	offers  map[model.ID][]Service // see KeepServices
-	unused  map[Key]bool           // that were given back before a container had them
-	asked   bool                   // Options.Host was
-	urgent  bool                   // something else is meant to be: it is not put off
-	me      Host                   // what it said
-	host    []byte                 // its value, without a number
+	mu      sync.Mutex                    // protects the following
+	own     map[Key]*want                 // what Set said; nil: nothing yet
+	pending map[Key]*pending              // claims that no Set knows of
+	kept    []Network                     // see Keep
+	offers  map[model.ID][]*model.Service // see KeepServices
+	unused  map[Key]bool                  // that were given back before a container had them
+	asked   bool                          // Options.Host was
+	urgent  bool                          // something else is meant to be: it is not put off
+	me      Host                          // what it said
+	host    []byte                        // its value, without a number
 	hostErr error
 	ports   []Held // see SetHeld
 	held    []byte // the same, as the record has it; nil: there are none

@@ -283,7 +283,7 @@ func TestWipedPorts(t *testing.T) {
 		kept.Publish = slices.Clone(s.Publish)
 		kept.Publish[0].Taken = "container db has it"
 		a.Keep([]Network{app})
-		a.KeepServices([]Service{kept})
+		a.KeepServices(map[model.ID][]*model.Service{"aa": {&kept.Service}})
 		a.Set([]Endpoint{a.claimed(end("aa", "e1"))})
 		quiet()
 		was := content(t, m)
@@ -306,7 +306,7 @@ func TestWipedPorts(t *testing.T) {
 		}
 		a = start(t, m, 1)
 		a.Keep([]Network{app})
-		a.KeepServices([]Service{kept})
+		a.KeepServices(map[model.ID][]*model.Service{"aa": {&kept.Service}})
 		e := end("aa", "e1")
 		e.Addrs = []netip.Addr{netip.MustParseAddr("10.1.0.3")}
 		a.Set([]Endpoint{e})

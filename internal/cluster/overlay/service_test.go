@@ -193,7 +193,7 @@ func TestWipedServices(t *testing.T) {
 		}
 		for _, h := range []*host{a, b} {
 			h.Keep([]Network{app})
-			h.KeepServices([]Service{s})
+			h.KeepServices(map[model.ID][]*model.Service{"aa": {&s.Service}})
 		}
 		a.Set([]Endpoint{a.claimed(end("aa", "e1"))})
 		b.Set([]Endpoint{b.claimed(end("aa", "e2"))})

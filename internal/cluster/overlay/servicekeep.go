@@ -9,14 +9,10 @@ import (
 )
 
 // KeepServices says which services the networks have that Keep is told of: they are put
-// again with their network, at once.
-func (d *Directory) KeepServices(services []Service) {
-	all := map[model.ID][]Service{}
-	for _, s := range services {
-		all[s.Network] = append(all[s.Network], s)
-	}
+// again with their network, at once. What it is told is not changed by anybody.
+func (d *Directory) KeepServices(services map[model.ID][]*model.Service) {
 	d.keep.mu.Lock()
-	d.keep.offers = all
+	d.keep.offers = services
 	d.keep.mu.Unlock()
 }
 
@@ -24,7 +20,11 @@ func (d *Directory) KeepServices(services []Service) {
 func (k *keeper) offered(network model.ID) []Service {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.offers[network]
+	var all []Service
+	for _, s := range k.offers[network] {
+		all = append(all, Service{Network: network, Service: *s})
+	}
+	return all
 }
 
 // takenIn says whether an address of a service's is somebody else's.

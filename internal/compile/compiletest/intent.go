@@ -51,6 +51,9 @@ func (f *File) Intent(t *testing.T) compile.Intent {
 		if err := n.Validate(); err != nil {
 			t.Fatal(err)
 		}
+		if n.Overlay != nil {
+			n.Overlay.Derive()
+		}
 		in.Networks[n.ID] = n
 	}
 	for i := range f.Sandboxes {

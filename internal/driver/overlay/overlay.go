@@ -21,45 +21,14 @@ package overlay
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
-// Reach returns what leads from a network's bridge on this host to its endpoints on
-// others. It has nothing on a host where nobody is on it.
-func Reach(n *model.Network) (kstate.Set, error) {
-	o := n.Overlay
-	s := make(kstate.Set, 4*len(o.Far)+4)
-	objs := []kstate.Object{trunk(n)}
-	for _, host := range o.Hosts() {
-		objs = append(objs, kstate.FDB{Dev: n.Trunk(), MAC: kstate.Everyone, Dst: host})
-	}
-	for i := range o.Far {
-		f := &o.Far[i]
-		if !f.Reached() {
-			continue
-		}
-		objs = append(objs, kstate.FDB{Dev: n.Trunk(), MAC: f.MAC, Dst: f.At, Bridged: true})
-		addrs := f.Addrs
-		if _, six := n.Subnet(true); six {
-			addrs = append(slices.Clip(addrs), model.LinkLocal(f.MAC).Addr())
-		}
-		for _, a := range addrs {
-			objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: a, MAC: f.MAC})
-		}
-	}
-	for i := range o.Services {
-		for _, a := range o.Services[i].VIPs { // the host's own business, and no other's
-			objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: a, MAC: model.MACForID(model.MACBridge, n.ID)})
-		}
-	}
-	return s, s.Add(objs...)
-}
-
-// trunk is the vxlan device. Its hardware address is nobody's: it sends nothing itself.
-func trunk(n *model.Network) kstate.Link {
+// Trunk returns the port of a network's bridge on this host that leads to its endpoints on
+// others: the vxlan device. Its hardware address is nobody's: it sends nothing itself.
+func Trunk(n *model.Network) kstate.Object {
 	o := n.Overlay
 	return kstate.Link{
 		Name: n.Trunk(), Type: kstate.TypeVXLAN, MTU: n.Options.MTU, MAC: model.MACForID(model.MACVeth, n.ID), Up: true,
@@ -67,6 +36,36 @@ func trunk(n *model.Network) kstate.Link {
 		VXLAN: kstate.VXLAN{VNI: o.VNI, Port: o.Port, Local: o.Local, NoLearning: true, Proxy: true},
 		Alias: "sealane " + n.Name,
 	}
+}
+
+// ToAll returns what has a host that is found at an address get what is for everyone.
+func ToAll(n *model.Network, at netip.Addr) []kstate.Object {
+	return []kstate.Object{kstate.FDB{Dev: n.Trunk(), MAC: kstate.Everyone, Dst: at}}
+}
+
+// Mate returns what leads to an endpoint on another host.
+func Mate(n *model.Network, f *model.Far) []kstate.Object {
+	if !f.Reached() {
+		return nil
+	}
+	objs := []kstate.Object{kstate.FDB{Dev: n.Trunk(), MAC: f.MAC, Dst: f.At, Bridged: true}}
+	for _, a := range f.Addrs {
+		objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: a, MAC: f.MAC})
+	}
+	if _, six := n.Subnet(true); six {
+		objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: model.LinkLocal(f.MAC).Addr(), MAC: f.MAC})
+	}
+	return objs
+}
+
+// Asked returns what has the host be asked for a service: it is the host's own business,
+// and no other's.
+func Asked(n *model.Network, s *model.Service) []kstate.Object {
+	var objs []kstate.Object
+	for _, a := range s.VIPs {
+		objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: a, MAC: model.MACForID(model.MACBridge, n.ID)})
+	}
+	return objs
 }
 
 // MTU returns what of a host's MTU is left for a network's packets, in bytes.
@@ -102,7 +101,7 @@ func Cipher(n *model.Network) []kstate.Object {
 // encrypted network. Other networks have ways to the same hosts in the same words.
 func Through(n *model.Network) []kstate.Object {
 	var objs []kstate.Object
-	for _, a := range n.Overlay.Hosts() {
+	for _, a := range n.Overlay.Hosts {
 		objs = append(objs, kstate.Route{Dst: whole(a), Dev: model.CipherDevice})
 	}
 	return objs
