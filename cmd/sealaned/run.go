@@ -32,6 +32,7 @@ import (
 	"github.com/sealane/sealane/internal/serve/announce"
 	"github.com/sealane/sealane/internal/serve/dhcp"
 	"github.com/sealane/sealane/internal/serve/dns"
+	"github.com/sealane/sealane/internal/serve/health"
 	"github.com/sealane/sealane/internal/serve/pathmtu"
 	"github.com/sealane/sealane/internal/serve/proxy"
 	"github.com/sealane/sealane/internal/serve/udptun"
@@ -91,6 +92,8 @@ func run(ctx context.Context, s settings) error {
 	defer paths.Close()
 	encrypted := wireguard.NewKeeper(log)
 	defer encrypted.Close()
+	backends := health.New()
+	defer backends.Close()
 
 	host, _ := os.Hostname()
 	hosts, err := s.hosts(cmp.Or(s.NodeName, host), targets.engine.Load, log)
@@ -101,7 +104,7 @@ func run(ctx context.Context, s settings) error {
 	var features feature.Cache
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Probe: announce.Probe, SideRoutes: facts.SideRoutes, Flows: conntrack.Flows,
+		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, Flows: conntrack.Flows,
 		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Now: time.Now, Log: log,
 		Guests: runtime.New(runtime.Config{}), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})

@@ -17,11 +17,20 @@ type Service struct {
 	LB       string            `json:"lb"`                 // random, round-robin or hash
 	Publish  []Published       `json:"publish"`            // ports of the cluster's hosts at which it is asked for
 	Nearby   bool              `json:"publishLocalFirst"`  // what is asked for there goes to backends of that host, if it has any
+	Health   *Health           `json:"health,omitempty"`   // how backends are checked; none: they are not
 	Draining []string          `json:"draining,omitempty"` // the IDs of backends that are to get nothing new
 	Backends []Backend         `json:"backends"`           // by endpoint
 	Labels   map[string]string `json:"labels"`
 	Status   Status            `json:"status"`
 	Created  time.Time         `json:"created,omitzero"`
+}
+
+// Health is how backends are asked whether they serve, each by its own host.
+type Health struct {
+	Check    string `json:"check"`    // tcp, or http:/PATH
+	Interval string `json:"interval"` // 2s
+	Timeout  string `json:"timeout"`
+	Retries  int    `json:"retries"` // failures in a row that make a backend unhealthy
 }
 
 // Published is a port of hosts at which a service is asked for.
@@ -45,7 +54,12 @@ type Backend struct {
 	Port        int          `json:"port,omitempty"` // where it serves; 0: at the port that was asked for
 	Weight      int          `json:"weight"`
 	Connections int          `json:"connections"`
-	State       string       `json:"state"` // ready, draining, stopped: it has no container now; away: its host was not heard of lately
+	State       string       `json:"state"` // ready, draining, stopped: it has no container now; away: its host was not heard of lately; starting: it is checked and has not served yet; unhealthy: its checks fail
+	// What its host found by checking it, starting, healthy or unhealthy, since when; and
+	// why it does not serve, if it is of the host that is asked.
+	Health      string    `json:"health,omitempty"`
+	HealthSince time.Time `json:"healthSince,omitzero"`
+	HealthError string    `json:"healthError,omitempty"`
 }
 
 // Membership is an endpoint's part in a service.
@@ -65,7 +79,16 @@ type ServiceSpec struct {
 	LB      string            `json:"lb,omitempty"`      // random, round-robin or hash; random
 	Publish []string          `json:"publish,omitempty"` // [ADDR:]PORT[:TARGET][/tcp|udp|sctp][,mode=host]
 	Nearby  bool              `json:"publishLocalFirst,omitempty"`
+	Health  *HealthWish       `json:"health,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+// HealthWish is how backends are to be checked. What is left out of a change stays as it is.
+type HealthWish struct {
+	Check    string `json:"check,omitempty"`    // tcp, http:/PATH or none
+	Interval string `json:"interval,omitempty"` // 100ms to 1h; 2s
+	Timeout  string `json:"timeout,omitempty"`  // up to the interval; 1s
+	Retries  int    `json:"retries,omitempty"`  // 1 to 100; 3
 }
 
 // ServiceUpdate is what changes about a service: PATCH /v1/services/{ref}. What is left
@@ -75,9 +98,10 @@ type ServiceUpdate struct {
 	LB    string   `json:"lb,omitempty"`
 	// Published ports, as of a ServiceSpec, that are added; and PORT[/tcp|udp|sctp] that go,
 	// before them.
-	PublishAdd []string `json:"publishAdd,omitempty"`
-	PublishRm  []string `json:"publishRm,omitempty"`
-	Nearby     *bool    `json:"publishLocalFirst,omitempty"`
-	Drain      []string `json:"drain,omitempty"`   // backends: an endpoint's ID, a sandbox's name, or HOST/NAME
-	Undrain    []string `json:"undrain,omitempty"` // backends
+	PublishAdd []string    `json:"publishAdd,omitempty"`
+	PublishRm  []string    `json:"publishRm,omitempty"`
+	Nearby     *bool       `json:"publishLocalFirst,omitempty"`
+	Health     *HealthWish `json:"health,omitempty"`
+	Drain      []string    `json:"drain,omitempty"`   // backends: an endpoint's ID, a sandbox's name, or HOST/NAME
+	Undrain    []string    `json:"undrain,omitempty"` // backends
 }

@@ -23,6 +23,7 @@ func (a *app) serviceCreate() *cobra.Command {
 	var spec api.ServiceSpec
 	var labels []string
 	var same affinity
+	var checks health
 	c := &cobra.Command{
 		Use:   "create [FLAGS]",
 		Short: "Make a service, on all hosts of the cluster",
@@ -32,10 +33,13 @@ sealane network connect -o service=NAME. They may be there before it. --publish 
 mode=host; with mode=host only hosts with backends answer, by those.`,
 		Example: `  sealane service create --name web --network app --port 80
   sealane service create --name dns --network app --port 53/udp --port 53 --lb hash
-  sealane service create --name shop --network app --publish 8080:80`,
+  sealane service create --name shop --network app --publish 8080:80 --health http:/ready`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := same.choose(c, &spec.LB)
+			if err == nil {
+				spec.Health, err = checks.wish(c, true)
+			}
 			if err == nil {
 				err = checkService(spec)
 			}
@@ -61,6 +65,7 @@ mode=host; with mode=host only hosts with backends answer, by those.`,
 	same.flag(c)
 	f.StringArrayVarP(&spec.Publish, "publish", "p", nil, "`PORT:TARGET` of every host that leads to its port TARGET; may be repeated")
 	f.BoolVar(&spec.Nearby, "publish-local-first", false, "at a published port, take backends of the host that is asked, if any")
+	checks.flags(c)
 	f.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to note; may be repeated")
 	return c
 }
@@ -210,6 +215,7 @@ func (a *app) serviceInspect() *cobra.Command {
 func (a *app) serviceUpdate() *cobra.Command {
 	var up api.ServiceUpdate
 	var same affinity
+	var checks health
 	var nearby bool
 	c := &cobra.Command{
 		Use:   "update [FLAGS] NAME",
@@ -225,6 +231,9 @@ gets no more. NAME is NETWORK/NAME where several networks have a service of that
 				up.Nearby = &nearby
 			}
 			err := same.choose(c, &up.LB)
+			if err == nil {
+				up.Health, err = checks.wish(c, false)
+			}
 			if err == nil {
 				err = checkServiceUpdate(up)
 			}
@@ -242,14 +251,15 @@ gets no more. NAME is NETWORK/NAME where several networks have a service of that
 	servicePortFlag(c, &up.Ports)
 	c.Flags().StringArrayVar(&up.PublishAdd, "publish-add", nil, "`PORT:TARGET` to publish it at besides; may be repeated")
 	c.Flags().StringArrayVar(&up.PublishRm, "publish-rm", nil, "`PORT[/udp]` that it is published at no more; may be repeated")
+	checks.flags(c)
 	c.Flags().BoolVar(&nearby, "publish-local-first", false, "at a published port, take backends of the host that is asked, if any")
 	return c
 }
 
 // checkServiceUpdate refuses here what the daemon would refuse of a change.
 func checkServiceUpdate(up api.ServiceUpdate) error {
-	if len(up.Ports)+len(up.LB)+len(up.Drain)+len(up.Undrain)+len(up.PublishAdd)+len(up.PublishRm) == 0 && up.Nearby == nil {
-		return fmt.Errorf("want --drain, --undrain, --lb, --affinity, --port, --publish-add, --publish-rm or --publish-local-first")
+	if len(up.Ports)+len(up.LB)+len(up.Drain)+len(up.Undrain)+len(up.PublishAdd)+len(up.PublishRm) == 0 && up.Nearby == nil && up.Health == nil {
+		return fmt.Errorf("want --drain, --undrain, --lb, --affinity, --port, --publish-add, --publish-rm, --publish-local-first or --health")
 	}
 	if err := checkPublishes(up.PublishAdd); err != nil {
 		return err

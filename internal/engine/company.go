@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sealane/sealane/internal/cluster/overlay"
 	"github.com/sealane/sealane/internal/model"
@@ -24,6 +25,7 @@ type company struct {
 	members map[string][]*overlay.Endpoint // who wishes to be a backend, by services' keys, in order
 	holders map[holding]int                // how many endpoints and services have something that one has
 	reached map[netip.Addr]int             // how many endpoints are found there
+	now     time.Time                      // since when backends fare as they begin to
 
 	parts model.Overlay // Far, Services, Servants and Hosts; the rest is zero
 }
@@ -260,6 +262,11 @@ func (c *company) serviceOf(o *overlay.Service) *model.Service {
 			}
 		}
 	}
+	var before *model.Service
+	if n, there := slices.BinarySearchFunc(c.parts.Services, s.Key(), func(s *model.Service, k string) int { return cmp.Compare(s.Key(), k) }); there {
+		before = c.parts.Services[n]
+	}
+	keepHealth(&s, before, c.now)
 	return &s
 }
 
@@ -277,6 +284,9 @@ func (c *company) memberOf(o *overlay.Service, ep *overlay.Endpoint, m overlay.M
 		b.State = model.MemberAway
 	case slices.Contains(o.Draining, ep.ID):
 		b.State = model.MemberDraining
+	}
+	if o.Health != nil {
+		b.Health, b.Since = m.Health, m.Since
 	}
 	return b
 }

@@ -123,6 +123,7 @@ func (d *draft) commit(ctx context.Context) error {
 	d.dropWires(ctx)
 	d.dropLanes()
 	d.settleUse()
+	d.restHealth()
 	before, after, err := d.compile()
 	if err == nil {
 		err = d.e.payStore()

@@ -67,6 +67,7 @@ type Config struct {
 	Tunnels      Tunnels   // nil: nothing is carried for backend udp
 	WireGuard    WireGuard // nil: devices of backend wireguard get no keys
 	Paths        Paths     // nil: every path is taken for as wide as the uplink
+	Checks       Checks    // nil: backends of services are not checked
 	// Probe, if not nil, returns the hardware address of who has an address on a
 	// wire, or nil.
 	Probe      func(context.Context, announce.Wire, netip.Addr) (net.HardwareAddr, error)
@@ -144,6 +145,7 @@ type Engine struct {
 	fabrics    fabrics
 	overlays   overlays
 	published  publishing
+	checks     checks
 	extensions extensions
 	owed       []store.Change // what the store must still take back
 
@@ -169,6 +171,7 @@ func New(cfg Config) *Engine {
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
 		leases:    newLeases(),
+		checks:    newChecks(),
 		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}},
 		guests:    guests{desks: newDesks(), notes: map[model.ID]note{}},
 		names:     names{zones: map[model.ID]*dns.Zone{}, leaving: map[model.ID]<-chan struct{}{}},
@@ -209,6 +212,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	<-served
 	e.startGuests(ctx)
+	e.startChecks()
 	e.background.Go(func() { e.loop(hints) })
 	e.startFabrics()
 	return nil

@@ -250,6 +250,7 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 		return nil, err
 	}
 	c := d.e.company(rec.ID, old)
+	c.now = d.e.now()
 	c.take(v, rec, at)
 	o.Far, o.Services, o.Servants, o.Hosts = c.parts.Far, c.parts.Services, c.parts.Servants, c.parts.Hosts
 	if publishes(&o) {
@@ -349,18 +350,20 @@ func (d *draft) uses(id model.ID) bool {
 	return false
 }
 
-// tellOverlays has the store say who on this host is on which overlay network. The
-// caller holds work.
+// tellOverlays has the store say who on this host is on which overlay network, and its
+// backends be checked. The caller holds work.
 func (e *Engine) tellOverlays() {
+	e.wantChecks()
 	dir := e.directory()
 	if dir == nil {
 		return
 	}
+	checked := e.checkedServices()
 	var own []overlay.Endpoint
 	for _, sb := range e.intent.Sandboxes {
 		for i := range sb.Endpoints {
 			if n := e.intent.Networks[sb.Endpoints[i].Network]; n != nil && n.Overlay != nil {
-				own = append(own, overlayEndpoint(sb, &sb.Endpoints[i]))
+				own = append(own, overlayEndpoint(sb, &sb.Endpoints[i], checked[n.ID]))
 			}
 		}
 	}
@@ -381,8 +384,8 @@ func (e *Engine) tellOverlays() {
 }
 
 // overlayEndpoint is an endpoint as other hosts are to know it.
-func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint) overlay.Endpoint {
-	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Services: memberships(ep)}
+func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint, checked map[string]*model.Service) overlay.Endpoint {
+	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Services: memberships(ep, checked)}
 	out.Names = slices.DeleteFunc(slices.Clone(dnsHost(sb, ep).Names), func(name string) bool { return name == "" }) // a runtime may say no host name
 	for _, p := range ep.Addrs {
 		out.Addrs = append(out.Addrs, p.Addr())

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -32,6 +33,7 @@ type ServiceSpec struct {
 	Balance model.Balance
 	Publish []model.Publish
 	Nearby  bool
+	Health  *model.Health // nil: its backends are not checked
 	Labels  map[string]string
 }
 
@@ -44,6 +46,7 @@ type ServiceUpdate struct {
 	Publish   []model.Publish
 	PublishRm []model.ServicePort
 	Nearby    *bool
+	Health    model.HealthWish
 	Labels    map[string]string // instead of those there are
 	// Drain and Undrain name backends: an endpoint's ID, a sandbox's name, or
 	// HOST/NAME.
@@ -68,7 +71,7 @@ func (e *Engine) CreateService(ctx context.Context, spec ServiceSpec) (Service, 
 		spec.Ports = targetsOf(spec.Publish)
 	}
 	s := overlay.Service{Network: n.ID, Service: model.Service{ID: newID(), Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Balance: spec.Balance,
-		Publish: spec.Publish, Nearby: spec.Nearby, Labels: spec.Labels, Created: e.cfg.Now().UTC()}}
+		Publish: spec.Publish, Nearby: spec.Nearby, Health: spec.Health, Labels: spec.Labels, Created: e.cfg.Now().UTC()}}
 	if err := s.Service.Validate(); err != nil {
 		return Service{}, err
 	}
@@ -116,7 +119,7 @@ func (e *Engine) serviceKnown(ctx context.Context, network model.ID, put *overla
 
 // samePut reports whether what is known of a service is what was put.
 func samePut(s *model.Service, put *overlay.Service) bool {
-	return slices.Equal(s.Ports, put.Ports) && s.Balance == put.Balance && slices.Equal(s.Draining, put.Draining) && samePublish(s.Publish, put.Publish) && s.Nearby == put.Nearby && maps.Equal(s.Labels, put.Labels)
+	return slices.Equal(s.Ports, put.Ports) && s.Balance == put.Balance && slices.Equal(s.Draining, put.Draining) && samePublish(s.Publish, put.Publish) && s.Nearby == put.Nearby && model.SameHealth(s.Health, put.Health) && maps.Equal(s.Labels, put.Labels)
 }
 
 // serviceOf is a service that this host knows, or one without a service.
@@ -158,6 +161,10 @@ func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate
 		}
 		if up.Labels != nil {
 			o.Labels = up.Labels
+		}
+		var err error
+		if o.Health, err = up.Health.Of(o.Health); err != nil {
+			return model.Errorf(model.Invalid, s.Ref(), "update", "%w", err)
 		}
 		if err := changePublish(o, up.Publish, up.PublishRm); err != nil {
 			return err
@@ -280,9 +287,27 @@ func (e *Engine) ServiceStatus(s Service) Status {
 		return Status{StateDegraded, taken, s.Created}
 	}
 	if !slices.ContainsFunc(s.Backends, func(b model.Member) bool { return b.State == model.MemberReady }) {
-		return Status{StateDegraded, "no backend is ready", s.Created}
+		return Status{StateDegraded, "no backend is ready" + ailments(s.Service), s.Created}
 	}
 	return Status{State: StateReady, Since: s.Created}
+}
+
+// ailments says how many backends of a service get nothing for what checks say.
+func ailments(s *model.Service) string {
+	count := map[model.MemberState]int{}
+	for _, b := range s.Backends {
+		count[b.State]++
+	}
+	var words []string
+	for _, state := range []model.MemberState{model.MemberUnhealthy, model.MemberStarting} {
+		if n := count[state]; n > 0 {
+			words = append(words, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	if len(words) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(words, ", ")
 }
 
 // checkServices refuses memberships that cannot be.

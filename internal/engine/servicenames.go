@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/sealane/sealane/internal/cluster/overlay"
 	"github.com/sealane/sealane/internal/model"
@@ -64,11 +65,16 @@ func (e *Engine) keptServices() map[model.ID][]*model.Service {
 	return all
 }
 
-// memberships are an endpoint's as other hosts are to know them.
-func memberships(ep *model.Endpoint) []overlay.Membership {
+// memberships are an endpoint's as other hosts are to know them. checked are the services
+// of its network that are checked, by name in lower case.
+func memberships(ep *model.Endpoint, checked map[string]*model.Service) []overlay.Membership {
 	var out []overlay.Membership
 	for _, m := range ep.Services {
-		out = append(out, overlay.Membership{Name: m.Service, Port: int(m.Port), Weight: m.Weight})
+		o := overlay.Membership{Name: m.Service, Port: int(m.Port), Weight: m.Weight}
+		if s := checked[strings.ToLower(m.Service)]; s != nil {
+			o.Health, o.Since = healthOf(s, ep.ID)
+		}
+		out = append(out, o)
 	}
 	return out
 }

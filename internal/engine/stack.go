@@ -187,7 +187,7 @@ func (p *stackPlan) compare() error {
 
 // possible refuses a service that cannot be, wherever.
 func possible(spec ServiceSpec) error {
-	s := model.Service{Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Publish: spec.Publish}
+	s := model.Service{Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Publish: spec.Publish, Health: spec.Health}
 	return s.Validate()
 }
 

@@ -17,6 +17,7 @@ type serviceChange struct {
 	shown     []string            // how ports change
 	balance   *model.Balance
 	nearby    *bool
+	health    *model.HealthWish
 	labels    map[string]string // all of them; nil: as they are
 	more      map[string]string // of labels: new, or with another value
 	less      []string          // labels that go
@@ -41,6 +42,10 @@ func changeOf(have *model.Service, want ServiceSpec) (c serviceChange) {
 	}
 	if have.Nearby != want.Nearby {
 		c.nearby = &want.Nearby
+	}
+	if want.Health != nil && !model.SameHealth(have.Health, want.Health) { // files have no word for none
+		wish := model.WishHealth(want.Health)
+		c.health = &wish
 	}
 	if c.more, c.less = labelChange(have.Labels, want.Labels); len(c.more)+len(c.less) > 0 {
 		c.labels = want.Labels
@@ -73,7 +78,7 @@ func labelChange(have, want map[string]string) (more map[string]string, less []s
 
 // any reports whether there is something to change.
 func (c serviceChange) any() bool {
-	return len(c.add)+len(c.drop)+len(c.shown)+len(c.more)+len(c.less) > 0 || c.balance != nil || c.nearby != nil
+	return len(c.add)+len(c.drop)+len(c.shown)+len(c.more)+len(c.less) > 0 || c.balance != nil || c.nearby != nil || c.health != nil
 }
 
 // later is the change without ports that were given up before.
@@ -104,6 +109,9 @@ func (c serviceChange) String() string {
 	if c.nearby != nil {
 		words = append(words, fmt.Sprintf("publish-local-first %t", *c.nearby))
 	}
+	if c.health != nil {
+		words = append(words, "health "+c.health.What)
+	}
 	if text := labelWords(c.more, c.less); text != "" {
 		words = append(words, text)
 	}
@@ -128,6 +136,9 @@ func labelWords(more map[string]string, less []string) string {
 // change makes a change of a service on all hosts, in one.
 func (p *stackPlan) change(s Service, c serviceChange) func(context.Context) error {
 	up := ServiceUpdate{Ports: c.ports, Balance: c.balance, Publish: c.add, Nearby: c.nearby, Labels: c.labels}
+	if c.health != nil {
+		up.Health = *c.health
+	}
 	for _, gone := range c.drop {
 		up.PublishRm = append(up.PublishRm, servicePort(gone))
 	}

@@ -21,6 +21,7 @@ type Service struct {
 	Draining []ID              `json:"draining,omitempty"` // endpoints that are to get nothing new, in order
 	Publish  []Publish         `json:"publish,omitempty"`
 	Nearby   bool              `json:"nearby,omitempty"` // what is asked for at a published port goes to backends of that host, if it has any
+	Health   *Health           `json:"health,omitempty"` // nil: backends are not checked
 	Labels   map[string]string `json:"labels,omitempty"`
 	Created  time.Time         `json:"created,omitzero"`
 	Backends []Member          `json:"backends,omitempty"` // by endpoint
@@ -89,10 +90,12 @@ type MemberState string
 // The states of backends. New flows go to those that are ready, and flows that there
 // are go on to all that there are.
 const (
-	MemberReady    MemberState = "ready"
-	MemberDraining MemberState = "draining" // somebody asked for it
-	MemberStopped  MemberState = "stopped"  // it has no container now
-	MemberAway     MemberState = "away"     // its host was not heard of lately
+	MemberReady     MemberState = "ready"
+	MemberDraining  MemberState = "draining"  // somebody asked for it
+	MemberStopped   MemberState = "stopped"   // it has no container now
+	MemberAway      MemberState = "away"      // its host was not heard of lately
+	MemberStarting  MemberState = "starting"  // it is checked, and has not served yet
+	MemberUnhealthy MemberState = "unhealthy" // its checks fail
 )
 
 // Member is an endpoint's part in a service.
@@ -106,6 +109,8 @@ type Member struct {
 	Port     uint16       `json:"port,omitempty"`   // where it serves; 0: at the port that was asked for
 	Weight   int          `json:"weight,omitempty"` // of how many backends it takes the place; 0 is 1
 	State    MemberState  `json:"state"`
+	Health   HealthState  `json:"health,omitempty"` // as its host found it; of a service that is checked
+	Since    time.Time    `json:"since,omitzero"`   // of Health
 }
 
 // MaxWeight is the highest weight of a backend.
@@ -203,6 +208,9 @@ func (s *Service) Validate() error {
 		}
 	}
 	if err := s.CheckPublish(); err != nil {
+		return bad("%w", err)
+	}
+	if err := s.checkHealth(); err != nil {
 		return bad("%w", err)
 	}
 	return nil

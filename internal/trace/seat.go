@@ -111,6 +111,10 @@ func (w *walk) resting(where string, s *model.Service, is6 bool) {
 			w.problem(where, "", "%s does not run: nothing goes to it", memberName(m))
 		case m.State == model.MemberAway:
 			w.problem(where, "", "%s: its host was not heard of lately: nothing new goes to it", memberName(m))
+		case m.State == model.MemberStarting:
+			w.problem(where, "", "%s has not served yet, its checks say: nothing goes to it", memberName(m))
+		case m.State == model.MemberUnhealthy:
+			w.problem(where, "", "%s does not serve, its checks say: nothing new goes to it", memberName(m))
 		case !m.Addr(is6).IsValid() && !s.DNSRR:
 			w.step(where, "", 0, "%s has no %s address: nothing of that family goes to it", memberName(m), family(is6))
 		default:

@@ -67,6 +67,9 @@ func serviceSpec(req api.ServiceSpec, op string) (engine.ServiceSpec, error) {
 	if err == nil {
 		spec.Balance, err = model.ParseBalance(req.LB)
 	}
+	if err == nil {
+		spec.Health, err = health(req.Health)
+	}
 	if err != nil {
 		return spec, invalid(ref, op, "%w", err)
 	}
@@ -78,7 +81,7 @@ func serviceSpec(req api.ServiceSpec, op string) (engine.ServiceSpec, error) {
 
 func (s *service) updateService(r *http.Request, req api.ServiceUpdate) (api.Service, error) {
 	ref := r.PathValue("ref")
-	if len(req.Ports)+len(req.LB)+len(req.Drain)+len(req.Undrain)+len(req.PublishAdd)+len(req.PublishRm) == 0 && req.Nearby == nil {
+	if len(req.Ports)+len(req.LB)+len(req.Drain)+len(req.Undrain)+len(req.PublishAdd)+len(req.PublishRm) == 0 && req.Nearby == nil && req.Health == nil {
 		return api.Service{}, invalid("service "+ref, "update", "nothing to change")
 	}
 	up := engine.ServiceUpdate{Drain: req.Drain, Undrain: req.Undrain, Nearby: req.Nearby}
@@ -88,6 +91,9 @@ func (s *service) updateService(r *http.Request, req api.ServiceUpdate) (api.Ser
 	}
 	if err == nil {
 		up.PublishRm, err = servicePorts(req.PublishRm)
+	}
+	if err == nil {
+		up.Health, err = healthWish(req.Health)
 	}
 	if err != nil {
 		return api.Service{}, invalid("service "+ref, "update", "%w", err)
@@ -136,6 +142,31 @@ func publishedPorts(texts []string) ([]model.Publish, error) {
 	return out, nil
 }
 
+// healthWish reads how backends are to be checked.
+func healthWish(w *api.HealthWish) (model.HealthWish, error) {
+	if w == nil {
+		return model.HealthWish{}, nil
+	}
+	return model.ParseHealthWish(w.Check, w.Interval, w.Timeout, w.Retries)
+}
+
+// health is how the backends of a new service are checked; nil: they are not.
+func health(w *api.HealthWish) (*model.Health, error) {
+	wish, err := healthWish(w)
+	if err != nil {
+		return nil, err
+	}
+	return wish.Of(nil)
+}
+
+// checked is how backends are checked in the API's words.
+func checked(h *model.Health) *api.Health {
+	if h == nil {
+		return nil
+	}
+	return &api.Health{Check: h.String(), Interval: h.Interval.String(), Timeout: h.Timeout.String(), Retries: h.Retries}
+}
+
 // published are a service's published ports in the API's words.
 func published(all []model.Publish) []api.Published {
 	out := []api.Published{}
@@ -154,7 +185,7 @@ func (s *service) offer(o engine.Service) api.Service {
 	out := api.Service{
 		ID: string(o.ID), Name: o.Name, Network: o.Network.Name, Ports: []string{}, VIPs: present(o.VIPs), Mode: modeVIP,
 		LB: string(cmp.Or(o.Balance, model.BalanceRandom)), Backends: []api.Backend{}, Labels: map[string]string{},
-		Publish: published(o.Publish), Nearby: o.Nearby, Status: statusOf(s.engine.ServiceStatus(o)), Created: o.Created,
+		Publish: published(o.Publish), Nearby: o.Nearby, Health: checked(o.Service.Health), Status: statusOf(s.engine.ServiceStatus(o)), Created: o.Created,
 	}
 	if o.DNSRR {
 		out.Mode = modeDNSRR
@@ -171,6 +202,7 @@ func (s *service) offer(o engine.Service) api.Service {
 	for _, b := range o.Backends {
 		out.Backends = append(out.Backends, api.Backend{
 			Endpoint: string(b.Endpoint), Sandbox: b.Sandbox, Host: b.Host, Addresses: present(b.Addrs), Port: int(b.Port), Weight: max(b.Weight, 1), State: string(b.State),
+			Health: string(b.Health), HealthSince: b.Since, HealthError: s.engine.BackendTrouble(o.Service, &b),
 		})
 	}
 	return out

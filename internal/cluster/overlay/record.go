@@ -261,6 +261,10 @@ type Membership struct {
 	Name   string `json:"name"`
 	Port   int    `json:"port,omitempty"`   // 0: as the service's
 	Weight int    `json:"weight,omitempty"` // 0 is 1
+	// Health is what checks of the endpoint's host say, if the service wants some, since
+	// when; another one is written when it changes.
+	Health model.HealthState `json:"health,omitempty"`
+	Since  time.Time         `json:"since,omitzero"`
 }
 
 // Key is where the endpoint's record is.
@@ -320,6 +324,9 @@ func (s Membership) validate() error {
 	}
 	if s.Port < 0 || s.Port > 65535 || s.Weight < 0 || s.Weight > 65535 {
 		return fmt.Errorf("service %q: port %d, weight %d: want up to 65535", s.Name, s.Port, s.Weight)
+	}
+	if !s.Health.Known() {
+		return fmt.Errorf("service %q: health %q: want starting, healthy, unhealthy or nothing", s.Name, s.Health)
 	}
 	return nil
 }

@@ -39,12 +39,13 @@ func TestEndpointsThatAreNone(t *testing.T) {
 		`{"id":"e2","mac":"02:00:00:00:00:01"}`: `its key says "e1"`,
 		`{"id":"e1","mac":"02:00:00:00:00:0A"}`: "want it as",
 		`{"id":"e1","mac":"01:00:5e:00:00:01"}`: "",
-		`{"id":"e1","mac":"02:00:00:00:00:01","addrs":["127.0.0.1"]}`:           "is no container's",
-		`{"id":"e1","mac":"02:00:00:00:00:01","addrs":["10.0.0.1","10.0.0.1"]}`: "twice",
-		`{"id":"e1","mac":"02:00:00:00:00:01","addrs":[5]}`:                     "",
-		`{"id":"e1","mac":"02:00:00:00:00:01","names":["a\nb"]}`:                "printable",
-		`{"id":"e1","mac":"02:00:00:00:00:01","services":[{"name":""}]}`:        "service",
-		`{"id":"e1","mac":"02:00:00:00:00:01","sandbox":{"id":"../x"}}`:         "sandbox",
+		`{"id":"e1","mac":"02:00:00:00:00:01","addrs":["127.0.0.1"]}`:                       "is no container's",
+		`{"id":"e1","mac":"02:00:00:00:00:01","addrs":["10.0.0.1","10.0.0.1"]}`:             "twice",
+		`{"id":"e1","mac":"02:00:00:00:00:01","addrs":[5]}`:                                 "",
+		`{"id":"e1","mac":"02:00:00:00:00:01","names":["a\nb"]}`:                            "printable",
+		`{"id":"e1","mac":"02:00:00:00:00:01","services":[{"name":""}]}`:                    "service",
+		`{"id":"e1","mac":"02:00:00:00:00:01","services":[{"name":"web","health":"well"}]}`: "want starting, healthy",
+		`{"id":"e1","mac":"02:00:00:00:00:01","sandbox":{"id":"../x"}}`:                     "sandbox",
 	} {
 		if _, err := ParseEndpoint(k, []byte(text)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", text, err)

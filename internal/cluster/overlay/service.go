@@ -122,7 +122,7 @@ func ParseService(k Key, text []byte) (*Service, error) {
 }
 
 func serviceFields() []string {
-	return []string{"id", "name", "ports", "vips", "dnsrr", "balance", "draining", "publish", "nearby", "labels", "created", "backends"}
+	return []string{"id", "name", "ports", "vips", "dnsrr", "balance", "draining", "publish", "nearby", "health", "labels", "created", "backends"}
 }
 
 func (s *seen) takeService(k Key, c cluster.Change) error {

@@ -269,6 +269,7 @@ func TestServiceFields(t *testing.T) {
 	s.DNSRR, s.Balance, s.Draining, s.Labels, s.Created = true, model.BalanceHash, []model.ID{"e"}, map[string]string{"a": "b"}, time.Unix(1, 0)
 	s.VIPs, s.Backends = []netip.Addr{netip.MustParseAddr("10.1.0.2")}, []model.Member{{}}
 	s.Publish, s.Nearby = []model.Publish{{Port: 8080, Target: 80, Proto: "tcp", Taken: "here"}}, true
+	s.Health = &model.Health{Interval: time.Second, Timeout: time.Second, Retries: 1}
 	text, err := json.Marshal(s)
 	fields := map[string]json.RawMessage{}
 	if err != nil || json.Unmarshal(text, &fields) != nil {
@@ -288,6 +289,7 @@ func FuzzService(f *testing.F) {
 	f.Add([]byte(`{"id":"s1","name":"Web","ports":[{"port":80,"protocol":"tcp"}],"vips":["10.1.0.2","fd01::2"],"later":1,"ID":"x"}`))
 	f.Add([]byte(`{"id":"s1","name":"web","ports":[{"port":80,"protocol":"tcp"}],"dnsrr":true,"draining":["a"],"labels":{"a":"b"}}`))
 	f.Add([]byte(`{"id":"s1","name":"web","ports":[{"port":80,"protocol":"tcp"}],"vips":["10.1.0.2"],"publish":[{"port":8080,"target":80,"protocol":"tcp","addrs":["192.0.2.1"],"taken":"x"}],"nearby":true}`))
+	f.Add([]byte(`{"id":"s1","name":"web","ports":[{"port":80,"protocol":"tcp"}],"dnsrr":true,"health":{"path":"/up","interval":2000000000,"timeout":1000000000,"retries":3}}`))
 	k := Key{Kind: KindService, Network: "aa", Name: "web"}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if s, err := ParseService(k, text); err == nil {
