@@ -14,6 +14,7 @@ package manual
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,10 +38,10 @@ const generated = "../../docs/generated"
 // last are those that refer to all others. elsewhere are those that another test
 // writes. paired are those about networks over hosts, of which there are two.
 var (
-	order     = []string{"firewall", "bridge", "ports", "none"}
+	order     = []string{"firewall", "bridge", "ports", "none", "overlay", "service"}
 	last      = []string{"iptables", "README"}
 	elsewhere = []string{"cni"}
-	paired    = []string{"overlay", "service"}
+	paired    = []string{"overlay", "service", "mesh"}
 )
 
 func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
@@ -125,6 +126,7 @@ type manual struct {
 	settings map[string]string // of a host without a daemon
 	empty    *snapshot         // a host with a daemon and nothing else
 	own      string            // the networks that it has then
+	across   *manual           // the other host's; nil: there is none
 }
 
 // boot starts the host and its daemon.
@@ -149,9 +151,9 @@ ip link add vxlan type vxlan id 1 dstport 4789 && ip link set vxlan master bridg
 	m.pages[""] = &page{manual: m, now: before}
 }
 
-// pair starts two hosts that share an etcd, which runs on the second.
+// pair starts two hosts that share an etcd, which runs on the second. The first is number 1.
 //
-//	a eth0 203.0.113.1 ─┬─ lan
+//	a eth0 203.0.113.1 ─┬─ lan ── 203.0.113.254, which nobody has
 //	b eth0 203.0.113.2 ─┘
 func (m *manual) pair() *manual {
 	lab.Needs(m.t, "etcd")
@@ -160,26 +162,46 @@ func (m *manual) pair() *manual {
 	pair := &manual{t: m.t, why: m.why, pages: m.pages, devices: m.devices, settings: m.settings, host: l.Host("a"), peer: l.Host("b")}
 	for h, addr := range map[*lab.Host]string{pair.host: "203.0.113.1/24", pair.peer: "203.0.113.2/24"} {
 		h.Plug(lan, "eth0", addr)
+		h.Route("default", "203.0.113.254")
 		h.Must("bash", "-c", plain)
 	}
 	const url = "http://203.0.113.2:2379"
 	pair.peer.Start("etcd", "--data-dir", "/run/etcd", "--listen-peer-urls", "http://127.0.0.1:2380", "--listen-client-urls", url, "--advertise-client-urls", url)
 	for _, h := range []*lab.Host{pair.host, pair.peer} {
 		h.Daemon("--etcd", url, "--uplink", "eth0", "--node-name", h.Name)
+		pair.numbered(h, url)
 	}
 	pair.empty, pair.own = pair.look(), pair.host.Must("sealane", "network", "ls", "-q")
+	far := *pair
+	far.host, far.peer = pair.peer, pair.host
+	far.empty, pair.across = far.look(), &far
 	return pair
 }
 
+// numbered waits until a host has a number in the cluster: the next one gets the next.
+func (m *manual) numbered(h *lab.Host, url string) {
+	m.t.Helper()
+	number := fmt.Sprintf(`etcdctl --endpoints %s get --prefix / --keys-only | grep -c /numbers/`, url)
+	want := map[*lab.Host]string{m.host: "1", m.peer: "2"}[h]
+	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if strings.TrimSpace(m.peer.Run("bash", "-c", number).Stdout) == want {
+			return
+		}
+	}
+	m.t.Fatalf("host %s has no number\n%s", h.Name, h.DaemonLog())
+}
+
 // plain makes a host the same on every machine: bridged frames stay out of the
-// packet filter of IP where there is br_netfilter, and there is one resolver.
+// packet filter of IP where there is br_netfilter, new devices look at where senders
+// are as distributions have them do, and there is one resolver.
 const plain = `set -e
+echo 2 > /proc/sys/net/ipv4/conf/default/rp_filter
 for f in /proc/sys/net/bridge/bridge-nf-call-*; do test ! -e $f || echo 0 > $f; done
 echo nameserver 203.0.113.53 > /run/resolv.conf
 mount --bind /run/resolv.conf /etc/resolv.conf`
 
 // clearTimeout is how long what a page made may take to go.
-const clearTimeout = 30 * time.Second
+const clearTimeout = 2 * time.Minute
 
 // clear removes what a page made, and sees that nothing is left. Chains for networks
 // over hosts stay until the daemon starts anew.

@@ -29,8 +29,8 @@ func (m *manual) write(name string) string {
 	m.why.missing = map[string]bool{}
 	file := filepath.Join("pages", name+".md")
 	tmpl, err := template.New(name + ".md").Funcs(template.FuncMap{
-		"run": p.run, "then": p.then, "says": p.says, "there": p.there, "await": p.await, "against": p.against, "host": p.host, "firewall": p.firewall, "guard": p.guard, "inside": p.inside, "structure": p.structure,
-		"omit": p.omit, "like": p.like, "chains": p.chains, "sets": p.sets, "rule": p.rule, "ofchain": p.ofChain, "line": p.line,
+		"run": p.run, "then": p.then, "says": p.says, "there": p.there, "await": p.await, "across": p.crossed, "against": p.against, "host": p.host, "firewall": p.firewall, "guard": p.guard, "inside": p.inside, "structure": p.structure,
+		"omit": p.omit, "like": p.like, "chains": p.chains, "sets": p.sets, "rule": p.rule, "ofchain": p.ofChain, "line": p.line, "hook": p.hook,
 	}).ParseFiles(file)
 	if err != nil {
 		m.t.Fatal(err)
@@ -85,7 +85,8 @@ func (p *page) says(command string) (string, error) {
 		return "", fmt.Errorf("%s: exit %d\n%s%s", command, r.Code, r.Stdout, r.Stderr)
 	}
 	names, _ := p.names()
-	return "```\n$ " + command + "\n" + names.Replace(r.Stdout) + "```", nil
+	out := names.Replace(strings.ReplaceAll(r.Stdout, " \n", "\n"))
+	return "```\n$ " + command + "\n" + out + "```", nil
 }
 
 // there runs commands on the other host, and shows them. What that host has not heard of
@@ -106,14 +107,26 @@ func (p *page) there(commands string) (string, error) {
 	return "```sh\n" + commands + "\n```", nil
 }
 
-// await waits until the host has a line.
+// await waits until the host has a line, and all that came with it.
 func (p *page) await(line string) (string, error) {
 	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if p.now = p.look(); p.now.has[line] {
+		p.now = p.look()
+		if r := p.manual.host.Run("sealane", "diff"); p.now.has[line] && r.Code == 0 && r.Stdout == "" {
+			p.now = p.look()
 			return "", nil
 		}
 	}
 	return "", fmt.Errorf("await %s: it has not come; there is\n%s", line, strings.Join(p.added(), "\n"))
+}
+
+// crossed goes on at the other host: what comes after it on the page is what that one has
+// beyond what it had before.
+func (p *page) crossed() (string, error) {
+	p.finish()
+	p.pages[p.name+" on "+p.manual.host.Name] = &page{manual: p.manual, now: p.now}
+	p.manual = p.manual.across
+	p.now, p.shown, p.known = p.look(), map[string]bool{}, nil
+	return "", nil
 }
 
 // then is run, and what comes after it on the page is compared with how things
@@ -145,7 +158,7 @@ func (p *page) gone() []string  { return p.baseline().beyond(p.now) }
 // host shows the host's devices, addresses, routes, neighbours, forwarding entries,
 // settings and held ports.
 func (p *page) host() (string, error) {
-	return p.rows("on the host", "device ", "address ", "route ", "neighbour ", "forwarding ", "setting ", "held ")
+	return p.rows("on the host", "device ", "address ", "route ", "policy ", "neighbour ", "forwarding ", "setting ", "held ")
 }
 
 // structure shows chains, rules and sets.
@@ -204,16 +217,18 @@ func kind(line string) string {
 	return names.ReplaceAllString(sandboxPart.ReplaceAllString(line, "inside "), "<>")
 }
 
-// like leaves out of what comes after it what another page has already but for
+// like leaves out of what comes after it what other pages have already but for
 // the names of networks and sandboxes.
-func (p *page) like(name string) (string, error) {
-	other := p.pages[name]
-	if other == nil {
-		return "", fmt.Errorf("like %q: no page before this one", name)
-	}
+func (p *page) like(names ...string) (string, error) {
 	p.known = map[string]bool{}
-	for _, line := range other.now.lines {
-		p.known[kind(line)] = true
+	for _, name := range names {
+		other := p.pages[name]
+		if other == nil {
+			return "", fmt.Errorf("like %q: no page before this one", name)
+		}
+		for _, line := range other.now.lines {
+			p.known[kind(line)] = true
+		}
 	}
 	for _, line := range p.added() {
 		if p.known[kind(line)] {
@@ -246,6 +261,8 @@ func pretty(line string) string {
 		return code(rest)
 	case "namespace":
 		return "the network namespace " + rest
+	case "policy":
+		return "policy rule " + code(rest)
 	case "held":
 		return "port " + code(rest)
 	case "hosts", "resolv":
@@ -374,6 +391,18 @@ func (p *page) rule(chain, rule string) (string, error) {
 		return "", fmt.Errorf("chain %s has no rule %s", chain, rule)
 	}
 	return code(rule), nil
+}
+
+// hook shows where a chain begins.
+func (p *page) hook(table, name string) (string, error) {
+	for _, t := range p.now.tables {
+		for _, c := range t.chains {
+			if t.name == table && c.name == name && c.hook != "" {
+				return code(strings.TrimPrefix(c.hook, "type ")), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("table %s has no chain %s with a hook", table, name)
 }
 
 // ofChain is rule with the chain's name.

@@ -9,13 +9,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/sealane/sealane/internal/model"
 )
 
 // snapshot is what a host has, as lines. A line begins with its kind:
 //
 //	device slb<app> group 24225             what a new device would not have
 //	address slb<app> 192.0.2.1/24
-//	route 192.0.2.0/24 dev slb<app> …       of the main table
+//	route 192.0.2.0/24 dev slb<app> …       of the main table, and of those that have a number
+//	policy 24225: from all fwmark …         a rule that leads to one of these
 //	neighbour slx<app> 192.0.2.3 lladdr …   that is permanent
 //	forwarding slx<app> 02:42:… dst …       of a bridge or a vxlan device, if it leads to a host or stays
 //	setting net.ipv4.ip_forward=1           what differs from a host without a daemon
@@ -25,7 +28,8 @@ import (
 // and in sandboxes "in web: device eth0 …" and so on, with the kinds socket, hosts
 // and resolv besides. What is made of random IDs has names instead: <app> is
 // the ID of network app, <web> that of sandbox web, <web/app> that of its endpoint; <shop>
-// and <shop6> are the addresses of service shop.
+// and <shop6> are the addresses of service shop; <b> is the hardware address of host b's
+// device of the mesh.
 type snapshot struct {
 	lines  []string
 	has    map[string]bool
@@ -108,6 +112,7 @@ func (m *manual) names() (*strings.Replacer, []string) {
 		}
 	}
 	pairs = append(pairs, m.vips()...)
+	pairs = append(pairs, m.far()...)
 	rank := map[string]int{"own": -1}
 	slices.SortFunc(boxes, func(a, b sandbox) int {
 		return cmp.Or(rank[a.Mode]-rank[b.Mode], cmp.Compare(a.Name, b.Name))
@@ -140,6 +145,18 @@ func (m *manual) vips() (pairs []string) {
 	return pairs
 }
 
+// far is the hardware address of the other host in the mesh, and what stands for it.
+func (m *manual) far() []string {
+	if m.peer == nil {
+		return nil
+	}
+	mac := strings.TrimSpace(m.peer.Run("cat", "/sys/class/net/"+model.MeshDevice+"/address").Stdout)
+	if mac == "" {
+		return nil
+	}
+	return []string{mac, "<" + m.peer.Name + ">"}
+}
+
 // proxyPort is where to_proxy sends packets.
 func proxyPort(tables []table) string {
 	for _, t := range tables {
@@ -167,7 +184,7 @@ func (v *view) name(names *strings.Replacer, proxy string) {
 		for k, value := range l {
 			l[k] = names.Replace(value)
 		}
-		if named := names.Replace(dev); named != dev || dev == "sealane0" {
+		if named := names.Replace(dev); named != dev || dev == "sealane0" || dev == model.MeshDevice {
 			whose = append(whose, l["address"], named+"'s address")
 			l["address"] = "made of the ID"
 			dev = named
@@ -264,6 +281,9 @@ func (m *manual) portrait(v *view, host bool) []string {
 	for _, r := range v.routes {
 		out = append(out, "route "+r)
 	}
+	for _, p := range v.policies {
+		out = append(out, "policy "+p)
+	}
 	for _, n := range v.neighs {
 		out = append(out, "neighbour "+n)
 	}
@@ -316,13 +336,16 @@ func files(v *view) []string {
 	return out
 }
 
+// holding finds the maps of ports that are kept from other programs.
+var holding = regexp.MustCompile(`^(ports|ranges|published)`)
+
 // held lists the published ports that another program tried to bind, in vain;
 // of ranges the first and the last one.
 func (m *manual) held(tables []table) []string {
 	var out []string
 	for _, t := range tables {
 		for _, s := range t.sets {
-			if !strings.HasPrefix(s.name, "ports") && !strings.HasPrefix(s.name, "ranges") {
+			if !holding.MatchString(s.name) {
 				continue
 			}
 			for _, e := range s.elems {
@@ -344,6 +367,6 @@ func (m *manual) held(tables []table) []string {
 
 // bound reports whether a program on the host is refused a port.
 func (m *manual) bound(proto, addr, port string) bool {
-	r := m.host.Run("timeout", "0.3", "lab-echo", "serve", "-addr", addr, "-"+proto, port)
+	r := m.host.Run("timeout", "10", "lab-echo", "serve", "-addr", addr, "-"+proto, port)
 	return r.Code != 124 // timeout had to end it
 }

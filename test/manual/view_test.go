@@ -16,6 +16,8 @@ part() { printf '\001%s\n' $1; }
 part links; ip -j -d link
 part addrs; ip -j addr
 part routes; ip -4 route; ip -6 route
+part others; ip -4 route show table all | grep ' table [0-9]'; ip -6 route show table all | grep ' table [0-9]'
+part policies; (ip -4 rule; ip -6 rule) | grep -vE 'all lookup (local|main|default)$'
 part neighbours; ip neigh show nud permanent
 part forwarding; bridge fdb show | grep -E ' dst | sticky'
 part tables; nft -y list ruleset
@@ -31,6 +33,7 @@ type view struct {
 	links     map[string]link
 	addrs     []string // "DEVICE ADDRESS FLAGS"
 	routes    []string
+	policies  []string // rules that choose a table of routes
 	neighs    []string // permanent, "DEVICE ADDRESS lladdr MAC"
 	fdb       []string // "DEVICE MAC …"
 	tables    []table
@@ -61,7 +64,11 @@ func read(t *testing.T, text string) *view {
 		case "addrs":
 			v.addrs = readAddrs(t, body)
 		case "routes":
-			v.routes = lines(body)
+			v.routes = append(v.routes, lines(body)...)
+		case "others":
+			v.routes = append(v.routes, lines(body)...)
+		case "policies":
+			v.policies = lines(body)
 		case "neighbours":
 			v.neighs = byDevice(body)
 		case "forwarding":
