@@ -20,7 +20,8 @@ PEERS    := conntrack containerd dbus dnsmasq-base dnsperf docker-compose docker
 MACHINE  := linux-image-amd64 qemu-system-x86
 
 test bench: PACKAGES += $(PEERS)
-test test-vm: PACKAGES += $(MACHINE)
+test test-vm bench: PACKAGES += $(MACHINE)
+bench: PACKAGES += ipvsadm
 
 .PHONY: help build install uninstall demo test test-vm pure bench packages clean
 

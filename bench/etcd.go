@@ -75,7 +75,7 @@ func (x *hub) boot() error {
 	if err := x.do(x.cmd.Start); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(120 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		err := x.put(map[string]string{"/ready": "yes"})
 		if err == nil || time.Now().After(deadline) {
 			return err

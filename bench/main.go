@@ -23,6 +23,11 @@
 //   - The servers behind published ports are threads of this program in the
 //     container's or sandbox's namespace, on processor 1; the clients are on
 //     processor 0, in another namespace behind a veth. docker-proxy may use both.
+//   - IPVS, where the machine's kernel has none, is measured on Debian's in a
+//     virtual machine that this program boots, as `make test-vm` does; both
+//     contestants are in it. Its clock counts the instructions of its only
+//     processor, so what the machine does meanwhile changes nothing; what an
+//     instruction costs on a real one, a miss of a cache say, it does not know.
 //
 // What is excluded, or not fair: the start of a command line (but see the last
 // row), images and container runtimes. The daemon's store is on tmpfs, as the
@@ -75,12 +80,14 @@ var measures = []measure{
 	{"wireguard", wireguardRows},
 	{"overlay", overlayRows},
 	{"mesh", meshRows},
+	{"ipvs", ipvsRows},
 }
 
 // bench is one run: what to build upon, how much to do, and the table so far.
 type bench struct {
 	ctx   context.Context // ends when the user has had enough
 	bin   string          // directory of the binaries
+	built bool            // they were there already
 	disk  string          // directory for the daemons' stores, "" for the hosts' tmpfs
 	quick bool
 	table table
@@ -105,14 +112,18 @@ func main() {
 	quick := flag.Bool("quick", false, "few repetitions: whether it works, not how fast it is")
 	only := flag.String("only", "", "comma-separated groups of rows: "+strings.Join(names, " "))
 	disk := flag.Bool("disk", false, "keep the daemon's store on disk, under the temporary directory")
+	bin := flag.String("bin", "", "`directory` of binaries to measure, which are not built then: in a guest")
+	rows := flag.String("rows", "", "write the rows to this `file` too, as JSON")
 	flag.Parse()
-	if err := run(*quick, *disk, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })); err != nil {
+	b := &bench{bin: *bin, built: *bin != "", quick: *quick}
+	if err := b.all(*disk, *rows, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(quick, disk bool, only []string) error {
+// all prepares, measures and prints the table.
+func (b *bench) all(disk bool, rows string, only []string) error {
 	for _, name := range only {
 		if !slices.ContainsFunc(measures, func(m measure) bool { return m.name == name }) {
 			return fmt.Errorf("%s: no such group of rows", name)
@@ -126,27 +137,38 @@ func run(quick, disk bool, only []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	var stop context.CancelFunc
+	b.ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	b := &bench{ctx: ctx, bin: dir, quick: quick}
 	where := "tmpfs (-disk: on disk)"
 	if disk {
 		b.disk, where = dir, "disk"
 	}
-	if err := build(dir); err != nil {
-		return err
+	if !b.built {
+		b.bin = dir
+		if err := build(dir); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("%s, the daemon's store on %s\n", machine(), where)
+	err = b.measure(only)
+	b.table.print(os.Stdout)
+	if err == nil && rows != "" {
+		err = b.table.write(rows)
+	}
+	return err
+}
+
+// measure measures all groups, or some.
+func (b *bench) measure(only []string) error {
 	for _, m := range measures {
 		if len(only) > 0 && !slices.Contains(only, m.name) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s\n", m.name)
 		if err := m.run(b); err != nil {
-			b.table.print(os.Stdout)
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	b.table.print(os.Stdout)
 	return nil
 }

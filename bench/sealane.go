@@ -18,15 +18,22 @@ import (
 func build(dir string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/...", "./internal/lab/echo", "golang.zx2c4.com/wireguard")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return fmt.Errorf("module root: %w", err)
+	var err error
+	if cmd.Dir, err = moduleRoot(); err != nil {
+		return err
 	}
-	cmd.Dir = strings.TrimSpace(string(root))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return nil
+}
+
+func moduleRoot() (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("module root: %w", err)
+	}
+	return strings.TrimSpace(string(root)), nil
 }
 
 // network is the one that all endpoints of ours are on.
@@ -81,7 +88,7 @@ func (s *sealane) start(b *bench, args ...string) error {
 	if err := s.do(s.cmd.Start); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		_, err := s.client.Version(context.Background())
 		if err == nil || time.Now().After(deadline) {
 			return err

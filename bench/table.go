@@ -17,7 +17,7 @@ type table struct{ rows []row }
 
 // row is one line of the table.
 type row struct {
-	measure, ours, peer, ratio, pairs, target, verdict string
+	Measure, Ours, Peer, Ratio, Pairs, Target, Verdict string
 }
 
 // limit is a target: a value and what is said about it.
@@ -54,7 +54,7 @@ func (l limit) verdict(got float64) string {
 
 // absolute adds a row about our own median.
 func (t *table) absolute(measure string, o outcome, l limit) {
-	t.add(row{measure: measure, ours: spread(o.ours, l.format), pairs: count(o), target: l.String(), verdict: l.verdict(median(o.ours))})
+	t.add(row{Measure: measure, Ours: spread(o.ours, l.format), Pairs: count(o), Target: l.String(), Verdict: l.verdict(median(o.ours))})
 }
 
 // compared adds a row about a ratio. What is ours and the peer's has a format
@@ -64,8 +64,8 @@ func (t *table) compared(measure string, o outcome, format func(float64) string,
 	if ratio.low < l.value && l.value < ratio.high {
 		verdict += ", within the error"
 	}
-	t.add(row{measure: measure, ours: spread(o.ours, format), peer: spread(o.peer, format),
-		ratio: ratio.String(), pairs: count(o), target: l.String(), verdict: verdict})
+	t.add(row{Measure: measure, Ours: spread(o.ours, format), Peer: spread(o.peer, format),
+		Ratio: ratio.String(), Pairs: count(o), Target: l.String(), Verdict: verdict})
 }
 
 // judged adds a row, which has a target or not.
@@ -79,16 +79,16 @@ func (t *table) judged(measure string, o outcome, format func(float64) string, r
 
 // told adds a row without a target; without a peer there is no ratio.
 func (t *table) told(measure string, o outcome, format func(float64) string, ratio interval) {
-	r := row{measure: measure, ours: spread(o.ours, format), pairs: count(o)}
+	r := row{Measure: measure, Ours: spread(o.ours, format), Pairs: count(o)}
 	if ratio.mid > 0 {
-		r.peer, r.ratio = spread(o.peer, format), ratio.String()
+		r.Peer, r.Ratio = spread(o.peer, format), ratio.String()
 	}
 	t.add(r)
 }
 
 func (t *table) add(r row) {
 	t.rows = append(t.rows, r)
-	fmt.Fprintf(os.Stderr, "  %s: %s %s %s\n", r.measure, r.ours, r.ratio, r.verdict)
+	fmt.Fprintf(os.Stderr, "  %s: %s %s %s\n", r.Measure, r.Ours, r.Ratio, r.Verdict)
 }
 
 // spread is the median, and the 99th percentile where there is enough to tell.
@@ -113,7 +113,7 @@ func (t *table) print(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "measure\tours\tpeer\tratio [95 %]\tpairs−dropped\ttarget\tverdict")
 	for _, r := range t.rows {
-		fmt.Fprintln(tw, strings.Join([]string{r.measure, r.ours, r.peer, r.ratio, r.pairs, r.target, r.verdict}, "\t"))
+		fmt.Fprintln(tw, strings.Join([]string{r.Measure, r.Ours, r.Peer, r.Ratio, r.Pairs, r.Target, r.Verdict}, "\t"))
 	}
 	tw.Flush()
 }

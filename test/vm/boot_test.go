@@ -140,7 +140,7 @@ func runAll(names []string) error {
 	}
 	var aside sync.WaitGroup
 	defer aside.Wait()
-	for _, p := range programs {
+	for _, p := range slices.Concat(programs, contests) {
 		switch {
 		case !slices.Contains(names, p.name):
 		case p.aside:
@@ -162,8 +162,7 @@ func (p program) execute() {
 		return
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(guestBin, p.name+".test"), "-test.v", "-test.short",
-		"-test.run="+p.run, "-test.timeout="+programTimeout.String())
+	cmd := exec.Command(filepath.Join(guestBin, p.name+".test"), p.arguments()...)
 	cmd.Dir = filepath.Join(guestSource, p.pkg)
 	cmd.Stdout, cmd.Stderr = log, log
 	err = cmd.Run()

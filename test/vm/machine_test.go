@@ -52,6 +52,7 @@ type guest struct {
 	dir      string
 	root     string // of the module
 	programs []program
+	counted  bool // its one processor does an instruction in four nanoseconds by its clock, whatever the machine has time for
 	console  console
 	ended    chan struct{}
 	hung     bool
@@ -88,7 +89,11 @@ func (g *guest) run(name string, args ...string) {
 // compile makes the binary of a program, which is then one to run.
 func (g *guest) compile(p program) {
 	g.t.Helper()
-	g.run("go", "test", "-c", "-ldflags", "-s -w", "-o", filepath.Join(g.dir, "bin", p.name+".test"), p.pkg)
+	build := []string{"test", "-c"}
+	if p.rows != nil {
+		build = []string{"build"}
+	}
+	g.run("go", append(build, "-ldflags", "-s -w", "-o", filepath.Join(g.dir, "bin", p.name+".test"), p.pkg)...)
 	g.programs = append(g.programs, p)
 }
 
@@ -127,11 +132,16 @@ func (g *guest) arguments(initrd string) []string {
 		names = append(names, p.name)
 	}
 	args := []string{
-		"-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "2048",
+		"-machine", "q35,accel=tcg", "-cpu", "max", "-m", "2048",
 		"-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
 		"-kernel", g.kernel.image, "-initrd", initrd,
 		// The kernel hands words it does not know on to init as environment.
 		"-append", "console=ttyS0 loglevel=3 panic=-1 random.trust_cpu=on SEALANE_VM_RUN=" + strings.Join(names, ","),
+	}
+	if g.counted {
+		args = append(args, "-smp", "1", "-icount", "shift=2")
+	} else {
+		args = append(args, "-smp", "2")
 	}
 	share := func(tag, dir, more string) {
 		args = append(args, "-virtfs", fmt.Sprintf("local,id=%s,mount_tag=%s,path=%s,security_model=none,multidevs=remap%s", tag, tag, dir, more))

@@ -13,6 +13,8 @@
 //
 // The initramfs holds the test binary and the modules for 9p and overlays,
 // nothing else. The network of the guest ends at its wire.
+//
+// With -args -bench NAME it runs a benchmark instead, which go run ./bench makes use of.
 package vm
 
 import (
@@ -30,10 +32,11 @@ import (
 
 // program is a test binary that the guest runs.
 type program struct {
-	name  string // of the subtest and of the binary
-	pkg   string // of the module
-	run   string // -test.run; all tests if empty
-	aside bool   // runs beside the others: it takes long, in namespaces of its own
+	name  string   // of the subtest and of the binary
+	pkg   string   // of the module
+	run   string   // -test.run; all tests if empty
+	aside bool     // runs beside the others: it takes long, in namespaces of its own
+	rows  []string // arguments, where it is no test but the benchmarks
 }
 
 // programs is what runs in the guest: all that meets the kernel and may find
@@ -69,7 +72,7 @@ func TestMain(m *testing.M) {
 		os.Exit(boot())
 	}
 	if os.Getenv(inGuest) == "" {
-		flag.Set("test.skip", "^TestNIC") // those are for the guest
+		choose()
 	}
 	lab.Main(m, "sealane", "sealaned")
 }
