@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,10 @@ import (
 
 // containers is how many of Docker's are restarted at once.
 const containers = 50
+
+// hung is after how long Docker is taken to hang over them. It has been seen to hang, idle
+// and for good, with none of its calls for us to answer.
+const hung = 3 * time.Minute
 
 // TestDockerStorm: of many containers that Docker restarts at once, each has its
 // interface back within the target after its own start.
@@ -39,16 +44,25 @@ func TestDockerStorm(t *testing.T) {
 		return d.Run(context.Background(), dockerd.Container{Name: name, Image: "echo", Cmd: []string{"/lab-echo", "serve", "-tcp", "80"}, Network: "none"})
 	})
 	await(t, h, "running", containers)
+	var hangs atomic.Bool
 	for _, how := range []string{"a restart", "another"} {
 		before := len(h.DaemonLog())
 		began := time.Now()
 		all(t, containers, func(name string) error {
-			err := d.Call(context.Background(), "POST", "/containers/"+name+"/restart?t=0", nil, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), hung)
+			defer cancel()
+			err := d.Call(ctx, "POST", "/containers/"+name+"/restart?t=0", nil, nil)
 			if err != nil { // Docker's own, of fifty at once on a small machine: what it killed is not gone yet
 				t.Log(name, err)
 			}
+			if ctx.Err() != nil {
+				hangs.Store(true)
+			}
 			return nil
 		})
+		if hangs.Load() {
+			t.Skipf("Docker itself has not restarted its containers in %v", hung)
+		}
 		took := time.Since(began)
 		waits := delays(t, h, d, before)
 		middle, longest := waits[len(waits)/2], waits[len(waits)-1]
