@@ -61,7 +61,8 @@ func TestDockerStorm(t *testing.T) {
 			return nil
 		})
 		if hangs.Load() {
-			t.Skipf("Docker itself has not restarted its containers in %v", hung)
+			t.Logf("Docker itself has not restarted its containers in %v: nothing to see", hung)
+			return
 		}
 		took := time.Since(began)
 		waits := delays(t, h, d, before)
