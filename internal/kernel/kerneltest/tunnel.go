@@ -46,7 +46,8 @@ func tun(name string) kstate.Link {
 }
 
 func wireguard(name string) kstate.Link {
-	return kstate.Link{Name: name, Type: kstate.TypeWireGuard, MTU: 1420, Up: true}
+	// The kernel makes it so where nothing is filtered (drivers/net/wireguard/device.c).
+	return kstate.Link{Name: name, Type: kstate.TypeWireGuard, MTU: 1420, Up: true, Detour: true}
 }
 
 func neigh(ns kstate.NS, dev, ip, mac string) kstate.Neigh {
