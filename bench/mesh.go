@@ -20,36 +20,21 @@ const (
 // meshRows measures a published port of a service: at a host without a backend, against
 // that of the backend. Who asks is a third machine.
 func meshRows(b *bench) error {
-	x, err := newHub()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	var hosts []*sealane
-	for i := range 2 {
-		s, err := x.daemon(b, i+2)
+	return b.twoHosts(func(x *hub, hosts []*sealane) error {
+		client, err := newHost()
 		if err != nil {
 			return err
 		}
-		defer s.close()
-		hosts = append(hosts, s)
-	}
-	client, err := newHost()
-	if err != nil {
-		return err
-	}
-	defer client.close()
-	if err := x.plug(client, nthHost(4)); err != nil {
-		return err
-	}
-	p, err := publishedPaths(hosts, spot{client, hostSpace})
-	if err == nil {
-		err = p.rows(b, byMesh, byBackend, atLeast(0.65, times))
-	}
-	if err != nil {
-		return fmt.Errorf("%w\n%s\n%s", err, hosts[0].log.Bytes(), hosts[1].log.Bytes())
-	}
-	return nil
+		defer client.close()
+		if err := x.plug(client, nthHost(4)); err != nil {
+			return err
+		}
+		p, err := publishedPaths(hosts, spot{client, hostSpace})
+		if err != nil {
+			return err
+		}
+		return p.rows(b, byMesh, byBackend, atLeast(0.65, times))
+	})
 }
 
 // publishedPaths makes a service with a backend on the second host, and is the ways to it.

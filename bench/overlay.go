@@ -35,6 +35,11 @@ const (
 const stretched = "stretched"
 
 func acrossRows(b *bench) error {
+	return b.twoHosts(func(_ *hub, hosts []*sealane) error { return stretchedRows(b, hosts) })
+}
+
+// twoHosts runs fn with two daemons that know of one store. Its error comes with their logs.
+func (b *bench) twoHosts(fn func(x *hub, hosts []*sealane) error) error {
 	x, err := newHub()
 	if err != nil {
 		return err
@@ -49,7 +54,7 @@ func acrossRows(b *bench) error {
 		defer s.close()
 		hosts = append(hosts, s)
 	}
-	if err := stretchedRows(b, hosts); err != nil {
+	if err := fn(x, hosts); err != nil {
 		return fmt.Errorf("%w\n%s\n%s", err, hosts[0].log.Bytes(), hosts[1].log.Bytes())
 	}
 	return nil

@@ -35,24 +35,7 @@ func wireguardRows(b *bench) error {
 	if feature.Check(feature.WireGuard) == nil {
 		return nil
 	}
-	x, err := newHub()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	var hosts []*sealane
-	for i := range 2 {
-		s, err := x.daemon(b, i+2)
-		if err != nil {
-			return err
-		}
-		defer s.close()
-		hosts = append(hosts, s)
-	}
-	if err := encryptedRows(b, x, hosts); err != nil {
-		return fmt.Errorf("%w\n%s\n%s", err, hosts[0].log.Bytes(), hosts[1].log.Bytes())
-	}
-	return nil
+	return b.twoHosts(func(x *hub, hosts []*sealane) error { return encryptedRows(b, x, hosts) })
 }
 
 func encryptedRows(b *bench, x *hub, hosts []*sealane) error {

@@ -281,17 +281,6 @@ func TestSuggest(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"abc", "", 3}, {"", "abc", 3}, {"kitten", "sitting", 3}, {"ps", "ps", 0}} {
-		if got := distance(c.a, c.b); got != c.want {
-			t.Errorf("%s, %s: %d", c.a, c.b, got)
-		}
-	}
-}
-
 // FuzzFlags reads anything as the flags that are sorted and taken apart here.
 func FuzzFlags(f *testing.F) {
 	f.Add("10.1.0.0/16,fd00::/64", "10.1.0.1", "a=10.1.0.2")

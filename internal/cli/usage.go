@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/sealane/sealane/internal/model"
 )
 
 // usageError is a command line that makes no sense.
@@ -152,7 +154,7 @@ func args(low, high int) cobra.PositionalArgs {
 func suggest(word string, candidates []string, dashes string) string {
 	best, bestDistance := "", 1+max(1, (len(word)+2)/3)
 	for _, c := range candidates {
-		d := distance(word, c)
+		d := model.Distance(word, c)
 		if strings.HasPrefix(c, word) && word != "" {
 			d = 1
 		}
@@ -164,24 +166,4 @@ func suggest(word string, candidates []string, dashes string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %s%s?)", dashes, best)
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

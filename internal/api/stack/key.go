@@ -3,6 +3,8 @@ package stack
 import (
 	"slices"
 	"strings"
+
+	"github.com/sealane/sealane/internal/model"
 )
 
 // The keys of Compose's format (github.com/compose-spec/compose-spec) that are not read.
@@ -91,29 +93,9 @@ func nearest(word string, words []string) string {
 		return ""
 	}
 	for _, w := range words {
-		if d := distance(word, w); d < least {
+		if d := model.Distance(word, w); d < least {
 			best, least = w, d
 		}
 	}
 	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
