@@ -47,9 +47,9 @@ type Scope struct {
 	// NS are namespaces besides the host's. A path without inode takes any;
 	// the NetNS observed of a foreign one says which it has.
 	NS []kstate.NS
-	// Only leaves the host's namespace, nftables, holds and files out.
+	// Only leaves the host's namespace, nftables, holds, choices and files out.
 	Only bool
-	// Devices leaves nftables, settings, holds and files out, which are most of the
+	// Devices leaves nftables, settings, holds, choices and files out, which are most of the
 	// work: there are devices, with what is on them, and Open vSwitch's bridges.
 	Devices bool
 }

@@ -257,7 +257,7 @@ func keys(ops []kstate.Op) string {
 	kinds := map[kstate.Kind]string{
 		kstate.KindNetNS: "netns", kstate.KindLink: "link", kstate.KindSysctl: "sysctl", kstate.KindAddr: "addr", kstate.KindRoute: "route",
 		kstate.KindShaper: "shaper", kstate.KindRedirect: "redirect", kstate.KindHold: "hold", kstate.KindTable: "table", kstate.KindSet: "set",
-		kstate.KindChain: "chain", kstate.KindElem: "elem", kstate.KindGuest: "guest", kstate.KindFile: "file",
+		kstate.KindChain: "chain", kstate.KindElem: "elem", kstate.KindGuest: "guest", kstate.KindFile: "file", kstate.KindChoice: "choice", kstate.KindChooser: "chooser",
 	}
 	var b strings.Builder
 	for _, op := range ops {
@@ -296,7 +296,7 @@ func (w twin) reach(t *testing.T, want kstate.Set) int {
 func slow(have, want kstate.Set) []kstate.Op {
 	var ops []kstate.Op
 	for _, o := range have.Sorted() {
-		if k := o.Key().Kind; !kstate.Foreign(o) && (k <= kstate.KindTable || k == kstate.KindFile) {
+		if k := o.Key().Kind; !kstate.Foreign(o) && (k <= kstate.KindTable || k >= kstate.KindFile) {
 			ops = append([]kstate.Op{{Old: o}}, ops...)
 		}
 	}

@@ -43,6 +43,8 @@ const (
 	KindElem                  // an element of an nftables set or map
 	KindGuest                 // a rule of ours in somebody else's nftables chain
 	KindFile                  // a small file in our run directory
+	KindChoice                // that sockets choose among a service's backends
+	KindChooser               // whose sockets do
 )
 
 // Key identifies an object: two objects with one Key are two states of the

@@ -43,6 +43,9 @@ type NetNS struct {
 	Sysctls []string
 	// Other marks a namespace that was given to us: looked at, never removed.
 	Other bool
+	// Cookie, observed only, is the number that no other namespace has until the next
+	// boot (SO_NETNS_COOKIE); 0 if the kernel does not say. It is not compared.
+	Cookie uint64
 }
 
 func (o NetNS) foreign() bool { return o.Other }

@@ -1,6 +1,8 @@
-// Package bpf keeps host ports from being bound by other programs, without a
-// socket per port: two programs on the root of the cgroup hierarchy refuse
-// bind(2) for held ports with EADDRINUSE, as if a socket of ours had them.
+// Package bpf has the kernel judge system calls on sockets, by programs on the root of
+// the cgroup hierarchy: [Choosers] leads connect(2) to a service on to a backend, and
+// [Holder] keeps host ports from being bound by other programs, without a socket per
+// port. Two programs refuse bind(2) for held ports with EADDRINUSE, as if a socket of
+// ours had them.
 //
 //	bind(fd, 0.0.0.0:8080)
 //	   │  cgroup/bind4 or bind6, only in the daemon's network namespace

@@ -25,20 +25,24 @@ type rows[R key | record] interface {
 // table is a map. Batches need Linux 5.6 for a hash and 5.13 for a trie.
 type table[R key | record] struct{ *ebpf.Map }
 
-// openTable opens the map pinned under its name in dir, or makes it. One of
-// another shape, left by another version of this program, is replaced: a lost
-// trie is filled by the sweep, lost records by the next pass.
 func openTable[R key | record](dir string, spec *ebpf.MapSpec) (table[R], error) {
+	m, err := openMap(dir, spec)
+	return table[R]{m}, err
+}
+
+// openMap opens the map pinned under its name in dir, or makes it. One of
+// another shape, left by another version of this program, is replaced: a lost
+// trie is filled by the sweep, what else is lost by the next pass.
+func openMap(dir string, spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	spec.Pinning = ebpf.PinByName
 	m, err := ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: dir})
 	if !errors.Is(err, ebpf.ErrMapIncompatible) {
-		return table[R]{m}, err
+		return m, err
 	}
 	if err := os.Remove(filepath.Join(dir, spec.Name)); err != nil {
-		return table[R]{}, err
+		return nil, err
 	}
-	m, err = ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: dir})
-	return table[R]{m}, err
+	return ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: dir})
 }
 
 func (t table[R]) put(rs []R) (int, error) {

@@ -64,6 +64,10 @@ func (k *Kernel) put(o kstate.Object, change bool) error {
 		return k.world.putGuest(o)
 	case kstate.File:
 		return k.world.putFile(o)
+	case kstate.Choice:
+		return k.world.putChoice(o, o.Check())
+	case kstate.Chooser:
+		return k.world.putChoice(o, o.Check())
 	}
 	return kernel.ErrUnsupported
 }
@@ -375,6 +379,14 @@ func meet(a, b netip.Addr) bool {
 		return !x.IsValid() || x == netip.IPv6Unspecified() || x.IsUnspecified() && (!y.IsValid() || y.Is4())
 	}
 	return a == b || every(a, b) || every(b, a)
+}
+
+// putChoice makes a choice or a chooser, or takes another in its place.
+func (w *world) putChoice(o kstate.Object, wrong error) error {
+	if wrong == nil {
+		w.set(o)
+	}
+	return wrong
 }
 
 func (w *world) putFile(o kstate.File) error {

@@ -229,7 +229,7 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 	out := kstate.Set{}
 	w.asides(out, names, entries, scope.Only)
 	for _, o := range w.objs {
-		if o, ok := seen(o, names, scope.Only); ok && !isAside(o) {
+		if o, ok := w.seen(o, names, scope.Only); ok && !isAside(o) {
 			o = w.owned(rename(o, func(ns kstate.NS) kstate.NS { return w.name(ns, names) }), entries)
 			if l, ok := o.(kstate.Link); ok {
 				l.Handed = false
@@ -250,7 +250,7 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 	w.trunks(out, entries)
 	if scope.Devices {
 		maps.DeleteFunc(out, func(k kstate.Key, _ kstate.Object) bool {
-			return k.Kind == kstate.KindHold || k.Kind == kstate.KindFile
+			return k.Kind == kstate.KindHold || k.Kind == kstate.KindFile || k.Kind == kstate.KindChoice || k.Kind == kstate.KindChooser
 		})
 		return out
 	}
@@ -267,8 +267,12 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 }
 
 // seen reports whether o is in a namespace that is looked at.
-func seen(o kstate.Object, names map[string]kstate.NS, only bool) (kstate.Object, bool) {
+func (w *world) seen(o kstate.Object, names map[string]kstate.NS, only bool) (kstate.Object, bool) {
 	_, in := names[home(o).Path]
+	if _, ok := o.(kstate.Chooser); ok {
+		n, _ := w.objs[o.On()[0]].(kstate.NetNS)
+		return o, !only && (in || !n.Other)
+	}
 	if l, ok := o.(kstate.Link); ok && l.Type == kstate.TypeNIC && !only {
 		return o, true // looked for in all namespaces of ours
 	}
@@ -326,6 +330,8 @@ func home(o kstate.Object) kstate.NS {
 		return o.NS
 	case kstate.Aside:
 		return o.NS
+	case kstate.Chooser:
+		return o.NS
 	}
 	return kstate.NS{}
 }
@@ -346,6 +352,9 @@ func rename(o kstate.Object, f func(kstate.NS) kstate.NS) kstate.Object {
 		o.NS = f(o.NS)
 		return o
 	case kstate.Neigh:
+		o.NS = f(o.NS)
+		return o
+	case kstate.Chooser:
 		o.NS = f(o.NS)
 		return o
 	}

@@ -104,7 +104,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		cases []testcase
 	}{
 		{"objects", objectCases}, {"change", changeCases}, {"refuse", refuseCases},
-		{"outside", outsideCases}, {"aside", asideCases}, {"shaper", shaperCases}, {"lower", lowerCases}, {"handed", handedCases}, {"trunk", trunkCases}, {"nic", nicCases}, {"tunnel", tunnelCases}, {"overlay", overlayCases}, {"neigh", neighCases}, {"way", wayCases}, {"rule", ruleCases}, {"ovs", ovsCases}, {"guest", guestCases}, {"whole", wholeCases},
+		{"outside", outsideCases}, {"aside", asideCases}, {"shaper", shaperCases}, {"lower", lowerCases}, {"handed", handedCases}, {"trunk", trunkCases}, {"nic", nicCases}, {"tunnel", tunnelCases}, {"overlay", overlayCases}, {"neigh", neighCases}, {"way", wayCases}, {"rule", ruleCases}, {"choice", choiceCases}, {"ovs", ovsCases}, {"guest", guestCases}, {"whole", wholeCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {

@@ -186,6 +186,7 @@ var objectCases = []testcase{
 		s.add(bridge("slb1", 1), addr(host, "slb1", "192.0.2.1/24"), kstate.NetNS{NS: a}, kstate.NetNS{NS: b},
 			veth("slv1", a, "eth0", 1), addr(a, "eth0", "192.0.2.2/24"), table,
 			kstate.File{Path: path.Join(s.RunDir, "sandboxes/a/hosts")})
+		s.add(choice("10.1.0.9:80", "10.1.0.2:80"), kstate.Chooser{NS: a, VNI: 4096})
 		have, err := s.Kernel.Observe(s.Context(), kernel.Scope{NS: []kstate.NS{a}, Only: true})
 		if err != nil {
 			s.Fatal(err)
@@ -200,7 +201,7 @@ var objectCases = []testcase{
 		devices := []kstate.Object{bridge("slb1", 1), addr(host, "slb1", "192.0.2.1/24"), kstate.NetNS{NS: a}, veth("slv1", a, "eth0", 1)}
 		s.add(devices...)
 		s.add(table, kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: "1"}, kstate.File{Path: path.Join(s.RunDir, "sandboxes/a/hosts")},
-			kstate.Hold{Proto: "tcp", First: 18080, Last: 18080})
+			kstate.Hold{Proto: "tcp", First: 18080, Last: 18080}, choice("10.1.0.9:80", "10.1.0.2:80"), kstate.Chooser{NS: a, VNI: 4096})
 		have, err := s.Kernel.Observe(s.Context(), kernel.Scope{Devices: true})
 		if err != nil {
 			s.Fatal(err)

@@ -50,12 +50,25 @@ func Random(rng *rand.Rand, run string) kstate.Set {
 		add(r.mesh()...)
 	}
 	if r.chance(50) {
+		add(r.choices(run)...)
+	}
+	if r.chance(50) {
 		add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: itoa(r.IntN(2))})
 	}
 	if r.chance(50) {
 		add(kstate.File{Path: path.Join(run, "sandboxes/a/hosts"), Content: sandboxName(r.IntN(3))})
 	}
 	return out
+}
+
+// choices are two services, and some who choose; not all of those are there.
+func (r dice) choices(run string) []kstate.Object {
+	four := choice("10.1.0.9:80", "10.1.0.2:80", "10.1.0.3:8080", "10.1.0.3:8080")
+	four.Backends, four.Turns = four.Backends[:1+r.IntN(3)], r.chance(50)
+	six := choice("[fd00::9]:80", "[fd00::2]:"+itoa(80+r.IntN(2)))
+	six.VNI += r.IntN(2)
+	a := kstate.NS{Path: path.Join(run, "netns", "choosers")}
+	return []kstate.Object{four, six, kstate.NetNS{NS: a}, kstate.Chooser{NS: a, VNI: 4096 + r.IntN(2)}}
 }
 
 // dice makes parts of a random host.

@@ -56,6 +56,7 @@ type Linux struct {
 	rules   *nft.Conn
 	ovs     *ovsdb.Conn
 	holds   *bpf.Holder
+	chooser *bpf.Choosers
 	parts   []part // all that belong to the host alone
 	devices []part // those of parts that have devices
 	kinds   map[kstate.Kind]applier
@@ -100,6 +101,10 @@ func (l *Linux) open(c Config) (err error) {
 		return fmt.Errorf("held ports: %w", err)
 	}
 	l.closers = append(l.closers, holds.Close)
+	if l.chooser, err = bpf.NewChoosers(filepath.Join(c.RunDir, "bpf"), holds); err != nil {
+		return err
+	}
+	l.closers = append(l.closers, l.chooser.Close)
 	if l.flows, err = conntrack.Open(); err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func (l *Linux) open(c Config) (err error) {
 		kstate.KindOVSBridge: switches, kstate.KindOVSPort: switches,
 		kstate.KindHold: ports, kstate.KindFile: texts,
 		kstate.KindTable: rules, kstate.KindSet: rules, kstate.KindChain: rules, kstate.KindElem: rules,
-		kstate.KindGuest: nft.Guests{Conn: rules},
+		kstate.KindGuest: nft.Guests{Conn: rules}, kstate.KindChoice: l.chooser, kstate.KindChooser: l.chooser,
 	}
 	return nil
 }
@@ -233,8 +238,30 @@ func (l *Linux) Observe(ctx context.Context, scope kernel.Scope) (kstate.Set, er
 		}
 		put(set, objs)
 	}
+	if scope.Devices {
+		return set, nil
+	}
+	if objs, err = l.chooser.Observe(cookies(set)); err != nil {
+		return nil, fmt.Errorf("observe: %w", err)
+	}
+	put(set, objs)
 	return set, nil
 }
+
+// cookies are the namespaces that are in a set, by their cookies.
+func cookies(set kstate.Set) map[uint64]kstate.NS {
+	out := map[uint64]kstate.NS{}
+	for _, o := range set {
+		if n, ok := o.(kstate.NetNS); ok && n.Cookie != 0 {
+			out[n.Cookie] = n.NS
+		}
+	}
+	return out
+}
+
+// SocketsChoose reports whether sockets of containers can choose among the backends of a
+// service, see kstate.Choice.
+func (l *Linux) SocketsChoose() bool { return l.chooser.Why() == nil }
 
 // Filters returns what others filter of the packets that pass the host or go to
 // it, in no order. It reads all rules of the tables concerned: 3 µs for each.

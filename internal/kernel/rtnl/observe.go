@@ -171,6 +171,7 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 	if found.Other {
 		found.NS.Inode = h.Inode() // whoever did not know it asks for this
 	}
+	found.Cookie, _ = unix.GetsockoptUint64(s.sock.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	v.objs = append(v.objs, found)
 	devs, err := s.sock.devices(v.ctx)
 	if err != nil {

@@ -1,0 +1,167 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+)
+
+// chooserMaps are the maps of choices. A service has a ballot only while it has had all
+// its seats, and seats that it needs no more go last; a seat that is missing is chosen
+// in vain, and the host chooses then.
+type chooserMaps struct {
+	ballots  rowsOf[place, ballot]
+	seats    rowsOf[seat, place]
+	choosers rowsOf[chooser, uint32]
+	sockets  rowsOf[uint64, chosen]
+}
+
+// Sizes. A hash pays 16 bytes for each entry that it may have; that of the choosers all
+// of it, and forgets who has not chosen for the longest time when it is full.
+const (
+	maxServices = 1 << 16
+	maxSeats    = 1 << 18
+	maxChoosers = 1 << 14
+	maxSockets  = 1 << 16
+)
+
+func openChooserMaps(dir string) (*chooserMaps, error) {
+	m, errs := &chooserMaps{}, make([]error, 4)
+	m.ballots, errs[0] = openRowsOf[place, ballot](dir, "sealane_ballots", ebpf.Hash, maxServices)
+	m.seats, errs[1] = openRowsOf[seat, place](dir, "sealane_seats", ebpf.Hash, maxSeats)
+	m.choosers, errs[2] = openRowsOf[chooser, uint32](dir, "sealane_chooser", ebpf.LRUHash, maxChoosers)
+	m.sockets, errs[3] = openRowsOf[uint64, chosen](dir, "sealane_sockets", ebpf.Hash, maxSockets)
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
+}
+
+// chooserPrograms are the files in the bpffs that hold their links, and what hangs on
+// them. That which forgets sockets comes first.
+func (m *chooserMaps) programs() []chooserProgram {
+	return []chooserProgram{
+		{"sealane_end", ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease, m.ending()},
+		{"sealane_peer4", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet4GetPeername, m.naming(false)},
+		{"sealane_peer6", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet6GetPeername, m.naming(true)},
+		{"sealane_conn4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, m.connecting(false)},
+		{"sealane_conn6", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect, m.connecting(true)},
+	}
+}
+
+type chooserProgram struct {
+	file   string
+	typ    ebpf.ProgramType
+	attach ebpf.AttachType
+	code   asm.Instructions
+}
+
+// attach attaches the programs to the root of the cgroup hierarchy, see attachAll.
+func (m *chooserMaps) attach(dir string) error {
+	root, err := cgroupRoot()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, p := range m.programs() {
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: p.file, Type: p.typ, AttachType: p.attach, Instructions: p.code})
+		if err != nil {
+			return fmt.Errorf("load %s: %w", p.file, err)
+		}
+		err = attach(root, dir, p.file, p.attach, prog)
+		_ = prog.Close() // the link keeps it
+		if err != nil {
+			return fmt.Errorf("attach %s: %w", p.file, err)
+		}
+	}
+	return nil
+}
+
+func (m *chooserMaps) close() error {
+	var errs []error
+	for _, c := range []*ebpf.Map{m.ballots.Map, m.seats.Map, m.choosers.Map, m.sockets.Map} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unpin takes the pins away, links first, see pinned.remove.
+func (m *chooserMaps) unpin(dir string) error {
+	var errs []error
+	for _, p := range m.programs() {
+		errs = append(errs, os.Remove(filepath.Join(dir, p.file)))
+	}
+	for _, c := range []*ebpf.Map{m.ballots.Map, m.seats.Map, m.choosers.Map, m.sockets.Map} {
+		errs = append(errs, c.Unpin())
+	}
+	return errors.Join(errs...)
+}
+
+// rowsOf is a map of choices. A batch is one system call.
+type rowsOf[K comparable, V any] struct{ *ebpf.Map }
+
+// openRowsOf opens the map pinned under its name in dir, or makes it.
+func openRowsOf[K comparable, V any](dir, name string, typ ebpf.MapType, size uint32) (rowsOf[K, V], error) {
+	var k K
+	var v V
+	spec := &ebpf.MapSpec{Name: name, Type: typ, KeySize: uint32(binary.Size(k)), ValueSize: uint32(binary.Size(v)), MaxEntries: size}
+	if typ == ebpf.Hash {
+		spec.Flags = unix.BPF_F_NO_PREALLOC
+	}
+	m, err := openMap(dir, spec)
+	return rowsOf[K, V]{m}, err
+}
+
+// put writes rows. After an error it is not known which are there.
+func (r rowsOf[K, V]) put(keys []K, values []V) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	_, err := r.BatchUpdate(keys, values, nil)
+	return r.wrap(err)
+}
+
+// erase removes rows. One that is missing is no error.
+func (r rowsOf[K, V]) erase(keys []K) error {
+	for len(keys) > 0 {
+		n, err := r.BatchDelete(keys, nil)
+		if !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return r.wrap(err)
+		}
+		keys = keys[min(n+1, len(keys)):]
+	}
+	return nil
+}
+
+// each calls fn with all rows, read in batches.
+func (r rowsOf[K, V]) each(fn func(K, V)) error {
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]K, 4096), make([]V, 4096)
+	for {
+		n, err := r.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			fn(keys[i], values[i])
+		}
+		if err != nil {
+			if errors.Is(err, ebpf.ErrKeyNotExist) {
+				err = nil
+			}
+			return r.wrap(err)
+		}
+	}
+}
+
+func (r rowsOf[K, V]) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", r, err)
+}

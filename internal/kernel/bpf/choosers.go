@@ -1,0 +1,285 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/sealane/sealane/internal/kernel"
+	"github.com/sealane/sealane/internal/kernel/netns"
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+// Choosers have sockets of containers choose among the backends of services when
+// they connect, see kstate.Choice. Programs and maps are pinned beside those of a
+// Holder, and outlive the daemon. They are there from the first choice or chooser on.
+// The methods may be called from several goroutines.
+type Choosers struct {
+	dir string
+	why error // why there are none, as of the Holder
+
+	mu   sync.Mutex   // protects the following
+	maps *chooserMaps // nil: not yet
+}
+
+// NewChoosers returns those of the bpffs that a Holder has mounted at dir, of which
+// it takes over what a former process left. Where that holds with sockets there are
+// none.
+func NewChoosers(dir string, h *Holder) (*Choosers, error) {
+	c := &Choosers{dir: dir, why: h.Why()}
+	if _, err := os.Stat(filepath.Join(dir, "sealane_ballots")); c.why != nil || err != nil {
+		return c, nil
+	}
+	if err := c.open(); err != nil {
+		return nil, fmt.Errorf("choices in %s: %w", dir, err)
+	}
+	return c, nil
+}
+
+// Why says why sockets cannot choose, nil if they can.
+func (c *Choosers) Why() error { return c.why }
+
+// open opens the maps, makes them what they should be after a crash, and attaches the
+// programs.
+func (c *Choosers) open() error {
+	if c.maps != nil {
+		return nil
+	}
+	if c.why != nil {
+		return c.why
+	}
+	m, err := openChooserMaps(c.dir)
+	if err != nil {
+		return err
+	}
+	if err = m.sweep(); err == nil {
+		err = m.attach(c.dir)
+	}
+	if err != nil {
+		return errors.Join(err, m.close())
+	}
+	c.maps = m
+	return nil
+}
+
+// sweep erases seats that are of no service.
+func (m *chooserMaps) sweep() error {
+	ballots, stale := map[place]ballot{}, []seat(nil)
+	if err := m.ballots.each(func(p place, b ballot) { ballots[p] = b }); err != nil {
+		return err
+	}
+	if err := m.seats.each(func(s seat, _ place) {
+		if s.number() >= ballots[s.service()].number(ballotSeats) {
+			stale = append(stale, s)
+		}
+	}); err != nil {
+		return err
+	}
+	return m.seats.erase(stale)
+}
+
+// Apply carries out ops on kstate.Choice and kstate.Chooser objects, as kernel.Kernel
+// says. Of choices those that come or change are written at once, and so are those that go.
+func (c *Choosers) Apply(ops []kstate.Op) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	errs := make([]error, len(ops))
+	if err := c.open(); err != nil {
+		fill(errs, err)
+	} else {
+		c.apply(ops, errs)
+	}
+	var out []error
+	for i, err := range errs {
+		if err != nil {
+			out = append(out, &kernel.OpError{Op: ops[i], Err: err})
+		}
+	}
+	return errors.Join(out...)
+}
+
+func (c *Choosers) apply(ops []kstate.Op, errs []error) {
+	var put, gone []int
+	for i, op := range ops {
+		switch o := op.Object().(type) {
+		case kstate.Chooser:
+			errs[i] = c.maps.member(o, op.New != nil)
+		case kstate.Choice:
+			switch errs[i] = o.Check(); {
+			case op.New == nil:
+				gone, errs[i] = append(gone, i), nil
+			case errs[i] == nil:
+				put = append(put, i)
+			}
+		default:
+			errs[i] = errors.New("neither a choice nor a chooser")
+		}
+	}
+	for _, run := range []struct {
+		at []int
+		do func([]kstate.Op) error
+	}{{put, c.maps.put}, {gone, c.maps.forget}} {
+		some := make([]kstate.Op, len(run.at))
+		for n, i := range run.at {
+			some[n] = ops[i]
+		}
+		if err := run.do(some); err != nil {
+			for _, i := range run.at {
+				errs[i] = err
+			}
+		}
+	}
+}
+
+// put writes the choices of ops: seats, ballots, and then it erases seats that were more.
+func (m *chooserMaps) put(ops []kstate.Op) error {
+	var seats, surplus []seat
+	var to, places []place
+	var ballots []ballot
+	for _, op := range ops {
+		o := op.New.(kstate.Choice)
+		at := placeOf(o.At)
+		for i, b := range o.Backends {
+			seats, to = append(seats, seatOf(at, i)), append(to, placeOf(b))
+		}
+		places, ballots = append(places, at), append(ballots, ballotOf(len(o.Backends), o.VNI, o.Turns))
+		if was, ok := op.Old.(kstate.Choice); ok {
+			for i := len(o.Backends); i < len(was.Backends); i++ {
+				surplus = append(surplus, seatOf(at, i))
+			}
+		}
+	}
+	if err := m.seats.put(seats, to); err != nil {
+		return err
+	}
+	if err := m.ballots.put(places, ballots); err != nil {
+		return err
+	}
+	return m.seats.erase(surplus)
+}
+
+// forget erases the choices of ops, the seats last.
+func (m *chooserMaps) forget(ops []kstate.Op) error {
+	var places []place
+	var seats []seat
+	for _, op := range ops {
+		o := op.Old.(kstate.Choice)
+		places = append(places, placeOf(o.At))
+		for i := range o.Backends {
+			seats = append(seats, seatOf(placeOf(o.At), i))
+		}
+	}
+	if err := m.ballots.erase(places); err != nil {
+		return err
+	}
+	return m.seats.erase(seats)
+}
+
+// member has a namespace's sockets choose or not. One that is gone has none.
+func (m *chooserMaps) member(o kstate.Chooser, is bool) error {
+	if err := o.Check(); err != nil {
+		return err
+	}
+	cookie, err := cookieOf(o.NS)
+	switch {
+	case !is && errors.Is(err, kernel.ErrNoNamespace):
+		return nil
+	case err != nil:
+		return err
+	case is:
+		return m.choosers.put([]chooser{chooserOf(cookie, o.VNI)}, []uint32{1})
+	}
+	return m.choosers.erase([]chooser{chooserOf(cookie, o.VNI)})
+}
+
+// cookieOf is the cookie of a namespace.
+func cookieOf(ns kstate.NS) (cookie uint64, err error) {
+	h, err := netns.Open(ns)
+	if err != nil {
+		return 0, err
+	}
+	defer h.Close()
+	err = h.Do(func() (err error) {
+		cookie, err = netnsCookie()
+		return err
+	})
+	return cookie, err
+}
+
+// Observe returns the choices, and the choosers in namespaces of which the cookie is
+// known. Those in others do no harm: a cookie never comes again.
+func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.maps == nil {
+		return nil, nil
+	}
+	choices := map[place]*kstate.Choice{}
+	var objs []kstate.Object
+	errs := []error{
+		c.maps.ballots.each(func(p place, b ballot) {
+			choices[p] = &kstate.Choice{
+				At: p.addrPort(), VNI: b.number(ballotVNI), Turns: b.number(ballotTurns) != 0, Backends: make([]netip.AddrPort, b.number(ballotSeats)),
+			}
+		}),
+		c.maps.seats.each(func(s seat, p place) {
+			if o := choices[s.service()]; o != nil && s.number() < len(o.Backends) {
+				o.Backends[s.number()] = p.addrPort()
+			}
+		}),
+		c.maps.choosers.each(func(k chooser, _ uint32) {
+			if ns, known := spaces[k.cookie()]; known {
+				objs = append(objs, kstate.Chooser{NS: ns, VNI: k.vni()})
+			}
+		}),
+	}
+	for o := range maps.Values(choices) {
+		objs = append(objs, *o)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("choices: %w", err)
+	}
+	return objs, nil
+}
+
+// Flows returns the connections of sockets that have chosen.
+func (c *Choosers) Flows() ([]kernel.Flow, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.maps == nil {
+		return nil, nil
+	}
+	var flows []kernel.Flow
+	err := c.maps.sockets.each(func(_ uint64, s chosen) {
+		flows = append(flows, kernel.Flow{Proto: "tcp", Asked: s.asked().addrPort(), Served: s.served().addrPort()})
+	})
+	return flows, err
+}
+
+// Close ends this process's part.
+func (c *Choosers) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.maps == nil {
+		return nil
+	}
+	m := c.maps
+	c.maps = nil
+	return m.close()
+}
+
+// Remove detaches the programs and forgets all. It comes before that of the Holder.
+func (c *Choosers) Remove() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.maps == nil {
+		return nil
+	}
+	m := c.maps
+	c.maps = nil
+	return errors.Join(m.unpin(c.dir), m.close())
+}

@@ -1,0 +1,327 @@
+package bpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/kstate"
+)
+
+const testVNI = 4096
+
+// hall is a namespace whose sockets choose, as they are told by choosers.
+type hall struct {
+	t      testing.TB
+	dir    string
+	holder *Holder
+	*Choosers
+	ns kstate.NS
+}
+
+func newHall(t testing.TB) *hall {
+	dir := inNamespaces(t)
+	if err := unix.IoctlIfreq(loopback(t)); err != nil {
+		t.Fatal(err)
+	}
+	h := &hall{t: t, dir: dir, holder: open(t, dir), ns: kstate.NS{Path: fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())}}
+	h.reopen()
+	h.do(kstate.Op{New: kstate.Chooser{NS: h.ns, VNI: testVNI}})
+	return h
+}
+
+// loopback is what sets lo up.
+func loopback(t testing.TB) (fd int, req uint, up *unix.Ifreq) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	up, err = unix.NewIfreq("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	up.SetUint16(unix.IFF_UP)
+	return fd, unix.SIOCSIFFLAGS, up
+}
+
+// reopen is a new process's part.
+func (h *hall) reopen() {
+	h.t.Helper()
+	if h.Choosers != nil {
+		if err := h.Choosers.Close(); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	c, err := NewChoosers(h.dir, h.holder)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.Choosers = c
+	h.t.Cleanup(func() { _ = c.Close() })
+}
+
+func (h *hall) do(ops ...kstate.Op) {
+	h.t.Helper()
+	if err := h.Apply(ops); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// listen listens at an address of the namespace's own, and answers with its port.
+func (h *hall) listen(addr string) netip.AddrPort {
+	l, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, c.LocalAddr())
+			c.Close()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// ask connects, and returns whom the answer is from. The peer must be whom it asked.
+func (h *hall) ask(network string, to netip.AddrPort) string {
+	h.t.Helper()
+	c, err := net.Dial(network, to.String())
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	if got := c.RemoteAddr().String(); got != to.String() {
+		h.t.Errorf("asked %s, the peer is %s", to, got)
+	}
+	buf := make([]byte, 64)
+	n, err := c.Read(buf)
+	if err != nil {
+		return err.Error()
+	}
+	return string(buf[:n])
+}
+
+func choice(at string, backends ...netip.AddrPort) kstate.Choice {
+	return kstate.Choice{VNI: testVNI, At: netip.MustParseAddrPort(at), Turns: true, Backends: backends}
+}
+
+func TestSocketsChoose(t *testing.T) {
+	for _, c := range []struct{ network, service, at string }{
+		{"tcp4", "10.9.0.1:80", "127.0.0.1"}, {"tcp6", "[fd00::9]:80", "::1"},
+	} {
+		t.Run(c.network, func(t *testing.T) {
+			h := newHall(t)
+			a, b := h.listen(c.at), h.listen(c.at)
+			o := choice(c.service, a, b, b)
+			h.do(kstate.Op{New: o})
+			var got []string
+			for range 6 {
+				got = append(got, h.ask(c.network, o.At))
+			}
+			want := []string{a.String(), b.String(), b.String(), a.String(), b.String(), b.String()}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+			less := choice(c.service, b)
+			h.do(kstate.Op{Old: o, New: less})
+			for range 3 {
+				if got := h.ask(c.network, o.At); got != b.String() {
+					t.Errorf("%s, want %s", got, b)
+				}
+			}
+			h.do(kstate.Op{Old: less})
+			if got := h.ask(c.network, o.At); !errors.Is(noWay(c.network, o.At), unix.ENETUNREACH) {
+				t.Errorf("%s: want no way there", got)
+			}
+		})
+	}
+}
+
+// noWay is why there is no connection.
+func noWay(network string, to netip.AddrPort) error {
+	c, err := net.Dial(network, to.String())
+	if err == nil {
+		c.Close()
+	}
+	return err
+}
+
+// TestSocketOfBothFamilies has a socket of IPv6 ask for an IPv4 address.
+func TestSocketOfBothFamilies(t *testing.T) {
+	h := newHall(t)
+	a := h.listen("127.0.0.1")
+	h.do(kstate.Op{New: choice("10.9.0.1:80", a)})
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	to := &unix.SockaddrInet6{Port: 80, Addr: netip.MustParseAddr("10.9.0.1").As16()}
+	if err := unix.Connect(fd, to); err != nil {
+		t.Fatal(err)
+	}
+	peer, err := unix.Getpeername(fd)
+	if got, ok := peer.(*unix.SockaddrInet6); err != nil || !ok || got.Addr != to.Addr || got.Port != to.Port {
+		t.Errorf("peer %v: %v", peer, err)
+	}
+}
+
+// TestChoiceIsForItsOwn: by UDP, at another port, in another namespace and for another
+// network nothing is chosen.
+func TestChoiceIsForItsOwn(t *testing.T) {
+	h := newHall(t)
+	a := h.listen("127.0.0.1")
+	h.do(kstate.Op{New: choice("10.9.0.1:80", a)})
+	other := choice("10.9.0.2:80", a)
+	other.VNI++
+	h.do(kstate.Op{New: other})
+	for _, c := range []struct{ network, at string }{{"udp4", "10.9.0.1:80"}, {"tcp4", "10.9.0.1:81"}, {"tcp4", "10.9.0.2:80"}} {
+		if err := noWay(c.network, netip.MustParseAddrPort(c.at)); !errors.Is(err, unix.ENETUNREACH) {
+			t.Errorf("%s %s: %v, want no way there", c.network, c.at, err)
+		}
+	}
+	if err := noWay("tcp4", netip.MustParseAddrPort("10.9.0.1:80")); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	if err := noWay("tcp4", netip.MustParseAddrPort("10.9.0.1:80")); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("elsewhere: %v, want no way there", err)
+	}
+}
+
+// TestFlowsOfChosen lists connections while they are there.
+func TestFlowsOfChosen(t *testing.T) {
+	h := newHall(t)
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	o := choice("10.9.0.1:80", l.Addr().(*net.TCPAddr).AddrPort())
+	h.do(kstate.Op{New: o})
+	c, err := net.Dial("tcp4", o.At.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	flows, err := h.Flows()
+	if err != nil || len(flows) != 1 || flows[0].Asked != o.At || flows[0].Served != o.Backends[0] || flows[0].Proto != "tcp" {
+		t.Errorf("%v, %v", flows, err)
+	}
+	c.Close()
+	if flows, err := h.Flows(); err != nil || len(flows) != 0 {
+		t.Errorf("after its end: %v, %v", flows, err)
+	}
+}
+
+// observed are the texts of what is there.
+func (h *hall) observed() (out []string) {
+	h.t.Helper()
+	cookie, err := netnsCookie()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	objs, err := h.Observe(map[uint64]kstate.NS{cookie: h.ns})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, o := range objs {
+		out = append(out, o.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// TestChoicesOutliveProcess: a new process finds them, repairs what a crash left, and
+// sockets choose all the time.
+func TestChoicesOutliveProcess(t *testing.T) {
+	h := newHall(t)
+	a := h.listen("127.0.0.1")
+	o := choice("10.9.0.1:80", a, a)
+	six := choice("[fd00::9]:80", netip.MustParseAddrPort("[::1]:80"))
+	h.do(kstate.Op{New: o}, kstate.Op{New: six})
+	want := h.observed()
+	if len(want) != 3 {
+		t.Fatalf("%v: want two choices and a chooser", want)
+	}
+	left := []seat{seatOf(placeOf(o.At), 2), seatOf(placeOf(netip.MustParseAddrPort("10.9.0.7:80")), 0)}
+	if err := h.maps.seats.put(left, make([]place, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Choosers.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.ask("tcp4", o.At); got != a.String() {
+		t.Errorf("without a process: %s", got)
+	}
+	h.Choosers = nil
+	h.reopen()
+	if diff := cmp.Diff(want, h.observed()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	var p place
+	for _, s := range left {
+		if err := h.maps.seats.Lookup(s, &p); err == nil {
+			t.Errorf("seat %d of %s is there still", s.number(), s.service().addrPort())
+		}
+	}
+	if got := h.ask("tcp4", o.At); got != a.String() {
+		t.Errorf("with another process: %s", got)
+	}
+}
+
+// TestChoosersRemove leaves nothing behind.
+func TestChoosersRemove(t *testing.T) {
+	h := newHall(t)
+	h.do(kstate.Op{New: choice("10.9.0.1:80", h.listen("127.0.0.1"))})
+	if err := h.Choosers.Remove(); err != nil {
+		t.Error(err)
+	}
+	for _, pattern := range []string{"*_conn*", "*_peer*", "*_end", "*_ballots", "*_seats", "*_chooser", "*_sockets"} {
+		if left, err := filepath.Glob(filepath.Join(h.dir, pattern)); err != nil || len(left) > 0 {
+			t.Errorf("%v, %v: want nothing left", left, err)
+		}
+	}
+	if err := h.holder.Remove(); err != nil {
+		t.Error(err)
+	}
+	if err := noWay("tcp4", netip.MustParseAddrPort("10.9.0.1:80")); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("%v: want no way there", err)
+	}
+}
+
+// TestWrongChoices are refused, and the others of a run are made.
+func TestWrongChoices(t *testing.T) {
+	h := newHall(t)
+	good := choice("10.9.0.1:80", netip.MustParseAddrPort("10.9.0.2:80"))
+	err := h.Apply([]kstate.Op{
+		{New: choice("10.9.0.3:80")},
+		{New: good},
+		{New: choice("10.9.0.4:80", netip.MustParseAddrPort("[fd00::1]:80"))},
+		{New: kstate.Chooser{NS: kstate.NS{Path: "/nowhere"}, VNI: testVNI}},
+		{Old: kstate.Chooser{NS: kstate.NS{Path: "/nowhere"}, VNI: testVNI}},
+		{New: kstate.Table{}},
+	})
+	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 4 {
+		t.Errorf("%v: want four failures", err)
+	}
+	if got := h.observed(); !slices.Contains(got, good.String()) || len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}
