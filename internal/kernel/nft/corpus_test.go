@@ -230,10 +230,11 @@ var moreRules = map[string][]string{
 		"tcp flags syn / syn,rst tcp option maxseg size set rt mtu", "tcp option maxseg size set rt mtu", "tcp flags syn,ack / syn,ack,rst,fin counter accept",
 		"meta l4proto tcp tcp option maxseg size set rt mtu", "tcp flags syn / syn,rst ip saddr 192.0.2.1 ip daddr 192.0.2.2 tcp option maxseg size set rt mtu",
 	},
-	"filter prerouting": {"notrack", `iifname "br0" notrack`, "ip saddr 192.0.2.1 notrack accept"},
+	"filter prerouting": {"tcp dport and 61440 == 61440 accept", "tcp sport & 61440 != 4096 drop", "notrack", `iifname "br0" notrack`, "ip saddr 192.0.2.1 notrack accept"},
 	"nat postrouting": {
 		"masquerade", "snat ip to 192.0.2.1", "ip saddr 10.1.0.0/24 snat ip to 192.0.2.1", "ip6 saddr 2001:db8::1 snat ip6 to 2001:db8::2",
 		"oifname br0 snat ip to ip saddr map @sources", "tcp dport 80 masquerade",
+		"meta l4proto tcp ct original ip daddr 10.1.0.9 snat ip to ip saddr :61440-65535", "meta l4proto tcp ip6 daddr fd00::9 snat ip6 to ip6 saddr :1-2",
 	},
 	"nat prerouting": {
 		"tcp dport 80 redirect to :8080", "udp dport 53 redirect to :5353", "ip protocol tcp redirect to :80", "meta l4proto udp redirect to :80", "redirect", "tcp dport 80 redirect",

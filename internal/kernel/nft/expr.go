@@ -336,9 +336,12 @@ func (n nat) add(c *compiler) error {
 	if n.source {
 		e.Type = expr.NATTypeSourceNAT
 	}
-	if n.addr != nil {
+	switch {
+	case n.addr != nil:
 		c.emit(&expr.Immediate{Register: 1, Data: n.addr}, e)
 		return nil
+	case n.set == "":
+		return n.portOf(c, e)
 	}
 	typ := typeIPv4
 	if n.family == unix.NFPROTO_IPV6 {
@@ -351,6 +354,21 @@ func (n nat) add(c *compiler) error {
 	}
 	if err := c.ask(n.key, n.set, data); err != nil {
 		return err
+	}
+	c.emit(e)
+	return nil
+}
+
+// portOf rewrites to the address that a packet has, and to one of some ports.
+func (n nat) portOf(c *compiler, e *expr.NAT) error {
+	s := n.key[0]
+	if err := c.depend(s); err != nil {
+		return err
+	}
+	c.emit(s.load(s, 1))
+	e.RegAddrMax, e.RegProtoMin, e.RegProtoMax = e.RegAddrMin, register(4), register(8)
+	for i, r := range []uint32{e.RegProtoMin, e.RegProtoMax} {
+		c.emit(&expr.Immediate{Register: r, Data: binary.BigEndian.AppendUint16(nil, n.ports[i])})
 	}
 	c.emit(e)
 	return nil

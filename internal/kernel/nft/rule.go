@@ -11,7 +11,7 @@ import (
 //
 //	rule      = { match | look-up | counter | notrack | clamp | assignment | diversion } [ end ] [ comment "text" ]
 //	match     = key [ "==" | "!=" ] ( value | "@" set ) | "tcp flags" flags "/" flags |
-//	            ( mark | "ip frag-off" ) ( "and" | "&" ) number ( "==" | "!=" ) number
+//	            ( mark | "ip frag-off" | port ) ( "and" | "&" ) number ( "==" | "!=" ) number
 //	look-up   = key "vmap" "@" map
 //	key       = selector { "." selector }
 //	assignment = ( "meta" | "ct" ) "mark" "set" ( number | key "map" "@" map |
@@ -22,7 +22,7 @@ import (
 //	diversion = "ether daddr set" key "map" "@" map | "meta pkttype set host"
 //	end       = verdict | "reject" [ "with tcp reset" ] | "masquerade" | "redirect" [ "to" ":" port ] |
 //	            ( "snat" | "dnat" ) ( "ip" | "ip6" ) [ "addr . port" ] "to"
-//	            ( address | key "map" "@" map ) | "dnat" "to" ":" port
+//	            ( address | key "map" "@" map | selector ":" port "-" port ) | "dnat" "to" ":" port
 //
 // Words stand apart by spaces. A rule has something besides its comment.
 type rule struct {
@@ -63,7 +63,8 @@ type (
 		port   bool
 		addr   []byte // fixed, or
 		key    []*selector
-		set    string
+		set    string    // or, without it, what the key says,
+		ports  [2]uint16 // and one of these ports, from the first to the last
 	}
 )
 
@@ -245,7 +246,7 @@ func parseMatch(c *cursor) (stmt, error) {
 
 // maskable says of what some bits may be compared.
 func maskable(key []*selector) bool {
-	return len(key) == 1 && (key[0].typ == typeMark || key[0].typ == typeFragBits)
+	return len(key) == 1 && (key[0].typ == typeMark || key[0].typ == typeFragBits || key[0].typ == typeService && key[0].layer == layerTransport)
 }
 
 // parseMasked takes the rest of a comparison of which some bits count.
@@ -349,8 +350,7 @@ func parseNAT(c *cursor, source bool) (stmt, error) {
 		return nil, err
 	}
 	if s := *c; n.port || takeSelector(&s) != nil {
-		var err error
-		n.key, n.set, err = parseMap(c)
+		err := n.parseKey(c, typ)
 		return n, err
 	}
 	if c.done() || c.peek().quoted {
@@ -358,6 +358,29 @@ func parseNAT(c *cursor, source bool) (stmt, error) {
 	}
 	n.addr = make([]byte, typ.width)
 	return n, typ.parse(n.addr, c.next().text)
+}
+
+// parseKey takes KEY map @NAME or, of an address in the packet, SELECTOR :FIRST-LAST.
+func (n *nat) parseKey(c *cursor, typ *datatype) (err error) {
+	if n.key, err = parseKey(c); err != nil {
+		return err
+	}
+	if first, last, ok := strings.Cut(c.peek().text, "-"); ok && !n.port && len(n.key) == 1 && n.key[0].typ == typ {
+		for i, text := range []string{strings.TrimPrefix(first, ":"), last} {
+			port, err := parseDecimal(text, 65535)
+			if err != nil || port <= int(n.ports[0]) || !strings.HasPrefix(first, ":") {
+				return fmt.Errorf("%s, want ports as in :1024-2047", c.found())
+			}
+			n.ports[i] = uint16(port)
+		}
+		c.next()
+		return nil
+	}
+	if err := c.expect("map"); err != nil {
+		return err
+	}
+	n.set, err = takeLookup(c, n.key)
+	return err
 }
 
 // parseMap takes KEY map @NAME.
