@@ -65,7 +65,7 @@ const (
 
 // daemon plugs in a host with a daemon that knows of the hub's etcd.
 func (x *hub) daemon(b *bench, i int) (*sealane, error) {
-	h, err := newHost()
+	h, err := newOpenHost()
 	if err != nil {
 		return nil, err
 	}

@@ -72,13 +72,20 @@ var hostNamespaces = []struct {
 
 const hostReady = "ready"
 
-func newHost() (*host, error) {
+// newHost makes a host that sees its own cgroups only, as a program that makes some should.
+func newHost() (*host, error) { return bootHost(unix.CLONE_NEWCGROUP) }
+
+// newOpenHost makes one that sees the machine's cgroups: what the daemon there has to say
+// about sockets is for those of this program too, which is in none of the host's.
+func newOpenHost() (*host, error) { return bootHost(0) }
+
+func bootHost(unshared uintptr) (*host, error) {
 	group, err := cgroup.New(fmt.Sprintf("sealane-bench-%d-", os.Getpid()))
 	if err != nil {
 		return nil, fmt.Errorf("host: cgroup: %w", err)
 	}
 	h := &host{cgroup: group}
-	if err := h.boot(); err != nil {
+	if err := h.boot(unshared); err != nil {
 		h.close()
 		return nil, fmt.Errorf("host: %w", err)
 	}
@@ -91,10 +98,10 @@ func (h *host) attr() *unix.SysProcAttr {
 }
 
 // boot starts process 1, waits until the host is furnished and takes hold of it.
-func (h *host) boot() error {
+func (h *host) boot(unshared uintptr) error {
 	h.pid1 = &exec.Cmd{Path: "/proc/self/exe", Args: []string{roleHost}, Stderr: os.Stderr, SysProcAttr: h.attr()}
 	h.pid1.SysProcAttr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS
-	h.pid1.SysProcAttr.Unshareflags = unix.CLONE_NEWCGROUP // once it is in its cgroup
+	h.pid1.SysProcAttr.Unshareflags = unshared // once it is in its cgroup
 	in, err := h.pid1.StdinPipe()
 	if err != nil {
 		return err

@@ -236,7 +236,7 @@ type guest struct {
 
 // join starts a daemon on a host of its own. The stand-in answers meanwhile.
 func (g *standIn) join(b *bench) (*guest, error) {
-	h, err := newHost()
+	h, err := newOpenHost()
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,6 @@ import (
 	"github.com/sealane/sealane/internal/api/server"
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/feature"
-	"github.com/sealane/sealane/internal/kernel/conntrack"
 	"github.com/sealane/sealane/internal/kernel/facts"
 	"github.com/sealane/sealane/internal/kernel/linux"
 	"github.com/sealane/sealane/internal/kernel/uplink"
@@ -104,7 +103,7 @@ func run(ctx context.Context, s settings) error {
 	var features feature.Cache
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, Flows: conntrack.Flows,
+		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, Flows: kern.Flows, SocketsChoose: kern.SocketsChoose(),
 		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Now: time.Now, Log: log,
 		Guests: runtime.New(runtime.Config{}), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})

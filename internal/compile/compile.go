@@ -99,7 +99,7 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 		return nil, err
 	}
 	if f.Serving || serving(in) {
-		must(s.Merge(divert()))
+		must(s.Merge(divert(f)))
 	}
 	has, own := map[bool]bool{}, map[string]bool{}
 	for _, n := range in.Networks {
@@ -226,7 +226,7 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		if !n.Bridged() {
 			continue // the guard is of our bridges
 		}
-		if err := s.Add(slices.Concat(genuine(sb, e, n), asked(sb, e), resident(e, n))...); err != nil {
+		if err := s.Add(slices.Concat(genuine(sb, e, n), asked(sb, e), resident(e, n), chooser(n, ns, f))...); err != nil {
 			return nil, err
 		}
 	}

@@ -177,8 +177,8 @@ func firewall(f Facts, in Intent) kstate.Set {
 	if f.Serving || serving(in) || meshed {
 		b.services(f, in, meshed)
 		asking = []string{"ip daddr @vip4 goto service4", "ip6 daddr @vip6 goto service6"}
-		calling = []string{"ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade",
-			"ct original ip daddr @vip4 return", "ct original ip6 daddr @vip6 return"} // the client keeps its address
+		calling = slices.Concat([]string{"ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade"}, straying(f),
+			[]string{"ct original ip daddr @vip4 return", "ct original ip6 daddr @vip6 return"}) // the client keeps its address
 	}
 	if meshed {
 		calling = append(lending(in), calling...)

@@ -26,7 +26,7 @@ var (
 func hush(overlaid bool) kstate.Set {
 	s := kstate.Set{}
 	if overlaid {
-		must(s.Add(*mapHere, *setAnswers.v4, *setAnswers.v6, *setServants.v4, *setServants.v6))
+		must(s.Add(*mapHere, *setAnswers.v4, *setAnswers.v6, *setServants.v4, *setServants.v6, *setDirect.v4, *setDirect.v6))
 	}
 	must(s.Add(*setAt.v4, *setAt.v6, *setSelf))
 	for name, hook := range map[string]string{"hush": "forward", "hush_host": "output"} {

@@ -34,8 +34,8 @@ func Change(from, to *model.Network, f Facts) (before, after kstate.Set, err err
 	a, b := c.from.parts(), c.to.parts()
 	compare(&c, a.Hosts, b.Hosts, netip.Addr.Compare, onTrunk(overlay.ToAll))
 	compare(&c, a.Far, b.Far, (*model.Far).Order, onTrunk(overlay.Mate))
-	compare(&c, a.Servants, b.Servants, (*model.Servant).Order, servant)
-	compare(&c, a.Services, b.Services, (*model.Service).Order, service)
+	compare(&c, a.Servants, b.Servants, (*model.Servant).Order, func(n *model.Network, s *model.Servant) []kstate.Object { return servant(n, s, f) })
+	compare(&c, a.Services, b.Services, (*model.Service).Order, func(n *model.Network, s *model.Service) []kstate.Object { return service(n, s, f) })
 	if c.from.err != nil {
 		return nil, nil, c.from.err
 	}
@@ -110,10 +110,10 @@ func onTrunk[T any](objects func(*model.Network, T) []kstate.Object) func(*model
 }
 
 // servant returns what there is of who answers for services.
-func servant(n *model.Network, s *model.Servant) []kstate.Object {
+func servant(n *model.Network, s *model.Servant, f Facts) []kstate.Object {
 	var objs []kstate.Object
 	if !n.Absent() {
-		objs = answering(s)
+		objs = answering(n, s, f)
 	}
 	if n.Overlay.Mesh != nil {
 		objs = append(objs, exposed(n, s)...)
@@ -122,10 +122,10 @@ func servant(n *model.Network, s *model.Servant) []kstate.Object {
 }
 
 // service returns what there is of a service.
-func service(n *model.Network, s *model.Service) []kstate.Object {
+func service(n *model.Network, s *model.Service, f Facts) []kstate.Object {
 	var objs []kstate.Object
 	if !n.Absent() {
-		objs = served(n, s)
+		objs = served(n, s, f)
 	}
 	if n.Overlay.Mesh != nil {
 		objs = append(objs, offered(n, s)...)

@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/sealane/sealane/internal/driver"
@@ -26,7 +27,8 @@ import (
 // is sent up to the host, as if it had been for it (divert); and one straight to such
 // a port, that the host may see both directions of every connection it sees.
 //
-// A chain is for a number of backends, and not for a service.
+// A chain is for a number of backends, and not for a service. Where sockets choose, little
+// of that is for TCP: see choice.go.
 var (
 	setVIP     = perFamily("vip", "ADDR", "")                                        // addresses of services
 	mapService = perFamily("service", "ADDR . inet_proto . inet_service", "verdict") // asked for at
@@ -172,7 +174,7 @@ func choosing(p Pick) []string {
 }
 
 // divert returns what sends frames up to the host, in the bridges' table.
-func divert() kstate.Set {
+func divert(f Facts) kstate.Set {
 	s := kstate.Set{}
 	chain := func(name string, rules ...string) {
 		must(s.Add(kstate.Chain{Table: bridgeTable, Name: name, Rules: rules}))
@@ -182,22 +184,26 @@ func divert() kstate.Set {
 			"ether type ip goto divert4",
 			"ether type ip6 goto divert6",
 		}}))
-	chain("divert4",
+	chain("divert4", slices.Concat([]string{
 		"ip frag-off and 0x3fff != 0 goto parts4",
 		"ip saddr . meta l4proto . th sport @answers4 goto to_client",
 		"ip daddr . meta l4proto . th dport @answers4 goto from_client",
+	}, strays(f, "ip", "4"), []string{
 		"icmp type destination-unreachable goto to_client",
 		"icmp type time-exceeded goto to_client",
-		"icmp type parameter-problem goto to_client")
+		"icmp type parameter-problem goto to_client",
+	})...)
 	chain("parts4", "ip saddr @servants4 goto to_client", "ip daddr @servants4 goto from_client")
-	chain("divert6",
+	chain("divert6", slices.Concat([]string{
 		"exthdr frag exists goto parts6",
 		"ip6 saddr . meta l4proto . th sport @answers6 goto to_client",
 		"ip6 daddr . meta l4proto . th dport @answers6 goto from_client",
+	}, strays(f, "ip6", "6"), []string{
 		"icmpv6 type destination-unreachable goto to_client",
 		"icmpv6 type packet-too-big goto to_client",
 		"icmpv6 type time-exceeded goto to_client",
-		"icmpv6 type parameter-problem goto to_client")
+		"icmpv6 type parameter-problem goto to_client",
+	})...)
 	chain("parts6", "ip6 saddr @servants6 goto to_client", "ip6 daddr @servants6 goto from_client")
 	chain("to_client", "ether daddr set ether daddr map @here meta pkttype set host")
 	chain("from_client", "ether daddr set ether saddr map @here meta pkttype set host")
@@ -205,19 +211,24 @@ func divert() kstate.Set {
 }
 
 // served returns what a service is asked for by, and who its backends are.
-func served(n *model.Network, s *model.Service) []kstate.Object {
+func served(n *model.Network, s *model.Service, f Facts) []kstate.Object {
 	objs := overlay.Asked(n, s)
 	for _, vip := range s.VIPs {
 		is6 := vip.Is6()
 		objs = append(objs, elem(setVIP.of(is6), vip.String(), ""))
-		chosen := seats(s, is6)
+		ready := seats(s, is6)
 		for _, p := range s.Ports {
 			at := fmt.Sprintf("%s . %s . %d", vip, p.Proto, p.Port)
-			if len(chosen) > 0 {
+			if len(ready) > 0 {
 				objs = append(objs, elem(mapService.of(is6), at, pickVerdict(pickOf(s, is6))))
 			}
-			for i, m := range chosen {
-				objs = append(objs, elem(mapBackend.of(is6), fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Port))))
+			to := make([]netip.AddrPort, len(ready))
+			for i, m := range ready {
+				to[i] = netip.AddrPortFrom(m.Addr(is6), cmp.Or(m.Port, p.Port))
+				objs = append(objs, elem(mapBackend.of(is6), fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", to[i].Addr(), to[i].Port())))
+			}
+			if p.Proto == "tcp" {
+				objs = append(objs, chosen(n, s, f, netip.AddrPortFrom(vip, p.Port), to)...)
 			}
 		}
 	}
@@ -225,11 +236,15 @@ func served(n *model.Network, s *model.Service) []kstate.Object {
 }
 
 // answering returns where a backend answers, one too that gets no new connections.
-func answering(s *model.Servant) []kstate.Object {
+func answering(n *model.Network, s *model.Servant, f Facts) []kstate.Object {
 	var objs []kstate.Object
 	for i, at := range s.At {
 		is6 := at.Addr.Is6()
-		objs = append(objs, elem(setAnswers.of(is6), fmt.Sprintf("%s . %s . %d", at.Addr, at.Proto, at.Port), ""))
+		if at.Proto == "tcp" && !at.Kept && connects(n, f) {
+			objs = append(objs, elem(setDirect.of(is6), fmt.Sprintf("%s . %d", at.Addr, at.Port), ""))
+		} else {
+			objs = append(objs, elem(setAnswers.of(is6), fmt.Sprintf("%s . %s . %d", at.Addr, at.Proto, at.Port), ""))
+		}
 		if i > 0 && s.At[i-1].Addr == at.Addr && s.At[i-1].Local == at.Local {
 			continue
 		}

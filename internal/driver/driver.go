@@ -63,6 +63,8 @@ type Facts struct {
 	// Serving: an overlay network has had services; Picks: how many backends they had.
 	Serving bool
 	Picks   []Pick
+	// SocketsChoose: sockets of containers can choose among the backends of a service.
+	SocketsChoose bool
 	// Meshed: one has had published ports.
 	Meshed bool
 	// ProxyPort is where the daemon's proxy listens; 0 without one.

@@ -78,6 +78,8 @@ type Config struct {
 	// Flows, if not nil, lists the connections that the host sends elsewhere than was
 	// asked.
 	Flows func() ([]kernel.Flow, error)
+	// SocketsChoose: sockets of containers can choose among a service's backends.
+	SocketsChoose bool
 	// Limits, if not nil, says why the kernel cannot hold endpoints to rates: a
 	// kernel.ErrUnsupported.
 	Limits func() error
@@ -277,7 +279,7 @@ func (e *Engine) readFacts() compile.Facts {
 		e.cfg.Names.SetServers(h.Servers)
 	}
 	return compile.Facts{
-		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort,
+		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort, SocketsChoose: e.cfg.SocketsChoose,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
 		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Picks: e.facts.Picks,
 	}

@@ -110,6 +110,7 @@ type Answer struct {
 	Port  uint16
 	Local bool // on this host
 	Node  int  // its host's number, of what is exposed
+	Kept  bool // for services whose clients keep their backend, see BalanceHash
 }
 
 // NewServant is an endpoint as services have it, or nil if none does that has an address or
@@ -133,10 +134,15 @@ func NewServant(endpoint ID, services []*Service) *Servant {
 }
 
 func (a Answer) order(b Answer) int {
-	if c := cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Node, b.Node)); c != 0 || a.Local == b.Local {
-		return c
-	}
-	if a.Local {
+	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Node, b.Node),
+		falseLast(a.Local, b.Local), falseLast(a.Kept, b.Kept))
+}
+
+func falseLast(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
 		return -1
 	}
 	return 1
@@ -147,7 +153,7 @@ func (s *Servant) answer(o *Service, m *Member) {
 	for _, vip := range o.VIPs {
 		if a := m.Addr(vip.Is6()); a.IsValid() {
 			for _, p := range o.Ports {
-				s.At = append(s.At, Answer{Addr: a, Proto: p.Proto, Port: cmp.Or(m.Port, p.Port), Local: m.Local})
+				s.At = append(s.At, Answer{Addr: a, Proto: p.Proto, Port: cmp.Or(m.Port, p.Port), Local: m.Local, Kept: o.Balance == BalanceHash})
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/sealane/sealane/internal/kernel"
@@ -28,9 +29,13 @@ type Choosers struct {
 
 // NewChoosers returns those of the bpffs that a Holder has mounted at dir, of which
 // it takes over what a former process left. Where that holds with sockets there are
-// none.
+// none, nor where only a part of the cgroup hierarchy is in sight: containers may be in
+// another part.
 func NewChoosers(dir string, h *Holder) (*Choosers, error) {
 	c := &Choosers{dir: dir, why: h.Why()}
+	if c.why == nil {
+		c.why = wholeHierarchy()
+	}
 	if _, err := os.Stat(filepath.Join(dir, "sealane_ballots")); c.why != nil || err != nil {
 		return c, nil
 	}
@@ -38,6 +43,22 @@ func NewChoosers(dir string, h *Holder) (*Choosers, error) {
 		return nil, fmt.Errorf("choices in %s: %w", dir, err)
 	}
 	return c, nil
+}
+
+// wholeHierarchy says why not all processes that are in sight are below the root of the
+// cgroup hierarchy as this process sees it: a container that has process 1 of the host
+// has not its cgroup (cgroup_namespaces(7)).
+func wholeHierarchy() error {
+	text, err := os.ReadFile("/proc/1/cgroup")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok && strings.HasPrefix(path, "/..") {
+			return fmt.Errorf("process 1 is in none of the cgroups that are in sight: %w", kernel.ErrUnsupported)
+		}
+	}
+	return nil
 }
 
 // Why says why sockets cannot choose, nil if they can.

@@ -259,6 +259,14 @@ func cookies(set kstate.Set) map[uint64]kstate.NS {
 	return out
 }
 
+// Flows lists the connections that are sent elsewhere than was asked, by the host or by
+// sockets of containers that have chosen: those until they are closed.
+func (l *Linux) Flows() ([]kernel.Flow, error) {
+	rewritten, err := conntrack.Flows()
+	chosen, failed := l.chooser.Flows()
+	return append(rewritten, chosen...), errors.Join(err, failed)
+}
+
 // SocketsChoose reports whether sockets of containers can choose among the backends of a
 // service, see kstate.Choice.
 func (l *Linux) SocketsChoose() bool { return l.chooser.Why() == nil }

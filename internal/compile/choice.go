@@ -1,0 +1,85 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Where sockets can choose, a container that asks for a service by TCP has its backend
+// when it connects, and its packets go straight there, over bridge and tunnel as any
+// others. Nothing comes of the service's address then, and nothing is rewritten.
+//
+// What still comes, by whoever makes packets without a socket of the container's own (a
+// container in it, a machine) or when there was no room for one more, the host rewrites
+// as before. So that it can tell the answers to those from all that go straight, such a
+// flow has a port that the kernel gives nobody by itself: net.ipv4.ip_local_port_range
+// begins at 32768. divert looks at no others of such backends.
+//
+// The host chooses by TCP too for who is to get the same backend always, and where
+// containers have nothing to say to each other but by the host (icc=false). Those keep
+// their port: kept has the services.
+var (
+	setKept   = perFamily("kept", "ADDR . inet_service", "")
+	setDirect = families{bridgeSet("direct4", "ipv4_addr . inet_service"), bridgeSet("direct6", "ipv6_addr . inet_service")}
+)
+
+// strayPorts are of the flows that the host rewrites for who did not choose, and farPorts the
+// bit that those do not have.
+const (
+	strayPorts = "1024-32767"
+	farPorts   = 32768
+)
+
+// connects reports whether sockets choose for a network's services.
+func connects(n *model.Network, f Facts) bool { return f.SocketsChoose && !n.Options.NoICC }
+
+// keeps reports whether it is for the host to choose for a service.
+func keeps(s *model.Service) bool { return s.Balance == model.BalanceHash }
+
+// chooser says whose sockets choose on a network: those of a container there.
+func chooser(n *model.Network, ns kstate.NS, f Facts) []kstate.Object {
+	if n.Overlay == nil || !connects(n, f) {
+		return nil
+	}
+	return []kstate.Object{kstate.Chooser{NS: ns, VNI: n.Overlay.VNI}}
+}
+
+// chosen returns what sockets choose from that ask for a service at an address and port, or
+// that they do not.
+func chosen(n *model.Network, s *model.Service, f Facts, at netip.AddrPort, seats []netip.AddrPort) []kstate.Object {
+	switch {
+	case !f.SocketsChoose:
+		return nil
+	case keeps(s) || !connects(n, f):
+		return []kstate.Object{elem(setKept.of(at.Addr().Is6()), fmt.Sprintf("%s . %d", at.Addr(), at.Port()), "")}
+	case len(seats) == 0:
+		return nil
+	}
+	return []kstate.Object{kstate.Choice{VNI: n.Overlay.VNI, At: at, Turns: s.Balance == model.BalanceRound, Backends: seats}}
+}
+
+// straying gives flows that the host rewrites for who did not choose a port of their own.
+func straying(f Facts) (rules []string) {
+	if !f.SocketsChoose {
+		return nil
+	}
+	for _, ip := range []struct{ name, digit string }{{"ip", "4"}, {"ip6", "6"}} {
+		rules = append(rules, fmt.Sprintf("meta l4proto tcp ct original %[1]s daddr @vip%[2]s ct original %[1]s daddr . ct original proto-dst != @kept%[2]s snat %[1]s to %[1]s saddr :%[3]s",
+			ip.name, ip.digit, strayPorts))
+	}
+	return rules
+}
+
+// strays are the rules of divert for those flows, of a family.
+func strays(f Facts, ip, digit string) []string {
+	if !f.SocketsChoose {
+		return nil
+	}
+	return []string{
+		fmt.Sprintf("tcp dport and %d == 0 %s saddr . tcp sport @direct%s goto to_client", farPorts, ip, digit),
+		fmt.Sprintf("tcp sport and %d == 0 %s daddr . tcp dport @direct%s goto from_client", farPorts, ip, digit),
+	}
+}
