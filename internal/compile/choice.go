@@ -39,9 +39,11 @@ func connects(n *model.Network, f Facts) bool { return f.SocketsChoose && !n.Opt
 // keeps reports whether it is for the host to choose for a service.
 func keeps(s *model.Service) bool { return s.Balance == model.BalanceHash }
 
-// chooser says whose sockets choose on a network: those of a container there.
-func chooser(n *model.Network, ns kstate.NS, f Facts) []kstate.Object {
-	if n.Overlay == nil || !connects(n, f) {
+// chooser says whose sockets choose on a network: those of a container there. That of a
+// container engine has a namespace once it was seen there.
+func chooser(sb *model.Sandbox, n *model.Network, f Facts) []kstate.Object {
+	ns := NS(sb)
+	if n.Overlay == nil || !connects(n, f) || sb.Mode == model.ModeRuntime && ns.Inode == 0 || len(ns.Path) > kstate.MaxChooserPath {
 		return nil
 	}
 	return []kstate.Object{kstate.Chooser{NS: ns, VNI: n.Overlay.VNI}}

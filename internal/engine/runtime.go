@@ -134,8 +134,8 @@ func (e *Engine) Part(ctx context.Context, id model.ID) error {
 	return d.commit(ctx)
 }
 
-// NameSandbox gives a sandbox of a container engine the name that it has there,
-// and its endpoints the other names. If a sandbox has that name, the engine's
+// NameSandbox gives a sandbox of a container engine, whose container runs, the name that
+// it has there, and its endpoints the other names. If a sandbox has that name, the engine's
 // goes in front. Endpoints on overlay networks that are of no service become backends
 // of services.
 func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname string, aliases map[model.ID][]string, services []model.Membership) error {
@@ -158,7 +158,13 @@ func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname st
 			ep.Services = services
 		}
 	}
-	if sameNames(sb, c) {
+	if there, err := d.look(ctx, sb.NetNS); err != nil {
+		d.discard()
+		return internal(d.ref, d.op, err)
+	} else if there != nil {
+		c.Inode = there.inode
+	}
+	if sameNames(sb, c) && sb.Inode == c.Inode {
 		return nil
 	}
 	if err := c.Validate(); err != nil {

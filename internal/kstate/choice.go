@@ -67,11 +67,15 @@ func plain(a netip.AddrPort) bool {
 }
 
 // Chooser says that sockets of a namespace choose among the backends of a network's
-// services, see [Choice].
+// services, see [Choice]. In a namespace that is not there nobody does, and that is no
+// failure: it may be one that a container engine has still to make, or has removed.
 type Chooser struct {
 	NS  NS
 	VNI int
 }
+
+// MaxChooserPath is how long the path of a chooser's namespace may be, in bytes.
+const MaxChooserPath = 248
 
 // Key is everything in it.
 func (o Chooser) Key() Key { return Key{KindChooser, o.String()} }
@@ -87,6 +91,8 @@ func (o Chooser) Check() error {
 	switch {
 	case o.NS.IsHost():
 		return errors.New("the host has none")
+	case len(o.NS.Path) > MaxChooserPath:
+		return fmt.Errorf("path of %d bytes: at most %d", len(o.NS.Path), MaxChooserPath)
 	case o.VNI < 1 || o.VNI >= 1<<24:
 		return fmt.Errorf("VNI %d: want 1 to %d", o.VNI, 1<<24-1)
 	}

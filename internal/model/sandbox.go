@@ -38,7 +38,7 @@ type Sandbox struct {
 	Name  string `json:"name"`
 	Mode  Mode   `json:"mode"`
 	NetNS string `json:"netns"`           // path; empty for the host's, and for a guest that does not run
-	Inode uint64 `json:"inode,omitempty"` // ModeOther: which namespace the path meant
+	Inode uint64 `json:"inode,omitempty"` // ModeOther: which namespace the path meant; ModeRuntime: means, once it was seen
 	Donor ID     `json:"donor,omitempty"` // ModeShared: whose namespace
 	Guest *Guest `json:"guest,omitempty"` // ModeOther: whose namespace it is, while it runs
 	// Origin is the protocol it was asked for by; empty for our own API.

@@ -18,12 +18,11 @@ import (
 type chooserMaps struct {
 	ballots  rowsOf[place, ballot]
 	seats    rowsOf[seat, place]
-	choosers rowsOf[chooser, uint32]
+	choosers rowsOf[chooser, home]
 	sockets  rowsOf[uint64, chosen]
 }
 
-// Sizes. A hash pays 16 bytes for each entry that it may have; that of the choosers all
-// of it, and forgets who has not chosen for the longest time when it is full.
+// Sizes. A hash pays 16 bytes for each entry that it may have.
 const (
 	maxServices = 1 << 16
 	maxSeats    = 1 << 18
@@ -33,10 +32,10 @@ const (
 
 func openChooserMaps(dir string) (*chooserMaps, error) {
 	m, errs := &chooserMaps{}, make([]error, 4)
-	m.ballots, errs[0] = openRowsOf[place, ballot](dir, "sealane_ballots", ebpf.Hash, maxServices)
-	m.seats, errs[1] = openRowsOf[seat, place](dir, "sealane_seats", ebpf.Hash, maxSeats)
-	m.choosers, errs[2] = openRowsOf[chooser, uint32](dir, "sealane_chooser", ebpf.LRUHash, maxChoosers)
-	m.sockets, errs[3] = openRowsOf[uint64, chosen](dir, "sealane_sockets", ebpf.Hash, maxSockets)
+	m.ballots, errs[0] = openRowsOf[place, ballot](dir, "sealane_ballots", maxServices)
+	m.seats, errs[1] = openRowsOf[seat, place](dir, "sealane_seats", maxSeats)
+	m.choosers, errs[2] = openRowsOf[chooser, home](dir, "sealane_chooser", maxChoosers)
+	m.sockets, errs[3] = openRowsOf[uint64, chosen](dir, "sealane_sockets", maxSockets)
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
@@ -109,14 +108,13 @@ func (m *chooserMaps) unpin(dir string) error {
 type rowsOf[K comparable, V any] struct{ *ebpf.Map }
 
 // openRowsOf opens the map pinned under its name in dir, or makes it.
-func openRowsOf[K comparable, V any](dir, name string, typ ebpf.MapType, size uint32) (rowsOf[K, V], error) {
+func openRowsOf[K comparable, V any](dir, name string, size uint32) (rowsOf[K, V], error) {
 	var k K
 	var v V
-	spec := &ebpf.MapSpec{Name: name, Type: typ, KeySize: uint32(binary.Size(k)), ValueSize: uint32(binary.Size(v)), MaxEntries: size}
-	if typ == ebpf.Hash {
-		spec.Flags = unix.BPF_F_NO_PREALLOC
-	}
-	m, err := openMap(dir, spec)
+	m, err := openMap(dir, &ebpf.MapSpec{
+		Name: name, Type: ebpf.Hash, KeySize: uint32(binary.Size(k)), ValueSize: uint32(binary.Size(v)),
+		MaxEntries: size, Flags: unix.BPF_F_NO_PREALLOC,
+	})
 	return rowsOf[K, V]{m}, err
 }
 

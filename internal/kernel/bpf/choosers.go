@@ -207,12 +207,12 @@ func (m *chooserMaps) member(o kstate.Chooser, is bool) error {
 	}
 	cookie, err := cookieOf(o.NS)
 	switch {
-	case !is && errors.Is(err, kernel.ErrNoNamespace):
+	case errors.Is(err, kernel.ErrNoNamespace):
 		return nil
 	case err != nil:
 		return err
 	case is:
-		return m.choosers.put([]chooser{chooserOf(cookie, o.VNI)}, []uint32{1})
+		return m.choosers.put([]chooser{chooserOf(cookie, o.VNI)}, []home{homeOf(o.NS)})
 	}
 	return m.choosers.erase([]chooser{chooserOf(cookie, o.VNI)})
 }
@@ -231,8 +231,8 @@ func cookieOf(ns kstate.NS) (cookie uint64, err error) {
 	return cookie, err
 }
 
-// Observe returns the choices, and the choosers in namespaces of which the cookie is
-// known. Those in others do no harm: a cookie never comes again.
+// Observe returns the choices, and the choosers in namespaces that are there; spaces are
+// those of which the cookie is known. It forgets the others.
 func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -240,8 +240,9 @@ func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error)
 		return nil, nil
 	}
 	choices := map[place]*kstate.Choice{}
+	var gone []chooser
 	var objs []kstate.Object
-	errs := []error{
+	err := errors.Join(
 		c.maps.ballots.each(func(p place, b ballot) {
 			choices[p] = &kstate.Choice{
 				At: p.addrPort(), VNI: b.number(ballotVNI), Turns: b.number(ballotTurns) != 0, Backends: make([]netip.AddrPort, b.number(ballotSeats)),
@@ -252,16 +253,23 @@ func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error)
 				o.Backends[s.number()] = p.addrPort()
 			}
 		}),
-		c.maps.choosers.each(func(k chooser, _ uint32) {
-			if ns, known := spaces[k.cookie()]; known {
-				objs = append(objs, kstate.Chooser{NS: ns, VNI: k.vni()})
+		c.maps.choosers.each(func(k chooser, h home) {
+			ns, known := spaces[k.cookie()]
+			if !known {
+				ns = h.ns()
+				cookie, err := cookieOf(ns)
+				known = err == nil && cookie == k.cookie()
 			}
-		}),
-	}
+			if !known {
+				gone = append(gone, k)
+				return
+			}
+			objs = append(objs, kstate.Chooser{NS: ns, VNI: k.vni()})
+		}))
 	for o := range maps.Values(choices) {
 		objs = append(objs, *o)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err = errors.Join(err, c.maps.choosers.erase(gone)); err != nil {
 		return nil, fmt.Errorf("choices: %w", err)
 	}
 	return objs, nil

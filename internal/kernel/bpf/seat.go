@@ -1,8 +1,11 @@
 package bpf
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/sealane/sealane/internal/kstate"
 )
 
 // What the maps of choices consist of. Numbers are in the host's order but for ports.
@@ -17,6 +20,8 @@ type (
 	seat [placeSize + 4]byte
 	// chooser is a namespace's cookie, a VNI, and 4 bytes of zero.
 	chooser [16]byte
+	// home is where a chooser's namespace is: its inode, and the path.
+	home [8 + kstate.MaxChooserPath]byte
 	// chosen is what a socket asked for, and where it was led to.
 	chosen [2 * placeSize]byte
 )
@@ -72,6 +77,17 @@ func chooserOf(cookie uint64, vni int) (c chooser) {
 func (c chooser) cookie() uint64 { return binary.NativeEndian.Uint64(c[:]) }
 
 func (c chooser) vni() int { return int(binary.NativeEndian.Uint32(c[8:])) }
+
+func homeOf(ns kstate.NS) (h home) {
+	binary.NativeEndian.PutUint64(h[:], ns.Inode)
+	copy(h[8:], ns.Path)
+	return h
+}
+
+func (h home) ns() kstate.NS {
+	path, _, _ := bytes.Cut(h[8:], []byte{0})
+	return kstate.NS{Path: string(path), Inode: binary.NativeEndian.Uint64(h[:])}
+}
 
 func (c chosen) asked() place { return place(c[:placeSize]) }
 

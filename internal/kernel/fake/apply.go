@@ -20,6 +20,9 @@ const (
 
 // put adds o or, with change, alters what is there.
 func (k *Kernel) put(o kstate.Object, change bool) error {
+	if c, ok := o.(kstate.Chooser); ok && !k.world.has(c.NS) {
+		return c.Check()
+	}
 	if _, ok := o.(kstate.NetNS); !ok && !k.world.has(home(o)) {
 		return fmt.Errorf("%s: %w", home(o), kernel.ErrNoNamespace)
 	}

@@ -229,7 +229,7 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 	out := kstate.Set{}
 	w.asides(out, names, entries, scope.Only)
 	for _, o := range w.objs {
-		if o, ok := w.seen(o, names, scope.Only); ok && !isAside(o) {
+		if o, ok := seen(o, names, scope.Only); ok && !isAside(o) {
 			o = w.owned(rename(o, func(ns kstate.NS) kstate.NS { return w.name(ns, names) }), entries)
 			if l, ok := o.(kstate.Link); ok {
 				l.Handed = false
@@ -267,11 +267,10 @@ func (w *world) observe(scope kernel.Scope, entries map[string]string) kstate.Se
 }
 
 // seen reports whether o is in a namespace that is looked at.
-func (w *world) seen(o kstate.Object, names map[string]kstate.NS, only bool) (kstate.Object, bool) {
+func seen(o kstate.Object, names map[string]kstate.NS, only bool) (kstate.Object, bool) {
 	_, in := names[home(o).Path]
 	if _, ok := o.(kstate.Chooser); ok {
-		n, _ := w.objs[o.On()[0]].(kstate.NetNS)
-		return o, !only && (in || !n.Other)
+		return o, !only
 	}
 	if l, ok := o.(kstate.Link); ok && l.Type == kstate.TypeNIC && !only {
 		return o, true // looked for in all namespaces of ours
