@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -16,7 +17,7 @@ import (
 // container in it, a machine) or when there was no room for one more, the host rewrites
 // as before. So that it can tell the answers to those from all that go straight, such a
 // flow has a port that the kernel gives nobody by itself: net.ipv4.ip_local_port_range
-// begins at 32768. divert looks at no others of such backends.
+// begins at 32768. divert looks at those alone.
 //
 // The host chooses by TCP too for who is to get the same backend always, and where
 // containers have nothing to say to each other but by the host (icc=false). Those keep
@@ -26,8 +27,8 @@ var (
 	setDirect = families{bridgeSet("direct4", "ipv4_addr . inet_service"), bridgeSet("direct6", "ipv6_addr . inet_service")}
 )
 
-// strayPorts are of the flows that the host rewrites for who did not choose, and farPorts the
-// bit that those do not have.
+// strayPorts are of the flows that the host rewrites for who did not choose. They do not have
+// the bit farPorts, nor has the port of a backend that sends straight.
 const (
 	strayPorts = "1024-32767"
 	farPorts   = 32768
@@ -75,13 +76,41 @@ func straying(f Facts) (rules []string) {
 	return rules
 }
 
-// strays are the rules of divert for those flows, of a family.
-func strays(f Facts, ip, digit string) []string {
-	if !f.SocketsChoose {
-		return nil
+// Keeps reports whether what one of some who answer for a network's services answers by TCP
+// always comes up to the host, where sockets choose for most.
+func Keeps(n *model.Network, f Facts, all []*model.Servant) bool {
+	return f.SocketsChoose && !n.Absent() && slices.ContainsFunc(all, func(s *model.Servant) bool {
+		return slices.ContainsFunc(s.At, func(a model.Answer) bool { return a.Proto == "tcp" && comesUp(n, a, f) })
+	})
+}
+
+// comesUp reports whether all that a backend answers comes up to the host. It does by TCP
+// too where sockets do not choose, and from a port that strays cannot be told by.
+func comesUp(n *model.Network, a model.Answer, f Facts) bool {
+	return a.Proto != "tcp" || a.Kept || a.Port >= farPorts || !connects(n, f)
+}
+
+// keeping reports whether the host has such a network.
+func keeping(in Intent, f Facts) bool {
+	for _, n := range in.Networks {
+		if n.Overlay != nil && Keeps(n, f, n.Overlay.Servants) {
+			return true
+		}
 	}
-	return []string{
-		fmt.Sprintf("tcp dport and %d == 0 %s saddr . tcp sport @direct%s goto to_client", farPorts, ip, digit),
-		fmt.Sprintf("tcp sport and %d == 0 %s daddr . tcp dport @direct%s goto from_client", farPorts, ip, digit),
+	return false
+}
+
+// strays are the rules of divert for TCP, of a family, where sockets choose. Most frames are
+// of a connection that goes straight: that has one port that strays have not. kept: some
+// always come up.
+func strays(kept bool, ip, digit, part string) (rules []string) {
+	if kept {
+		rules = answers(ip, digit)
 	}
+	return append(rules,
+		fmt.Sprintf("tcp sport and %d != 0 accept", farPorts),
+		fmt.Sprintf("tcp dport and %d != 0 accept", farPorts),
+		fmt.Sprintf("%s saddr . tcp sport @direct%s goto to_client", ip, digit),
+		fmt.Sprintf("%s daddr . tcp dport @direct%s goto from_client", ip, digit),
+		part)
 }

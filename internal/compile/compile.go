@@ -99,7 +99,7 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 		return nil, err
 	}
 	if f.Serving || serving(in) {
-		must(s.Merge(divert(f)))
+		must(s.Merge(divert(f, f.Kept || keeping(in, f))))
 	}
 	has, own := map[bool]bool{}, map[string]bool{}
 	for _, n := range in.Networks {

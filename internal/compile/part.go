@@ -143,6 +143,11 @@ func LeavesHost(from, to *model.Network, f Facts) bool {
 			return false
 		}
 	}
+	for _, s := range model.Changes(from.Overlay.Servants, to.Overlay.Servants, (*model.Servant).Order) {
+		if s != nil && !f.Kept && Keeps(to, f, []*model.Servant{s}) {
+			return false
+		}
+	}
 	return to.Absent() || slices.Equal(from.Overlay.Hosts, to.Overlay.Hosts)
 }
 

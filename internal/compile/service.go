@@ -173,8 +173,8 @@ func choosing(p Pick) []string {
 	return []string{fmt.Sprintf("meta mark set numgen random mod %d", p.N)}
 }
 
-// divert returns what sends frames up to the host, in the bridges' table.
-func divert(f Facts) kstate.Set {
+// divert returns what sends frames up to the host, in the bridges' table; kept: see strays.
+func divert(f Facts, kept bool) kstate.Set {
 	s := kstate.Set{}
 	chain := func(name string, rules ...string) {
 		must(s.Add(kstate.Chain{Table: bridgeTable, Name: name, Rules: rules}))
@@ -184,21 +184,20 @@ func divert(f Facts) kstate.Set {
 			"ether type ip goto divert4",
 			"ether type ip6 goto divert6",
 		}}))
-	chain("divert4", slices.Concat([]string{
-		"ip frag-off and 0x3fff != 0 goto parts4",
-		"ip saddr . meta l4proto . th sport @answers4 goto to_client",
-		"ip daddr . meta l4proto . th dport @answers4 goto from_client",
-	}, strays(f, "ip", "4"), []string{
+	const part4, part6 = "ip frag-off and 0x3fff != 0 goto parts4", "exthdr frag exists goto parts6"
+	first4, first6 := []string{part4}, []string{part6}
+	if f.SocketsChoose {
+		first4, first6 = []string{"meta l4proto tcp goto tcp4", part4}, []string{"meta l4proto tcp goto tcp6", part6}
+		chain("tcp4", strays(kept, "ip", "4", part4)...)
+		chain("tcp6", strays(kept, "ip6", "6", part6)...)
+	}
+	chain("divert4", slices.Concat(first4, answers("ip", "4"), []string{
 		"icmp type destination-unreachable goto to_client",
 		"icmp type time-exceeded goto to_client",
 		"icmp type parameter-problem goto to_client",
 	})...)
 	chain("parts4", "ip saddr @servants4 goto to_client", "ip daddr @servants4 goto from_client")
-	chain("divert6", slices.Concat([]string{
-		"exthdr frag exists goto parts6",
-		"ip6 saddr . meta l4proto . th sport @answers6 goto to_client",
-		"ip6 daddr . meta l4proto . th dport @answers6 goto from_client",
-	}, strays(f, "ip6", "6"), []string{
+	chain("divert6", slices.Concat(first6, answers("ip6", "6"), []string{
 		"icmpv6 type destination-unreachable goto to_client",
 		"icmpv6 type packet-too-big goto to_client",
 		"icmpv6 type time-exceeded goto to_client",
@@ -208,6 +207,14 @@ func divert(f Facts) kstate.Set {
 	chain("to_client", "ether daddr set ether daddr map @here meta pkttype set host")
 	chain("from_client", "ether daddr set ether saddr map @here meta pkttype set host")
 	return s
+}
+
+// answers are the rules for what comes from where a backend answers, and goes there.
+func answers(ip, digit string) []string {
+	return []string{
+		fmt.Sprintf("%s saddr . meta l4proto . th sport @answers%s goto to_client", ip, digit),
+		fmt.Sprintf("%s daddr . meta l4proto . th dport @answers%s goto from_client", ip, digit),
+	}
 }
 
 // served returns what a service is asked for by, and who its backends are.
@@ -240,10 +247,10 @@ func answering(n *model.Network, s *model.Servant, f Facts) []kstate.Object {
 	var objs []kstate.Object
 	for i, at := range s.At {
 		is6 := at.Addr.Is6()
-		if at.Proto == "tcp" && !at.Kept && connects(n, f) {
-			objs = append(objs, elem(setDirect.of(is6), fmt.Sprintf("%s . %d", at.Addr, at.Port), ""))
-		} else {
+		if comesUp(n, at, f) {
 			objs = append(objs, elem(setAnswers.of(is6), fmt.Sprintf("%s . %s . %d", at.Addr, at.Proto, at.Port), ""))
+		} else {
+			objs = append(objs, elem(setDirect.of(is6), fmt.Sprintf("%s . %d", at.Addr, at.Port), ""))
 		}
 		if i > 0 && s.At[i-1].Addr == at.Addr && s.At[i-1].Local == at.Local {
 			continue

@@ -65,6 +65,8 @@ type Facts struct {
 	Picks   []Pick
 	// SocketsChoose: sockets of containers can choose among the backends of a service.
 	SocketsChoose bool
+	// Kept: there have been backends for which they do not, by TCP.
+	Kept bool
 	// Meshed: one has had published ports.
 	Meshed bool
 	// ProxyPort is where the daemon's proxy listens; 0 without one.

@@ -393,6 +393,16 @@ func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint, checked map[string]*
 	return out
 }
 
+// fresh lists what is new or another of parts of one kind.
+func fresh[T any](was, is []*T, order func(a, b *T) int) (out []*T) {
+	for _, x := range model.Changes(was, is, order) {
+		if x != nil {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
 // noteParts notes what the firewall has for networks over hosts and their services, when
 // one becomes another: it keeps that as long as the daemon runs. The caller holds work and mu.
 func (e *Engine) noteParts(from, to *model.Network) {
@@ -406,15 +416,12 @@ func (e *Engine) noteParts(from, to *model.Network) {
 	e.facts.Overlaid = true
 	e.facts.Sealed = e.facts.Sealed || to.Options.Encrypted
 	e.facts.Meshed = e.facts.Meshed || compile.Published(to)
-	var was, is []*model.Service
+	was := &model.Overlay{}
 	if from != nil && from.SameFrame(to) {
-		was = from.Overlay.Services
+		was = from.Overlay
 	}
-	for _, s := range model.Changes(was, to.Overlay.Services, (*model.Service).Order) {
-		if s != nil {
-			is = append(is, s)
-		}
-	}
+	is := fresh(was.Services, to.Overlay.Services, (*model.Service).Order)
+	e.facts.Kept = e.facts.Kept || compile.Keeps(to, e.facts, fresh(was.Servants, to.Overlay.Servants, (*model.Servant).Order))
 	e.facts.Serving = e.facts.Serving || !to.Absent() && slices.ContainsFunc(is, func(s *model.Service) bool { return len(s.VIPs) > 0 })
 	for _, p := range compile.Picks(to, is) {
 		if !slices.Contains(e.facts.Picks, p) {

@@ -124,7 +124,7 @@ func (r *rig) prepare() {
 	tick := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var mu sync.Mutex
 	r.cfg = Config{
-		Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353, ShardPorts: r.crowd,
+		SocketsChoose: true, Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353, ShardPorts: r.crowd,
 		PortsChanged: func() { r.ports++ }, Guests: r.inn,
 		Host: func() Host {
 			return Host{AcceptRA: []string{"eth0"}, Resolv: model.DNS{Servers: []netip.Addr{netip.MustParseAddr("198.51.100.53")}}}
