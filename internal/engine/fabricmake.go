@@ -188,6 +188,11 @@ func (e *Engine) joined(ctx context.Context, l *lease, id model.ID) (*model.Netw
 		if n != nil {
 			return n, nil
 		}
+		if l.ctx.Err() != nil { // it was of a config that is no more
+			if l = e.followFabric(l.key); l == nil {
+				return nil, errLeft
+			}
+		}
 		l.mu.Lock()
 		v, failed := l.view, l.failed
 		l.mu.Unlock()
