@@ -180,7 +180,7 @@ func Supported() error {
 		return sure(err)
 	}
 	defer d.close()
-	if _, err := (table[key]{trie}).erase([]key{{}}); err != nil {
+	if _, err := (table[key, uint32]{trie}).erase([]key{{}}); err != nil {
 		return sure(err) // no batches
 	}
 	return sure(attachAll("", trie))

@@ -16,10 +16,10 @@ import (
 // its seats, and seats that it needs no more go last; a seat that is missing is chosen
 // in vain, and the host chooses then.
 type chooserMaps struct {
-	ballots  rowsOf[place, ballot]
-	seats    rowsOf[seat, place]
-	choosers rowsOf[chooser, home]
-	sockets  rowsOf[uint64, chosen]
+	ballots  table[place, ballot]
+	seats    table[seat, place]
+	choosers table[chooser, home]
+	sockets  table[uint64, chosen]
 }
 
 // Sizes. A hash pays 16 bytes for each entry that it may have.
@@ -32,10 +32,10 @@ const (
 
 func openChooserMaps(dir string) (*chooserMaps, error) {
 	m, errs := &chooserMaps{}, make([]error, 4)
-	m.ballots, errs[0] = openRowsOf[place, ballot](dir, "sealane_ballots", maxServices)
-	m.seats, errs[1] = openRowsOf[seat, place](dir, "sealane_seats", maxSeats)
-	m.choosers, errs[2] = openRowsOf[chooser, home](dir, "sealane_chooser", maxChoosers)
-	m.sockets, errs[3] = openRowsOf[uint64, chosen](dir, "sealane_sockets", maxSockets)
+	m.ballots, errs[0] = openTable[place, ballot](dir, "sealane_ballots", maxServices)
+	m.seats, errs[1] = openTable[seat, place](dir, "sealane_seats", maxSeats)
+	m.choosers, errs[2] = openTable[chooser, home](dir, "sealane_chooser", maxChoosers)
+	m.sockets, errs[3] = openTable[uint64, chosen](dir, "sealane_sockets", maxSockets)
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
@@ -104,62 +104,13 @@ func (m *chooserMaps) unpin(dir string) error {
 	return errors.Join(errs...)
 }
 
-// rowsOf is a map of choices. A batch is one system call.
-type rowsOf[K comparable, V any] struct{ *ebpf.Map }
-
-// openRowsOf opens the map pinned under its name in dir, or makes it.
-func openRowsOf[K comparable, V any](dir, name string, size uint32) (rowsOf[K, V], error) {
+// openTable opens a map of choices, or makes it.
+func openTable[K comparable, V any](dir, name string, size uint32) (table[K, V], error) {
 	var k K
 	var v V
 	m, err := openMap(dir, &ebpf.MapSpec{
 		Name: name, Type: ebpf.Hash, KeySize: uint32(binary.Size(k)), ValueSize: uint32(binary.Size(v)),
 		MaxEntries: size, Flags: unix.BPF_F_NO_PREALLOC,
 	})
-	return rowsOf[K, V]{m}, err
-}
-
-// put writes rows. After an error it is not known which are there.
-func (r rowsOf[K, V]) put(keys []K, values []V) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	_, err := r.BatchUpdate(keys, values, nil)
-	return r.wrap(err)
-}
-
-// erase removes rows. One that is missing is no error.
-func (r rowsOf[K, V]) erase(keys []K) error {
-	for len(keys) > 0 {
-		n, err := r.BatchDelete(keys, nil)
-		if !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return r.wrap(err)
-		}
-		keys = keys[min(n+1, len(keys)):]
-	}
-	return nil
-}
-
-// each calls fn with all rows, read in batches.
-func (r rowsOf[K, V]) each(fn func(K, V)) error {
-	var cursor ebpf.MapBatchCursor
-	keys, values := make([]K, 4096), make([]V, 4096)
-	for {
-		n, err := r.BatchLookup(&cursor, keys, values, nil)
-		for i := range n {
-			fn(keys[i], values[i])
-		}
-		if err != nil {
-			if errors.Is(err, ebpf.ErrKeyNotExist) {
-				err = nil
-			}
-			return r.wrap(err)
-		}
-	}
-}
-
-func (r rowsOf[K, V]) wrap(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", r, err)
+	return table[K, V]{m}, err
 }

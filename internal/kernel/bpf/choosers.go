@@ -100,7 +100,8 @@ func (m *chooserMaps) sweep() error {
 	}); err != nil {
 		return err
 	}
-	return m.seats.erase(stale)
+	_, err := m.seats.erase(stale)
+	return err
 }
 
 // Apply carries out ops on kstate.Choice and kstate.Chooser objects, as kernel.Kernel
@@ -174,13 +175,14 @@ func (m *chooserMaps) put(ops []kstate.Op) error {
 			}
 		}
 	}
-	if err := m.seats.put(seats, to); err != nil {
+	if _, err := m.seats.put(seats, to); err != nil {
 		return err
 	}
-	if err := m.ballots.put(places, ballots); err != nil {
+	if _, err := m.ballots.put(places, ballots); err != nil {
 		return err
 	}
-	return m.seats.erase(surplus)
+	_, err := m.seats.erase(surplus)
+	return err
 }
 
 // forget erases the choices of ops, the seats last.
@@ -194,10 +196,11 @@ func (m *chooserMaps) forget(ops []kstate.Op) error {
 			seats = append(seats, seatOf(placeOf(o.At), i))
 		}
 	}
-	if err := m.ballots.erase(places); err != nil {
+	if _, err := m.ballots.erase(places); err != nil {
 		return err
 	}
-	return m.seats.erase(seats)
+	_, err := m.seats.erase(seats)
+	return err
 }
 
 // member has a namespace's sockets choose or not. One that is gone has none.
@@ -212,9 +215,11 @@ func (m *chooserMaps) member(o kstate.Chooser, is bool) error {
 	case err != nil:
 		return err
 	case is:
-		return m.choosers.put([]chooser{chooserOf(cookie, o.VNI)}, []home{homeOf(o.NS)})
+		_, err = m.choosers.put([]chooser{chooserOf(cookie, o.VNI)}, []home{homeOf(o.NS)})
+	default:
+		_, err = m.choosers.erase([]chooser{chooserOf(cookie, o.VNI)})
 	}
-	return m.choosers.erase([]chooser{chooserOf(cookie, o.VNI)})
+	return err
 }
 
 // cookieOf is the cookie of a namespace.
@@ -269,7 +274,8 @@ func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error)
 	for o := range maps.Values(choices) {
 		objs = append(objs, *o)
 	}
-	if err = errors.Join(err, c.maps.choosers.erase(gone)); err != nil {
+	_, failed := c.maps.choosers.erase(gone)
+	if err = errors.Join(err, failed); err != nil {
 		return nil, fmt.Errorf("choices: %w", err)
 	}
 	return objs, nil

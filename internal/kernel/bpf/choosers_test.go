@@ -261,7 +261,7 @@ func TestChoicesOutliveProcess(t *testing.T) {
 		t.Fatalf("%v: want two choices and a chooser", want)
 	}
 	left := []seat{seatOf(placeOf(o.At), 2), seatOf(placeOf(netip.MustParseAddrPort("10.9.0.7:80")), 0)}
-	if err := h.maps.seats.put(left, make([]place, 2)); err != nil {
+	if _, err := h.maps.seats.put(left, make([]place, 2)); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Choosers.Close(); err != nil {

@@ -69,12 +69,12 @@ func (p *pinned) open() (err error) {
 	if p.diag, err = openDiag(); err != nil {
 		return err
 	}
-	held, err := openTable[record](p.dir, heldSpec())
+	held, err := openKeySet[record](p.dir, heldSpec())
 	if err != nil {
 		return err
 	}
 	p.held = held
-	trie, err := openTable[key](p.dir, trieSpec())
+	trie, err := openKeySet[key](p.dir, trieSpec())
 	if err != nil {
 		return err
 	}

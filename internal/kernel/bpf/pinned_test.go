@@ -229,7 +229,7 @@ func TestDamage(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, spec.Name)); err != nil {
 		t.Fatal(err)
 	}
-	m, err := openTable[key](dir, spec)
+	m, err := openKeySet[key](dir, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestWithoutErrno(t *testing.T) {
 	for _, p := range programs {
 		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 			Type: ebpf.CGroupSockAddr, AttachType: p.attach,
-			Instructions: instructions(p.v6, h.way.(*pinned).trie.(table[key]).FD(), cookie, false),
+			Instructions: instructions(p.v6, h.way.(*pinned).trie.(keySet[key]).FD(), cookie, false),
 		})
 		if err != nil {
 			t.Fatal(err)

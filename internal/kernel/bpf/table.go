@@ -11,10 +11,8 @@ import (
 
 // rows are the keys of a map; its values mean nothing. Tests cut its writes.
 //
-// put and erase are one system call however many rows there are: half of a
-// single write's cost is its own system call. They return how many went well
-// before the one that did not; later ones were not tried. To put what is there
-// or to erase what is missing is no error.
+// put and erase return how many went well before the one that did not; later ones were
+// not tried. To put what is there or to erase what is missing is no error.
 type rows[R key | record] interface {
 	put([]R) (int, error)
 	erase([]R) (int, error)
@@ -22,13 +20,24 @@ type rows[R key | record] interface {
 	Close() error
 }
 
-// table is a map. Batches need Linux 5.6 for a hash and 5.13 for a trie.
-type table[R key | record] struct{ *ebpf.Map }
+// keySet is a map of which only the keys count.
+type keySet[R key | record] struct{ table[R, uint32] }
 
-func openTable[R key | record](dir string, spec *ebpf.MapSpec) (table[R], error) {
+func openKeySet[R key | record](dir string, spec *ebpf.MapSpec) (keySet[R], error) {
 	m, err := openMap(dir, spec)
-	return table[R]{m}, err
+	return keySet[R]{table[R, uint32]{m}}, err
 }
+
+func (s keySet[R]) put(rs []R) (int, error) { return s.table.put(rs, make([]uint32, len(rs))) }
+
+func (s keySet[R]) all() (out []R, err error) {
+	err = s.each(func(r R, _ uint32) { out = append(out, r) })
+	return out, err
+}
+
+// table is a map. Batches are one system call however many rows there are: half of a single
+// write's cost is its own system call. They need Linux 5.6 for a hash and 5.13 for a trie.
+type table[K comparable, V any] struct{ *ebpf.Map }
 
 // openMap opens the map pinned under its name in dir, or makes it. One of
 // another shape, left by another version of this program, is replaced: a lost
@@ -45,30 +54,31 @@ func openMap(dir string, spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	return ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: dir})
 }
 
-func (t table[R]) put(rs []R) (int, error) {
-	if len(rs) == 0 {
+// put writes rows, and returns how many went well.
+func (t table[K, V]) put(keys []K, values []V) (int, error) {
+	if len(keys) == 0 {
 		return 0, nil
 	}
-	n, err := t.BatchUpdate(rs, make([]uint32, len(rs)), nil)
-	return t.done(n, len(rs), err)
+	n, err := t.BatchUpdate(keys, values, nil)
+	return t.done(n, len(keys), err)
 }
 
-// erase goes on after a row that is missing.
-func (t table[R]) erase(rs []R) (int, error) {
-	for at := 0; at < len(rs); at++ {
-		n, err := t.BatchDelete(rs[at:], nil)
-		n, err = t.done(n, len(rs)-at, err)
+// erase removes rows, and returns how many went well. It goes on after one that is missing.
+func (t table[K, V]) erase(keys []K) (int, error) {
+	for at := 0; at < len(keys); at++ {
+		n, err := t.BatchDelete(keys[at:], nil)
+		n, err = t.done(n, len(keys)-at, err)
 		at += n
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return at, err
 		}
 	}
-	return len(rs), nil
+	return len(keys), nil
 }
 
 // done returns how many writes of a batch went well. A batch that the kernel
 // refuses as a whole leaves the number at what it was asked for.
-func (t table[R]) done(n, asked int, err error) (int, error) {
+func (t table[K, V]) done(n, asked int, err error) (int, error) {
 	if err == nil {
 		return asked, nil
 	}
@@ -78,19 +88,20 @@ func (t table[R]) done(n, asked int, err error) (int, error) {
 	return n, fmt.Errorf("%s: %w", t, err)
 }
 
-// all reads the rows in batches of a few hundred.
-func (t table[R]) all() ([]R, error) {
-	var out []R
+// each calls fn with all rows, read in batches of a few hundred.
+func (t table[K, V]) each(fn func(K, V)) error {
 	var cursor ebpf.MapBatchCursor
-	batch, values := make([]R, 512), make([]uint32, 512)
+	keys, values := make([]K, 512), make([]V, 512)
 	for {
-		n, err := t.BatchLookup(&cursor, batch, values, nil)
-		out = append(out, batch[:n]...)
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return out, nil
+		n, err := t.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			fn(keys[i], values[i])
 		}
-		if err != nil {
-			return nil, err
+		switch {
+		case errors.Is(err, ebpf.ErrKeyNotExist):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s: %w", t, err)
 		}
 	}
 }
