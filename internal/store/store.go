@@ -33,6 +33,13 @@ var (
 	bucketJournal   = []byte("journal")   // key → value before
 )
 
+// The file is mapped with room to grow, of addresses only: to map it anew, bbolt copies all
+// that a commit has changed. It grows by a little then, as what is not written takes no place.
+const (
+	mapped = 64 << 20 // bytes
+	growth = 32 << 10
+)
+
 // format is the version of the file's contents. A newer one is refused.
 const format = "2"
 
@@ -142,7 +149,7 @@ func open(path string) (s *Store, err error) {
 	defer guard(path, &err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType,
+		Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped,
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
 			f, err = os.OpenFile(name, flag, mode)
 			file = f
@@ -157,6 +164,7 @@ func open(path string) (s *Store, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("store %s: %w", path, err)
 	}
+	db.AllocSize = growth
 	return &Store{path, db}, nil
 }
 
