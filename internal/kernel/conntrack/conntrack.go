@@ -88,6 +88,9 @@ func (e Ended) Add(op kstate.Op) {
 	if place, ok := answering(op.Old); ok {
 		e[place] = true
 	}
+	if len(e) == 0 {
+		return
+	}
 	if place, ok := answering(op.New); ok {
 		delete(e, place)
 	}
@@ -123,6 +126,11 @@ func (u Unchosen) Add(ops []kstate.Op) {
 		if c, ok := choosing(op.Old); ok {
 			places[c]--
 		}
+	}
+	if len(places)+len(u) == 0 {
+		return
+	}
+	for _, op := range ops {
 		if c, ok := choosing(op.New); ok {
 			places[c]++
 		}
