@@ -29,7 +29,8 @@ func Changes[T comparable](from, to []T, order func(a, b T) int) iter.Seq2[T, T]
 			case len(from) == 0:
 				is = to[0]
 			case from[0] == to[0]:
-				from, to = from[1:], to[1:]
+				n := alike(from, to)
+				from, to = from[n:], to[n:]
 				continue
 			default:
 				c := order(from[0], to[0])
@@ -52,6 +53,21 @@ func Changes[T comparable](from, to []T, order func(a, b T) int) iter.Seq2[T, T]
 		}
 	}
 }
+
+// alike returns how many items two lists begin with that are the same values. Most are, so
+// many are compared at once.
+func alike[T comparable](a, b []T) (n int) {
+	const many = 64
+	for most := min(len(a), len(b)); n+many <= most && *(*[many]T)(a[n:]) == *(*[many]T)(b[n:]); n += many {
+	}
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// same reports whether two lists are of the same values.
+func same[T comparable](a, b []T) bool { return len(a) == len(b) && alike(a, b) == len(a) }
 
 // Revise returns a list, which is in the order of its keys, with some items as they are
 // now: the zero value is gone. Without any it is the list itself.
@@ -193,7 +209,7 @@ func (o *Overlay) Derive() {
 
 // SameParts reports whether two overlays have the same parts.
 func (o *Overlay) SameParts(other *Overlay) bool {
-	return slices.Equal(o.Far, other.Far) && slices.Equal(o.Services, other.Services) && slices.Equal(o.Servants, other.Servants) && slices.Equal(o.Hosts, other.Hosts)
+	return same(o.Far, other.Far) && same(o.Services, other.Services) && same(o.Servants, other.Servants) && same(o.Hosts, other.Hosts)
 }
 
 // SameFrame reports whether two states of a network are the same but for the parts of an

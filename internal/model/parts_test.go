@@ -17,13 +17,14 @@ func TestChangesAndRevise(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	order := func(a, b *item) int { return cmp.Compare(a.key, b.key) }
 	var from []*item
-	for range 2000 {
+	for step := range 2000 {
+		keys := 20 + step/5
 		want := map[int]*item{}
 		for _, x := range from {
 			want[x.key] = x
 		}
-		for range r.IntN(4) {
-			k := r.IntN(20)
+		for range r.IntN(2 + keys/16) {
+			k := r.IntN(keys)
 			if want[k] = (&item{k, r.IntN(100)}); r.IntN(3) == 0 {
 				delete(want, k)
 			}
