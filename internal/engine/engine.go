@@ -174,7 +174,7 @@ func New(cfg Config) *Engine {
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
 		leases:    newLeases(),
 		checks:    newChecks(),
-		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}},
+		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}, noted: map[model.ID]*noted{}},
 		guests:    guests{desks: newDesks(), notes: map[model.ID]note{}},
 		names:     names{zones: map[model.ID]*dns.Zone{}, leaving: map[model.ID]<-chan struct{}{}},
 	}

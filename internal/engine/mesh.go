@@ -24,11 +24,6 @@ func (e *Engine) meshOf(v *overlay.View, uplink string, local netip.Addr, mtu in
 	return &m
 }
 
-// publishes reports whether one of a network's services has published ports.
-func publishes(o *model.Overlay) bool {
-	return slices.ContainsFunc(o.Services, func(s *model.Service) bool { return len(s.Publish) > 0 })
-}
-
 // publishedAt is where this host's own programs find a port that a service is published
 // at: at the host's address, not at a loopback one. The caller holds mu.
 func (e *Engine) publishedAt(proto string, port uint16) (at netip.AddrPort, ok bool) {

@@ -253,10 +253,10 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	c.now = d.e.now()
 	c.take(v, rec, at)
 	o.Far, o.Services, o.Servants, o.Hosts = c.parts.Far, c.parts.Services, c.parts.Servants, c.parts.Hosts
-	if publishes(&o) {
+	n.Overlay = &o
+	if len(d.e.notedOf(n).published) > 0 {
 		o.Mesh = d.e.meshOf(v, here.uplink, here.local, here.mtu)
 	}
-	n.Overlay = &o
 	d.e.settlePublished(n)
 	c.parts.Services = o.Services
 	if old != nil {

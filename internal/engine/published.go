@@ -26,6 +26,7 @@ type publishing struct {
 	squatted map[model.ServicePort]bool // other programs have them
 	held     []overlay.Held             // by containers, as the others were told
 	freed    bool                       // a reservation was given up
+	noted    map[model.ID]*noted        // by network, as it was looked at last
 }
 
 // reservation is a port of the host that a service has.
@@ -50,7 +51,7 @@ const squat = "another program has it"
 func (e *Engine) settlePublished(n *model.Network) {
 	taken := e.reserve(n.ID, n)
 	now := map[string]*model.Service{}
-	for _, s := range n.Overlay.Services {
+	for _, s := range e.notedOf(n).published {
 		publish := slices.Clone(s.Publish)
 		for j := range publish {
 			p := &publish[j]
@@ -78,7 +79,7 @@ func (e *Engine) reserve(id model.ID, n *model.Network) map[model.ServicePort]st
 	e.portsMu.Lock()
 	defer e.portsMu.Unlock()
 	b := &e.published
-	want, taken := wantedPorts(n), map[model.ServicePort]string{}
+	want, taken := e.wantedPorts(n), map[model.ServicePort]string{}
 	b.reserved[id] = slices.DeleteFunc(b.reserved[id], func(r reservation) bool {
 		if slices.Contains(want, r) {
 			return false
@@ -105,18 +106,19 @@ func (e *Engine) reserve(id model.ID, n *model.Network) map[model.ServicePort]st
 	if len(b.reserved[id]) == 0 {
 		delete(b.reserved, id)
 	}
+	if n == nil {
+		delete(b.noted, id)
+	}
 	return taken
 }
 
-// wantedPorts are the ports that a network's services are to have on this host.
-func wantedPorts(n *model.Network) (out []reservation) {
+// wantedPorts are the ports that a network's services are to have on this host. The caller
+// holds work.
+func (e *Engine) wantedPorts(n *model.Network) (out []reservation) {
 	if n == nil || n.Overlay == nil || n.Internal {
 		return nil
 	}
-	for _, s := range n.Overlay.Services {
-		if len(s.Publish) == 0 {
-			continue
-		}
+	for _, s := range e.notedOf(n).published {
 		here := slices.ContainsFunc(s.Backends, func(b model.Member) bool { return b.Local })
 		for _, p := range s.Publish {
 			if p.Local && !here {
@@ -143,7 +145,7 @@ func (e *Engine) ownerName(owner string) string {
 func (e *Engine) loadPublished() {
 	for _, id := range slices.Sorted(maps.Keys(e.intent.Networks)) {
 		n := *e.intent.Networks[id]
-		if n.Overlay == nil || !publishes(n.Overlay) {
+		if n.Overlay == nil || len(e.notedOf(&n).published) == 0 {
 			continue
 		}
 		o := *n.Overlay
@@ -207,7 +209,7 @@ func (e *Engine) noteSquatters(err error) {
 // noteSquatter notes that another program has published ports of a network, and reports
 // whether that is new.
 func (e *Engine) noteSquatter(n *model.Network, h kstate.Hold) (found bool) {
-	for _, r := range wantedPorts(n) {
+	for _, r := range e.wantedPorts(n) {
 		at := r.at()
 		if at.Proto != h.Proto || at.Port < h.First || at.Port > h.Last || e.published.squatted[at] {
 			continue
@@ -240,7 +242,7 @@ func (e *Engine) retrySquatted(ctx context.Context) {
 // vacant reports whether no program has a published port: it is held for a moment.
 func (e *Engine) vacant(ctx context.Context, at model.ServicePort) bool {
 	for _, n := range e.intent.Networks {
-		for _, r := range wantedPorts(n) {
+		for _, r := range e.wantedPorts(n) {
 			if r.at() != at {
 				continue
 			}

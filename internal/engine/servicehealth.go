@@ -243,12 +243,15 @@ func (e *Engine) wantChecks() {
 	e.cfg.Checks.Want(list)
 }
 
-// checked are the services whose backends are checked.
+// checked are the services whose backends are checked. The caller holds work.
 func (e *Engine) checked() func(func(*model.Network, *model.Service) bool) {
 	return func(yield func(*model.Network, *model.Service) bool) {
 		for _, n := range e.intent.Networks {
-			for i := 0; n.Overlay != nil && i < len(n.Overlay.Services); i++ {
-				if s := n.Overlay.Services[i]; s.Health != nil && !yield(n, s) {
+			if n.Overlay == nil {
+				continue
+			}
+			for _, s := range e.notedOf(n).checked {
+				if !yield(n, s) {
 					return
 				}
 			}
