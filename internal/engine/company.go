@@ -55,12 +55,13 @@ type revision struct {
 	services map[string]bool   // by keys
 	servants map[model.ID]bool // by endpoints
 	shared   map[holding]bool
+	looked   map[*overlay.Endpoint]bool // whose addresses were looked at
 }
 
 // take takes in a View and the Part of it that is of this network, and makes the parts
 // what they say.
 func (c *company) take(v *overlay.View, rec *overlay.Part, at map[string]netip.Addr) {
-	r := &revision{far: map[string]*overlay.Endpoint{}, services: map[string]bool{}, servants: map[model.ID]bool{}, shared: map[holding]bool{}}
+	r := &revision{far: map[string]*overlay.Endpoint{}, services: map[string]bool{}, servants: map[model.ID]bool{}, shared: map[holding]bool{}, looked: map[*overlay.Endpoint]bool{}}
 	if c.hosts == nil {
 		c.doubt(r)
 	}
@@ -123,7 +124,7 @@ func (c *company) touch(r *revision, was, is *overlay.Endpoint) {
 		if ep == is {
 			by, now = +1, is
 		}
-		r.far[endpointKey(ep)], r.servants[ep.ID] = now, true
+		r.far[endpointKey(ep)], r.servants[ep.ID], r.looked[ep] = now, true, true
 		c.hold(r, by, ep.MAC, ep.Addrs)
 		for _, m := range ep.Services {
 			k := strings.ToLower(m.Name)
@@ -146,7 +147,10 @@ func (c *company) touchService(r *revision, was, is *overlay.Service) {
 		r.services[s.Service.Key()] = true
 		c.hold(r, by, "", s.VIPs)
 		for _, ep := range c.members[s.Service.Key()] {
-			r.servants[ep.ID] = true
+			if r.looked[ep] {
+				continue
+			}
+			r.servants[ep.ID], r.looked[ep] = true, true
 			c.hold(r, 0, ep.MAC, ep.Addrs)
 		}
 	}
@@ -205,13 +209,13 @@ func (c *company) touchAll(r *revision, meant func(*overlay.Endpoint) bool) {
 // make makes the parts of a revision.
 func (c *company) make(r *revision) {
 	anew := len(r.shared) > 0
-	far := map[string]*model.Far{}
+	far := make(map[string]*model.Far, len(r.far))
 	for k, ep := range r.far {
 		if far[k] = nil; ep != nil && ep.Host != c.self {
 			far[k] = c.farOf(ep)
 		}
 	}
-	services := map[string]*model.Service{}
+	services := make(map[string]*model.Service, len(r.services))
 	for k := range r.services {
 		services[k] = nil
 		if n, there := slices.BinarySearchFunc(c.part.Services, k, func(s *overlay.Service, k string) int { return cmp.Compare(s.Service.Key(), k) }); there {
@@ -221,9 +225,9 @@ func (c *company) make(r *revision) {
 	o, p := &c.parts, model.Overlay{}
 	p.Far = revised(o.Far, far, anew)
 	p.Services = revised(o.Services, services, anew)
-	servants := map[string]*model.Servant{}
+	servants := make(map[string]*model.Servant, len(r.servants))
 	for id := range r.servants {
-		servants[string(id)] = model.NewServant(id, c.servicesWith(id, p.Services))
+		servants[string(id)] = model.NewServant(id, c.servicesWith(id, services, p.Services))
 	}
 	p.Servants = revised(o.Servants, servants, anew)
 	p.Hosts = c.found(o.Far, p.Far)
@@ -255,19 +259,28 @@ func (c *company) farOf(ep *overlay.Endpoint) *model.Far {
 // serviceOf is a service with its backends.
 func (c *company) serviceOf(o *overlay.Service) *model.Service {
 	s := o.Service
-	for _, ep := range c.members[s.Key()] {
+	members := c.members[s.Key()]
+	s.Backends = slices.Grow(s.Backends, len(members))
+	for _, ep := range members {
 		for _, m := range ep.Services {
 			if strings.EqualFold(m.Name, s.Name) {
 				s.Backends = append(s.Backends, c.memberOf(o, ep, m))
 			}
 		}
 	}
-	var before *model.Service
-	if n, there := slices.BinarySearchFunc(c.parts.Services, s.Key(), func(s *model.Service, k string) int { return cmp.Compare(s.Key(), k) }); there {
-		before = c.parts.Services[n]
+	if s.Health != nil {
+		keepHealth(&s, serviceIn(c.parts.Services, s.Key()), c.now)
 	}
-	keepHealth(&s, before, c.now)
 	return &s
+}
+
+// serviceIn finds a service by its key in a list in order; nil: it is not there.
+func serviceIn(list []*model.Service, key string) *model.Service {
+	n, there := slices.BinarySearchFunc(list, key, func(s *model.Service, k string) int { return cmp.Compare(s.Key(), k) })
+	if !there {
+		return nil
+	}
+	return list[n]
 }
 
 // memberOf is an endpoint as a backend of a service.
@@ -291,15 +304,20 @@ func (c *company) memberOf(o *overlay.Service, ep *overlay.Endpoint, m overlay.M
 	return b
 }
 
-// servicesWith are those of some services that an endpoint is a backend of.
-func (c *company) servicesWith(id model.ID, services []*model.Service) []*model.Service {
+// servicesWith are those of some services that an endpoint is a backend of. Those that
+// changed are in a map too, in which they are found sooner.
+func (c *company) servicesWith(id model.ID, changed map[string]*model.Service, services []*model.Service) []*model.Service {
 	var all []*model.Service
 	n, _ := slices.BinarySearchFunc(c.part.Endpoints, id, func(e *overlay.Endpoint, id model.ID) int { return cmp.Compare(e.ID, id) })
 	for ; n < len(c.part.Endpoints) && c.part.Endpoints[n].ID == id; n++ {
 		for _, m := range c.part.Endpoints[n].Services {
-			at, there := slices.BinarySearchFunc(services, strings.ToLower(m.Name), func(s *model.Service, k string) int { return cmp.Compare(s.Key(), k) })
-			if there && !slices.Contains(all, services[at]) {
-				all = append(all, services[at])
+			k := strings.ToLower(m.Name)
+			s, anew := changed[k]
+			if !anew {
+				s = serviceIn(services, k)
+			}
+			if s != nil && !slices.Contains(all, s) {
+				all = append(all, s)
 			}
 		}
 	}
