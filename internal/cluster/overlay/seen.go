@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ type shelf struct {
 	changed map[Key]bool      // of all
 	whole   bool              // net changed
 	offers  map[Key]*Service  // that could be read
-	offered bool              // offers changed
+	offered map[Key]bool      // of offers
 	part    *Part             // as it was told; nil: it was not
 }
 
@@ -156,7 +157,7 @@ func (s *seen) complain(text string, err error) {
 
 func (s *seen) shelf(id model.ID) *shelf {
 	if s.shelves[id] == nil {
-		s.shelves[id] = &shelf{all: map[Key]*Endpoint{}, changed: map[Key]bool{}, offers: map[Key]*Service{}}
+		s.shelves[id] = &shelf{all: map[Key]*Endpoint{}, changed: map[Key]bool{}, offers: map[Key]*Service{}, offered: map[Key]bool{}}
 	}
 	return s.shelves[id]
 }
@@ -213,7 +214,7 @@ func (s *seen) takeEndpoint(k Key, c cluster.Change) error {
 func (s *seen) sortOut(v *View) bool {
 	changed := false
 	for id, h := range s.shelves {
-		if !h.whole && (len(h.changed) == 0 && !h.offered || h.net == nil) {
+		if !h.whole && (len(h.changed)+len(h.offered) == 0 || h.net == nil) {
 			continue
 		}
 		if !changed {
@@ -245,9 +246,6 @@ func (s *seen) sortOut(v *View) bool {
 // partOf makes the Part of a network; nil: the network is not known.
 func (s *seen) partOf(h *shelf) *Part {
 	was := h.part
-	whole := h.whole || was == nil
-	keys := h.changed
-	h.changed, h.whole = map[Key]bool{}, false
 	if h.net == nil {
 		for k := range h.all {
 			delete(s.stray, k)
@@ -255,20 +253,22 @@ func (s *seen) partOf(h *shelf) *Part {
 		for k := range h.offers {
 			delete(s.stray, k)
 		}
+		h.changed, h.offered, h.whole = map[Key]bool{}, map[Key]bool{}, false
 		return nil
 	}
-	if whole {
+	if h.whole || was == nil {
 		was = &Part{}
 		for k := range h.all {
-			keys[k] = true
+			h.changed[k] = true
+		}
+		for k := range h.offers {
+			h.offered[k] = true
 		}
 	}
 	s.rev++
-	services := was.Services
-	if whole || h.offered {
-		services = s.servicesOf(h)
-	}
-	return &Part{Network: *h.net, Services: services, Endpoints: s.merge(h, was.Endpoints, slices.SortedFunc(maps.Keys(keys), byEndpoint)), Rev: s.rev}
+	now := &Part{Network: *h.net, Rev: s.rev, Services: merge(s, h.net, was.Services, h.offers, h.offered, byName), Endpoints: merge(s, h.net, was.Endpoints, h.all, h.changed, byEndpoint)}
+	h.changed, h.offered, h.whole = map[Key]bool{}, map[Key]bool{}, false
+	return now
 }
 
 // byEndpoint orders keys of endpoints as a Part has them.
@@ -276,32 +276,45 @@ func byEndpoint(a, b Key) int {
 	return cmp.Or(cmp.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.Host, b.Host))
 }
 
-// merge returns endpoints in which those of some keys, in order, are as they are now.
-func (s *seen) merge(h *shelf, was []*Endpoint, keys []Key) []*Endpoint {
-	out := make([]*Endpoint, 0, len(was)+len(keys))
-	for _, k := range keys {
-		n, there := slices.BinarySearchFunc(was, k, func(e *Endpoint, k Key) int { return byEndpoint(e.Key(), k) })
-		out = append(out, was[:n]...)
-		if was = was[n:]; there {
+// byName orders keys of services as a Part has them.
+func byName(a, b Key) int { return cmp.Compare(a.Name, b.Name) }
+
+// merge returns endpoints or services of a network in which those of some keys are as they
+// are now. Those that cannot be on it are told of instead.
+func merge[T interface {
+	comparable
+	Key() Key
+	on(*Network) error
+}](s *seen, n *Network, was []T, now map[Key]T, keys map[Key]bool, order func(a, b Key) int) []T {
+	var none T
+	out := make([]T, 0, len(was)+len(keys))
+	for _, k := range slices.SortedFunc(maps.Keys(keys), order) {
+		at, there := slices.BinarySearchFunc(was, k, func(x T, k Key) int { return order(x.Key(), k) })
+		out = append(out, was[:at]...)
+		if was = was[at:]; there {
 			was = was[1:]
 		}
 		delete(s.stray, k)
-		e := h.all[k]
-		if e == nil {
+		x := now[k]
+		if x == none {
 			continue
 		}
-		if err := outside(h.net, e); err != nil {
+		if err := x.on(n); err != nil {
 			s.stray[k] = err.Error()
 		} else {
-			out = append(out, e)
+			out = append(out, x)
 		}
 	}
 	return append(out, was...)
 }
 
-// outside says which address of an endpoint is not of its network.
-func outside(n *Network, e *Endpoint) error {
-	for _, a := range e.Addrs {
+func (e *Endpoint) on(n *Network) error { return n.outside(e.Addrs) }
+
+func (o *Service) on(n *Network) error { return n.outside(o.VIPs) }
+
+// outside says which of some addresses is not of the network.
+func (n *Network) outside(addrs []netip.Addr) error {
+	for _, a := range addrs {
 		if _, ok := n.Subnet(a); !ok {
 			return fmt.Errorf("address %s: is not of network %s", a, n.Name)
 		}

@@ -130,29 +130,13 @@ func (s *seen) takeService(k Key, c cluster.Change) error {
 	if c.Gone {
 		delete(h.offers, k)
 		delete(s.stray, k)
-		h.offered = true
+		h.offered[k] = true
 		return nil
 	}
 	o, err := ParseService(k, c.Value)
 	if err == nil {
 		h.offers[k] = o
-		h.offered = true
+		h.offered[k] = true
 	}
 	return err
-}
-
-// servicesOf lists the services of a network, by name, but those that cannot be on it.
-func (s *seen) servicesOf(h *shelf) []*Service {
-	var out []*Service
-	for _, k := range slices.SortedFunc(maps.Keys(h.offers), byKey) {
-		o := h.offers[k]
-		delete(s.stray, k)
-		if err := outside(h.net, &Endpoint{Addrs: o.VIPs}); err != nil {
-			s.stray[k] = err.Error()
-			continue
-		}
-		out = append(out, o)
-	}
-	h.offered = false
-	return out
 }
