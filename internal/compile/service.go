@@ -27,11 +27,14 @@ import (
 // is sent up to the host, as if it had been for it (divert); and one straight to such
 // a port, that the host may see both directions of every connection it sees.
 //
-// A chain is for a number of backends, and not for a service. Where sockets choose, little
+// A chain is for a number of backends, and not for a service. Services lead there by a
+// number: with each verdict that comes, the kernel goes through all there are in the table
+// (nft_table_validate), so these are only as many as the chains. Where sockets choose, little
 // of that is for TCP: see choice.go.
 var (
-	setVIP     = perFamily("vip", "ADDR", "")                                        // addresses of services
-	mapService = perFamily("service", "ADDR . inet_proto . inet_service", "verdict") // asked for at
+	setVIP     = perFamily("vip", "ADDR", "")                                     // addresses of services
+	mapService = perFamily("service", "ADDR . inet_proto . inet_service", "mark") // asked for at → the number of a chain
+	mapPick    = set("pick", "mark", "verdict")                                   // that number → the chain
 	mapBackend = perFamily("backend", "ADDR . inet_proto . inet_service . mark", "ADDR . inet_service")
 	setHairpin = perFamily("hairpin", "ADDR . ADDR", "") // backends here, twice: those that choose themselves
 
@@ -53,6 +56,12 @@ func pickOf(s *model.Service, is6 bool) Pick {
 		n = min(n+share(&s.Backends[i], is6), maxPicks)
 	}
 	return Pick{Balance: s.Balance, N: n}
+}
+
+// pickMark is the chain's number: how it chooses, and of how many.
+func pickMark(p Pick) string {
+	how := map[model.Balance]int{model.BalanceRound: 1, model.BalanceHash: 2}[p.Balance]
+	return fmt.Sprintf("0x%08x", how<<16|p.N)
 }
 
 // verdict goes to the chain.
@@ -121,7 +130,9 @@ func (b builder) services(f Facts, in Intent, meshed bool) {
 		}
 	}
 	all := sortPicks(seen)
+	must(b.Add(*mapPick))
 	for _, p := range all {
+		must(b.Add(elem(mapPick, pickMark(p), pickVerdict(p))))
 		b.chain(pickName(p), slices.Concat(choosing(p), []string{"goto rewrite"})...)
 	}
 	rewrite := []string{
@@ -132,10 +143,10 @@ func (b builder) services(f Facts, in Intent, meshed bool) {
 	}
 	b.chain("rewrite", rewrite...)
 	b.chain("service4",
-		"ip daddr . meta l4proto . th dport vmap @service4",
+		"meta mark set ip daddr . meta l4proto . th dport map @service4 meta mark vmap @pick",
 		"icmp type echo-request redirect")
 	b.chain("service6",
-		"ip6 daddr . meta l4proto . th dport vmap @service6",
+		"meta mark set ip6 daddr . meta l4proto . th dport map @service6 meta mark vmap @pick",
 		"icmpv6 type echo-request redirect")
 	// The mark was for the choice only. What still asks for a service found none.
 	b.base("chosen", "filter", "prerouting", -90,
@@ -227,7 +238,7 @@ func served(n *model.Network, s *model.Service, f Facts) []kstate.Object {
 		for _, p := range s.Ports {
 			at := fmt.Sprintf("%s . %s . %d", vip, p.Proto, p.Port)
 			if len(ready) > 0 {
-				objs = append(objs, elem(mapService.of(is6), at, pickVerdict(pickOf(s, is6))))
+				objs = append(objs, elem(mapService.of(is6), at, pickMark(pickOf(s, is6))))
 			}
 			to := make([]netip.AddrPort, len(ready))
 			for i, m := range ready {

@@ -168,7 +168,11 @@ func (w *walk) call(s *model.Service, in string) {
 		w.stop(hostName, "", "prerouting: nothing rewrites %s: no backend gets it", w.dst)
 		return
 	}
-	verdict, ok := w.element("inet", "service"+d, key)
+	number, ok := w.element("inet", "service"+d, key)
+	var verdict string
+	if ok {
+		verdict, ok = w.element("inet", "pick", number)
+	}
 	if !ok {
 		w.resting(hostName, s, w.dst.Is6())
 		w.stop(hostName, "", "chain refuse: %s: refused at once", w.unserved(s))

@@ -140,7 +140,7 @@ func services(n int) []kstate.Op {
 	ops := make([]kstate.Op, 0, n)
 	for i := range n / 10 {
 		at := fmt.Sprintf("10.%d.%d.%d . tcp . 80", 16+i>>16, i>>8&255, i&255)
-		ops = append(ops, kstate.Op{New: elem(service4, at, "goto pick3")})
+		ops = append(ops, kstate.Op{New: elem(service4, at, "0x00000003")})
 		for j := range 9 {
 			to := fmt.Sprintf("10.128.%d.%d . %d", i>>8&255, i&255, 8000+j)
 			ops = append(ops, kstate.Op{New: elem(backend4, fmt.Sprintf("%s . 0x%08x", at, j), to)})
@@ -167,7 +167,7 @@ func BenchmarkServices(b *testing.B) {
 		}
 	})
 	for _, e := range []kstate.Elem{
-		elem(backend4, "10.9.9.9 . tcp . 80 . 0x00000000", "10.128.0.1 . 80"), elem(service4, "10.9.9.9 . tcp . 80", "goto pick1"),
+		elem(backend4, "10.9.9.9 . tcp . 80 . 0x00000000", "10.128.0.1 . 80"), elem(service4, "10.9.9.9 . tcp . 80", "0x00000001"),
 	} {
 		b.Run("one of "+e.Set.Name, func(b *testing.B) {
 			c := open(b)

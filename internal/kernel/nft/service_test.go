@@ -11,17 +11,18 @@ import (
 )
 
 var (
-	service4 = newSet("service4", "ipv4_addr . inet_proto . inet_service", "verdict", false)
+	service4 = newSet("service4", "ipv4_addr . inet_proto . inet_service", "mark", false)
+	picks    = newSet("pick", "mark", "verdict", false)
 	backend4 = newSet("backend4", "ipv4_addr . inet_proto . inet_service . mark", "ipv4_addr . inet_service", false)
 )
 
 // serviceCorpus is what chooses a service's backend, written out as corpus is.
 func serviceCorpus() []kstate.Object {
-	objs := []kstate.Object{tableObj, *bridges, *newSet("trunks", "inet_service", "", false)}
+	objs := []kstate.Object{tableObj, *bridges, *picks, *newSet("trunks", "inet_service", "", false)}
 	for _, f := range []struct{ digit, addr string }{{"4", "ipv4_addr"}, {"6", "ipv6_addr"}} {
 		objs = append(objs,
 			*newSet("vip"+f.digit, f.addr, "", false),
-			*newSet("service"+f.digit, f.addr+" . inet_proto . inet_service", "verdict", false),
+			*newSet("service"+f.digit, f.addr+" . inet_proto . inet_service", "mark", false),
 			*newSet("backend"+f.digit, f.addr+" . inet_proto . inet_service . mark", f.addr+" . inet_service", false),
 			*newSet("hairpin"+f.digit, f.addr+" . "+f.addr, "", false))
 	}
@@ -33,8 +34,8 @@ func serviceCorpus() []kstate.Object {
 		chain("rewrite",
 			"dnat ip addr . port to ip daddr . meta l4proto . th dport . meta mark map @backend4",
 			"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport . meta mark map @backend6"),
-		chain("service4", "ip daddr . meta l4proto . th dport vmap @service4", "icmp type echo-request redirect"),
-		chain("service6", "ip6 daddr . meta l4proto . th dport vmap @service6", "icmpv6 type echo-request redirect"),
+		chain("service4", "meta mark set ip daddr . meta l4proto . th dport map @service4 meta mark vmap @pick", "icmp type echo-request redirect"),
+		chain("service6", "meta mark set ip6 daddr . meta l4proto . th dport map @service6 meta mark vmap @pick", "icmpv6 type echo-request redirect"),
 		base("service", "nat", "prerouting", -100, "ip daddr @vip4 goto service4", "ip6 daddr @vip6 goto service6"),
 		base("chosen", "filter", "prerouting", -90,
 			"ct state new ct status dnat meta mark set 0", "ct state new ct original ip daddr @vip4 meta mark set 0",
@@ -43,9 +44,10 @@ func serviceCorpus() []kstate.Object {
 		base("untracked", "filter", "prerouting", -300, "udp dport @trunks notrack"),
 		base("unsent", "filter", "output", 0, "oifname @bridges icmp type redirect drop", "oifname @bridges icmpv6 type nd-redirect drop"),
 		base("hairpin", "nat", "postrouting", 100, "ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade"),
-		elem(service4, "10.0.0.200 . tcp . 80", "goto pick3"), elem(service4, "10.0.0.201 . udp . 53", "goto pick1"),
+		elem(picks, "0x00000001", "goto pick1"), elem(picks, "0x00000003", "goto pick3"), elem(picks, "0x00020003", "goto hash3"),
+		elem(service4, "10.0.0.200 . tcp . 80", "0x00000003"), elem(service4, "10.0.0.201 . udp . 53", "0x00000001"),
 		elem(backend4, "10.0.0.200 . tcp . 80 . 0x00000002", "10.0.0.7 . 8080"),
-		elem(newSet("service6", "ipv6_addr . inet_proto . inet_service", "verdict", false), "2001:db8::200 . sctp . 80", "goto hash3"),
+		elem(newSet("service6", "ipv6_addr . inet_proto . inet_service", "mark", false), "2001:db8::200 . sctp . 80", "0x00020003"),
 		elem(newSet("backend6", "ipv6_addr . inet_proto . inet_service . mark", "ipv6_addr . inet_service", false),
 			"2001:db8::200 . sctp . 80 . 0x00000000", "2001:db8::7 . 8080"),
 		elem(newSet("hairpin4", "ipv4_addr . ipv4_addr", "", false), "10.0.0.7 . 10.0.0.7", ""),
