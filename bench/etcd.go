@@ -3,19 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os/exec"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 // hub is a host that is a switch for others, and has their etcd.
@@ -23,7 +21,7 @@ type hub struct {
 	*host
 	cmd   *exec.Cmd
 	log   bytes.Buffer // what etcd said
-	http  http.Client  // of its JSON gateway
+	etcd  *clientv3.Client
 	ports int
 }
 
@@ -40,13 +38,17 @@ func newHub() (*hub, error) {
 		return nil, err
 	}
 	x := &hub{host: h}
-	x.http.Transport = &http.Transport{DialContext: func(context.Context, string, string) (c net.Conn, err error) {
+	dial := grpc.WithContextDialer(func(context.Context, string) (c net.Conn, err error) {
 		err = h.do(func() error {
 			c, err = net.Dial("tcp", hubAddress+":2379")
 			return err
 		})
 		return c, err
-	}}
+	})
+	if x.etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{hubURL}, DialOptions: []grpc.DialOption{dial}, Logger: zap.NewNop()}); err != nil {
+		h.close()
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
 	if err := x.boot(); err != nil {
 		x.close()
 		return nil, fmt.Errorf("etcd: %w\n%s", err, x.log.Bytes())
@@ -85,7 +87,7 @@ func (x *hub) boot() error {
 
 // close ends etcd and the host.
 func (x *hub) close() {
-	x.http.CloseIdleConnections()
+	_ = x.etcd.Close() // it was all answered
 	if x.cmd != nil && x.cmd.Process != nil {
 		x.cmd.Process.Kill()
 		_ = x.cmd.Wait() // it was killed
@@ -119,26 +121,16 @@ const maxOps = 128
 
 // put stores values by their keys.
 func (x *hub) put(values map[string]string) error {
-	type op map[string]map[string]string
-	var ops []op
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var ops []clientv3.Op
 	for k, v := range values {
-		ops = append(ops, op{"requestPut": {"key": base64.StdEncoding.EncodeToString([]byte(k)), "value": base64.StdEncoding.EncodeToString([]byte(v))}})
+		ops = append(ops, clientv3.OpPut(k, v))
 	}
-	for len(ops) > 0 {
-		n := min(len(ops), maxOps)
-		body, err := json.Marshal(map[string]any{"success": ops[:n]})
-		if err != nil {
-			return err
+	for some := range slices.Chunk(ops, maxOps) {
+		if _, err := x.etcd.Txn(ctx).Then(some...).Commit(); err != nil {
+			return fmt.Errorf("put: %w", err)
 		}
-		resp, err := x.http.Post(hubURL+"/v3/kv/txn", "application/json", strings.NewReader(string(body)))
-		if err != nil {
-			return err
-		}
-		said, err := io.ReadAll(resp.Body)
-		if resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
-			return errors.Join(err, fmt.Errorf("put: %s: %s", resp.Status, said))
-		}
-		ops = ops[n:]
 	}
 	return nil
 }
