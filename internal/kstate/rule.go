@@ -7,7 +7,7 @@ import (
 )
 
 // Rule is a policy rule of ours in the host's namespace, as of ip-rule(8): whose
-// mark matches looks into Table, or goes on at the rules of priority Goto. One
+// mark or port matches looks into Table, or goes on at the rules of priority Goto. One
 // with neither does nothing, and is there for others to go on at. Rules of others
 // are not told.
 type Rule struct {
@@ -17,6 +17,7 @@ type Rule struct {
 	// all packets.
 	Mark, Mask uint32
 	Not        bool // of all packets but these
+	Port       int  // of packets to this UDP port; 0: to any
 	Table      int  // see [Route.Table]
 	Goto       int  // a priority, higher than Priority
 }
@@ -27,7 +28,7 @@ func (o Rule) Key() Key { return Key{KindRule, o.match()} }
 // On is empty: a table may have no routes.
 func (o Rule) On() []Key { return nil }
 
-// String is "rule PRIORITY not fwmark MARK/MASK lookup TABLE", "… goto PRIORITY" or
+// String is "rule PRIORITY not fwmark MARK/MASK udp port PORT lookup TABLE", "… goto PRIORITY" or
 // "… nop", and "rule6 …" for IPv6.
 func (o Rule) String() string {
 	switch {
@@ -52,6 +53,9 @@ func (o Rule) match() string {
 	if o.Mask != 0 {
 		s += fmt.Sprintf(" fwmark %#x/%#x", o.Mark, o.Mask)
 	}
+	if o.Port != 0 {
+		s += fmt.Sprintf(" udp port %d", o.Port)
+	}
 	return s
 }
 
@@ -64,6 +68,8 @@ func (o Rule) Check() error {
 		return fmt.Errorf("mark %#x: has bits that are not in the mask", o.Mark)
 	case o.Not && o.Mask == 0:
 		return errors.New("not: there is no mark")
+	case o.Port < 0 || o.Port > math.MaxUint16:
+		return fmt.Errorf("port %d: out of range", o.Port)
 	case o.Table != 0 && o.Goto != 0:
 		return errors.New("it goes to a table or to a priority, not to both")
 	case o.Table < 0 || o.Table > math.MaxInt32:

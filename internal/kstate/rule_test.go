@@ -16,8 +16,9 @@ func TestRuleTexts(t *testing.T) {
 		"rule6 24225 fwmark 0x5ea10002/0xffffffff lookup 242250002":    six,
 		"rule 24225 not fwmark 0x5ea10002/0xffffffff lookup 242250002": not,
 		"rule 24225 fwmark 0x5ea10002/0xffffffff goto 24300":           skip,
-		"rule 24300 nop":                {Priority: 24300},
-		"rule 24300 fwmark 0x0/0xf nop": {Priority: 24300, Mask: 0xf},
+		"rule 24300 nop":                    {Priority: 24300},
+		"rule 24300 fwmark 0x0/0xf nop":     {Priority: 24300, Mask: 0xf},
+		"rule 24223 udp port 8473 lookup 7": {Priority: 24223, Port: 8473, Table: 7},
 	} {
 		if got := r.String(); got != want {
 			t.Errorf("text is %q, want %q", got, want)

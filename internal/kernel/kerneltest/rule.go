@@ -55,7 +55,8 @@ var ruleCases = []testcase{
 		none, low := kstate.Rule{Priority: 300}, kstate.Rule{Priority: 1<<31 - 2, Goto: 1<<31 - 1}
 		all := []kstate.Object{none, low, byMark(100, 1, 1), byMark(100, 2, 1<<31-1), byMark(101, 0, 7),
 			kstate.Rule{Priority: 100, Table: 100}, kstate.Rule{Priority: 100, Mark: 0x10, Mask: 0xf0, Goto: 300},
-			kstate.Rule{Priority: 100, Mark: 0x10, Mask: 0xf0, Not: true, Goto: 200}, kstate.Rule{Priority: 250, Mask: 0xff, Not: true}}
+			kstate.Rule{Priority: 100, Mark: 0x10, Mask: 0xf0, Not: true, Goto: 200}, kstate.Rule{Priority: 250, Mask: 0xff, Not: true},
+			kstate.Rule{Priority: 99, Port: 8473, Table: 7}}
 		for _, o := range all {
 			all = append(all, six(o.(kstate.Rule)))
 		}
@@ -75,7 +76,8 @@ var ruleCases = []testcase{
 	}},
 	{"rules of one priority come and go each by itself", func(s *suite) {
 		all := []kstate.Rule{{Priority: 100, Goto: 200}, {Priority: 100, Mark: 1, Mask: 3, Goto: 200}, {Priority: 100, Mark: 1, Mask: 3, Not: true, Goto: 200},
-			{Priority: 100, Mark: 1, Mask: 1, Goto: 300}, {Priority: 100, Mask: 3, Goto: 300}, byMark(100, 1, 7), {Priority: 100, Mark: 1, Mask: 1, Is6: true, Goto: 300}}
+			{Priority: 100, Mark: 1, Mask: 1, Goto: 300}, {Priority: 100, Mask: 3, Goto: 300}, byMark(100, 1, 7), {Priority: 100, Mark: 1, Mask: 1, Is6: true, Goto: 300},
+			{Priority: 100, Port: 8473, Table: 7}, {Priority: 100, Port: 51822, Table: 7}}
 		want := kstate.Set{}
 		for _, r := range all {
 			want[r.Key()] = r

@@ -92,6 +92,7 @@ func TestRuleRoundTrip(t *testing.T) {
 	for _, r := range []kstate.Rule{
 		{Priority: 24225, Mark: 0x5ea10002, Mask: 0xffffffff, Table: 242250002}, {Is6: true, Priority: 1, Mask: 0xff, Table: 1},
 		{Priority: 100, Mark: 1, Mask: 3, Not: true, Goto: 1<<31 - 1}, {Priority: 300},
+		{Priority: 24223, Port: 8473, Table: 7},
 	} {
 		if got, ok := parseRule(body(ruleMessage(unix.RTM_NEWRULE, 0, r))); !ok || got != r {
 			t.Errorf("%+v, %v; want %+v", got, ok, r)

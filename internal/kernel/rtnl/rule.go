@@ -20,6 +20,8 @@ const (
 	ruleDoesNone  = 3 // FR_ACT_NOP
 	ruleInvert    = 2 // FIB_RULE_INVERT
 	sizeofRuleHdr = 12
+
+	fraPortMask = 29 // FRA_DPORT_MASK, since Linux 6.15
 )
 
 // planRule queues an op on a rule. The kernel finds a rule to remove by what is given of
@@ -99,7 +101,8 @@ func (p *pass) dropRule(op int, r kstate.Rule) {
 // net/core/fib_rules.c): it does not look at Not nor Goto, nor at what is zero.
 func takenFor(have, r kstate.Rule) bool {
 	return have.Is6 == r.Is6 && have.Priority == r.Priority && action(have) == action(r) &&
-		(r.Table == 0 || have.Table == r.Table) && (r.Mark == 0 || have.Mark == r.Mark) && (r.Mask == 0 || have.Mask == r.Mask)
+		(r.Table == 0 || have.Table == r.Table) && (r.Mark == 0 || have.Mark == r.Mark) && (r.Mask == 0 || have.Mask == r.Mask) &&
+		(r.Port == 0 || have.Port == r.Port)
 }
 
 func action(r kstate.Rule) uint8 {
@@ -123,6 +126,9 @@ func ruleMessage(typ, flags uint16, r kstate.Rule) *message {
 	if r.Mask != 0 {
 		m.u32(unix.FRA_FWMARK, r.Mark).u32(unix.FRA_FWMASK, r.Mask)
 	}
+	if r.Port != 0 {
+		m.u8(unix.FRA_IP_PROTO, unix.IPPROTO_UDP).attr(unix.FRA_DPORT_RANGE, portRange(r.Port))
+	}
 	switch {
 	case r.Goto != 0:
 		m.u32(unix.FRA_GOTO, uint32(r.Goto))
@@ -130,6 +136,11 @@ func ruleMessage(typ, flags uint16, r kstate.Rule) *message {
 		m.u32(unix.FRA_TABLE, uint32(r.Table))
 	}
 	return m
+}
+
+// portRange is one port as a struct fib_rule_port_range, which begins and ends with it.
+func portRange(port int) []byte {
+	return native.AppendUint16(native.AppendUint16(nil, uint16(port)), uint16(port))
 }
 
 func ruleFamily(r kstate.Rule) uint8 {
@@ -169,6 +180,7 @@ func parseRule(b []byte) (kstate.Rule, bool) {
 	}
 	r, ours, strange := kstate.Rule{Is6: b[0] == unix.AF_INET6, Not: native.Uint32(b[8:])&ruleInvert != 0}, false, false
 	var table, target int
+	var proto uint8
 	attrs(b[sizeofRuleHdr:], func(typ uint16, v []byte) {
 		switch typ {
 		case unix.FRA_PRIORITY:
@@ -179,6 +191,16 @@ func parseRule(b []byte) (kstate.Rule, bool) {
 			r.Mask = u32(v)
 		case unix.FRA_TABLE:
 			table = int(u32(v))
+		case unix.FRA_IP_PROTO:
+			proto = u8(v)
+		case unix.FRA_DPORT_RANGE:
+			if len(v) >= 4 && native.Uint16(v) == native.Uint16(v[2:]) {
+				r.Port = int(native.Uint16(v))
+			} else {
+				strange = true
+			}
+		case fraPortMask:
+			strange = strange || len(v) < 2 || native.Uint16(v) != 0xffff // all of it
 		case unix.FRA_GOTO:
 			target = int(u32(v))
 		case unix.FRA_PROTOCOL:
@@ -189,6 +211,7 @@ func parseRule(b []byte) (kstate.Rule, bool) {
 			strange = true
 		}
 	})
+	strange = strange || (proto == unix.IPPROTO_UDP) != (r.Port != 0) || proto != unix.IPPROTO_UDP && proto != 0
 	switch b[7] {
 	case ruleLooksUp:
 		r.Table = table
