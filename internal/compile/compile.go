@@ -95,6 +95,10 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Merge(hush(f.Overlaid || overlaid(in))))
 	must(s.Add(trunks(in)...))
 	must(s.Add(mesh(in)...))
+	must(s.Add(paths(in)...))
+	if narrowing(in) {
+		must(s.Add(cutting()...))
+	}
 	if err := s.Add(cipher(in)...); err != nil {
 		return nil, err
 	}

@@ -65,6 +65,7 @@ func meshing(in Intent) bool {
 func mesh(in Intent) []kstate.Object {
 	var objs []kstate.Object
 	var all [2]bool
+	ways := narrow(in)
 	plain, sealed := meshed(in)
 	for i, nets := range [][]*model.Network{plain, sealed} {
 		m := overlay.MeshOf(nets)
@@ -78,7 +79,7 @@ func mesh(in Intent) []kstate.Object {
 				families[f], all[f] = true, true
 			}
 		}
-		objs = append(objs, overlay.Mesh(m, i == 1, families)...)
+		objs = append(objs, overlay.Mesh(m, i == 1, families, ways)...)
 		for j := range m.Hosts {
 			h := &m.Hosts[j]
 			if overlay.MeshWay(h, i == 1).IsValid() {

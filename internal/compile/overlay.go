@@ -60,6 +60,7 @@ func (b builder) outer(sealed bool) {
 // send into it would be taken for this host.
 func cipher(in Intent) []kstate.Object {
 	var objs []kstate.Object
+	ways := narrow(in)
 	var least *model.Network // they differ for a moment when the uplink does
 	for _, n := range in.Networks {
 		if n.Overlay == nil || !n.Options.Encrypted || n.Absent() && !Published(n) {
@@ -69,10 +70,10 @@ func cipher(in Intent) []kstate.Object {
 			least = n
 		}
 		if !n.Absent() {
-			objs = append(objs, overlay.Through(n)...)
+			objs = append(objs, overlay.Through(n, ways)...)
 		}
 		if Published(n) {
-			objs = append(objs, overlay.MeshThrough(n.Overlay.Mesh)...)
+			objs = append(objs, overlay.MeshThrough(n.Overlay.Mesh, ways)...)
 		}
 	}
 	if least == nil {

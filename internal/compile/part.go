@@ -33,7 +33,7 @@ func Change(from, to *model.Network, f Facts) (before, after kstate.Set, err err
 	}
 	a, b := c.from.parts(), c.to.parts()
 	compare(&c, a.Hosts, b.Hosts, netip.Addr.Compare, onTrunk(overlay.ToAll))
-	compare(&c, a.Far, b.Far, (*model.Far).Order, onTrunk(overlay.Mate))
+	compare(&c, a.Far, b.Far, (*model.Far).Order, onTrunk(mate))
 	compare(&c, a.Servants, b.Servants, (*model.Servant).Order, func(n *model.Network, s *model.Servant) []kstate.Object { return servant(n, s, f) })
 	compare(&c, a.Services, b.Services, (*model.Service).Order, func(n *model.Network, s *model.Service) []kstate.Object { return service(n, s, f) })
 	if c.from.err != nil {

@@ -40,6 +40,8 @@ type Overlay struct {
 	Used   bool       `json:"used"`             // somebody on this host is on it: else there are no devices
 	Mesh   *Mesh      `json:"mesh,omitempty"`   // if a service is published
 
+	Narrow []NarrowPath `json:"narrow,omitempty"` // to hosts of the network, and of the mesh; by At
+
 	// Its parts, none of which is ever changed; what follows from them: see Derive.
 	Far      []*Far       `json:"far,omitempty"`      // endpoints on other hosts, in their order
 	Services []*Service   `json:"services,omitempty"` // in their order, which is by name
@@ -59,6 +61,26 @@ type Far struct {
 	Names    []string     `json:"names,omitempty"`   // that it is asked for by
 	Stopped  bool         `json:"stopped,omitempty"` // it has its addresses, but no container now
 	HostGone bool         `json:"hostGone,omitempty"`
+}
+
+// NarrowPath is the way to another host where that takes less than this host's device to
+// it, as was measured.
+type NarrowPath struct {
+	At   netip.Addr `json:"at"`            // where the network finds the host: see Far
+	To   netip.Addr `json:"to"`            // the same; encrypted: where the tunnel leads
+	MTU  int        `json:"mtu"`           // of the path, bytes
+	Full int        `json:"full"`          // of the uplink, bytes
+	Dev  string     `json:"dev,omitempty"` // the uplink; "": the host's routes do not lead there by it
+	Via  netip.Addr `json:"via,omitzero"`  // the router there; zero: the host is on the link
+}
+
+// PathTo returns the narrow path to where a host is found, or false.
+func (o *Overlay) PathTo(at netip.Addr) (p NarrowPath, ok bool) {
+	n, ok := slices.BinarySearchFunc(o.Narrow, at, func(p NarrowPath, at netip.Addr) int { return p.At.Compare(at) })
+	if ok {
+		p = o.Narrow[n]
+	}
+	return p, ok
 }
 
 // Reached reports whether packets can be sent to it.

@@ -65,7 +65,7 @@ func MeshWay(h *model.MeshHost, sealed bool) netip.Addr {
 
 // Mesh returns one of the two devices, with the ways to the other hosts by it for the
 // families that are wanted: IPv4 and IPv6.
-func Mesh(m *model.Mesh, sealed bool, families [2]bool) []kstate.Object {
+func Mesh(m *model.Mesh, sealed bool, families [2]bool, narrow Narrow) []kstate.Object {
 	dev := MeshDevice(sealed)
 	objs := []kstate.Object{meshLink(m, sealed)}
 	for i := range m.Hosts {
@@ -83,7 +83,7 @@ func Mesh(m *model.Mesh, sealed bool, families [2]bool) []kstate.Object {
 			is6 := f == 1
 			via := meshAddr(h.Number, is6)
 			objs = append(objs, kstate.Neigh{Dev: dev, Addr: via, MAC: mac},
-				kstate.Route{Dst: netip.PrefixFrom(anywhere(is6), 0), Via: via, Dev: dev, Onlink: true, Table: table},
+				kstate.Route{Dst: netip.PrefixFrom(anywhere(is6), 0), Via: via, Dev: dev, Onlink: true, Table: table, MTU: narrow.fits(at, is6)},
 				kstate.Rule{Is6: is6, Priority: hostPriority, Mark: MarkOf(h.Number, sealed), Mask: 0xffffffff, Table: table})
 		}
 	}
@@ -144,11 +144,11 @@ func anywhere(is6 bool) netip.Addr {
 
 // MeshThrough returns the ways to the other hosts through the tunnel of encrypted networks.
 // Networks have ways to the same hosts in the same words.
-func MeshThrough(m *model.Mesh) []kstate.Object {
+func MeshThrough(m *model.Mesh, narrow Narrow) []kstate.Object {
 	var objs []kstate.Object
 	for i := range m.Hosts {
 		if a := m.Hosts[i].Inner; a.IsValid() {
-			objs = append(objs, kstate.Route{Dst: whole(a), Dev: model.CipherDevice})
+			objs = append(objs, narrow.through(a))
 		}
 	}
 	return objs

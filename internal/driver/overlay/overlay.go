@@ -55,7 +55,7 @@ func Mate(n *model.Network, f *model.Far) []kstate.Object {
 	if _, six := n.Subnet(true); six {
 		objs = append(objs, kstate.Neigh{Dev: n.Trunk(), Addr: model.LinkLocal(f.MAC).Addr(), MAC: f.MAC})
 	}
-	return objs
+	return append(objs, narrowed(n, f)...)
 }
 
 // Asked returns what has the host be asked for a service: it is the host's own business,
@@ -99,10 +99,10 @@ func Cipher(n *model.Network) []kstate.Object {
 
 // Through returns the ways through that device to the hosts that have endpoints on an
 // encrypted network. Other networks have ways to the same hosts in the same words.
-func Through(n *model.Network) []kstate.Object {
+func Through(n *model.Network, narrow Narrow) []kstate.Object {
 	var objs []kstate.Object
 	for _, a := range n.Overlay.Hosts {
-		objs = append(objs, kstate.Route{Dst: whole(a), Dev: model.CipherDevice})
+		objs = append(objs, narrow.through(a))
 	}
 	return objs
 }
