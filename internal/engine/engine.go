@@ -146,6 +146,7 @@ type Engine struct {
 	uplinks    attachments
 	fabrics    fabrics
 	overlays   overlays
+	paths      paths
 	published  publishing
 	checks     checks
 	extensions extensions

@@ -14,11 +14,17 @@ import (
 // Paths finds how large packets to other hosts may be. *pathmtu.Prober is one. What it
 // finds is noted in intent, so that it is known as soon as a daemon starts:
 //
-//	wantPaths ─▶ Paths … changed ─▶ settlePaths ─▶ Peer.PathMTU ─▶ a route with that MTU
+//	wantPaths ─▶ Paths … changed ─▶ settlePaths ─▶ Peer.PathMTU, Overlay.Narrow ─▶ a route with that MTU
 type Paths interface {
 	Start(changed func())
 	Want([]pathmtu.Path)
 	MTU(pathmtu.Path) (bytes int, known bool)
+}
+
+// paths are those that are measured.
+type paths struct {
+	want []pathmtu.Path
+	news chan struct{} // readable when there is something to note
 }
 
 // startPaths notes what is found from now on.
@@ -27,12 +33,8 @@ func (e *Engine) startPaths() {
 		return
 	}
 	news := make(chan struct{}, 1)
-	e.cfg.Paths.Start(func() {
-		select {
-		case news <- struct{}{}:
-		default:
-		}
-	})
+	e.paths.news = news
+	e.cfg.Paths.Start(e.reviewPaths)
 	e.background.Go(func() {
 		for {
 			select {
@@ -41,10 +43,18 @@ func (e *Engine) startPaths() {
 			case <-news:
 			}
 			if err := e.settlePaths(e.ctx); err != nil && e.ctx.Err() == nil {
-				e.cfg.Log.Error("fabric: note the MTU of paths", "err", err)
+				e.cfg.Log.Error("note the MTU of paths", "err", err)
 			}
 		}
 	})
+}
+
+// reviewPaths has notes of paths be made anew. It does not wait.
+func (e *Engine) reviewPaths() {
+	select {
+	case e.paths.news <- struct{}{}:
+	default:
+	}
 }
 
 // wantPaths says which paths are of use. The caller holds work.
@@ -52,7 +62,7 @@ func (e *Engine) wantPaths() {
 	if e.cfg.Paths == nil {
 		return
 	}
-	var list []pathmtu.Path
+	list := slices.Clone(e.survey())
 	for _, n := range e.intent.Networks {
 		if n.Fabric == nil || !fabric.Routed(n.Fabric) {
 			continue
@@ -65,7 +75,10 @@ func (e *Engine) wantPaths() {
 			}
 		}
 	}
-	e.cfg.Paths.Want(list)
+	if !slices.Equal(list, e.paths.want) {
+		e.paths.want = list
+		e.cfg.Paths.Want(list)
+	}
 }
 
 // pathOf is what packets of a family go by to a peer, or false.
@@ -85,8 +98,16 @@ func pathOf(f *model.Fabric, p *model.Peer, is6 bool) (path pathmtu.Path, ok boo
 func (e *Engine) settlePaths(ctx context.Context) error {
 	e.work.Lock()
 	defer e.work.Unlock()
-	d := e.draft("fabric", "note paths")
+	d, peers := e.draft("networks over hosts", "note paths"), e.cipherPeers()
 	for id, n := range e.intent.Networks {
+		if n.Overlay != nil {
+			c, o := *n, *n.Overlay
+			if o.Narrow = e.narrowPaths(n, peers, n); !slices.Equal(o.Narrow, n.Overlay.Narrow) {
+				c.Overlay = &o
+				d.networks[id] = &c
+			}
+			continue
+		}
 		if n.Fabric == nil {
 			continue
 		}

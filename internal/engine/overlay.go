@@ -47,6 +47,7 @@ type overlays struct {
 	// The following belong to the holder of work.
 	seat      *seat                 // where this host was among the others when that was last looked at; nil: it was not
 	companies map[model.ID]*company // by network: what was settled last
+	survey    survey
 }
 
 // followOverlays has this host take part in the cluster's overlay networks.
@@ -262,6 +263,7 @@ func (d *draft) overlay(ctx context.Context, v *overlay.View, rec *overlay.Part,
 	if old != nil {
 		n.Shards, o.Used = old.Shards, old.Overlay.Used
 	}
+	o.Narrow = d.e.narrowPaths(n, d.e.peersOf(v), old)
 	n.Name = d.fabricName(n, old)
 	keepDocked(n, old)
 	if fits := driver.MTU(n); n.Options.MTU == 0 || n.Options.MTU > fits {
@@ -335,6 +337,7 @@ func (d *draft) settleUse() {
 		if used := d.uses(id); used != n.Overlay.Used {
 			c, o := *n, *n.Overlay
 			o.Used, c.Overlay = used, &o
+			o.Narrow = d.e.narrowPaths(&c, d.e.cipherPeers(), n)
 			d.networks[id] = &c
 		}
 	}
