@@ -58,6 +58,7 @@ type OverlayMember struct {
 	Address   netip.Addr        `json:"address,omitzero"` // where its tunnel is; none: it has none of this host's family
 	Alive     bool              `json:"alive"`            // it was heard of lately, through the cluster's store
 	Endpoints []OverlayEndpoint `json:"endpoints"`
+	Paths     []PathMTU         `json:"paths,omitempty"` // the one there, if it does not take the network's full packets
 }
 
 // OverlayEndpoint is an endpoint on another host.

@@ -96,7 +96,7 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 	must(s.Add(trunks(in)...))
 	must(s.Add(mesh(in)...))
 	must(s.Add(paths(in)...))
-	if narrowing(in) {
+	if f.Narrowed || narrowing(in) {
 		must(s.Add(cutting()...))
 	}
 	if err := s.Add(cipher(in)...); err != nil {

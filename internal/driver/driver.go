@@ -69,6 +69,8 @@ type Facts struct {
 	Kept bool
 	// Meshed: one has had published ports.
 	Meshed bool
+	// Narrowed: one has had a path that is narrower than the uplink.
+	Narrowed bool
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements

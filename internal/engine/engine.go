@@ -282,7 +282,7 @@ func (e *Engine) readFacts() compile.Facts {
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort, SocketsChoose: e.cfg.SocketsChoose,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
-		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Kept: e.facts.Kept, Picks: e.facts.Picks,
+		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Narrowed: e.facts.Narrowed, Kept: e.facts.Kept, Picks: e.facts.Picks,
 	}
 }
 

@@ -101,6 +101,9 @@ func (e *Engine) settlePaths(ctx context.Context) error {
 	d, peers := e.draft("networks over hosts", "note paths"), e.cipherPeers()
 	for id, n := range e.intent.Networks {
 		if n.Overlay != nil {
+			if _, err := d.ownSeat(ctx); err != nil {
+				continue // and all of it stays
+			}
 			c, o := *n, *n.Overlay
 			if o.Narrow = e.narrowPaths(n, peers, n); !slices.Equal(o.Narrow, n.Overlay.Narrow) {
 				c.Overlay = &o

@@ -419,6 +419,7 @@ func (e *Engine) noteParts(from, to *model.Network) {
 	e.facts.Overlaid = true
 	e.facts.Sealed = e.facts.Sealed || to.Options.Encrypted
 	e.facts.Meshed = e.facts.Meshed || compile.Published(to)
+	e.facts.Narrowed = e.facts.Narrowed || len(to.Overlay.Narrow) > 0 && !to.Absent()
 	was := &model.Overlay{}
 	if from != nil && from.SameFrame(to) {
 		was = from.Overlay

@@ -110,3 +110,32 @@ func overlayWorld(t *testing.T) World {
 	}
 	return parseWorld(t, txtar.Parse(b).Files[0].Data)
 }
+
+// Packets to a host behind a narrow path have a route of their own, which says what fits.
+func TestNarrowPath(t *testing.T) {
+	b := netip.MustParseAddr("192.0.2.2")
+	way := kstate.Route{Dst: netip.PrefixFrom(b, 32), Dev: "eth0", Table: 7, MTU: 1400}
+	ask := kstate.Rule{Priority: 1, Port: 8473, Table: 7}
+	for _, c := range []struct {
+		name string
+		have []kstate.Object
+		want string
+		fits int
+	}{
+		{"whole", []kstate.Object{way, ask}, "eth0 (mtu 1400): 192.0.2.1 -> 192.0.2.2 UDP 8473, VNI 4097: the path there is narrower", 1350},
+		{"no route", []kstate.Object{ask}, "! missing: " + way.String(), 1450},
+		{"no rule", []kstate.Object{way}, "! missing: " + ask.String(), 1450},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := overlayWorld(t)
+			w.Want[way.Key()], w.Want[ask.Key()] = way, ask
+			for _, o := range c.have {
+				w.Have[o.Key()] = o
+			}
+			a, err := Explain(w, Question{From: named(w, "api"), ToMates: mates(w, "web")})
+			if text := print("there", a.There); err != nil || a.There.MTU != c.fits || !strings.Contains(text, c.want) {
+				t.Errorf("%v, %d\n%s", err, a.There.MTU, text)
+			}
+		})
+	}
+}

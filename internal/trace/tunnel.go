@@ -73,20 +73,47 @@ func (w *walk) outer(l kstate.Link, to netip.Addr) bool {
 	case r.Dev != dev:
 		w.problem(hostName, l.Name, "its packets leave by %s, and %s is behind %s", dev, to, r.Dev)
 	}
+	if own, ok := w.portRoute(to, l.VXLAN.Port); ok {
+		r = own
+	}
 	mtu := w.linkMTU(dev)
 	text := fmt.Sprintf("%s -> %s UDP %d, VNI %d", l.VXLAN.Local, to, l.VXLAN.Port, l.VXLAN.VNI)
 	if next := hop(r, to); next != to {
 		text += ", by the router " + next.String()
 	}
-	w.way.Steps = append(w.way.Steps, Step{Where: hostName, Device: dev, MTU: mtu, What: text})
-	room := mtu - l.VXLAN.Overhead()
-	if mtu > 0 && room < l.MTU {
+	narrow := r.Dev == dev && r.MTU > 0 && r.MTU < mtu
+	least := mtu
+	if narrow {
+		least = r.MTU
+		text += ": the path there is narrower than the device"
+	}
+	w.way.Steps = append(w.way.Steps, Step{Where: hostName, Device: dev, MTU: least, What: text})
+	if room := mtu - l.VXLAN.Overhead(); mtu > 0 && room < l.MTU {
 		w.problem(hostName, l.Name, "its MTU is %d, and only %d bytes fit through %s: larger packets are lost or cut", l.MTU, room, dev)
 	}
 	if mtu > 0 {
-		w.fits(room)
+		w.fits(least - l.VXLAN.Overhead())
 	}
 	return true
+}
+
+// portRoute returns the route to a host that packets to a UDP port have for themselves,
+// if there is one: it has the MTU of the path.
+func (w *walk) portRoute(to netip.Addr, port int) (r kstate.Route, ok bool) {
+	for _, o := range w.Want {
+		rule, is := o.(kstate.Rule)
+		if !is || rule.Port != port || rule.Is6 != to.Is6() {
+			continue
+		}
+		for _, key := range []kstate.Key{rule.Key(), kstate.Route{Dst: netip.PrefixFrom(to, to.BitLen()), Table: rule.Table}.Key()} {
+			if o, lacking := w.lacks(key); lacking {
+				w.problem(hostName, "", "missing: %s", o)
+				return r, false
+			}
+			r, ok = w.Have[key].(kstate.Route)
+		}
+	}
+	return r, ok
 }
 
 // handOver gives the packet to the program, or the part of the kernel, that has the

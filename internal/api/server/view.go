@@ -89,7 +89,11 @@ func addOverlay(out *api.Network, n *model.Network) {
 		f := o.Far[i]
 		if _, has := at[f.Host]; !has {
 			at[f.Host] = len(out.Overlay.Members)
-			out.Overlay.Members = append(out.Overlay.Members, api.OverlayMember{Host: f.Host, Address: f.At, Alive: !f.HostGone})
+			m := api.OverlayMember{Host: f.Host, Address: f.At, Alive: !f.HostGone}
+			if narrow, ok := engine.NarrowPathTo(n, f.At); ok {
+				m.Paths = []api.PathMTU{api.PathMTU(narrow)}
+			}
+			out.Overlay.Members = append(out.Overlay.Members, m)
 		}
 		m := &out.Overlay.Members[at[f.Host]]
 		m.Endpoints = append(m.Endpoints, api.OverlayEndpoint{ID: string(f.ID), Sandbox: f.Sandbox, MAC: f.MAC, Addresses: f.Addrs, Names: f.Names, Stopped: f.Stopped})
