@@ -21,12 +21,13 @@ func askUDP(args []string) error {
 	f := flags("udp")
 	timeout := f.Duration("timeout", 2*time.Second, "")
 	from := f.Int("from", 0, "")
+	size := f.Int("size", 0, "")
 	to := argument(f, args)
-	return exchange(to, *from, *timeout, os.Stdout)
+	return exchange(to, *from, *size, *timeout, os.Stdout)
 }
 
-// exchange sends a datagram from a port, 0 for any, and writes the answer.
-func exchange(to string, from int, timeout time.Duration, w io.Writer) error {
+// exchange sends a datagram of some size at least from a port, 0 for any, and writes the answer.
+func exchange(to string, from, size int, timeout time.Duration, w io.Writer) error {
 	dialer := net.Dialer{Timeout: timeout, LocalAddr: &net.UDPAddr{Port: from}}
 	c, err := dialer.Dial("udp", to)
 	if err != nil {
@@ -36,7 +37,7 @@ func exchange(to string, from int, timeout time.Duration, w io.Writer) error {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	if _, err := c.Write([]byte("who am I?")); err != nil {
+	if _, err := c.Write(append([]byte("who am I?"), make([]byte, max(size-9, 0))...)); err != nil {
 		return err
 	}
 	buf := make([]byte, 1<<16)

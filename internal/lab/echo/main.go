@@ -13,7 +13,7 @@ const usage = `usage:
         Serve HTTP and UDP on PORTS (80,8000-8010), print "ready", run on.
         / and a datagram are answered with lines of "KEY VALUE": client, port,
         server, name, host, netns. /bytes/N is answered with N bytes.
-  lab-echo udp [-timeout D] [-from PORT] ADDR:PORT
+  lab-echo udp [-timeout D] [-from PORT] [-size BYTES] ADDR:PORT
         Send a datagram and print the answer.
   lab-echo get [-timeout D] URL
         Print the body of an HTTP answer.

@@ -53,7 +53,7 @@ func ask(target string, timeout time.Duration, w io.Writer) error {
 		c := &http.Client{Timeout: timeout, Transport: &http.Transport{}}
 		return fetch(c, "http://"+strings.ReplaceAll(to, "%", "%25")+"/", w)
 	case "udp":
-		return exchange(to, 0, timeout, w)
+		return exchange(to, 0, 0, timeout, w)
 	case "ping":
 		return pingOnce(to, 56, timeout)
 	}
