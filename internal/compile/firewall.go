@@ -174,6 +174,9 @@ func firewall(f Facts, in Intent) kstate.Set {
 	b.ingress(arriving, offering)
 	b.input(f.ProxyPort, carried)
 	var asking, calling []string
+	if f.Narrowed || narrowing(in) {
+		b.narrow()
+	}
 	if f.Serving || serving(in) || meshed {
 		b.services(f, in, meshed)
 		asking = []string{"ip daddr @vip4 goto service4", "ip6 daddr @vip6 goto service6"}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -49,25 +50,37 @@ func exchange(to string, from, size int, timeout time.Duration, w io.Writer) err
 	return err
 }
 
-// get prints the body of an HTTP answer.
+// get prints the body of an HTTP answer. A question with a body is answered once the server
+// has all of that, up to 256 KiB (net/http).
 func get(args []string) error {
 	f := flags("get")
 	timeout := f.Duration("timeout", 5*time.Second, "")
+	size := f.Int("send", 0, "")
 	url := argument(f, args)
-	return fetch(&http.Client{Timeout: *timeout, Transport: &http.Transport{}}, url, os.Stdout)
+	c := &http.Client{Timeout: *timeout, Transport: &http.Transport{}}
+	if *size == 0 {
+		return fetch(c, url, os.Stdout)
+	}
+	return body(os.Stdout)(c.Post(url, "application/octet-stream", bytes.NewReader(make([]byte, *size))))
 }
 
 func fetch(c *http.Client, url string, w io.Writer) error {
-	resp, err := c.Get(url)
-	if err != nil {
+	return body(w)(c.Get(url))
+}
+
+// body writes that of an answer.
+func body(w io.Writer) func(*http.Response, error) error {
+	return func(resp *http.Response, err error) error {
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		_, err = io.Copy(w, resp.Body)
 		return err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
-	_, err = io.Copy(w, resp.Body)
-	return err
 }
 
 // stream keeps one connection busy, for a time or until SIGTERM, and measures its
