@@ -17,7 +17,8 @@ import (
 //	                              └ mark …02, table …02: via 169.254.0.2 ─▶ slm0 of host 2
 //	client ◀─ eth0 192.0.2.1      ◀──────── slm0 of host 1 ◀ via 169.254.0.1: table …01, mark …01 ◀─ answers
 //
-// The device needs no address: what a route leads to is on it because the route says so.
+// What a route leads to is on the device because the route says so. The address that the
+// device has is for the kernel, see meshAnchor.
 const (
 	// MeshMark and MeshMask are of the marks of flows that go by it.
 	MeshMark = 0x5ea10000
@@ -37,6 +38,11 @@ const (
 	hostPriority = 24225
 	donePriority = 24226
 )
+
+// meshAnchor is an address of the device's: what comes by one that has none is dropped also
+// where net.ipv4.conf.all.rp_filter is 2, whoever is reached (__fib_validate_source, no_addr).
+// Nothing is sent from it, for its scope is the host, and nobody outside can ask for it.
+var meshAnchor = netip.MustParsePrefix("127.24.22.5/32")
 
 // MarkOf is the mark of flows whose other end is at a host, by its number.
 func MarkOf(number int, sealed bool) uint32 {
@@ -68,6 +74,9 @@ func MeshWay(h *model.MeshHost, sealed bool) netip.Addr {
 func Mesh(m *model.Mesh, sealed bool, families [2]bool, narrow Narrow) []kstate.Object {
 	dev := MeshDevice(sealed)
 	objs := []kstate.Object{meshLink(m, sealed)}
+	if families[0] {
+		objs = append(objs, kstate.Addr{Dev: dev, Prefix: meshAnchor})
+	}
 	for i := range m.Hosts {
 		h := &m.Hosts[i]
 		at := MeshWay(h, sealed)
