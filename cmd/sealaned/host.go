@@ -31,6 +31,7 @@ func hostFacts(j journal.Journal, log *slog.Logger) func() engine.Host {
 			BridgeNetfilter: slices.Contains(calls, "bridge-nf-call-iptables") || slices.Contains(calls, "bridge-nf-call-ip6tables"),
 			AcceptRA:        advertised(j),
 			Wireless:        facts.Wireless(),
+			StrictPaths:     facts.StrictPaths(),
 			Resolv:          compile.ParseResolv(facts.ResolvConf()),
 			Servers:         dns.Servers(facts.OwnResolvConf()),
 		}

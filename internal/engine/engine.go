@@ -103,6 +103,7 @@ type Host struct {
 	BridgeNetfilter bool
 	AcceptRA        []string
 	Wireless        []string // devices
+	StrictPaths     bool     // what comes in by a device that its source is not reached by is dropped
 	Resolv          model.DNS
 	Servers         []netip.AddrPort // the host's name servers, those on loopback addresses too
 }
@@ -276,6 +277,7 @@ func newID() model.ID {
 // Facts that compile gets in the next pass or commit.
 func (e *Engine) readFacts() compile.Facts {
 	h := e.cfg.Host()
+	e.noteStrict(h.StrictPaths)
 	if e.cfg.Names != nil {
 		e.cfg.Names.SetServers(h.Servers)
 	}

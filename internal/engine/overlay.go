@@ -42,6 +42,8 @@ type overlays struct {
 	key  string // public, that others are to know this host's encrypted packets by; "": none
 	told bool   // the next one was in the store when that was last looked at
 
+	strict time.Time // since when the host drops what the mesh brings, see strictStatus; zero: it does not
+
 	news chan struct{} // readable when there is a view that was not settled
 
 	// The following belong to the holder of work.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -199,4 +200,48 @@ func TestPublishPassedOn(t *testing.T) {
 		from, to = to, from
 	}
 	a.checks()
+}
+
+// A host that drops what the mesh brings says so as long as it does, of what goes by the
+// mesh and of nothing else.
+func TestStrictPaths(t *testing.T) {
+	m := cluster.NewMemory(nil)
+	a, b := member(t, m, "a", "198.51.100.9"), member(t, m, "b", "198.51.100.8")
+	_, err := a.overlay("app", nil, "10.1.0.0/24")
+	a.ok(err)
+	_, err = a.e.CreateNetwork(a.ctx, NetworkSpec{Name: "six", Driver: model.DriverOverlay, NoIPv4: true, IPv6: true})
+	a.ok(err)
+	b.knows("app", true)
+	wishes := map[string]string{"web": "8080:80", "near": "8081:80,mode=host", "there": "198.51.100.8:8082:80", "plain": ""}
+	for name, publish := range wishes {
+		spec := ServiceSpec{Name: name, Network: "app", Ports: []model.ServicePort{{Port: 80, Proto: "tcp"}}}
+		if publish != "" {
+			spec.Publish = publishAs(t, publish)
+		}
+		_, err := a.e.CreateService(a.ctx, spec)
+		a.ok(err)
+	}
+	_, err = a.e.CreateService(a.ctx, ServiceSpec{Name: "web6", Network: "six", Publish: publishAs(t, "8083:80")})
+	a.ok(err)
+	eventually(t, "a way by the mesh", func() bool { o := a.knows("app", true).Overlay; return o.Mesh != nil && len(o.Mesh.Hosts) == 1 })
+	host := a.e.cfg.Host
+	for _, strict := range []bool{true, false} {
+		a.e.work.Lock()
+		a.e.cfg.Host = func() Host { h := host(); h.StrictPaths = strict; return h }
+		a.e.work.Unlock()
+		must[[]kstate.Op](t)(a.e.Sync(a.ctx, "test"))
+		told := map[string]Status{"network app": a.e.NetworkStatus(a.knows("app", true)), "network six": a.e.NetworkStatus(a.knows("six", true))}
+		for _, s := range a.e.Services() {
+			told[s.Name] = a.e.ServiceStatus(s)
+		}
+		for name, st := range told {
+			said := st.State == StateDegraded && strings.HasPrefix(st.Message, "net.ipv4.conf.all.rp_filter is 1: ") && !st.Since.IsZero()
+			if want := strict && (name == "network app" || name == "web" || name == "there"); said != want {
+				t.Errorf("strict %v: %s: %+v", strict, name, st)
+			}
+		}
+	}
+	if st := b.e.NetworkStatus(b.knows("app", true)); st.State != StateReady {
+		t.Errorf("another host: %+v", st)
+	}
 }

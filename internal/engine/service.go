@@ -283,6 +283,9 @@ func (e *Engine) ServiceStatus(s Service) Status {
 	if st, wrong := e.overlayStatus(s.Network); wrong {
 		return st
 	}
+	if st, wrong := e.strictStatus(s.Network, s.Service); wrong {
+		return st
+	}
 	if taken := takenHere(s.Service); taken != "" {
 		return Status{StateDegraded, taken, s.Created}
 	}

@@ -141,6 +141,11 @@ func (e *Engine) NetworkStatus(n *model.Network) Status {
 	if s, wrong := e.overlayStatus(n); wrong {
 		return s
 	}
+	if n.Overlay != nil {
+		if s, wrong := e.strictStatus(n, n.Overlay.Services...); wrong {
+			return s
+		}
+	}
 	if e.repairs.delay(e.cfg.Now(), enough) > 0 {
 		return Status{StateConflict, "another program keeps changing what sealane sets up; see the log", e.repairs.times[0].UTC()}
 	}
