@@ -124,6 +124,10 @@ func (d *draft) commit(ctx context.Context) error {
 	d.dropLanes()
 	d.settleUse()
 	d.restHealth()
+	if err := d.checkTunnels(ctx); err != nil {
+		d.discard()
+		return err
+	}
 	before, after, err := d.compile()
 	if err == nil {
 		err = d.e.payStore()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -238,4 +239,52 @@ func addrs(texts ...string) (out []netip.Addr) {
 		out = append(out, netip.MustParseAddr(t))
 	}
 	return out
+}
+
+// A device of somebody else's that has the VNI of a network made on another host is named:
+// to who wants to be on the network, and in its status until the device is gone.
+func TestVNITaken(t *testing.T) {
+	m := cluster.NewMemory(nil)
+	a, b := member(t, m, "a", "198.51.100.9"), member(t, m, "b", "198.51.100.8")
+	tunnel := func(name string, vni, port int, local string) kstate.Link {
+		return kstate.Link{Name: name, Type: kstate.TypeVXLAN, MTU: 1400, Up: true, VXLAN: kstate.VXLAN{VNI: vni, Port: port, Local: netip.MustParseAddr(local)}}
+	}
+	b.given = []kstate.Object{tunnel("there", 4200, 8473, "198.51.100.8"), tunnel("six", 4201, 8473, "2001:db8::8"), tunnel("other", 4201, 4789, "198.51.100.8"), tunnel("mesh", 4095, 8473, "198.51.100.8")}
+	b.k.Foreign(b.given...)
+	for name, o := range map[string]string{"clash": "4200", "free": "4201"} {
+		_, err := a.overlay(name, map[string]string{"vni": o})
+		a.ok(err)
+		b.knows(name, true)
+	}
+	const taken = "vni 4200: device there of this host has it on UDP port 8473"
+	spec := SandboxSpec{Name: "web", Networks: on("clash")}
+	_, err := b.e.CreateSandbox(b.ctx, spec)
+	if model.KindOf(err) != model.Conflict || !strings.HasPrefix(err.Error(), "sandbox web: create: network clash: "+taken+" (remove that device, or ") {
+		t.Errorf("the first endpoint: %v", err)
+	}
+	b.sandbox("db", SandboxSpec{Networks: on("free")})
+	says := func(name, want string) {
+		t.Helper()
+		must[[]kstate.Op](t)(b.e.Sync(b.ctx, "test"))
+		if st := b.e.NetworkStatus(b.knows(name, true)); st.Message != want || (st.State == StateReady) != (want == "") {
+			t.Errorf("network %s: %+v, want %q", name, st, want)
+		}
+	}
+	says("clash", taken)
+	says("free", "")
+	_, err = a.e.CreateService(a.ctx, ServiceSpec{Name: "web", Network: "free", Publish: publishAs(t, "8080:80")})
+	a.ok(err)
+	eventually(t, "the mesh's own is told", func() bool {
+		st := b.e.NetworkStatus(b.knows("free", true))
+		return st.Message == "network free: settle: published ports: vni 4095: device mesh of this host has it on UDP port 8473 (remove that device)"
+	})
+	for _, o := range b.given {
+		b.k.Remove(o.Key())
+	}
+	b.given = nil
+	says("clash", "")
+	_, err = b.e.CreateSandbox(b.ctx, spec)
+	b.ok(err)
+	b.e.recallOverlays()
+	eventually(t, "the mesh is there", func() bool { return strings.Contains(b.k.Dump(), "link slm0 ") })
 }

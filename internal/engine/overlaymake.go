@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/cluster/overlay"
-	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 	"github.com/sealane/sealane/internal/serve/dns"
 )
@@ -83,18 +82,6 @@ func (e *Engine) draftOverlay(ctx context.Context, spec NetworkSpec) (rec overla
 		return rec, err
 	}
 	return overlay.Network{ID: n.ID, Name: n.Name, Subnets: n.Subnets, VNI: o.Backend.VNI, Internal: n.Internal, Options: spec.Options, Labels: n.Labels, Created: n.Created}, nil
-}
-
-// checkTrunk refuses a VNI that a device of somebody else's has on this host, or is a
-// fabric's.
-func (d *draft) checkTrunk(n *model.Network, view *hostView) error {
-	vni, port := n.Options.Backend.VNI, cmp.Or(n.Options.Backend.Port, model.OverlayPort)
-	for name, l := range view.links {
-		if l.Type == kstate.TypeVXLAN && l.VXLAN.VNI == vni && l.VXLAN.Port == port && vni != 0 {
-			return d.errorf(model.Conflict, "vni %d: device %s of this host has it on UDP port %d", vni, name, port).WithHint("choose another with -o vni=, or leave it out")
-		}
-	}
-	return nil
 }
 
 // overlayKnown waits until a network is one of this host's.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
@@ -302,7 +303,8 @@ func (v *hostView) holder(a netip.Addr) string {
 	return ""
 }
 
-// noteParents notes how the parents of networks fare. The caller holds mu.
+// noteParents notes how the parents of networks fare, and whether something is where their
+// tunnels are to be. The caller holds mu.
 func (e *Engine) noteParents(view *hostView) {
 	e.neighbours = view.neighbours()
 	old := e.parents
@@ -311,6 +313,8 @@ func (e *Engine) noteParents(view *hostView) {
 		text := ""
 		if n.OnParent() && n.Options.Parent != "" {
 			text = view.ails(uplinks(n))
+		} else if n.Overlay != nil {
+			text = view.tunnelTaken(n, true, compile.Published(n))
 		}
 		if text == "" {
 			continue
