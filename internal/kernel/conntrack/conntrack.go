@@ -5,7 +5,7 @@
 // port that was published after it began, or moved to another container. With TCP
 // a new connection is a new flow, but for one that nobody answered: the kernel
 // remembers that for two minutes, and who tries again from the same port is sent
-// to the same backend of a service, which may be dead.
+// to the same container, or backend of a service, which may be dead.
 package conntrack
 
 import (
@@ -33,26 +33,26 @@ type Ports map[uint16][]netip.AddrPort
 // map keyed by protocol and port.
 func (p Ports) Add(op kstate.Op) {
 	if e, ok := op.Old.(kstate.Elem); ok {
-		for port, place := range translated(e) {
-			p[port] = slices.DeleteFunc(p[port], func(a netip.AddrPort) bool { return a == place })
+		for at, place := range translated(e, "udp") {
+			p[at.Port()] = slices.DeleteFunc(p[at.Port()], func(a netip.AddrPort) bool { return a == place })
 		}
 	}
 	if e, ok := op.New.(kstate.Elem); ok {
-		for port, place := range translated(e) {
-			p[port] = append(p[port], place)
+		for at, place := range translated(e, "udp") {
+			p[at.Port()] = append(p[at.Port()], place)
 		}
 	}
 }
 
-// translated gives each UDP port of the host that e translates and where to. A
-// value without a port keeps the port.
-func translated(e kstate.Elem) iter.Seq2[uint16, netip.AddrPort] {
-	return func(yield func(uint16, netip.AddrPort) bool) {
-		if e.Set.Data == "" || e.Set.Data == "verdict" || e.Set.Data == "mark" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
+// translated gives each port of the host that e translates, of a protocol, and where to:
+// one at all addresses is at the unspecified one. A value without a port keeps the port.
+func translated(e kstate.Elem, proto string) iter.Seq2[netip.AddrPort, netip.AddrPort] {
+	return func(yield func(asked, place netip.AddrPort) bool) {
+		if e.Set == nil || e.Set.Data == "" || e.Set.Data == "verdict" || e.Set.Data == "mark" || !strings.HasSuffix(e.Set.Type, "inet_proto . inet_service") {
 			return
 		}
 		fields := strings.Split(e.At, " . ")
-		if len(fields) < 2 || fields[len(fields)-2] != "udp" {
+		if len(fields) < 2 || fields[len(fields)-2] != proto {
 			return
 		}
 		first, last, ranged := strings.Cut(fields[len(fields)-1], "-")
@@ -66,12 +66,16 @@ func translated(e kstate.Elem) iter.Seq2[uint16, netip.AddrPort] {
 		}
 		value, behind, _ := strings.Cut(e.Value, " . ")
 		to, _ := netip.ParseAddr(value)
+		asked := unspecified(to)
+		if len(fields) > 2 {
+			asked, _ = netip.ParseAddr(fields[0])
+		}
 		port, fixed := strconv.ParseUint(behind, 10, 16)
 		for at := a; at <= b; at++ {
 			if fixed != nil {
 				port = at
 			}
-			if !yield(uint16(at), netip.AddrPortFrom(to, uint16(port))) {
+			if !yield(netip.AddrPortFrom(asked, uint16(at)), netip.AddrPortFrom(to, uint16(port))) {
 				return
 			}
 		}
@@ -109,21 +113,22 @@ func answering(o kstate.Object) (p netip.AddrPort, ok bool) {
 	return p, ok && proto == "udp"
 }
 
-// Choice is a service, as clients ask for it by TCP, and a backend that was chosen. One
-// that is published at all addresses of the host is at the unspecified one.
+// Choice is a service, or a container's published port, as clients ask for it by TCP, and
+// the backend that was chosen, or the container. What is published at all addresses of the
+// host is at the unspecified one.
 type Choice struct{ Service, Backend netip.AddrPort }
 
 // Unchosen are the choices that are not made any more: connections that nobody has
 // answered are to begin anew, and be sent to another backend.
 type Unchosen map[Choice]bool
 
-// Add adds the choices that ops, applied at once, take away (package compile, backend and
-// target of both families, target_at), and drops those that they have back. Backends change places in these
-// maps: what counts is how many each has lost.
+// Add adds the choices that ops, applied at once, take away (package compile: backend, target
+// and target_at, ports, ports_at and ranges, of both families), and drops those that they have
+// back. Backends change places in these maps: what counts is how many each has lost.
 func (u Unchosen) Add(ops []kstate.Op) {
 	places := map[Choice]int{}
 	for _, op := range ops {
-		if c, ok := choosing(op.Old); ok {
+		for c := range choices(op.Old) {
 			places[c]--
 		}
 	}
@@ -131,7 +136,7 @@ func (u Unchosen) Add(ops []kstate.Op) {
 		return
 	}
 	for _, op := range ops {
-		if c, ok := choosing(op.New); ok {
+		for c := range choices(op.New) {
 			places[c]++
 		}
 	}
@@ -140,6 +145,22 @@ func (u Unchosen) Add(ops []kstate.Op) {
 			u[c] = true
 		} else if n > 0 {
 			delete(u, c)
+		}
+	}
+}
+
+// choices gives those that an element stands for, if it is one of those maps.
+func choices(o kstate.Object) iter.Seq[Choice] {
+	return func(yield func(Choice) bool) {
+		if c, ok := choosing(o); ok {
+			yield(c)
+			return
+		}
+		e, _ := o.(kstate.Elem)
+		for asked, place := range translated(e, "tcp") {
+			if !yield(Choice{asked, place}) {
+				return
+			}
 		}
 	}
 }

@@ -106,3 +106,34 @@ func TestUnchosen(t *testing.T) {
 		}
 	}
 }
+
+// TestUnchosenPorts sees published ports of containers move by TCP.
+func TestUnchosenPorts(t *testing.T) {
+	ports := &kstate.NftSet{Name: "ports4", Type: "inet_proto . inet_service", Data: "ipv4_addr . inet_service"}
+	at6 := &kstate.NftSet{Name: "ports_at6", Type: "ipv6_addr . inet_proto . inet_service", Data: "ipv6_addr . inet_service"}
+	ranges := &kstate.NftSet{Name: "ranges6", Type: "inet_proto . inet_service", Data: "ipv6_addr"}
+	open := &kstate.NftSet{Name: "open4", Type: "ipv4_addr . inet_proto . inet_service"}
+	a, b := kstate.Elem{Set: ports, At: "tcp . 8080", Value: "10.0.0.2 . 80"}, kstate.Elem{Set: ports, At: "tcp . 8080", Value: "10.0.0.3 . 80"}
+	const gone = "map[{0.0.0.0:8080 10.0.0.2:80}:true]"
+	for _, c := range []struct {
+		name string
+		at   [][]kstate.Op
+		want string
+	}{
+		{"it moves", [][]kstate.Op{{{Old: a, New: b}}}, gone},
+		{"it goes, and comes elsewhere", [][]kstate.Op{{{Old: a}}, {{New: b}}}, gone},
+		{"it comes back", [][]kstate.Op{{{Old: a}}, {{New: a}}}, "map[]"},
+		{"at one address", [][]kstate.Op{{{Old: kstate.Elem{Set: at6, At: "2001:db8::1 . tcp . 8080", Value: "fd00::2 . 80"}}}}, "map[{[2001:db8::1]:8080 [fd00::2]:80}:true]"},
+		{"a range", [][]kstate.Op{{{Old: kstate.Elem{Set: ranges, At: "tcp . 65534-65535", Value: "fd00::2"}}}}, "map[{[::]:65534 [fd00::2]:65534}:true {[::]:65535 [fd00::2]:65535}:true]"},
+		{"by UDP", [][]kstate.Op{{{Old: kstate.Elem{Set: ports, At: "udp . 53", Value: "10.0.0.2 . 53"}}}}, "map[]"},
+		{"what is open", [][]kstate.Op{{{Old: kstate.Elem{Set: open, At: "10.0.0.2 . tcp . 80"}}, {Old: kstate.Addr{}}}}, "map[]"},
+	} {
+		got := Unchosen{}
+		for _, ops := range c.at {
+			got.Add(ops)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%s: got %v, want %s", c.name, got, c.want)
+		}
+	}
+}

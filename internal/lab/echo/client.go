@@ -50,14 +50,19 @@ func exchange(to string, from, size int, timeout time.Duration, w io.Writer) err
 	return err
 }
 
-// get prints the body of an HTTP answer. A question with a body is answered once the server
-// has all of that, up to 256 KiB (net/http).
+// get prints the body of an HTTP answer; asked for from a port, 0 for any. A question with a
+// body is answered once the server has all of that, up to 256 KiB (net/http).
 func get(args []string) error {
 	f := flags("get")
 	timeout := f.Duration("timeout", 5*time.Second, "")
+	from := f.Int("from", 0, "")
 	size := f.Int("send", 0, "")
 	url := argument(f, args)
-	c := &http.Client{Timeout: *timeout, Transport: &http.Transport{}}
+	var dialer net.Dialer
+	if *from != 0 {
+		dialer.LocalAddr = &net.TCPAddr{Port: *from}
+	}
+	c := &http.Client{Timeout: *timeout, Transport: &http.Transport{DialContext: dialer.DialContext}}
 	if *size == 0 {
 		return fetch(c, url, os.Stdout)
 	}

@@ -15,7 +15,7 @@ const usage = `usage:
         server, name, host, netns. /bytes/N is answered with N bytes.
   lab-echo udp [-timeout D] [-from PORT] [-size BYTES] ADDR:PORT
         Send a datagram and print the answer.
-  lab-echo get [-timeout D] [-send BYTES] URL
+  lab-echo get [-timeout D] [-from PORT] [-send BYTES] URL
         Print the body of an HTTP answer, to a question with a body of so many bytes.
   lab-echo rate [-for D] URL
         Read an answer's body for a while and print how many kilobits of it came
