@@ -31,6 +31,7 @@ func hostFacts(j journal.Journal, log *slog.Logger) func() engine.Host {
 			BridgeNetfilter: slices.Contains(calls, "bridge-nf-call-iptables") || slices.Contains(calls, "bridge-nf-call-ip6tables"),
 			AcceptRA:        advertised(j),
 			Wireless:        facts.Wireless(),
+			Neighbours:      facts.Neighbours(changed(j)),
 			StrictPaths:     facts.StrictPaths(),
 			Resolv:          compile.ParseResolv(facts.ResolvConf()),
 			Servers:         dns.Servers(facts.OwnResolvConf()),
@@ -64,6 +65,15 @@ func advertised(j journal.Journal) []string {
 	}
 	slices.Sort(devs)
 	return devs
+}
+
+// changed reports which settings we have changed.
+func changed(j journal.Journal) func(name string) bool {
+	entries, err := j.Entries()
+	return func(name string) bool {
+		_, ours := entries["sysctl/"+name]
+		return ours && err == nil
+	}
 }
 
 // processes is the engine's view of package process.

@@ -129,6 +129,12 @@ func Host(in Intent, f Facts) (kstate.Set, error) {
 			has[sub.Prefix.Addr().Is6()] = true
 		}
 	}
+	if f.Overlaid || overlaid(in) {
+		// Containers ask for all that they talk to, and the host for backends of services.
+		for name, value := range f.Neighbours {
+			must(s.Add(kstate.Sysctl{Name: name, Value: value}))
+		}
+	}
 	if has[false] {
 		must(s.Add(kstate.Sysctl{Name: "net.ipv4.ip_forward", Value: "1"}))
 	}

@@ -76,6 +76,9 @@ type Facts struct {
 	// AcceptRA are the host's devices that take IPv6 router advertisements
 	// with accept_ra=1, which forwarding would turn off.
 	AcceptRA []string
+	// Neighbours are settings of the kernel's table of neighbours that leave too little room
+	// for an overlay network, with the values that they are to have.
+	Neighbours map[string]string
 	// Uplinked are bridges that have the addresses of a NIC of the host, and its
 	// hardware address.
 	Uplinked []string

@@ -102,8 +102,9 @@ type Config struct {
 type Host struct {
 	BridgeNetfilter bool
 	AcceptRA        []string
-	Wireless        []string // devices
-	StrictPaths     bool     // what comes in by a device that its source is not reached by is dropped
+	Wireless        []string          // devices
+	Neighbours      map[string]string // see driver.Facts
+	StrictPaths     bool              // what comes in by a device that its source is not reached by is dropped
 	Resolv          model.DNS
 	Servers         []netip.AddrPort // the host's name servers, those on loopback addresses too
 }
@@ -283,7 +284,7 @@ func (e *Engine) readFacts() compile.Facts {
 	}
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort, SocketsChoose: e.cfg.SocketsChoose,
-		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Resolv: h.Resolv, Uplinked: e.uplinked(),
+		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Neighbours: h.Neighbours, Resolv: h.Resolv, Uplinked: e.uplinked(),
 		Spanned: e.facts.Spanned, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Narrowed: e.facts.Narrowed, Kept: e.facts.Kept, Picks: e.facts.Picks,
 	}
 }

@@ -241,6 +241,35 @@ func addrs(texts ...string) (out []netip.Addr) {
 	return out
 }
 
+// The kernel gets room for the neighbours of a host whose containers are on an overlay
+// network, and no other, and has what it had when a daemon starts without one.
+func TestNeighbours(t *testing.T) {
+	const room = "net.ipv4.neigh.default.gc_thresh3"
+	a := member(t, cluster.NewMemory(nil), "a", "198.51.100.9")
+	a.k.Tamper(kstate.Sysctl{Name: room, Value: "1024"})
+	was := a.cfg.Host
+	a.e.work.Lock()
+	a.e.cfg.Host = func() Host { h := was(); h.Neighbours = map[string]string{room: "65536"}; return h }
+	a.e.work.Unlock()
+	must[[]kstate.Op](t)(a.e.Sync(a.ctx, "test"))
+	n, err := a.overlay("app", nil, "10.1.0.0/24")
+	a.ok(err)
+	a.sandbox("other", SandboxSpec{Networks: on("bridge")})
+	if v := a.k.Sysctl(room); v != "1024" {
+		t.Errorf("nobody is on it: %s", v)
+	}
+	sb := a.sandbox("web", SandboxSpec{Networks: on("app")})
+	if v := a.k.Sysctl(room); v != "65536" {
+		t.Errorf("somebody is: %s", v)
+	}
+	a.ok(a.e.RemoveSandbox(a.ctx, string(sb.ID), true))
+	a.ok(a.e.RemoveNetwork(a.ctx, string(n.ID)))
+	a.again()
+	if v := a.k.Sysctl(room); v != "1024" {
+		t.Errorf("without one: %s", v)
+	}
+}
+
 // A device of somebody else's that has the VNI of a network made on another host is named:
 // to who wants to be on the network, and in its status until the device is gone.
 func TestVNITaken(t *testing.T) {

@@ -20,15 +20,15 @@ var (
 	rows  = flag.String("rows", "", "`file` that its rows are to go to, as JSON")
 )
 
-// choose has the machine run either the guest's tests or a benchmark. Those of NICs are
-// for the guest.
+// choose has the machine run either the guest's tests or a benchmark. Those of NICs and of
+// neighbours are for the guest.
 func choose() {
 	flag.Parse()
 	if *bench != "" {
 		flag.Set("test.run", "^TestContest$")
 		return
 	}
-	flag.Set("test.skip", "^Test(NIC|Contest$)")
+	flag.Set("test.skip", "^Test(NIC|NeighbourRoom$|Contest$)")
 }
 
 // arguments is what a program is started with in the guest.

@@ -47,6 +47,7 @@ var programs = []program{
 	{name: "feature", pkg: "./internal/feature"},
 	{name: "probe", pkg: "./internal/kernel/probe"},
 	{name: "nic", pkg: "./test/vm", run: "^TestNIC"},
+	{name: "neighbours", pkg: "./test/vm", run: "^TestNeighbourRoom$"},
 	{name: "lane", pkg: "./test", run: "InLanes$"},
 	{name: "docker", pkg: "./test/docker", run: "^TestOtherKernel$", aside: true},
 	{name: "wireguard", pkg: "./internal/serve/wireguard", run: "^TestKeeper/^native$"},

@@ -19,7 +19,7 @@ func (w *world) sysctl(name string) (string, bool) {
 }
 
 // defaultValue knows the settings this system may want: forwarding, bridge
-// netfilter, and all that a device has.
+// netfilter, room for neighbours, and all that a device has.
 func (w *world) defaultValue(name string) (string, bool) {
 	hostWide := []string{
 		"net.ipv4.ip_forward", "net.ipv4.ip_nonlocal_bind",
@@ -27,6 +27,9 @@ func (w *world) defaultValue(name string) (string, bool) {
 	}
 	if slices.Contains(hostWide, name) {
 		return "0", true
+	}
+	if strings.HasSuffix(name, ".neigh.default.gc_thresh3") {
+		return "1024", true
 	}
 	rest, is4 := strings.CutPrefix(name, "net.ipv4.conf.")
 	rest, is6 := strings.CutPrefix(rest, "net.ipv6.conf.")
