@@ -280,6 +280,10 @@ func newService(s ServiceSpec) string {
 		words = append(words, "endpoint_mode dnsrr")
 	}
 	change := serviceChange{add: s.Publish, more: s.Labels}
+	if s.Health != nil {
+		wish := model.WishHealth(s.Health)
+		change.health = &wish
+	}
 	if s.Balance != "" {
 		change.balance = &s.Balance
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/model"
@@ -60,12 +61,15 @@ func stages() []struct {
 	api := shop("api", "app", "90", "9090:90")
 	db := shop("db", "app", "5432")
 	db.DNSRR = true
+	web.Health = &model.Health{Interval: 2 * time.Second, Timeout: time.Second, Retries: 3}
 	back := netSpec("back", "10.7.0.0/24")
 	first := Stack{Name: "shop", Networks: []NetworkSpec{wide("app", "10.1.0.0/24"), back}, Services: []ServiceSpec{web, api, db}}
 
 	web2 := shop("web", "app", "80", "9090:80")
+	web2.Health = &model.Health{Path: "/up", Interval: 500 * time.Millisecond, Timeout: 200 * time.Millisecond, Retries: 5}
 	web2.Balance, web2.Nearby, web2.Labels = model.BalanceHash, true, map[string]string{"team": "x"}
 	api2 := shop("api", "app", "90", "91/udp", "8080:90")
+	api2.Health = &model.Health{Interval: 500 * time.Millisecond, Timeout: 500 * time.Millisecond, Retries: 3}
 	back2, app2 := back, first.Networks[0]
 	back2.Options, back2.Labels = map[string]string{"icc": "false", "mtu": "1300"}, map[string]string{"a": "b"}
 	app2.Labels = map[string]string{"a": "b"}
@@ -78,7 +82,7 @@ func stages() []struct {
 	}{
 		{first, `+ network app: driver overlay, subnet 10.1.0.0/24
 + network back: driver bridge, subnet 10.7.0.0/24
-+ service web on app: port 80/tcp 443/tcp, publish +8080:80/tcp +8443:443/tcp,mode=host
++ service web on app: port 80/tcp 443/tcp, publish +8080:80/tcp +8443:443/tcp,mode=host, health tcp
 + service api on app: port 90/tcp, publish +9090:90/tcp
 + service db on app: port 5432/tcp, endpoint_mode dnsrr`},
 		{second, `~ network app: label +a=b
@@ -86,14 +90,14 @@ func stages() []struct {
 - service db on app
 ~ service web: publish -8080:80/tcp
 ~ service api: publish -9090:90/tcp
-~ service web: publish -8443:443/tcp,mode=host +9090:80/tcp, port -443/tcp, lb hash, publish-local-first true, label +team=x
-~ service api: publish +8080:90/tcp, port +91/udp`},
+~ service web: publish -8443:443/tcp,mode=host +9090:80/tcp, port -443/tcp, lb hash, publish-local-first true, health http:/up, health-interval 500ms, health-timeout 200ms, health-retries 5, label +team=x
+~ service api: publish +8080:90/tcp, port +91/udp, health tcp, health-interval 500ms`},
 		{first, `~ network app: label -a
 ~ network back: option icc=true, label -a
 ~ service web: publish -9090:80/tcp
 ~ service api: publish -8080:90/tcp
-~ service web: publish +8080:80/tcp +8443:443/tcp,mode=host, port +443/tcp, lb random, publish-local-first false, label -team
-~ service api: publish +9090:90/tcp, port -91/udp
+~ service web: publish +8080:80/tcp +8443:443/tcp,mode=host, port +443/tcp, lb random, publish-local-first false, health tcp, label -team
+~ service api: publish +9090:90/tcp, port -91/udp, health none
 + service db on app: port 5432/tcp, endpoint_mode dnsrr`},
 		{third, `+ network other: driver overlay, subnet 10.2.0.0/24
 - service api on app

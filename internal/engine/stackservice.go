@@ -43,7 +43,7 @@ func changeOf(have *model.Service, want ServiceSpec) (c serviceChange) {
 	if have.Nearby != want.Nearby {
 		c.nearby = &want.Nearby
 	}
-	if want.Health != nil && !model.SameHealth(have.Health, want.Health) { // files have no word for none
+	if !model.SameHealth(have.Health, want.Health) {
 		wish := model.WishHealth(want.Health)
 		c.health = &wish
 	}
@@ -110,12 +110,31 @@ func (c serviceChange) String() string {
 		words = append(words, fmt.Sprintf("publish-local-first %t", *c.nearby))
 	}
 	if c.health != nil {
-		words = append(words, "health "+c.health.What)
+		words = append(words, healthWords(*c.health)...)
 	}
 	if text := labelWords(c.more, c.less); text != "" {
 		words = append(words, text)
 	}
 	return strings.Join(words, ", ")
+}
+
+// healthWords are the checks that there are to be, without what is usual.
+func healthWords(w model.HealthWish) []string {
+	words := []string{"health " + w.What}
+	usual, err := model.HealthWish{What: w.What}.Of(nil)
+	if err != nil || usual == nil {
+		return words
+	}
+	if w.Interval != usual.Interval {
+		words = append(words, "health-interval "+w.Interval.String())
+	}
+	if w.Timeout != min(usual.Timeout, w.Interval) {
+		words = append(words, "health-timeout "+w.Timeout.String())
+	}
+	if w.Retries != usual.Retries {
+		words = append(words, fmt.Sprintf("health-retries %d", w.Retries))
+	}
+	return words
 }
 
 // labelWords is how labels change, or "".

@@ -63,7 +63,7 @@ var (
 	ipamKeys      = []string{"config", "driver"}
 	poolKeys      = []string{"aux_addresses", "gateway", "ip_range", "subnet"}
 	portKeys      = []string{"host_ip", "mode", "protocol", "published", "target"}
-	extensionKeys = []string{"affinity", "lb", "publish-local-first"}
+	extensionKeys = append([]string{"affinity", "lb", "publish-local-first"}, healthKeys...)
 )
 
 func topKeys() []string {

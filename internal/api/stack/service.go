@@ -213,6 +213,8 @@ func (s *service) ours(v value) error {
 			s.affine, err = p.choice("client-ip", "none")
 		case "publish-local-first":
 			s.spec.Nearby, err = p.truth()
+		case "health", "health-interval", "health-retries", "health-timeout":
+			err = s.checks(p)
 		default:
 			err = p.unknown(nil, extensionKeys)
 		}
@@ -227,7 +229,7 @@ func (s *service) ours(v value) error {
 	case s.affine == "client-ip":
 		s.spec.LB = string(model.BalanceHash)
 	}
-	return err
+	return s.settleHealth(v)
 }
 
 // settle checks what the keys of a service say together.
@@ -249,7 +251,7 @@ func (s *service) settle() error {
 			s.spec.Ports = append(s.spec.Ports, p.String())
 		}
 	}
-	return nil
+	return s.checkable()
 }
 
 // place gives every service its network, and every network its name.
