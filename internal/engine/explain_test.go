@@ -198,10 +198,11 @@ func TestExplainService(t *testing.T) {
 	})
 	at := s.VIPs[0].String()
 	for _, c := range []struct{ from, to, backend, said string }{
-		{"cli", "web", "", at + " port 80/tcp: goto pick2"}, {"cli", "web:53/udp", "", at + " port 53/udp: goto pick2"},
+		{"cli", "web", "", "choice " + at + ":80: one of 2 by chance"}, {"cli", "web:53/udp", "", at + " port 53/udp: goto pick2"},
 		{"cli", "WEB.app:80", "", "asks 127.0.0.11 for web: " + at}, {"cli", "app/web", "two", at + " port 80 becomes 10.1.0.4 port 8080"},
 		{"cli", at, "a/one", at + " port 80 becomes 10.1.0.2 port 8080"}, {"cli", at + ":53/udp", "b/two", "10.1.0.4 port 8080 becomes " + at + " port 53 again"},
-		{"cli", "one:8080", "", "10.1.0.2 port 8080/tcp is where a backend answers"}, {"one", "web", "one", "a backend that chose itself"},
+		{"cli", "one:8080/udp", "", "10.1.0.2 port 8080/udp is where a backend answers"}, {"one", "web:53/udp", "one", "a backend that chose itself"},
+		{"one", "web", "one", "10.1.0.2 is its own address"},
 	} {
 		x := must[trace.Answer](t)(a.e.Explain(a.ctx, c.from, c.to, c.backend))
 		text := stepText(x.There) + "\n"

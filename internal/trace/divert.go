@@ -8,14 +8,14 @@ import (
 )
 
 // diverted sends a frame up to the host if that is to see the connection: what a backend
-// answers to a container here, and what one here sends straight to where a backend serves.
-// It reports whether it did, or ended the way.
+// answers to a container here, and what one here sends straight to where a backend serves,
+// unless sockets choose that one. It reports whether it did, or ended the way.
 func (w *walk) diverted(n *model.Network, next netip.Addr) bool {
 	if n.Overlay == nil || w.proto == "" {
 		return false
 	}
 	d, dev := digit(w.dst.Is6()), n.Device()
-	answer := w.sport != 0 && w.marked("answers"+d, w.src, w.sport)
+	answer := w.sport != 0 && w.marked(d, w.src, w.sport)
 	switch {
 	case answer && w.turned(n, next) && w.sound("bridge", "divert", "divert"+d, "to_client"):
 		w.step(hostName, dev, 0, "chain divert%s: %s port %d/%s is where a backend answers: up to the host", d, w.src, w.sport, w.proto)
@@ -24,7 +24,7 @@ func (w *walk) diverted(n *model.Network, next netip.Addr) bool {
 	case w.reply && w.asked.IsValid():
 		w.stop(hostName, dev, "%s goes straight to %s, past the connection here that knows of the service: who asked %s takes no answer from %s", w.src, next, w.asked.Addr(), w.src)
 		return true
-	case !answer && w.dport != 0 && w.marked("answers"+d, w.dst, w.dport) && w.turned(n, w.src) && w.sound("bridge", "divert", "divert"+d, "from_client"):
+	case !answer && w.dport != 0 && w.marked(d, w.dst, w.dport) && w.turned(n, w.src) && w.sound("bridge", "divert", "divert"+d, "from_client"):
 		w.step(hostName, dev, 0, "chain divert%s: %s port %d/%s is where a backend answers: up to the host, which is to see both directions", d, w.dst, w.dport, w.proto)
 	default:
 		return w.way.Why != ""
@@ -33,9 +33,14 @@ func (w *walk) diverted(n *model.Network, next netip.Addr) bool {
 	return true
 }
 
-// marked reports whether backends are known to answer at a port.
-func (w *walk) marked(set string, a netip.Addr, port uint16) bool {
-	_, ok := w.element("bridge", set, flowKey(a, w.proto, port))
+// marked reports whether backends are known to answer at a port. Where sockets choose them
+// only flows that the host rewrote are looked at: a packet that is not of one has a port
+// that the kernel chose.
+func (w *walk) marked(d string, a netip.Addr, port uint16) bool {
+	_, ok := w.element("bridge", "answers"+d, flowKey(a, w.proto, port))
+	if !ok && w.stray {
+		_, ok = w.element("bridge", "direct"+d, hostPort(netip.AddrPortFrom(a, port)))
+	}
 	return ok
 }
 

@@ -241,6 +241,7 @@ func (w *walk) rewrite(r kstate.Route, p packet) {
 		w.problem(hostName, "", "postrouting is to find: %s", orUnchanged(wantBy))
 	}
 	if by == "" {
+		w.strays()
 		return
 	}
 	if !to.IsValid() {

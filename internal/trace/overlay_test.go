@@ -104,7 +104,13 @@ func TestNearestMate(t *testing.T) {
 
 func overlayWorld(t *testing.T) World {
 	t.Helper()
-	b, err := os.ReadFile("testdata/overlay.txtar")
+	return worldOf(t, "overlay")
+}
+
+// worldOf is the world of a golden.
+func worldOf(t *testing.T, name string) World {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name + ".txtar")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ import (
 
 // Services are followed as compile/service.go makes them: the client asks for the name,
 // the bridge's own tunnel device answers for the address, the host rewrites it to that of
-// a backend, and what that answers comes up to the host again.
+// a backend, and what that answers comes up to the host again. Where sockets choose that is
+// before all of it: choice.go.
 
 // service returns the service of an overlay network that has an address, or nil.
 func (s *sight) service(n *model.Network, a netip.Addr) *model.Service {
@@ -223,19 +224,14 @@ func (w *walk) choice(s *model.Service, p pool, in string) {
 		return
 	}
 	list := w.seats(s, p, n)
-	switch {
-	case n == 1:
-		w.step(hostName, "", 0, "chain %s: there is one", chain)
-	case kind == "turn":
-		w.step(hostName, "", 0, "chain %s: one of %d after the other, for each flow the next", chain, n)
-	case kind == "hash":
+	if kind == "hash" && n > 1 {
 		i := hashed(w.src, n)
 		w.step(hostName, "", 0, "chain %s: one of %d by the client's address: %s gets number %d", chain, n, w.src, i)
 		for j := range list {
 			list[j].theirs = list[j].has(i)
 		}
-	default:
-		w.step(hostName, "", 0, "chain %s: one of %d by chance, for each flow anew", chain, n)
+	} else {
+		w.step(hostName, "", 0, "chain %s: %s", chain, drawn(kind == "turn", n))
 	}
 	w.resting(hostName, s, w.dst.Is6())
 	w.sit(hostName, s, list, func(f *walk, c seat) { f.rewriteTo(c, in) })

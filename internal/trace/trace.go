@@ -126,6 +126,7 @@ func Explain(w World, q Question) (Answer, error) {
 	case q.Service != nil && !there.resolve(q.From, q.Service):
 	case q.Service != nil && q.Service.DNSRR:
 		there.straight(q.From, q.Service)
+	case there.connect(q.From):
 	default:
 		there.begin(q.From)
 	}

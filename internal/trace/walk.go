@@ -28,6 +28,7 @@ type walk struct {
 	// and where the destination.
 	hidden  netip.Addr
 	asked   netip.AddrPort
+	stray   bool          // the source has a port by which the host knows the answers
 	backend model.ID      // of a service, whose way is to be told; "": any
 	member  *model.Member // the backend that was chosen; nil: none, or nobody that is known
 
@@ -71,7 +72,7 @@ func (w *walk) vanish() { w.lost, w.way.Arrives = true, true }
 
 // answer walks back from where w arrived.
 func (w *walk) answer() Way {
-	b := &walk{sight: w.sight, src: w.dst, dst: w.src, proto: w.proto, sport: w.dport, reply: true, hidden: w.hidden, asked: w.asked}
+	b := &walk{sight: w.sight, src: w.dst, dst: w.src, proto: w.proto, sport: w.dport, reply: true, hidden: w.hidden, asked: w.asked, stray: w.stray}
 	b.way.Dst = w.src
 	switch {
 	case w.out == "":
