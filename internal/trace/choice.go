@@ -132,7 +132,7 @@ func (w *walk) strays() {
 
 // tellsStrays reports whether chain postrouting gives such ports.
 func (w *walk) tellsStrays() bool {
-	c, _ := w.Have[kstate.Chain{Table: kstate.Table{Family: "inet", Name: tableName}, Name: "postrouting"}.Key()].(kstate.Chain)
+	c, _ := w.Have[chainKey("inet", "postrouting")].(kstate.Chain)
 	return slices.ContainsFunc(c.Rules, func(rule string) bool { return strings.HasSuffix(rule, ":"+strayPorts) })
 }
 

@@ -15,22 +15,31 @@ func (w *walk) diverted(n *model.Network, next netip.Addr) bool {
 		return false
 	}
 	d, dev := digit(w.dst.Is6()), n.Device()
+	by := w.diverter(d)
 	answer := w.sport != 0 && w.marked(d, w.src, w.sport)
 	switch {
-	case answer && w.turned(n, next) && w.sound("bridge", "divert", "divert"+d, "to_client"):
-		w.step(hostName, dev, 0, "chain divert%s: %s port %d/%s is where a backend answers: up to the host", d, w.src, w.sport, w.proto)
+	case answer && w.turned(n, next) && w.sound("bridge", "divert", "divert"+d, by, "to_client"):
+		w.step(hostName, dev, 0, "chain %s: %s port %d/%s is where a backend answers: up to the host", by, w.src, w.sport, w.proto)
 	case w.way.Why != "":
 		return true
 	case w.reply && w.asked.IsValid():
 		w.stop(hostName, dev, "%s goes straight to %s, past the connection here that knows of the service: who asked %s takes no answer from %s", w.src, next, w.asked.Addr(), w.src)
 		return true
-	case !answer && w.dport != 0 && w.marked(d, w.dst, w.dport) && w.turned(n, w.src) && w.sound("bridge", "divert", "divert"+d, "from_client"):
-		w.step(hostName, dev, 0, "chain divert%s: %s port %d/%s is where a backend answers: up to the host, which is to see both directions", d, w.dst, w.dport, w.proto)
+	case !answer && w.dport != 0 && w.marked(d, w.dst, w.dport) && w.turned(n, w.src) && w.sound("bridge", "divert", "divert"+d, by, "from_client"):
+		w.step(hostName, dev, 0, "chain %s: %s port %d/%s is where a backend answers: up to the host, which is to see both directions", by, w.dst, w.dport, w.proto)
 	default:
 		return w.way.Why != ""
 	}
 	w.received(dev)
 	return true
+}
+
+// diverter is the chain that looks at what a flow sends: TCP has its own where sockets choose.
+func (w *walk) diverter(d string) string {
+	if _, wanted := w.Want[chainKey("bridge", "tcp"+d)]; wanted && w.proto == "tcp" {
+		return "tcp" + d
+	}
+	return "divert" + d
 }
 
 // marked reports whether backends are known to answer at a port. Where sockets choose them
@@ -63,6 +72,11 @@ func elemKey(family, set, at string) kstate.Key {
 	return kstate.Elem{Set: &kstate.NftSet{Table: kstate.Table{Family: family, Name: tableName}, Name: set}, At: at}.Key()
 }
 
+// chainKey is the key of a chain of ours.
+func chainKey(family, name string) kstate.Key {
+	return kstate.Chain{Table: kstate.Table{Family: family, Name: tableName}, Name: name}.Key()
+}
+
 // element looks a key up in a set or map of the kernel's that has no intervals, and says if
 // it is not as intended.
 func (w *walk) element(family, set, at string) (value string, ok bool) {
@@ -78,8 +92,7 @@ func (w *walk) element(family, set, at string) (value string, ok bool) {
 // does then is not known.
 func (w *walk) sound(family string, chains ...string) bool {
 	for _, name := range chains {
-		key := kstate.Chain{Table: kstate.Table{Family: family, Name: tableName}, Name: name}.Key()
-		if _, lacking := w.lacks(key); lacking {
+		if _, lacking := w.lacks(chainKey(family, name)); lacking {
 			w.stop(hostName, "", "missing: chain %s %s %s as it is to be: sealane diff says more", family, tableName, name)
 			return false
 		}
