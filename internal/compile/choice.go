@@ -103,7 +103,7 @@ func keeping(in Intent, f Facts) bool {
 // strays are the rules of divert for TCP, of a family, where sockets choose. Most frames are
 // of a connection that goes straight: that has one port that strays have not. kept: some
 // always come up.
-func strays(kept bool, ip, digit, part string) (rules []string) {
+func strays(kept bool, ip, digit string) (rules []string) {
 	if kept {
 		rules = answers(ip, digit)
 	}
@@ -111,6 +111,5 @@ func strays(kept bool, ip, digit, part string) (rules []string) {
 		fmt.Sprintf("tcp sport and %d != 0 accept", farPorts),
 		fmt.Sprintf("tcp dport and %d != 0 accept", farPorts),
 		fmt.Sprintf("%s saddr . tcp sport @direct%s goto to_client", ip, digit),
-		fmt.Sprintf("%s daddr . tcp dport @direct%s goto from_client", ip, digit),
-		part)
+		fmt.Sprintf("%s daddr . tcp dport @direct%s goto from_client", ip, digit))
 }

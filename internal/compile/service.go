@@ -195,12 +195,11 @@ func divert(f Facts, kept bool) kstate.Set {
 			"ether type ip goto divert4",
 			"ether type ip6 goto divert6",
 		}}))
-	const part4, part6 = "ip frag-off and 0x3fff != 0 goto parts4", "exthdr frag exists goto parts6"
-	first4, first6 := []string{part4}, []string{part6}
+	first4, first6 := []string{"ip frag-off and 0x3fff != 0 goto parts4"}, []string{"exthdr frag exists goto parts6"}
 	if f.SocketsChoose {
-		first4, first6 = []string{"meta l4proto tcp goto tcp4", part4}, []string{"meta l4proto tcp goto tcp6", part6}
-		chain("tcp4", strays(kept, "ip", "4", part4)...)
-		chain("tcp6", strays(kept, "ip6", "6", part6)...)
+		first4, first6 = append(first4, "meta l4proto tcp goto tcp4"), append(first6, "meta l4proto tcp goto tcp6")
+		chain("tcp4", strays(kept, "ip", "4")...)
+		chain("tcp6", strays(kept, "ip6", "6")...)
 	}
 	chain("divert4", slices.Concat(first4, answers("ip", "4"), []string{
 		"icmp type destination-unreachable goto to_client",
