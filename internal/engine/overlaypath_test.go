@@ -124,8 +124,8 @@ func TestSealedPaths(t *testing.T) {
 	_, err = a.e.CreateService(a.ctx, ServiceSpec{Name: "web", Network: "open", Ports: []model.ServicePort{{Proto: "tcp", Port: 80}}, Publish: []model.Publish{{Proto: "tcp", Port: 8080, Target: 80}}})
 	a.ok(err)
 	s.find("192.0.2.3", 1400)
-	a.dumps(true, "dev slm0 onlink mtu 1350 table 242250002")
+	a.dumps(true, "dev slm0 onlink mtu 1350 table 24225000")
 	s.find("192.0.2.3", 1450)
-	a.dumps(false, "dev slm0 onlink mtu 1350 table 242250002")
+	a.dumps(false, "dev slm0 onlink mtu 1350 table 24225000")
 	a.checks()
 }
