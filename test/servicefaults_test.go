@@ -3,6 +3,7 @@ package script
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,9 @@ func TestServiceFaults(t *testing.T) {
 	all.Wait()
 }
 
+// served is a connection at port 80 that is open (TCP_ESTABLISHED), in /proc/net/tcp.
+var served = regexp.MustCompile(`:0050 \S+ 01 `)
+
 // backendsReplaced gives each host another backend, and then takes the one it had.
 func backendsReplaced(t *testing.T) {
 	s := newShop(t)
@@ -54,7 +58,7 @@ func backendsReplaced(t *testing.T) {
 		s.all("draining", old)
 		l.close(func(st stream) bool { return st.with == old })
 		s.eventually(old+" has no connection", time.Minute, func() bool {
-			return !strings.Contains(h.Must("sealane", "exec", old, "--", "cat", "/proc/net/tcp", "/proc/net/tcp6"), ":0050 01")
+			return !served.MatchString(h.Must("sealane", "exec", old, "--", "cat", "/proc/net/tcp", "/proc/net/tcp6"))
 		})
 		h.Must("sealane", "rm", "-f", old)
 		s.all("", old)
