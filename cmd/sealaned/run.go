@@ -100,10 +100,13 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer hosts.close()
+	if why := kern.WhyNoChoice(); why != nil {
+		log.Info("services: the host chooses backends for all, and no socket of a container does", "why", why)
+	}
 	var features feature.Cache
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, Flows: kern.Flows, SocketsChoose: kern.SocketsChoose(),
+		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, Flows: kern.Flows, SocketsChoose: kern.WhyNoChoice() == nil,
 		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Now: time.Now, Log: log,
 		Guests: runtime.New(runtime.Config{}), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})

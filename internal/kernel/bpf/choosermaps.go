@@ -22,6 +22,14 @@ type chooserMaps struct {
 	sockets  table[uint64, chosen]
 }
 
+// The maps' names, and their files'.
+const (
+	ballotsFile  = "sealane_ballots"
+	seatsFile    = "sealane_seats"
+	choosersFile = "sealane_chooser"
+	socketsFile  = "sealane_sockets"
+)
+
 // Sizes. A hash pays 16 bytes for each entry that it may have.
 const (
 	maxServices = 1 << 16
@@ -32,10 +40,10 @@ const (
 
 func openChooserMaps(dir string) (*chooserMaps, error) {
 	m, errs := &chooserMaps{}, make([]error, 4)
-	m.ballots, errs[0] = openTable[place, ballot](dir, "sealane_ballots", maxServices)
-	m.seats, errs[1] = openTable[seat, place](dir, "sealane_seats", maxSeats)
-	m.choosers, errs[2] = openTable[chooser, home](dir, "sealane_chooser", maxChoosers)
-	m.sockets, errs[3] = openTable[uint64, chosen](dir, "sealane_sockets", maxSockets)
+	m.ballots, errs[0] = openTable[place, ballot](dir, ballotsFile, maxServices)
+	m.seats, errs[1] = openTable[seat, place](dir, seatsFile, maxSeats)
+	m.choosers, errs[2] = openTable[chooser, home](dir, choosersFile, maxChoosers)
+	m.sockets, errs[3] = openTable[uint64, chosen](dir, socketsFile, maxSockets)
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
@@ -44,21 +52,17 @@ func openChooserMaps(dir string) (*chooserMaps, error) {
 
 // chooserPrograms are the files in the bpffs that hold their links, and what hangs on
 // them. That which forgets sockets comes first.
-func (m *chooserMaps) programs() []chooserProgram {
-	return []chooserProgram{
-		{"sealane_end", ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease, m.ending()},
-		{"sealane_peer4", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet4GetPeername, m.naming(false)},
-		{"sealane_peer6", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet6GetPeername, m.naming(true)},
-		{"sealane_conn4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, m.connecting(false)},
-		{"sealane_conn6", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect, m.connecting(true)},
-	}
-}
-
-type chooserProgram struct {
+var chooserPrograms = []struct {
 	file   string
 	typ    ebpf.ProgramType
 	attach ebpf.AttachType
-	code   asm.Instructions
+	code   func(*chooserMaps) asm.Instructions
+}{
+	{"sealane_end", ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease, (*chooserMaps).ending},
+	{"sealane_peer4", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet4GetPeername, func(m *chooserMaps) asm.Instructions { return m.naming(false) }},
+	{"sealane_peer6", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet6GetPeername, func(m *chooserMaps) asm.Instructions { return m.naming(true) }},
+	{"sealane_conn4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, func(m *chooserMaps) asm.Instructions { return m.connecting(false) }},
+	{"sealane_conn6", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect, func(m *chooserMaps) asm.Instructions { return m.connecting(true) }},
 }
 
 // attach attaches the programs to the root of the cgroup hierarchy, see attachAll.
@@ -68,8 +72,8 @@ func (m *chooserMaps) attach(dir string) error {
 		return err
 	}
 	defer root.Close()
-	for _, p := range m.programs() {
-		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: p.file, Type: p.typ, AttachType: p.attach, Instructions: p.code})
+	for _, p := range chooserPrograms {
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: p.file, Type: p.typ, AttachType: p.attach, Instructions: p.code(m)})
 		if err != nil {
 			return fmt.Errorf("load %s: %w", p.file, err)
 		}
@@ -92,14 +96,18 @@ func (m *chooserMaps) close() error {
 	return errors.Join(errs...)
 }
 
-// unpin takes the pins away, links first, see pinned.remove.
-func (m *chooserMaps) unpin(dir string) error {
-	var errs []error
-	for _, p := range m.programs() {
-		errs = append(errs, os.Remove(filepath.Join(dir, p.file)))
+// unpin takes the pins in a directory away, links first: see pinned.remove. What is not
+// there is no error.
+func unpin(dir string) error {
+	names := []string{ballotsFile, seatsFile, choosersFile, socketsFile}
+	for _, p := range chooserPrograms {
+		names = append([]string{p.file}, names...)
 	}
-	for _, c := range []*ebpf.Map{m.ballots.Map, m.seats.Map, m.choosers.Map, m.sockets.Map} {
-		errs = append(errs, c.Unpin())
+	var errs []error
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

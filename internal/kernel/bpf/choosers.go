@@ -36,11 +36,11 @@ func NewChoosers(dir string, h *Holder) (*Choosers, error) {
 	if c.why == nil {
 		c.why = wholeHierarchy()
 	}
-	if _, err := os.Stat(filepath.Join(dir, "sealane_ballots")); c.why != nil || err != nil {
+	if _, err := os.Stat(filepath.Join(dir, ballotsFile)); c.why != nil || err != nil {
 		return c, nil
 	}
-	if err := c.open(); err != nil {
-		return nil, fmt.Errorf("choices in %s: %w", dir, err)
+	if c.why = c.open(); c.why != nil { // nobody would bring up to date what the programs choose from
+		return c, unpin(dir)
 	}
 	return c, nil
 }
@@ -316,5 +316,5 @@ func (c *Choosers) Remove() error {
 	}
 	m := c.maps
 	c.maps = nil
-	return errors.Join(m.unpin(c.dir), m.close())
+	return errors.Join(unpin(c.dir), m.close())
 }

@@ -286,6 +286,31 @@ func TestChoicesOutliveProcess(t *testing.T) {
 	}
 }
 
+// TestChoicesOfNobody: where what a former process left cannot be taken over, nothing of it
+// chooses on.
+func TestChoicesOfNobody(t *testing.T) {
+	h := newHall(t)
+	o := choice("10.9.0.1:80", h.listen("127.0.0.1"))
+	h.do(kstate.Op{New: o})
+	if err := h.Choosers.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(h.dir, seatsFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(h.dir, seatsFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.Choosers = nil
+	h.reopen()
+	if h.Why() == nil {
+		t.Error("it says that sockets choose")
+	}
+	if err := noWay("tcp4", o.At); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("%v: want no way there", err)
+	}
+}
+
 // TestChoosersRemove leaves nothing behind.
 func TestChoosersRemove(t *testing.T) {
 	h := newHall(t)

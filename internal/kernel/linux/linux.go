@@ -267,9 +267,9 @@ func (l *Linux) Flows() ([]kernel.Flow, error) {
 	return append(rewritten, chosen...), errors.Join(err, failed)
 }
 
-// SocketsChoose reports whether sockets of containers can choose among the backends of a
-// service, see kstate.Choice.
-func (l *Linux) SocketsChoose() bool { return l.chooser.Why() == nil }
+// WhyNoChoice says why sockets of containers cannot choose among the backends of a service,
+// see kstate.Choice; nil: they can.
+func (l *Linux) WhyNoChoice() error { return l.chooser.Why() }
 
 // Filters returns what others filter of the packets that pass the host or go to
 // it, in no order. It reads all rules of the tables concerned: 3 µs for each.
