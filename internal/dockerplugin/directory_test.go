@@ -33,7 +33,10 @@ type dockerNetwork struct {
 	Containers map[string]map[string]string
 }
 
-type dockerName struct{ name string }
+type dockerName struct {
+	name   string
+	starts bool // it does not run yet
+}
 
 func newDocker(t *testing.T) *docker {
 	d := &docker{containers: map[string]*dockerName{}, streams: map[chan string]struct{}{}, asked: map[string]int{}}
@@ -79,7 +82,7 @@ func (d *docker) answer(parts []string) any {
 		}
 	case parts[0] == "containers" && d.containers[parts[1]] != nil:
 		return map[string]any{"Id": parts[1], "Name": "/" + d.containers[parts[1]].name, "Config": map[string]any{"Hostname": "host"},
-			"NetworkSettings": map[string]any{"Networks": map[string]any{}}}
+			"State": map[string]any{"Running": !d.containers[parts[1]].starts}, "NetworkSettings": map[string]any{"Networks": map[string]any{}}}
 	}
 	return nil
 }
@@ -129,7 +132,7 @@ func (d *docker) hangUp() {
 // container is a container on the network of the seeds, by the seeds' endpoint.
 func (d *docker) container(id, name string) func() {
 	return func() {
-		d.containers[id] = &dockerName{name}
+		d.containers[id] = &dockerName{name: name}
 		d.networks[0].Containers = map[string]map[string]string{id: {"Name": name, "EndpointID": fuzzEndpoint, "IPv4Address": "10.5.0.16/24"}}
 	}
 }
@@ -210,11 +213,16 @@ func TestNamesFollow(t *testing.T) {
 	r.made(callNetwork, callEndpoint, callJoin)
 	docker.change("", docker.network("app"))
 	docker.change("", docker.container("c0", "web"))
+	docker.change("", func() { docker.containers["c0"].starts = true })
+	if again := r.look(); !again || r.sandbox() != "web" {
+		t.Errorf("before it runs: named %q, again %v", r.sandbox(), again)
+	}
+	docker.change("", docker.container("c0", "web"))
 	if again := r.look(); again || r.sandbox() != "web" {
 		t.Errorf("named %q, again %v", r.sandbox(), again)
 	}
 	r.look()
-	if n := docker.asked["containers"]; n != 1 {
+	if n := docker.asked["containers"]; n != 2 {
 		t.Errorf("asked %d times for a container whose name is known", n)
 	}
 	docker.change("", docker.container("c0", "site"))

@@ -96,8 +96,10 @@ func (d *Directory) nameOne(ctx context.Context, sb *model.Sandbox, container st
 		}
 	}
 	name := strings.TrimPrefix(c.Container.Name, "/")
-	for _, ep := range sb.Endpoints { // also if it cannot be: that is said once
-		d.named[ep.ID] = name
+	for _, ep := range sb.Endpoints {
+		if c.Container.State != nil && c.Container.State.Running { // its namespace is there
+			d.named[ep.ID] = name // also if it cannot be: that is said once
+		}
 	}
 	services, err := labelled(c.Container.Config.Labels)
 	if err != nil {

@@ -134,8 +134,7 @@ func (e *Engine) Part(ctx context.Context, id model.ID) error {
 	return d.commit(ctx)
 }
 
-// NameSandbox gives a sandbox of a container engine, whose container runs, the name that
-// it has there, and its endpoints the other names. If a sandbox has that name, the engine's
+// NameSandbox gives a sandbox of a container engine the name that it has there, and its endpoints the other names. If a sandbox has that name, the engine's
 // goes in front. Endpoints on overlay networks that are of no service become backends
 // of services.
 func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname string, aliases map[model.ID][]string, services []model.Membership) error {
@@ -158,11 +157,9 @@ func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname st
 			ep.Services = services
 		}
 	}
-	if there, err := d.look(ctx, sb.NetNS); err != nil {
+	if err := d.seeRuntime(ctx, c); err != nil {
 		d.discard()
 		return internal(d.ref, d.op, err)
-	} else if there != nil {
-		c.Inode = there.inode
 	}
 	if sameNames(sb, c) && sb.Inode == c.Inode {
 		return nil
@@ -172,6 +169,23 @@ func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname st
 		return d.errorf(model.Invalid, "%w", err)
 	}
 	return d.commit(ctx)
+}
+
+// seeRuntime notes which namespace a container engine's sandbox has, if its sockets are to
+// choose there and it is there yet.
+func (d *draft) seeRuntime(ctx context.Context, sb *model.Sandbox) error {
+	onOverlay := slices.ContainsFunc(sb.Endpoints, func(ep model.Endpoint) bool {
+		n := d.e.intent.Networks[ep.Network]
+		return n != nil && n.Overlay != nil
+	})
+	if !onOverlay || !d.e.cfg.SocketsChoose {
+		return nil
+	}
+	there, err := d.look(ctx, sb.NetNS)
+	if err == nil && there != nil {
+		sb.Inode = there.inode
+	}
+	return err
 }
 
 func sameNames(a, b *model.Sandbox) bool {

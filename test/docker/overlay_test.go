@@ -61,6 +61,7 @@ func (h *hosts) serve() {
 	h.two.run("now", "--network name=app,driver-opt=sealane.service=www:8000*2")
 	h.one.shows(time.Minute, `sealane service inspect --format '{{range .Backends}}{{.Sandbox}} {{.Port}} {{.Weight}} {{.State}}, {{end}}' www`, "later 0 ", "now 8000 2 ready")
 	vip := h.one.sealane("service inspect --format '{{index .VIPs 0}}' www")
+	h.one.shows(time.Minute, "sealane explain web www", "connect(2): choice "+vip+":8000")
 	h.two.docker("rm -f now")
 	h.two.docker("network disconnect app later")
 	h.two.refused("docker network connect --driver-opt sealane.service=www:0 app later", "option sealane.service", "www:0")
