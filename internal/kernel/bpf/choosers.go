@@ -105,7 +105,8 @@ func (m *chooserMaps) sweep() error {
 }
 
 // Apply carries out ops on kstate.Choice and kstate.Chooser objects, as kernel.Kernel
-// says. Of choices those that come or change are written at once, and so are those that go.
+// says. Of choices those that come or change are written at once, and so are those that go,
+// but one by one where that fails.
 func (c *Choosers) Apply(ops []kstate.Op) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,10 +150,11 @@ func (c *Choosers) apply(ops []kstate.Op, errs []error) {
 		for n, i := range run.at {
 			some[n] = ops[i]
 		}
-		if err := run.do(some); err != nil {
-			for _, i := range run.at {
-				errs[i] = err
-			}
+		if run.do(some) == nil {
+			continue
+		}
+		for n, i := range run.at {
+			errs[i] = run.do(some[n : n+1])
 		}
 	}
 }
@@ -308,13 +310,4 @@ func (c *Choosers) Close() error {
 }
 
 // Remove detaches the programs and forgets all. It comes before that of the Holder.
-func (c *Choosers) Remove() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.maps == nil {
-		return nil
-	}
-	m := c.maps
-	c.maps = nil
-	return errors.Join(unpin(c.dir), m.close())
-}
+func (c *Choosers) Remove() error { return errors.Join(unpin(c.dir), c.Close()) }

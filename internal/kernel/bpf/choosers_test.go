@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -283,6 +284,28 @@ func TestChoicesOutliveProcess(t *testing.T) {
 	}
 	if got := h.ask("tcp4", o.At); got != a.String() {
 		t.Errorf("with another process: %s", got)
+	}
+}
+
+// TestNoRoom: what does not fit fails alone.
+func TestNoRoom(t *testing.T) {
+	h := newHall(t)
+	a := h.listen("127.0.0.1")
+	seats, err := openTable[seat, place](h.dir, "sealane_few", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.maps.seats.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.maps.seats = seats
+	small, large := choice("10.9.0.1:80", a), choice("10.9.0.2:80", a, a, a)
+	err = h.Apply([]kstate.Op{{New: small}, {New: large}})
+	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 1 || !strings.Contains(err.Error(), large.String()) {
+		t.Errorf("%v: want that the larger fails", err)
+	}
+	if got := h.observed(); !slices.Contains(got, small.String()) || slices.Contains(got, large.String()) {
+		t.Errorf("%v: want the smaller", got)
 	}
 }
 
