@@ -27,10 +27,10 @@ var (
 	setDirect = families{bridgeSet("direct4", "ipv4_addr . inet_service"), bridgeSet("direct6", "ipv6_addr . inet_service")}
 )
 
-// strayPorts are of the flows that the host rewrites for who did not choose. They do not have
+// StrayPorts are of the flows that the host rewrites for who did not choose. They do not have
 // the bit farPorts, nor has the port of a backend that sends straight.
 const (
-	strayPorts = "1024-32767"
+	StrayPorts = "1024-32767"
 	farPorts   = 32768
 )
 
@@ -71,7 +71,7 @@ func straying(f Facts) (rules []string) {
 	}
 	for _, ip := range []struct{ name, digit string }{{"ip", "4"}, {"ip6", "6"}} {
 		rules = append(rules, fmt.Sprintf("meta l4proto tcp ct original %[1]s daddr @vip%[2]s ct original %[1]s daddr . ct original proto-dst != @kept%[2]s snat %[1]s to %[1]s saddr :%[3]s",
-			ip.name, ip.digit, strayPorts))
+			ip.name, ip.digit, StrayPorts))
 	}
 	return rules
 }

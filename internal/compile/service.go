@@ -44,7 +44,7 @@ var (
 )
 
 // maxPicks is how many a chain chooses from.
-const maxPicks = 4096
+const maxPicks = kstate.MaxBackends
 
 // Pick is a chain that chooses one of so many.
 type Pick = driver.Pick

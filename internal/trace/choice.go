@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -113,9 +114,6 @@ func drawn(turns bool, n int) string {
 	return fmt.Sprintf("one of %d by chance, for each flow anew", n)
 }
 
-// strayPorts are of the flows that the host chose for, as compile has them.
-const strayPorts = "1024-32767"
-
 // strays gives a flow that was rewritten for who did not choose a port of its own, if the
 // host is to know it by that.
 func (w *walk) strays() {
@@ -127,13 +125,13 @@ func (w *walk) strays() {
 		return
 	}
 	w.stray = true
-	w.step(hostName, "", 0, "postrouting: the flow gets a port of %s, which no socket has of its own accord: by that its answers are known", strayPorts)
+	w.step(hostName, "", 0, "postrouting: the flow gets a port of %s, which no socket has of its own accord: by that its answers are known", compile.StrayPorts)
 }
 
 // tellsStrays reports whether chain postrouting gives such ports.
 func (w *walk) tellsStrays() bool {
 	c, _ := w.Have[chainKey("inet", "postrouting")].(kstate.Chain)
-	return slices.ContainsFunc(c.Rules, func(rule string) bool { return strings.HasSuffix(rule, ":"+strayPorts) })
+	return slices.ContainsFunc(c.Rules, func(rule string) bool { return strings.HasSuffix(rule, ":"+compile.StrayPorts) })
 }
 
 // hostPort is an address and a port as our sets have them.
