@@ -28,7 +28,7 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 		if i := slices.IndexFunc(wanted, func(a netip.Addr) bool { return a.Is6() == is6 }); i >= 0 {
 			want = wanted[i]
 		}
-		a, err := d.takeAddress(sb, n, s, want, spec.chosen)
+		a, err := d.takeAddress(sb, n, s, want, spec.chosen, spec.unknown)
 		if err != nil {
 			return err
 		}
@@ -44,16 +44,17 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 }
 
 // takeAddress takes the wanted address of a subnet, the one that was chosen, or the
-// next one.
-func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet, want netip.Addr, chosen []*choice) (netip.Addr, error) {
+// next one. Of an overlay network that this host heard of since the endpoint's addresses
+// were chosen, and so not claimed, it takes none.
+func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet, want netip.Addr, chosen []*choice, unclaimed bool) (netip.Addr, error) {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
 	key := poolKey{n.ID, s.Prefix.Addr().Is6()}
 	if !want.IsValid() {
 		want = d.chosenOf(chosen, key)
 	}
-	if n.Overlay != nil && !want.IsValid() {
-		return want, d.errorf(model.Conflict, "network %s: this host has heard of it this moment: try again", n.Name)
+	if n.Overlay != nil && (unclaimed || !want.IsValid()) {
+		return want, d.errorf(model.NotFound, "network %s: this host has heard of it this moment: try again", n.Name)
 	}
 	kind := model.Exhausted
 	a, err := want, error(nil)

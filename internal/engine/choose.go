@@ -35,9 +35,11 @@ const choosing = "an endpoint that is about to be made"
 // settleWire asks the wire of a network about the addresses of an endpoint to be
 // made, and chooses those that are automatic. done gives back what came to nothing.
 func (e *Engine) settleWire(ctx context.Context, ref, op string, spec EndpointSpec) (_ EndpointSpec, done func(), err error) {
-	if n, err := e.Network(spec.Network); err == nil && n.Overlay != nil {
+	n, missing := e.Network(spec.Network)
+	if missing == nil && n.Overlay != nil {
 		return e.claimAddresses(ctx, ref, op, n, spec)
 	}
+	spec.unknown = missing != nil
 	var asked error
 	var group sync.WaitGroup
 	group.Go(func() { asked = e.probeAddresses(ctx, ref, op, spec) })

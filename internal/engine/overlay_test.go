@@ -317,3 +317,24 @@ func TestVNITaken(t *testing.T) {
 	b.e.recallOverlays()
 	eventually(t, "the mesh is there", func() bool { return strings.Contains(b.k.Dump(), "link slm0 ") })
 }
+
+// Who asked for a network that this host heard of only while it was looked for has no
+// address that the cluster does not know of: it was not there, and is had by asking
+// again.
+func TestHeardOfMeanwhile(t *testing.T) {
+	r := member(t, cluster.NewMemory(nil), "a", "192.0.2.1")
+	var specs []EndpointSpec
+	for _, asked := range [][]netip.Addr{nil, at("10.6.0.9")} {
+		spec, done, err := r.e.settleWire(r.ctx, "network app", "connect c1", EndpointSpec{Network: "app", Addrs: asked})
+		r.ok(err)
+		defer done()
+		specs = append(specs, spec)
+	}
+	_, err := r.overlay("app", nil, "10.6.0.0/24")
+	r.ok(err)
+	r.sandbox("c1", SandboxSpec{})
+	for _, spec := range specs {
+		_, _, err := r.e.connect(r.ctx, "c1", spec, nil)
+		r.refused(err, model.NotFound, "network app: this host has heard of it this moment: try again")
+	}
+}

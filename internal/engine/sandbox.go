@@ -73,6 +73,7 @@ type EndpointSpec struct {
 
 	several   bool      // it may be there several times
 	chosen    []*choice // automatic addresses that nobody on the wire has
+	unknown   bool      // the network was not there when its wire was asked
 	container string    // see [Attachment]: it may have several on one network
 }
 
