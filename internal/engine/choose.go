@@ -148,11 +148,7 @@ func (e *Engine) chooseAddresses(ctx context.Context, ref, op string, spec Endpo
 	}
 	subnets := slices.DeleteFunc(slices.Clone(n.Subnets), func(s model.Subnet) bool { return !spec.automatic(s) })
 	chosen, failed := make([]*choice, len(subnets)), make([]error, len(subnets))
-	var group sync.WaitGroup
-	for i, s := range subnets {
-		group.Go(func() { chosen[i], failed[i] = e.choose(ctx, ref, op, n, s, at) })
-	}
-	group.Wait()
+	atOnce(len(subnets), func(i int) { chosen[i], failed[i] = e.choose(ctx, ref, op, n, subnets[i], at) })
 	chosen = slices.DeleteFunc(chosen, func(c *choice) bool { return c == nil })
 	return chosen, errors.Join(failed...)
 }

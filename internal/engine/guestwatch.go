@@ -296,11 +296,7 @@ func (e *Engine) misplaced(found []settled) (ids []model.ID) {
 // askEach asks about guests, and waits until all is said.
 func (e *Engine) askEach(ctx context.Context, k *desk, ids []model.ID) []answered {
 	list := make([]answered, len(ids))
-	var asked sync.WaitGroup
-	for i, id := range ids {
-		asked.Go(func() { list[i] = e.askOne(ctx, k, id) })
-	}
-	asked.Wait()
+	atOnce(len(ids), func(i int) { list[i] = e.askOne(ctx, k, ids[i]) })
 	return list
 }
 

@@ -56,12 +56,21 @@ func (e *Engine) probePlug(ctx context.Context, ref, op string, spec PlugSpec) e
 func (e *Engine) probeAll(ctx context.Context, ref, op string, at announce.Wire, addrs []netip.Addr) error {
 	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return e.ours(at.Device, a) })
 	failed := make([]error, len(addrs))
+	atOnce(len(addrs), func(i int) { failed[i] = e.probeAddress(ctx, ref, op, at, addrs[i]) })
+	return errors.Join(failed...)
+}
+
+// atOnce does something for each of n at the same time, and waits for all. The last is done
+// here: where there is but one, to wake somebody else for it may cost more than it does.
+func atOnce(n int, do func(i int)) {
 	var group sync.WaitGroup
-	for i, a := range addrs {
-		group.Go(func() { failed[i] = e.probeAddress(ctx, ref, op, at, a) })
+	for i := range n - 1 {
+		group.Go(func() { do(i) })
+	}
+	if n > 0 {
+		do(n - 1)
 	}
 	group.Wait()
-	return errors.Join(failed...)
 }
 
 // probeAddress says who has an address. A wire that cannot be asked has nobody on

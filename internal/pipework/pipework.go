@@ -95,10 +95,7 @@ func (c Console) do(ctx context.Context, cmd *command) (int, error) {
 	if err := notIPoIB(cmd); err != nil {
 		return 0, err
 	}
-	return 0, running(ctx, func() error {
-		_, err := client.Plug(ctx, cmd.request())
-		return err
-	})
+	return 0, running(ctx, func() error { return client.Plug(ctx, cmd.request()) })
 }
 
 // waitFor waits until an interface is there.

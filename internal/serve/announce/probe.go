@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/sealane/sealane/internal/serve/wire"
 )
@@ -78,8 +79,8 @@ func local(a netip.Addr) net.HardwareAddr {
 		p, err := netip.ParsePrefix(one.String())
 		return err == nil && p.Addr().Unmap() == a
 	}
-	if all, err := net.InterfaceAddrs(); err != nil || !slices.ContainsFunc(all, is) {
-		return nil // which is the usual, and costs one question
+	if foreign(a) {
+		return nil // which is the usual
 	}
 	devices, err := net.Interfaces()
 	if err != nil {
@@ -91,6 +92,22 @@ func local(a netip.Addr) net.HardwareAddr {
 		}
 	}
 	return nil
+}
+
+// foreign reports whether no socket of this host can have an address. One that can may
+// still be nobody's (ip_nonlocal_bind); an IPv6 address that the host is about to have
+// counts as foreign, and is asked about on the wire as any other.
+func foreign(a netip.Addr) bool {
+	family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: a.As16()})
+	if a.Is4() {
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Addr: a.As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return errors.Is(unix.Bind(fd, to), unix.EADDRNOTAVAIL)
 }
 
 // lonely reports whether the wire is a bridge with nobody behind it who could have
