@@ -15,13 +15,14 @@ import (
 // a backend as for a service's address. What goes to another host goes by the mesh, with
 // the client's address, and what comes back finds the way by the flow's mark:
 //
-//	prerouting -150  from a host of the mesh: the flow is marked with who it is
 //	prerouting -100  published4, pick3, target4: a port of the host is rewritten to a backend's
-//	prerouting  -80  node4: a new flow to another host is marked with that one; all packets of
+//	prerouting  -80  from a host of the mesh: the flow is marked with who it is
+//	                 node4: a new flow to another host is marked with that one; all packets of
 //	                 marked flows that do not come by the mesh have the mark, and are routed by it
 //	output     -110  the same for what the host says itself, errors about such flows too,
 //	            -80  and for what it begins
-//	postrouting -150 no mark inside the mesh: the kernel would route the outer packet by it
+//	postrouting -150 no mark inside the mesh: the kernel would route the outer packet by it;
+//	                 and segments as large as the way takes
 //
 // A host where nobody is on the network has nothing of it but this.
 var (
@@ -111,8 +112,8 @@ func (b builder) mesh() {
 	}
 	must(b.Add(*mapPeer))
 	own := fmt.Sprintf("ct mark and %#x == %#x goto mesh_way", uint32(overlay.MeshMask), uint32(overlay.MeshMark))
-	b.base("mesh_from", "filter", "prerouting", clamping, "iifname "+meshDevices+" ct state new ct mark set ether saddr map @peer")
-	b.base("mesh", "filter", "prerouting", steering, "iifname "+meshDevices+" accept", own, "ct state new ct status dnat goto mesh_new")
+	b.base("mesh", "filter", "prerouting", steering, "iifname "+meshDevices+" goto mesh_from", own, "ct state new ct status dnat goto mesh_new")
+	b.chain("mesh_from", "ct state new ct mark set ether saddr map @peer")
 	b.base("mesh_output", "route", "output", before, own)
 	b.base("mesh_begin", "route", "output", steering, "ct state new ct status dnat goto mesh_new")
 	// A backend on this host needs no mark; the one there is was for the choice.
@@ -128,8 +129,8 @@ func (b builder) mesh() {
 		"ct direction original ct status dnat meta mark set ct mark accept",
 		"ct status dnat accept",
 		"ct direction reply meta mark set ct mark")
-	b.base("mesh_to", "filter", "postrouting", clamping, "oifname "+meshDevices+" meta mark set 0")
-	b.base("mesh_clamp", "filter", "forward", clamping, "oifname "+meshDevices+" tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
+	b.base("mesh_to", "filter", "postrouting", clamping, "oifname "+meshDevices+" goto mesh_leave")
+	b.chain("mesh_leave", "meta mark set 0", "tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
 	b.chain("from_mesh",
 		"ct state established goto pass",
 		"ct state related goto pass",
