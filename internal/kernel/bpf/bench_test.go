@@ -33,7 +33,7 @@ func BenchmarkHold(b *testing.B) {
 			b.Run(fmt.Sprintf("%d beside %d", n, others), func(b *testing.B) {
 				h := open(b, inNamespaces(b))
 				done := make(chan error)
-				go func() { // not tied to the namespace's thread, as in TestCost
+				go func() { // not tied to the namespace's thread, for which it would wait again and again
 					err := h.Apply(ports(40001, 40000+others))
 					done <- errors.Join(err, measure(b, h, ports(20000, 19999+n)))
 				}()

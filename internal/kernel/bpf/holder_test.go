@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -410,46 +409,4 @@ func TestInvalidOps(t *testing.T) {
 			t.Error("a hold was changed in place")
 		}
 	})
-}
-
-// A hold's cost must not be felt when a container is published: 0.1 ms for a
-// port and 1 ms for 10,000, on an idle machine. The best of many tries is
-// taken, for the machine may not be idle; and on another goroutine, as the one
-// that is tied to the namespace's thread waits for that thread again and again.
-func TestCost(t *testing.T) {
-	h := open(t, inNamespaces(t))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, c := range []struct {
-			hold  string
-			limit time.Duration
-		}{
-			{"tcp *:80", 100 * time.Microsecond},
-			{"udp 192.0.2.1:80", 100 * time.Microsecond},
-			{"tcp *:20001-30000", time.Millisecond},
-			{"udp 192.0.2.1:20001-30000", time.Millisecond},
-		} {
-			wantCost(t, h, c.hold, c.limit, add(c.hold))
-		}
-		wantCost(t, h, "64 ports one by one", 250*time.Microsecond, ports(20000, 20063))
-	}()
-	<-done
-}
-
-// wantCost checks the shortest of many times that taking holds took.
-func wantCost(t *testing.T, h *Holder, what string, limit time.Duration, ops []kstate.Op) {
-	best := time.Hour
-	for range 100 {
-		start := time.Now()
-		err := h.Apply(ops)
-		best = min(best, time.Since(start))
-		if err = errors.Join(err, h.Apply(inverse(ops))); err != nil {
-			t.Error(err)
-		}
-	}
-	t.Logf("%s: %v", what, best)
-	if best > limit && !raceEnabled {
-		t.Errorf("%s: %v: want at most %v", what, best, limit)
-	}
 }
