@@ -21,6 +21,7 @@ import (
 	"github.com/sealane/sealane/internal/cluster/flannel"
 	"github.com/sealane/sealane/internal/cluster/member"
 	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // clusterSettings are where the other hosts are found. What is not given comes from
@@ -36,6 +37,8 @@ type clusterSettings struct {
 	NodeAddr     string `yaml:"node-addr"`
 	Uplink       string `yaml:"uplink"`
 	SubnetFile   string `yaml:"subnet-file"`
+	DockerOpts   string `yaml:"docker-opts"`
+	Bridge       string `yaml:"fabric-bridge"`
 	ClientPort   string `yaml:"cluster-client-port"`
 	PeerPort     string `yaml:"cluster-peer-port"`
 	JoinPort     string `yaml:"cluster-join-port"`
@@ -61,6 +64,8 @@ func (s *clusterSettings) all() []setting {
 		{&s.NodeAddr, "node-addr", "PUBLIC_IP", "", "where other hosts find this one: an IPv4 address, an IPv6 address or both, with a comma (default those of the uplink)"},
 		{&s.Uplink, "uplink", "IFACE", "", "the device to the other hosts (default that of the default route)"},
 		{&s.SubnetFile, "subnet-file", "SUBNET_FILE", flannel.EnvFile, "where this host's subnet is told to others, as flanneld does; '' for none"},
+		{&s.DockerOpts, "docker-opts", "", "", "file: the options that start Docker with this host's subnet, as mk-docker-opts.sh writes them, such as /run/docker_opts.env"},
+		{&s.Bridge, "fabric-bridge", "", "", "the bridge of another program with this host's subnet: docker0 with --docker-opts, or cni0 (default one of Sealane's own)"},
 		{&s.ClientPort, "cluster-client-port", "", "2379", "of Sealane's own cluster: where members answer its hosts, by TCP"},
 		{&s.PeerPort, "cluster-peer-port", "", "2380", "where members answer each other"},
 		{&s.JoinPort, "cluster-join-port", "", "2378", "where members answer hosts that want to join"},
@@ -156,7 +161,12 @@ func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Clust
 	if s.Commands {
 		c.Commands = processes{}
 	}
-	return c, s.subnetFile(&c, log)
+	if c.Bridge = s.Bridge; c.Bridge != "" {
+		if err := model.CheckIfName(c.Bridge); err != nil {
+			return c, fmt.Errorf("fabric-bridge: %w", err)
+		}
+	}
+	return c, s.tell(&c, log)
 }
 
 // dial prepares the etcd of the settings.
@@ -171,28 +181,42 @@ func (s *clusterSettings) dial(log *slog.Logger) (st cluster.Store, closed func(
 	return st, func() { st.Close() }, nil
 }
 
-// subnetFile has the engine keep the file, and reads what a flanneld left there.
-func (s *clusterSettings) subnetFile(c *engine.Cluster, log *slog.Logger) error {
-	file := s.SubnetFile
-	if file == "" {
-		return nil
+// tell has the engine keep the files that tell others of this host's subnet, and reads
+// what a flanneld left there.
+func (s *clusterSettings) tell(c *engine.Cluster, log *slog.Logger) error {
+	files := []struct {
+		setting, path string
+		text          func(flannel.Env) []byte
+	}{{"subnet-file", s.SubnetFile, flannel.Env.Marshal}, {"docker-opts", s.DockerOpts, flannel.Env.Docker}}
+	for _, f := range files {
+		if f.path != "" && !filepath.IsAbs(f.path) {
+			return fmt.Errorf("%s %q: want an absolute path", f.setting, f.path)
+		}
 	}
-	if !filepath.IsAbs(file) {
-		return fmt.Errorf("subnet-file %q: want an absolute path", file)
+	if s.SubnetFile != "" && filepath.Clean(s.SubnetFile) == filepath.Clean(s.DockerOpts) {
+		return fmt.Errorf("docker-opts %q: is the subnet-file", s.DockerOpts)
 	}
-	env, err := flannel.ReadEnv(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("subnet file: is written anew", "err", err)
+	if s.SubnetFile != "" {
+		env, err := flannel.ReadEnv(s.SubnetFile)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.Warn("subnet file: is written anew", "err", err)
+		}
+		c.Former = env.Subnet
 	}
-	c.Former = env.Subnet
 	c.Subnet = func(e *flannel.Env) error {
-		if e != nil {
-			return e.Write(file)
+		var errs []error
+		for _, f := range files {
+			switch {
+			case f.path == "":
+			case e != nil:
+				errs = append(errs, flannel.WriteFile(f.path, f.text(*e)))
+			default:
+				if err := os.Remove(f.path); !errors.Is(err, fs.ErrNotExist) {
+					errs = append(errs, err)
+				}
+			}
 		}
-		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return errors.Join(errs...)
 	}
 	return nil
 }

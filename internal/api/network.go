@@ -74,17 +74,18 @@ type OverlayEndpoint struct {
 // Fabric is what this host knows of a network that spans hosts; the network's subnets
 // are this host's.
 type Fabric struct {
-	Prefixes  []netip.Prefix `json:"prefixes"`        // of the whole network
-	Key       string         `json:"key"`             // of it in the cluster's store, as flanneld's --etcd-prefix
-	Uplink    string         `json:"uplink"`          // the host's device to the others
-	Tunnels   []string       `json:"tunnels"`         // devices
-	Addresses []netip.Addr   `json:"addresses"`       // where the others find this host
-	MTU       int            `json:"mtu"`             // of the uplink, bytes
-	Peers     []FabricPeer   `json:"peers"`           // the other hosts, by subnet
-	InTouch   bool           `json:"inTouch"`         // with the store
-	Since     time.Time      `json:"since,omitzero"`  // that it is so
-	Error     string         `json:"error,omitempty"` // what hinders
-	Lost      bool           `json:"lost,omitempty"`  // another host has this host's subnet
+	Prefixes  []netip.Prefix `json:"prefixes"`         // of the whole network
+	Key       string         `json:"key"`              // of it in the cluster's store, as flanneld's --etcd-prefix
+	Uplink    string         `json:"uplink"`           // the host's device to the others
+	Tunnels   []string       `json:"tunnels"`          // devices
+	Bridge    string         `json:"bridge,omitempty"` // another program's, for this host's part: nothing of Sealane's is on it
+	Addresses []netip.Addr   `json:"addresses"`        // where the others find this host
+	MTU       int            `json:"mtu"`              // of the uplink, bytes
+	Peers     []FabricPeer   `json:"peers"`            // the other hosts, by subnet
+	InTouch   bool           `json:"inTouch"`          // with the store
+	Since     time.Time      `json:"since,omitzero"`   // that it is so
+	Error     string         `json:"error,omitempty"`  // what hinders
+	Lost      bool           `json:"lost,omitempty"`   // another host has this host's subnet
 	// Docker is the beginning of the ID of the network of Docker's on this host that
 	// this network is, too.
 	Docker    string `json:"docker,omitempty"`

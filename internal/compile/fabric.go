@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"github.com/sealane/sealane/internal/driver/fabric"
 	"github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/kstate"
@@ -25,6 +27,36 @@ func beyond(n *model.Network, here kstate.Set) (kstate.Set, error) {
 		return nil, err
 	}
 	return s, s.Merge(here)
+}
+
+// lodging judges what comes from another program's bridge with the host's part of a
+// network, and what goes there. What containers there send, with addresses of theirs, is
+// let pass as that of containers of ours, and so are the answers, and what comes from
+// the network's other hosts. The rest is for that program's firewall to judge, and ours
+// says nothing, but of what enters networks of ours or goes to the other hosts.
+func (b builder) lodging(parting, arriving []string) {
+	b.chain("lodgers", slices.Concat([]string{
+		"ip saddr . iifname @home4 goto leave",
+		"ip6 saddr . iifname @home6 goto leave",
+	}, parting, []string{
+		"meta nfproto ipv4 oifname vmap @ingress4",
+		"meta nfproto ipv6 oifname vmap @ingress6",
+	})...)
+	b.chain("to_lodge", append([]string{
+		"ct direction reply ct state established goto pass",
+		"ct state related goto pass",
+	}, arriving...)...)
+}
+
+// lodge returns the elements of such a bridge.
+func lodge(n *model.Network) []kstate.Object {
+	dev := n.Device()
+	objs := []kstate.Object{elem(mapEgress, dev, verdictLodgers), elem(mapOnward, dev, verdictToOthers)}
+	for _, sub := range n.Subnets {
+		objs = append(objs, elem(mapIngress.of(sub.Prefix.Addr().Is6()), dev, verdictToLodge))
+		objs = append(objs, leaving(n, sub)...)
+	}
+	return objs
 }
 
 // across lets in what comes from other hosts of a network, by the device that it

@@ -108,6 +108,8 @@ const (
 	verdictNoHost   = "goto no_host"
 	verdictAcross   = "goto across"
 	verdictArrived  = "goto arrived"
+	verdictLodgers  = "goto lodgers"
+	verdictToLodge  = "goto to_lodge"
 )
 
 // Mark is the bit of the packet mark on what this firewall lets pass, once there
@@ -150,6 +152,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 		b.chain("arrived", "iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass", "drop")
 		parting = []string{"ip daddr @whole4 goto across", "ip6 daddr @whole6 goto across"}
 		arriving = []string{"iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass"}
+		b.lodging(parting, arriving)
 		staying = []string{"ip saddr . ip daddr @within4 return", "ip6 saddr . ip6 daddr @within6 return"}
 	}
 	meshed := f.Meshed || meshing(in)

@@ -7,6 +7,9 @@ import (
 
 // place returns a network's elements in the firewall.
 func place(n *model.Network) []kstate.Object {
+	if n.ByOthers() {
+		return lodge(n)
+	}
 	dev := n.Device()
 	objs := []kstate.Object{elem(setBridges, dev, "")}
 	objs = append(objs, elem(setInside, dev+" . "+dev, inside(n)))

@@ -35,6 +35,7 @@ type Cluster struct {
 	// config is under Prefix: nil is that it has none any more. It is called again and
 	// again, one call after the other.
 	Subnet   func(*flannel.Env) error
+	Bridge   string         // another program's, for this host's part of that fabric; "": it has one of its own
 	Commands Commands       // of configs with backend extension; nil: they are refused
 	Former   flannel.Subnet // that a flanneld had here: wanted, where there is no lease yet
 }
@@ -444,6 +445,9 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 		return nil, err
 	}
 	n.Options.MTU = fabric.MTU(&f)
+	if err := d.lodge(n, old, view); err != nil {
+		return nil, err
+	}
 	for _, p := range v.Own.Subnet.Prefixes() {
 		n.Subnets = append(n.Subnets, model.Subnet{Prefix: p, Gateway: p.Addr().Next()})
 	}

@@ -118,8 +118,8 @@ func (e *Engine) Joinable(ctx context.Context, name string) error {
 	if !e.clustered() {
 		return notClustered("network "+name, "join")
 	}
-	if _, err := e.Network(name); err == nil {
-		return nil
+	if n, err := e.Network(name); err == nil {
+		return notOurs(n)
 	}
 	all, err := e.fabricConfigs(ctx)
 	if err != nil {

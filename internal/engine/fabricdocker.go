@@ -45,6 +45,9 @@ func (e *Engine) TakeFabric(ctx context.Context, spec NetworkSpec) error {
 	if err != nil {
 		return err
 	}
+	if err := notOurs(n); err != nil {
+		return err
+	}
 	if err := differs(n, spec.Options); err != nil {
 		return model.Errorf(model.Conflict, n.Ref(), "use for Docker", "%w", err).WithHint("leave out what is to be as it is")
 	}
@@ -259,9 +262,9 @@ func (e *Engine) fabricUsed(key string) bool {
 // fabricKept reports whether a fabric that is no more has to stay on this host.
 func (e *Engine) fabricKept(key string) bool {
 	e.mu.RLock()
+	defer e.mu.RUnlock()
 	n := e.fabricNetwork(key)
-	e.mu.RUnlock()
-	return n != nil && n.Docker != "" || e.fabricUsed(key)
+	return n != nil && e.inhabited(n)
 }
 
 // checkPool refuses a subnet that another network has. That of a network over hosts can

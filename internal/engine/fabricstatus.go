@@ -39,6 +39,7 @@ func (e *Engine) followMoves(view *hostView) {
 			l.leaser.Refresh()
 			moved = true
 		}
+		moved = moved || e.lodgesOtherwise(n, view)
 		for i := range have.Peers {
 			p := &have.Peers[i]
 			moved = moved || p.OnLink != onLink(p, f.Uplink, view) || led(have, p, view)

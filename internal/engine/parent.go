@@ -303,18 +303,21 @@ func (v *hostView) holder(a netip.Addr) string {
 	return ""
 }
 
-// noteParents notes how the parents of networks fare, and whether something is where their
-// tunnels are to be. The caller holds mu.
+// noteParents notes how the parents of networks fare, and bridges that others make for
+// them, and whether something is where their tunnels are to be. The caller holds mu.
 func (e *Engine) noteParents(view *hostView) {
 	e.neighbours = view.neighbours()
 	old := e.parents
 	e.parents = map[model.ID]problem{}
 	for id, n := range e.intent.Networks {
 		text := ""
-		if n.OnParent() && n.Options.Parent != "" {
+		switch {
+		case n.OnParent() && n.Options.Parent != "":
 			text = view.ails(uplinks(n))
-		} else if n.Overlay != nil {
+		case n.Overlay != nil:
 			text = view.tunnelTaken(n, true, compile.Published(n))
+		case n.Fabric != nil:
+			text = e.badLodging(n, view)
 		}
 		if text == "" {
 			continue

@@ -151,6 +151,9 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	if spec.container == "" && !spec.several && sb.Endpoint(n.ID) != nil {
 		return d.errorf(model.Conflict, "network %s: is connected already", n.Name)
 	}
+	if err := notOurs(n); err != nil {
+		return err
+	}
 	for _, check := range []func() error{
 		func() error { return d.checkSubnets(ctx, sb, n) }, func() error { return d.checkMeeting(sb, n) },
 		func() error { return d.checkDevice(sb, n, spec) }, func() error { return d.checkSwitched(n, spec) },

@@ -86,6 +86,7 @@ type Peer struct {
 	MAC4    string         `json:"mac4,omitempty"` // vxlan: of its device for IPv4
 	MAC6    string         `json:"mac6,omitempty"`
 	OnLink  bool           `json:"onLink,omitempty"` // its addresses are on a link of this host's uplink
+	Taken   bool           `json:"taken,omitempty"`  // another program's bridge, which this host's part is on, has addresses of its subnet
 
 	Key4  string `json:"key4,omitempty"` // wireguard: the public key for packets of IPv4, in base64
 	Key6  string `json:"key6,omitempty"`
@@ -149,6 +150,10 @@ func (p *Peer) Dev(is6 bool) string {
 	}
 	return p.Dev4
 }
+
+// ByOthers reports whether this host's part of a network over hosts is on a bridge of
+// another program's, which makes it and gives containers there their addresses.
+func (n *Network) ByOthers() bool { return n.Fabric != nil && n.Options.Adopted }
 
 func ofFamily(list []netip.Prefix, is6 bool) (netip.Prefix, bool) {
 	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr().Is6() == is6 })

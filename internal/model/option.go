@@ -12,7 +12,7 @@ import (
 // Options are a network's driver options, typed. They are set by name with
 // ParseOptions; nothing else carries options by name.
 type Options struct {
-	Device   string `json:"name,omitempty"`     // the bridge; one that exists is adopted and left alone afterwards
+	Device   string `json:"name,omitempty"`     // the bridge; one that exists is adopted and left alone afterwards, and of a fabric see ByOthers
 	MTU      int    `json:"mtu,omitempty"`      // bytes; 0 until resolved at creation
 	IfPrefix string `json:"ifPrefix,omitempty"` // of interface names in containers; "" is eth
 	NoICC    bool   `json:"noICC,omitempty"`    // containers of the network may not talk to each other

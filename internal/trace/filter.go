@@ -114,6 +114,8 @@ func (f filter) forward(p packet) judgement {
 		return drops("chain arrived: by " + p.in + " may come only what is from its network to this host's containers on it")
 	case egress == "goto from_mesh":
 		return f.fromMesh(p)
+	case egress == "goto lodgers" && !f.has("home"+digit(p.src.Is6()), p.src.String(), p.in) && !f.has("whole"+digit(p.dst.Is6()), p.dst.String()):
+		return f.ingress(p)
 	case egress == "drop":
 		return drops("map egress: nothing comes by " + p.in + " to be passed on")
 	case egress == "goto stay":
@@ -125,6 +127,8 @@ func (f filter) forward(p packet) judgement {
 	switch {
 	case onward == "goto within":
 		return f.inside(p, f.ingress(p))
+	case onward == "goto to_others":
+		return passes("chain to_others: sealane leaves it to the firewall of who made " + p.out)
 	case onward == "goto to_mesh", onward == "drop":
 		return f.ingress(p)
 	}
@@ -178,11 +182,13 @@ func (f filter) ingress(p packet) judgement {
 		return drops("map ingress" + d + ": nothing from elsewhere may enter by " + p.out)
 	case p.reply:
 		return passes("an answer to what was let pass")
+	case verdict == "goto to_lodge" && !f.has("fabric"+d, p.in, p.src.String(), p.dst.String()):
+		return passes("chain to_lodge: sealane leaves it to the firewall of who made " + p.out)
 	case verdict == "goto to_mesh" && dnat:
 		return passes("chain to_mesh: was asked for at a published port")
 	case verdict == "goto to_mesh":
 		return drops("chain to_mesh: only what is asked for at published ports is passed on by " + p.out)
-	case dnat, verdict == "goto to_routed" && p.dport != 0:
+	case dnat && verdict != "goto to_lodge", verdict == "goto to_routed" && p.dport != 0:
 		return f.published(p)
 	case verdict == "goto to_open":
 		return passes("chain to_open: gateway-mode nat-unprotected lets everything in by " + p.out)

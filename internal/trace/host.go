@@ -169,7 +169,7 @@ func (w *walk) published() string {
 func (w *walk) routed(r kstate.Route, prefix string) {
 	text := routeText(r) + " dev " + r.Dev
 	if n := w.network(r.Dev); n != nil {
-		text += ", the bridge of " + n.Ref()
+		text += ", " + bridgeOf(n)
 	}
 	if n, p := w.beyond(w.dst); p != nil {
 		if sub, _ := p.Subnet(w.dst.Is6()); sub == r.Dst {
@@ -177,6 +177,14 @@ func (w *walk) routed(r kstate.Route, prefix string) {
 		}
 	}
 	w.step(hostName, "", r.MTU, "%s%s", prefix, text)
+}
+
+// bridgeOf says of the bridge of a network whose it is.
+func bridgeOf(n *model.Network) string {
+	if n.ByOthers() {
+		return "another program's bridge, for this host's part of " + n.Ref()
+	}
+	return "the bridge of " + n.Ref()
 }
 
 // lease is what is known of another host's subnet.
@@ -213,9 +221,15 @@ func hostOf(p *model.Peer, is6 bool) string {
 func (w *walk) swallow(r kstate.Route) {
 	n, p := w.beyond(w.dst)
 	text := routeText(r)
+	var own model.Subnet
+	if n != nil {
+		own, _ = n.Subnet(w.dst.Is6())
+	}
 	switch {
 	case n == nil:
 		w.stop(hostName, "", "%s: dropped", text)
+	case n.ByOthers() && p == nil && own.Prefix.Contains(w.dst):
+		w.stop(hostName, "", "%s of %s: %s is to be on %s, which has not this host's subnet: dropped", text, n.Ref(), w.dst, n.Device())
 	case p == nil:
 		w.stop(hostName, "", "%s of %s: no host has a lease of %s: dropped", text, n.Ref(), w.dst)
 	default:
@@ -306,7 +320,7 @@ func (w *walk) ontoBridge(n *model.Network, l kstate.Link, next netip.Addr) {
 	case ep == nil && f != nil:
 		w.across(n, f, next)
 	case ep == nil && (n.Options.Adopted || n.Options.Parent != ""):
-		w.step(hostName, l.Name, l.MTU, "the bridge of %s: no container here has %s, others on it may", n.Ref(), next)
+		w.step(hostName, l.Name, l.MTU, "%s: no container of Sealane's has %s, others on it may", bridgeOf(n), next)
 		w.vanish()
 	case ep == nil:
 		w.stop(hostName, l.Name, "the bridge of %s: %s", n.Ref(), w.nobody(n, next))

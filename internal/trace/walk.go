@@ -351,7 +351,7 @@ func (w *walk) bridge(n *model.Network, from kstate.Link, next netip.Addr) {
 	parted := from.Isolated && w.isolated(n, ep)
 	switch {
 	case ep == nil && f == nil && (n.Options.Adopted || n.Options.Parent != "" || n.Wired()):
-		w.step(hostName, dev, l.MTU, "the bridge of %s: no container here has %s, others on it may", n.Ref(), next)
+		w.step(hostName, dev, l.MTU, "%s: no container of Sealane's has %s, others on it may", bridgeOf(n), next)
 		w.vanish()
 	case ep == nil && f == nil:
 		w.stop(hostName, dev, "the bridge of %s: %s", n.Ref(), w.nobody(n, next))

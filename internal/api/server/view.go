@@ -112,6 +112,9 @@ func (s *service) addFabric(out *api.Network, n *model.Network) {
 	out.Fabric = &api.Fabric{Prefixes: f.Whole, Key: v.Key, Uplink: f.Uplink, Tunnels: []string{}, Addresses: valid(f.Public4, f.Public6), MTU: f.MTU,
 		Peers: []api.FabricPeer{}, InTouch: v.InTouch, Since: v.Since, Error: v.LastError, PublicKey: f.PublicKey}
 	out.Fabric.Lost, out.Fabric.Docker = v.Lost, string(n.Docker)
+	if n.ByOthers() {
+		out.Device, out.Fabric.Bridge = "", n.Device()
+	}
 	for _, is6 := range []bool{false, true} {
 		if _, has := f.Of(is6); has && n.Tunnel(is6) != "" && !slices.Contains(out.Fabric.Tunnels, n.Tunnel(is6)) {
 			out.Fabric.Tunnels = append(out.Fabric.Tunnels, n.Tunnel(is6))

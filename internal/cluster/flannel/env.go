@@ -93,9 +93,8 @@ func ReadEnv(path string) (Env, error) {
 	return e, err
 }
 
-// Write writes the file at once, with mode 0644, unless it is there like that.
-func (e Env) Write(path string) error {
-	text := e.Marshal()
+// WriteFile writes a file at once, with mode 0644, unless it is there like that.
+func WriteFile(path string, text []byte) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == string(text) {
 		return nil
 	}
@@ -129,44 +128,25 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// DockerOptions are what mk-docker-opts.sh makes of a subnet.env.
-type DockerOptions struct {
-	Individual bool   // a variable for each option
-	Combined   bool   // one for all; both, if neither is wanted
-	Key        string // of the one; "": DOCKER_OPTS
-	Before     string // options that it begins with, as the environment has them under Key
-	NoIPMasq   bool   // leave --ip-masq out
-}
-
-// Docker writes the variables that systemd reads for dockerd, as that script does:
-// in the order of their names, with a space before each option.
-func (e Env) Docker(o DockerOptions) []byte {
-	if !o.Individual && !o.Combined {
-		o.Individual, o.Combined = true, true
+// Docker writes what starts Docker with the subnet, as mk-docker-opts.sh does of a
+// subnet.env: a variable for each option, and all of them under both names that are
+// usual. Docker's bridge has IPv6 by an option that the script does not know.
+func (e Env) Docker() []byte {
+	var b, all strings.Builder
+	add := func(name, option string) {
+		fmt.Fprintf(&b, "DOCKER_OPT_%s=\"%s\"\n", name, option)
+		all.WriteString(" " + option)
 	}
-	options := [][2]string{}
 	if e.Subnet.V4.IsValid() {
-		options = append(options, [2]string{"BIP", "--bip=" + first(e.Subnet.V4).String()})
+		add("BIP", "--bip="+first(e.Subnet.V4).String())
 	}
-	if !o.NoIPMasq {
-		options = append(options, [2]string{"IPMASQ", fmt.Sprintf("--ip-masq=%t", !e.IPMasq)})
+	if e.Subnet.V6.IsValid() {
+		add("IPV6", "--ipv6 --fixed-cidr-v6="+e.Subnet.V6.String())
 	}
-	if e.MTU != 0 {
-		options = append(options, [2]string{"MTU", fmt.Sprintf("--mtu=%d", e.MTU)})
-	}
-	var b strings.Builder
-	all := o.Before
-	if all != "" {
-		all += " "
-	}
-	for _, x := range options {
-		if o.Individual {
-			fmt.Fprintf(&b, "DOCKER_OPT_%s=\"%s\"\n", x[0], x[1])
-		}
-		all += " " + x[1]
-	}
-	if o.Combined {
-		fmt.Fprintf(&b, "%s=\"%s\"\n", cmp.Or(o.Key, "DOCKER_OPTS"), all)
+	add("IPMASQ", fmt.Sprintf("--ip-masq=%t", !e.IPMasq))
+	add("MTU", fmt.Sprintf("--mtu=%d", e.MTU))
+	for _, name := range []string{"DOCKER_OPTS", "DOCKER_NETWORK_OPTIONS"} {
+		fmt.Fprintf(&b, "%s=\"%s\"\n", name, all.String())
 	}
 	return []byte(b.String())
 }

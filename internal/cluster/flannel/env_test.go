@@ -43,21 +43,21 @@ func TestEnvFile(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	e := Env{Network4: subnet("10.10.0.0/16", "").V4, Subnet: subnet("10.10.51.0/24", ""), MTU: 1450}
-	if err := e.Write(path); err != nil {
+	if err := WriteFile(path, e.Marshal()); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.Stat(path)
 	if err != nil || before.Mode() != 0o644 {
 		t.Fatalf("%v, %v", before, err)
 	}
-	if err := e.Write(path); err != nil {
+	if err := WriteFile(path, e.Marshal()); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("it was written again: %v", err)
 	}
 	e.MTU = 1400
-	if err := e.Write(path); err != nil {
+	if err := WriteFile(path, e.Marshal()); err != nil {
 		t.Fatal(err)
 	}
 	if back, err := ReadEnv(path); back != e || err != nil {
@@ -70,24 +70,18 @@ func TestEnvFile(t *testing.T) {
 
 // TestDocker compares with what mk-docker-opts.sh writes.
 func TestDocker(t *testing.T) {
-	e := Env{Subnet: subnet("10.1.74.0/24", ""), MTU: 1472}
-	for _, c := range []struct {
-		o    DockerOptions
-		want string
-	}{
-		{DockerOptions{}, "DOCKER_OPT_BIP=\"--bip=10.1.74.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=true\"\nDOCKER_OPT_MTU=\"--mtu=1472\"\n" +
-			"DOCKER_OPTS=\" --bip=10.1.74.1/24 --ip-masq=true --mtu=1472\"\n"},
-		{DockerOptions{Individual: true}, "DOCKER_OPT_BIP=\"--bip=10.1.74.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=true\"\nDOCKER_OPT_MTU=\"--mtu=1472\"\n"},
-		{DockerOptions{Combined: true, Key: "MINE", NoIPMasq: true}, "MINE=\" --bip=10.1.74.1/24 --mtu=1472\"\n"},
-		{DockerOptions{Combined: true, Before: "--debug"}, "DOCKER_OPTS=\"--debug  --bip=10.1.74.1/24 --ip-masq=true --mtu=1472\"\n"},
+	const masq = "DOCKER_OPT_BIP=\"--bip=10.1.74.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=true\"\nDOCKER_OPT_MTU=\"--mtu=1472\"\n" +
+		"DOCKER_OPTS=\" --bip=10.1.74.1/24 --ip-masq=true --mtu=1472\"\nDOCKER_NETWORK_OPTIONS=\" --bip=10.1.74.1/24 --ip-masq=true --mtu=1472\"\n"
+	const dual = "DOCKER_OPT_BIP=\"--bip=10.1.74.1/24\"\nDOCKER_OPT_IPV6=\"--ipv6 --fixed-cidr-v6=fd10:10:0:3b::/64\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_MTU=\"--mtu=1472\"\n" +
+		"DOCKER_OPTS=\" --bip=10.1.74.1/24 --ipv6 --fixed-cidr-v6=fd10:10:0:3b::/64 --ip-masq=false --mtu=1472\"\n" +
+		"DOCKER_NETWORK_OPTIONS=\" --bip=10.1.74.1/24 --ipv6 --fixed-cidr-v6=fd10:10:0:3b::/64 --ip-masq=false --mtu=1472\"\n"
+	for want, e := range map[string]Env{
+		masq: {Subnet: subnet("10.1.74.0/24", ""), MTU: 1472},
+		dual: {Subnet: subnet("10.1.74.0/24", "fd10:10:0:3b::/64"), MTU: 1472, IPMasq: true},
 	} {
-		if got := string(e.Docker(c.o)); got != c.want {
-			t.Errorf("%+v: %s\nwant %s", c.o, got, c.want)
+		if got := string(e.Docker()); got != want {
+			t.Errorf("%+v: %s\nwant %s", e, got, want)
 		}
-	}
-	e.IPMasq = true
-	if got, want := string(e.Docker(DockerOptions{Combined: true})), "DOCKER_OPTS=\" --bip=10.1.74.1/24 --ip-masq=false --mtu=1472\"\n"; got != want {
-		t.Errorf("%s\nwant %s", got, want)
 	}
 }
 

@@ -43,8 +43,8 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 	if err := s.Add(lanes(n, f)...); err != nil {
 		return nil, err
 	}
-	if n.Wired() {
-		return s, nil // its router is somebody else's
+	if n.Wired() || n.ByOthers() {
+		return s, nil // its router is somebody else's, or the bridge with all on it
 	}
 	localnet := has4 && !n.Internal
 	proxyARP := n.Options.NoICC && has4 && n.OnBridge(false)

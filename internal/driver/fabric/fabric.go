@@ -78,6 +78,8 @@ func Direct(f *model.Fabric, p *model.Peer) bool {
 // Unreached says why a peer's subnet of a family cannot be reached; "" if it can.
 func Unreached(f *model.Fabric, p *model.Peer, is6 bool) string {
 	switch {
+	case p.Taken:
+		return "another program's bridge on this host has addresses of that subnet"
 	case f.Backend.Type == model.BackendWireGuard:
 		return withoutTunnel(f, p, is6)
 	case !p.Public(is6).IsValid() || !f.Public(is6).IsValid():
