@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -41,17 +42,21 @@ func (d *draft) lodge(n, old *model.Network, view *hostView) error {
 	}
 	n.Options.Device, n.Options.Adopted = dev, true
 	for i := range n.Fabric.Peers {
-		n.Fabric.Peers[i].Taken = view.takes(dev, &n.Fabric.Peers[i])
+		n.Fabric.Peers[i].Taken = view.taken(dev, &n.Fabric.Peers[i])
 	}
 	return nil
 }
 
-// takes reports whether a device has addresses of another host's subnet, as a bridge has
-// that was made before this host's subnet became another.
-func (v *hostView) takes(dev string, p *model.Peer) bool {
-	return slices.ContainsFunc(v.addrs, func(a kstate.Addr) bool {
-		return a.Dev == dev && slices.ContainsFunc(p.Subnets, a.Prefix.Masked().Overlaps)
-	})
+// taken lists the subnets of another host that a device has, by an address or a route, as
+// a bridge has that was made before this host's subnet became another.
+func (v *hostView) taken(dev string, p *model.Peer) (out []netip.Prefix) {
+	for _, sub := range p.Subnets {
+		if slices.ContainsFunc(v.addrs, func(a kstate.Addr) bool { return a.Dev == dev && a.Prefix.Masked().Overlaps(sub) }) ||
+			slices.ContainsFunc(v.routes, func(r kstate.Route) bool { return r.Dev == dev && r.Dst.Overlaps(sub) }) {
+			out = append(out, sub)
+		}
+	}
+	return out
 }
 
 // lodgesOtherwise reports whether a fabric is to be settled again: for where this host's
@@ -60,7 +65,7 @@ func (e *Engine) lodgesOtherwise(n *model.Network, view *hostView) bool {
 	if e.lodges(n.Fabric.Key, n) != n.ByOthers() {
 		return true
 	}
-	return n.ByOthers() && slices.ContainsFunc(n.Fabric.Peers, func(p model.Peer) bool { return p.Taken != view.takes(n.Device(), &p) })
+	return n.ByOthers() && slices.ContainsFunc(n.Fabric.Peers, func(p model.Peer) bool { return !slices.Equal(p.Taken, view.taken(n.Device(), &p)) })
 }
 
 // badLodging says what hinders this host's part of a fabric on another program's bridge,

@@ -86,7 +86,7 @@ type Peer struct {
 	MAC4    string         `json:"mac4,omitempty"` // vxlan: of its device for IPv4
 	MAC6    string         `json:"mac6,omitempty"`
 	OnLink  bool           `json:"onLink,omitempty"` // its addresses are on a link of this host's uplink
-	Taken   bool           `json:"taken,omitempty"`  // another program's bridge, which this host's part is on, has addresses of its subnet
+	Taken   []netip.Prefix `json:"taken,omitempty"`  // of its subnets: another program's bridge, which this host's part is on, has them too
 
 	Key4  string `json:"key4,omitempty"` // wireguard: the public key for packets of IPv4, in base64
 	Key6  string `json:"key6,omitempty"`

@@ -315,14 +315,15 @@ func (w *world) state() []string {
 }
 
 // look is all that Sealane has, by intent and in the kernel, as sorted lines
-// without what passes: counters, carriers, times of resting addresses.
+// without what passes: counters, carriers, times of resting addresses, and the route of
+// IPv6 that Docker's bridge has from its second start on.
 func (w *world) look() []string {
 	w.Helper()
 	out := w.sh(`sealane network ls --format '{{.ID}} {{.Name}} {{range .Subnets}}{{.Prefix}} {{.Gateway}} in use {{.Usage.InUse}}, {{end}}'
 		sealane ps -a --format '{{.Name}} {{json .Endpoints}} {{json .Ports}}'
 		ip -o link show group 24225 | sed 's/^[0-9]*: //; s/ <.*//'
 		ip -o addr | sed 's/^[0-9]*: //' | grep -v fe80
-		(ip route; ip -6 route) | sed 's/ linkdown//' | grep -v fe80
+		(ip route; ip -6 route) | sed 's/ linkdown//' | grep -v -e fe80 -e 'docker0 metric'
 		nft list tables | grep ' sealane$' | while read -r t; do nft list $t; done |
 			sed 's/counter packets [0-9]* bytes [0-9]*/counter/; s/ expires [0-9a-z]*//; s/elements = {//' | tr -d '}' | tr , '\n'`)
 	var lines []string

@@ -26,6 +26,19 @@ const etcdURL = "http://192.0.2.9:2379"
 // newHosts returns them with all daemons.
 func newHosts(t *testing.T, args ...string) *hosts {
 	t.Helper()
+	h := layHosts(t, args...)
+	for i, w := range []*world{h.one, h.two} {
+		h.ctl("put", fmt.Sprintf("/coreos.com/network/subnets/10.5.%d.0-24", 2*i+1), fmt.Sprintf(`{"PublicIP":"192.0.2.%d"}`, 2*i+1))
+		w.a.Daemon("--etcd", etcdURL, "--uplink", "eth0")
+		w.startDocker()
+		w.image()
+	}
+	return h
+}
+
+// layHosts returns them with an etcd alone.
+func layHosts(t *testing.T, args ...string) *hosts {
+	t.Helper()
 	lab.Needs(t, "etcd", "etcdctl")
 	h := &hosts{one: newWorld(t, args...)}
 	l := h.one.lab
@@ -34,12 +47,6 @@ func newHosts(t *testing.T, args ...string) *hosts {
 	h.e = l.Host("e")
 	h.e.Plug(l.Switch("lan"), "eth0", "192.0.2.9/24")
 	h.startEtcd()
-	for i, w := range []*world{h.one, h.two} {
-		h.ctl("put", fmt.Sprintf("/coreos.com/network/subnets/10.5.%d.0-24", 2*i+1), fmt.Sprintf(`{"PublicIP":"192.0.2.%d"}`, 2*i+1))
-		w.a.Daemon("--etcd", etcdURL, "--uplink", "eth0")
-		w.startDocker()
-		w.image()
-	}
 	return h
 }
 

@@ -21,6 +21,7 @@ package fabric
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -77,9 +78,10 @@ func Direct(f *model.Fabric, p *model.Peer) bool {
 
 // Unreached says why a peer's subnet of a family cannot be reached; "" if it can.
 func Unreached(f *model.Fabric, p *model.Peer, is6 bool) string {
+	sub, _ := p.Subnet(is6)
 	switch {
-	case p.Taken:
-		return "another program's bridge on this host has addresses of that subnet"
+	case slices.Contains(p.Taken, sub):
+		return "another program's bridge on this host has that subnet"
 	case f.Backend.Type == model.BackendWireGuard:
 		return withoutTunnel(f, p, is6)
 	case !p.Public(is6).IsValid() || !f.Public(is6).IsValid():
