@@ -145,7 +145,7 @@ func (h *hosts) anew() {
 	h.one.a.Kill9()
 	h.ctl("put", lease, `{"PublicIP":"192.0.2.77","PublicIPv6":"2001:db8::77","BackendType":"host-gw"}`)
 	h.one.a.Restart()
-	h.one.shows(patience*4, "sealane network inspect flannel", `"state": "degraded"`, "bridge docker0: has 10.5.1.1/24, and this host's subnet is 10.5.")
+	h.one.shows(patience*6, "sealane network inspect flannel", `"state": "degraded"`, "bridge docker0: has 10.5.1.1/24, and this host's subnet is 10.5.")
 	h.one.docker("rm -f web")
 	h.one.stopDocker(syscall.SIGTERM)
 	h.one.bip()
