@@ -54,7 +54,7 @@ type setting struct {
 
 func (s *clusterSettings) all() []setting {
 	return []setting{
-		{&s.Etcd, "etcd", "ETCD_ENDPOINTS", "", "URLs of an etcd that the hosts share, with commas; none: this host is alone"},
+		{&s.Etcd, "etcd", "ETCD_ENDPOINTS", "", "URLs of an etcd that the hosts share, with commas, or file:///PATH of a file that they share; none: this host is alone"},
 		{&s.Prefix, "etcd-prefix", "ETCD_PREFIX", flannel.Prefix, "where in it the keys are"},
 		{&s.CA, "etcd-cacert", "ETCD_CAFILE", "", "file: who signed etcd's certificates"},
 		{&s.Cert, "etcd-cert", "ETCD_CERTFILE", "", "file: the certificate to show to etcd"},
@@ -169,8 +169,15 @@ func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Clust
 	return c, s.tell(&c, log)
 }
 
-// dial prepares the etcd of the settings.
+// dial prepares the etcd of the settings, or the file.
 func (s *clusterSettings) dial(log *slog.Logger) (st cluster.Store, closed func(), err error) {
+	if path, is := strings.CutPrefix(s.Etcd, "file://"); is {
+		if !filepath.IsAbs(path) {
+			return nil, nil, fmt.Errorf("etcd %q: want file:///PATH", s.Etcd)
+		}
+		st = cluster.OpenFile(path)
+		return st, func() { st.Close() }, nil
+	}
 	st, err = etcd.Dial(etcd.Config{
 		Endpoints: strings.Split(s.Etcd, ","), CA: s.CA, Cert: s.Cert, Key: s.Key,
 		Username: s.Username, Password: os.Getenv("FLANNELD_ETCD_PASSWORD"), PasswordFile: s.PasswordFile, Log: log,
