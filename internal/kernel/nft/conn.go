@@ -27,6 +27,9 @@ type Conn struct {
 	read   *socket
 	ask    encoder
 
+	watchMu sync.Mutex // protects the following; locked after writeMu
+	watches map[*watch]bool
+
 	port uint32 // of write: the kernel signs our changes with it
 }
 
@@ -41,7 +44,7 @@ func Open(ns int) (*Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.nl.Close())
 	}
-	return &Conn{write: w, read: r, port: w.port}, nil
+	return &Conn{write: w, read: r, port: w.port, watches: map[*watch]bool{}}, nil
 }
 
 // Close closes the connection. A watch goes on until its context is done.

@@ -31,6 +31,19 @@ type encoder struct {
 	msg int // where the current message begins
 }
 
+// Sizes of the buffer, in bytes: what an element takes, as a rule, and how much is kept.
+const (
+	usual = 48
+	kept  = 1 << 20
+)
+
+// shrink lets go of a buffer that was for a large transaction.
+func (e *encoder) shrink() {
+	if cap(e.buf) > kept {
+		e.buf = nil
+	}
+}
+
 // message begins a message of the nftables subsystem.
 func (e *encoder) message(typ, flags int, family byte, seq uint32) {
 	e.raw(unix.NFNL_SUBSYS_NFTABLES<<8|typ, flags, family, 0, seq)

@@ -66,26 +66,26 @@ func (c *Conn) settle(tries int, read func(*reader) error) error {
 // snapshot reads between two looks at the generation, which each transaction of
 // the namespace changes.
 func (c *Conn) snapshot(read func(*reader) error) error {
-	before, err := c.generation()
+	before, err := c.read.generation(&c.ask)
 	if err != nil {
 		return err
 	}
 	if err := read(&reader{conn: c}); err != nil {
 		return err
 	}
-	after, err := c.generation()
+	after, err := c.read.generation(&c.ask)
 	if err == nil && after != before {
 		err = errChanged
 	}
 	return err
 }
 
-func (c *Conn) generation() (uint32, error) {
+func (s *socket) generation(ask *encoder) (uint32, error) {
 	gen := uint32(0)
-	c.ask.buf = c.ask.buf[:0]
-	c.ask.message(unix.NFT_MSG_GETGEN, unix.NLM_F_ACK, unix.AF_UNSPEC, 0)
-	c.ask.close()
-	err := c.read.dump(c.ask.buf, func(r reply) { gen = number(r.attrs().find(unix.NFTA_GEN_ID)) })
+	ask.buf = ask.buf[:0]
+	ask.message(unix.NFT_MSG_GETGEN, unix.NLM_F_ACK, unix.AF_UNSPEC, 0)
+	ask.close()
+	err := s.dump(ask.buf, func(r reply) { gen = number(r.attrs().find(unix.NFTA_GEN_ID)) })
 	return gen, err
 }
 

@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/sealane/sealane/internal/kernel"
@@ -23,6 +24,7 @@ func (c *Conn) Apply(ops []kstate.Op) error {
 	}
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
+	defer c.enc.shrink()
 	t := transaction{conn: c, ops: ops}
 	for range maxTries {
 		if err := t.encode(); err != nil {
@@ -31,7 +33,7 @@ func (c *Conn) Apply(ops []kstate.Op) error {
 		if len(t.msgs) == 0 {
 			return nil
 		}
-		all, err := c.write.transact(c.enc.buf)
+		all, err := c.send(len(ops))
 		if err != nil {
 			return &kernel.OpError{Op: ops[0], Err: err}
 		}
@@ -79,7 +81,7 @@ type message struct {
 //	batch begin, { message }, batch end
 func (t *transaction) encode() error {
 	e := &t.conn.enc
-	e.buf, t.msgs = e.buf[:0], t.msgs[:0]
+	e.buf, t.msgs = slices.Grow(e.buf[:0], usual*len(t.ops)), t.msgs[:0]
 	t.conn.seq++
 	e.bound(unix.NFNL_MSG_BATCH_BEGIN, t.conn.seq)
 	t.base = t.conn.seq + 1

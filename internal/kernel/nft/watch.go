@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/net/bpf"
@@ -26,7 +27,15 @@ func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
 		return nil, err
 	}
 	context.AfterFunc(ctx, func() { _ = w.nl.Close() })
-	go w.run()
+	c.watchMu.Lock()
+	c.watches[w] = true
+	c.watchMu.Unlock()
+	go func() {
+		w.run()
+		c.watchMu.Lock()
+		delete(c.watches, w)
+		c.watchMu.Unlock()
+	}()
 	return w.out, nil
 }
 
@@ -82,10 +91,12 @@ const (
 // watch is the receiving end of events.
 type watch struct {
 	*socket
-	out     chan string
-	wait    time.Duration // with what the transaction being received is about; 0: no word of it
-	pending string        // to be said
-	at      time.Time     // when
+	out  chan string
+	wait time.Duration // with what the transaction being received is about; 0: no word of it
+
+	mu      sync.Mutex // protects the following
+	pending string     // to be said
+	at      time.Time  // when
 }
 
 // run receives until the socket is closed.
@@ -101,8 +112,7 @@ func (w *watch) run() {
 		})
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			w.say()
-			err = w.nl.SetReadDeadline(time.Time{})
+			err = w.say()
 		case err != nil:
 		case failed != nil: // ENOBUFS, as a rule
 			err = w.note("nftables events were lost: "+failed.Error(), pause)
@@ -160,6 +170,8 @@ func matters(r reply) time.Duration {
 // note remembers what to say, and to say it after a wait. What is to be said
 // sooner comes in its place.
 func (w *watch) note(what string, wait time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	at := time.Now().Add(wait)
 	if w.pending != "" && !at.Before(w.at) {
 		return nil
@@ -169,12 +181,15 @@ func (w *watch) note(what string, wait time.Duration) error {
 }
 
 // say sends what is pending, unless the last message is not taken yet.
-func (w *watch) say() {
+func (w *watch) say() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	select {
 	case w.out <- w.pending:
 	default:
 	}
 	w.pending = ""
+	return w.nl.SetReadDeadline(time.Time{})
 }
 
 // describeGeneration says who made a change, from an NFT_MSG_NEWGEN.

@@ -214,3 +214,36 @@ func TestUrgency(t *testing.T) {
 	for range w.out {
 	}
 }
+
+// TestWatchNotListening: what somebody else changes while a watch does not listen is said
+// afterwards, and what comes then it hears.
+func TestWatchNotListening(t *testing.T) {
+	c := open(t)
+	apply(t, c, kerneltest.Adds(corpus()...)...)
+	ch, err := c.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing := func() ([]complaint, error) { return []complaint{{}}, nil }
+	unheard := func(transact func() ([]complaint, error)) {
+		t.Helper()
+		c.writeMu.Lock()
+		defer c.writeMu.Unlock()
+		if _, err := c.unheard(transact); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unheard(nothing)
+	silent(t, ch)
+	unheard(func() ([]complaint, error) {
+		run(t, "add rule inet sealane forward counter")
+		return nothing()
+	})
+	if s := said(t, ch); !strings.Contains(s, "not watched") {
+		t.Errorf("said %q", s)
+	}
+	run(t, "add rule inet sealane forward counter")
+	if s := said(t, ch); !strings.HasPrefix(s, "nft (process ") {
+		t.Errorf("said %q", s)
+	}
+}
