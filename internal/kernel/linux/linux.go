@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"sync"
 
 	"github.com/sealane/sealane/internal/kernel"
@@ -148,8 +149,10 @@ func (l *Linux) Close() error {
 
 // Apply carries ops out in runs of neighbours that belong to one part: a run of
 // nftables ops is one transaction, one of links, addresses and routes one
-// system call per namespace. UDP flows whose translation changed are forgotten a
-// moment later.
+// system call per namespace. What nftables has and what sockets choose from stand on nothing
+// of each other's, and take long where there is much of them: a run of one is carried out
+// beside the run of the other that follows. UDP flows whose translation changed are forgotten
+// a moment later.
 func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,19 +164,36 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 		}
 		to, n := l.run(ops)
 		l.ovs.LetGo(newLinks(ops[:n])...)
-		if err := to.Apply(ops[:n]); err != nil {
-			errs = append(errs, err)
+		m := l.beside(to, ops[n:])
+		var first, second error
+		var both sync.WaitGroup
+		if m > 0 {
+			both.Go(func() { second = l.kinds[kindOf(ops[n])].Apply(ops[n : n+m]) })
 		}
-		ops = ops[n:]
+		first = to.Apply(ops[:n])
+		both.Wait()
+		errs = append(errs, first, second)
+		ops = ops[n+m:]
 	}
 	return errors.Join(errs...)
+}
+
+// beside returns how many ops in a row belong to one part that can work beside another; 0: the
+// first does not.
+func (l *Linux) beside(other applier, ops []kstate.Op) int {
+	apart := map[applier]applier{l.rules: l.chooser, l.chooser: l.rules}
+	if len(ops) == 0 || apart[other] == nil || l.kinds[kindOf(ops[0])] != apart[other] {
+		return 0
+	}
+	_, n := l.run(ops)
+	return n
 }
 
 // run returns the part that the first op belongs to, and how many in a row do.
 func (l *Linux) run(ops []kstate.Op) (applier, int) {
 	to := l.kinds[kindOf(ops[0])]
 	n := 1
-	for n < len(ops) && l.kinds[kindOf(ops[n])] == to {
+	for n < len(ops) && (alike(ops[n-1], ops[n]) || l.kinds[kindOf(ops[n])] == to) {
 		n++
 	}
 	if to == nil {
@@ -191,6 +211,10 @@ func newLinks(ops []kstate.Op) (names []string) {
 	}
 	return names
 }
+
+// alike reports whether two ops are about objects of one type, which are of one kind. To ask
+// for the kind of each of many takes long.
+func alike(a, b kstate.Op) bool { return reflect.TypeOf(a.Object()) == reflect.TypeOf(b.Object()) }
 
 func kindOf(op kstate.Op) kstate.Kind { return op.Object().Key().Kind }
 
