@@ -1,8 +1,10 @@
 package compile
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/sealane/sealane/internal/driver/overlay"
 	"github.com/sealane/sealane/internal/kstate"
@@ -24,23 +26,36 @@ func Network(n *model.Network, f Facts) (kstate.Set, error) {
 // Change returns what is not the same in a network's fragment in two states of it, nil for
 // none: the objects of parts that are other values, and if the frame is another one, all.
 func Change(from, to *model.Network, f Facts) (before, after kstate.Set, err error) {
-	c := change{from: side{n: from}, to: side{n: to}}
-	if c.anew = from == nil || to == nil || !from.SameFrame(to); c.anew {
-		c.from.frame(f)
-		c.to.frame(f)
-	} else {
-		c.from.set, c.to.set = kstate.Set{}, kstate.Set{}
+	anew := from == nil || to == nil || !from.SameFrame(to)
+	c, half := newChange(from, to, anew), newChange(from, to, anew)
+	a, b := parts(from), parts(to)
+	var both sync.WaitGroup
+	rest := [2][]*model.Service{a.Services, b.Services}
+	if n, m := len(a.Services)/2, len(b.Services)/2; anew && n+m >= many {
+		half.from.room(perService * n)
+		half.to.room(perService * m)
+		both.Go(func() { half.services(a.Services[:n], b.Services[:m], f) })
+		rest = [2][]*model.Service{a.Services[n:], b.Services[m:]}
 	}
-	a, b := c.from.parts(), c.to.parts()
-	compare(&c, a.Hosts, b.Hosts, netip.Addr.Compare, onTrunk(overlay.ToAll))
-	compare(&c, a.Far, b.Far, (*model.Far).Order, onTrunk(mate))
-	compare(&c, a.Servants, b.Servants, (*model.Servant).Order, func(n *model.Network, s *model.Servant) []kstate.Object { return servant(n, s, f) })
-	compare(&c, a.Services, b.Services, (*model.Service).Order, func(n *model.Network, s *model.Service) []kstate.Object { return service(n, s, f) })
+	c.frame(f)
+	compare(c, a.Hosts, b.Hosts, netip.Addr.Compare, onTrunk(overlay.ToAll))
+	compare(c, a.Far, b.Far, (*model.Far).Order, onTrunk(mate))
+	compare(c, a.Servants, b.Servants, (*model.Servant).Order, func(n *model.Network, s *model.Servant) []kstate.Object { return servant(n, s, f) })
+	c.services(rest[0], rest[1], f)
+	both.Wait()
+	c.merge(half)
 	if c.from.err != nil {
 		return nil, nil, c.from.err
 	}
 	return c.from.set, c.to.set, c.to.err
 }
+
+// From many services on it pays to compile half of them beside the rest. One has some
+// perService objects.
+const (
+	many       = 512
+	perService = 16
+)
 
 // change is how a network becomes another.
 type change struct {
@@ -55,13 +70,46 @@ type side struct {
 	err error // the first
 }
 
-// frame begins with what there is of any network.
+// newChange returns one of which nothing is compiled yet.
+func newChange(from, to *model.Network, anew bool) *change {
+	return &change{side{n: from, set: kstate.Set{}}, side{n: to, set: kstate.Set{}}, anew}
+}
+
+// frame begins with what there is of any network, if that is not the same.
+func (c *change) frame(f Facts) {
+	if c.anew {
+		c.from.frame(f)
+		c.to.frame(f)
+	}
+}
+
 func (s *side) frame(f Facts) {
-	p := s.parts()
-	s.set = make(kstate.Set, 32+2*len(p.Far)+2*len(p.Servants)+16*len(p.Services))
+	p := parts(s.n)
+	s.room(32 + 2*len(p.Far) + 2*len(p.Servants) + perService*len(p.Services))
 	own, err := frame(s.n, f)
 	if s.err = err; err == nil {
 		s.err = s.set.Merge(own)
+	}
+}
+
+// room has room for so many objects, unless nobody here is on the network.
+func (s *side) room(n int) {
+	if s.n != nil && !s.n.Absent() {
+		s.set = make(kstate.Set, n)
+	}
+}
+
+// services compiles services.
+func (c *change) services(from, to []*model.Service, f Facts) {
+	compare(c, from, to, (*model.Service).Order, func(n *model.Network, s *model.Service) []kstate.Object { return service(n, s, f) })
+}
+
+// merge takes in another change of the network.
+func (c *change) merge(o *change) {
+	for _, s := range []struct{ to, from *side }{{&c.from, &o.from}, {&c.to, &o.to}} {
+		if s.to.err = cmp.Or(s.to.err, s.from.err); s.to.err == nil {
+			s.to.err = s.to.set.Merge(s.from.set)
+		}
 	}
 }
 
@@ -73,11 +121,11 @@ func (s *side) add(objs []kstate.Object) {
 }
 
 // parts are what there is of an overlay network.
-func (s *side) parts() *model.Overlay {
-	if s.n == nil || s.n.Overlay == nil {
+func parts(n *model.Network) *model.Overlay {
+	if n == nil || n.Overlay == nil {
 		return &model.Overlay{}
 	}
-	return s.n.Overlay
+	return n.Overlay
 }
 
 // compare compiles the parts of one kind that are not the same on both sides.

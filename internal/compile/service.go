@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/sealane/sealane/internal/driver"
 	"github.com/sealane/sealane/internal/driver/overlay"
@@ -61,7 +62,14 @@ func pickOf(s *model.Service, is6 bool) Pick {
 // pickMark is the chain's number: how it chooses, and of how many.
 func pickMark(p Pick) string {
 	how := map[model.Balance]int{model.BalanceRound: 1, model.BalanceHash: 2}[p.Balance]
-	return fmt.Sprintf("0x%08x", how<<16|p.N)
+	return mark(how<<16 | p.N)
+}
+
+// mark is a number as nftables writes a mark.
+func mark(n int) string {
+	const digits = "00000000"
+	text := strconv.FormatUint(uint64(uint32(n)), 16)
+	return "0x" + digits[len(text):] + text
 }
 
 // verdict goes to the chain.
@@ -242,7 +250,7 @@ func served(n *model.Network, s *model.Service, f Facts) []kstate.Object {
 			to := make([]netip.AddrPort, len(ready))
 			for i, m := range ready {
 				to[i] = netip.AddrPortFrom(m.Addr(is6), cmp.Or(m.Port, p.Port))
-				objs = append(objs, elem(mapBackend.of(is6), fmt.Sprintf("%s . 0x%08x", at, i), fmt.Sprintf("%s . %d", to[i].Addr(), to[i].Port())))
+				objs = append(objs, elem(mapBackend.of(is6), at+" . "+mark(i), to[i].Addr().String()+" . "+strconv.Itoa(int(to[i].Port()))))
 			}
 			if p.Proto == "tcp" {
 				objs = append(objs, chosen(n, s, f, netip.AddrPortFrom(vip, p.Port), to)...)
