@@ -12,7 +12,8 @@ import (
 	"github.com/sealane/sealane/internal/cluster"
 )
 
-// tap is a store whose reader listens. A cluster.Mirror keeps what a restored store
+// tap is a store of which there is no more than what is Flannel's under a prefix, and whose
+// reader listens. Others keep there what may be thousands of keys. A cluster.Mirror keeps what a restored store
 // lacks; the tap knows what is really there, so that this host's own lease can be
 // written again at once. And it tells of being in touch, when that happens.
 type tap struct {
@@ -35,12 +36,33 @@ type tap struct {
 
 // List implements cluster.Store.
 func (t *tap) List(ctx context.Context, prefix string) (cluster.Snapshot, error) {
-	s, err := t.Store.List(ctx, prefix)
+	s, err := t.read(ctx, prefix)
 	if t.touch(ctx, err); err == nil {
 		t.list(s)
 	}
 	t.poke()
 	return s, err
+}
+
+// read lists the config and the leases, as of one revision: it reads again when the config was
+// put after the leases were read. A config that went then is gone already.
+func (t *tap) read(ctx context.Context, prefix string) (cluster.Snapshot, error) {
+	for {
+		s, err := t.Store.List(ctx, prefix+"subnets/")
+		if err != nil {
+			return s, err
+		}
+		c, err := t.Store.List(ctx, prefix+"config")
+		if err != nil {
+			return c, err
+		}
+		c.Entries = slices.DeleteFunc(c.Entries, func(e cluster.Entry) bool { return e.Key != prefix+"config" })
+		later := slices.ContainsFunc(c.Entries, func(e cluster.Entry) bool { return e.Rev > s.Rev })
+		if c.ID == s.ID && c.Rev >= s.Rev && !later {
+			s.Entries = append(c.Entries, s.Entries...)
+			return s, nil
+		}
+	}
 }
 
 func (t *tap) list(s cluster.Snapshot) {
@@ -68,6 +90,9 @@ func (t *tap) Watch(ctx context.Context, prefix string, after int64) <-chan clus
 	go func() {
 		defer close(out)
 		for b := range in {
+			b.Changes = slices.DeleteFunc(slices.Clone(b.Changes), func(c cluster.Change) bool {
+				return c.Key != prefix+"config" && !strings.HasPrefix(c.Key, prefix+"subnets/")
+			})
 			t.change(ctx, b)
 			select {
 			case out <- b:
