@@ -78,8 +78,8 @@ func (s *seen) view(now state, kept []string) *View {
 	inbox, known := s.inbox, s.known
 	s.inbox = map[string]cluster.Change{}
 	s.mu.Unlock()
-	for text, c := range inbox {
-		s.take(text, c)
+	for _, r := range readAll(inbox) {
+		s.take(r)
 	}
 	v := s.last
 	changed := s.sortOut(&v)
@@ -100,52 +100,34 @@ func (s *seen) view(now state, kept []string) *View {
 }
 
 // take takes one change in.
-func (s *seen) take(text string, c cluster.Change) {
-	k, ok := ParseKey(text)
-	if !ok {
-		if kind, _, _ := strings.Cut(text, "/"); Kind(kind).parts() > 0 && !c.Gone {
-			s.bad[text] = "is no key of an overlay network"
+func (s *seen) take(r reading) {
+	k := r.key
+	if !r.isKey {
+		if kind, _, _ := strings.Cut(r.text, "/"); Kind(kind).parts() > 0 && !r.Gone {
+			s.bad[r.text] = "is no key of an overlay network"
 		} else {
-			delete(s.bad, text)
+			delete(s.bad, r.text)
 		}
 		return
 	}
-	var err error
 	switch k.Kind {
 	case KindNetwork:
-		err = s.takeNetwork(k, c)
+		s.takeNetwork(r)
 	case KindHost:
-		err = s.takeHost(k, c)
+		s.takeHost(r)
 	case KindAlive:
-		s.newHosts = s.newHosts || s.alive[k.Host] == c.Gone
-		if s.alive[k.Host] = true; c.Gone {
+		s.newHosts = s.newHosts || s.alive[k.Host] == r.Gone
+		if s.alive[k.Host] = true; r.Gone {
 			delete(s.alive, k.Host)
 		}
 	case KindEndpoint:
-		err = s.takeEndpoint(k, c)
+		s.takeEndpoint(r)
 	case KindService:
-		err = s.takeService(k, c)
+		s.takeService(r)
 	case KindNumber:
-		err = s.takeNumber(k, c)
-	case KindAddress, KindPort, KindHeld:
-		if !c.Gone {
-			err = checkValue(k.Kind, c.Value)
-		}
+		r.err = s.takeNumber(k, r.Change)
 	}
-	s.complain(text, err)
-}
-
-// checkValue says what is wrong with a value that no View has.
-func checkValue(kind Kind, text []byte) (err error) {
-	switch kind {
-	case KindAddress:
-		_, err = ParseClaim(text)
-	case KindPort:
-		_, err = ParsePortClaim(text)
-	case KindHeld:
-		_, err = ParseHeld(text)
-	}
-	return err
+	s.complain(r.text, r.err)
 }
 
 // complain notes what is wrong with a key; nil: nothing is.
@@ -162,52 +144,33 @@ func (s *seen) shelf(id model.ID) *shelf {
 	return s.shelves[id]
 }
 
-func (s *seen) takeNetwork(k Key, c cluster.Change) error {
-	h := s.shelf(k.Network)
-	if c.Gone {
-		h.net, h.whole = nil, true
-		return nil
+func (s *seen) takeNetwork(r reading) {
+	h := s.shelf(r.key.Network)
+	if n, _ := r.value.(*Network); r.err == nil { // nil: it is gone
+		h.net, h.whole = n, true
 	}
-	n, err := ParseNetwork(c.Value)
-	if err == nil && n.ID != k.Network {
-		err = fmt.Errorf("id %q: its key says %q", n.ID, k.Network)
-	}
-	if err == nil {
-		h.net, h.whole = &n, true
-	}
-	return err
 }
 
-func (s *seen) takeHost(k Key, c cluster.Change) error {
+func (s *seen) takeHost(r reading) {
 	s.newHosts = true
-	if c.Gone {
-		delete(s.hosts, k.Host)
-		delete(s.stray, k)
-		return nil
+	if r.Gone {
+		delete(s.hosts, r.key.Host)
+		delete(s.stray, r.key)
+	} else if r.err == nil {
+		s.hosts[r.key.Host] = r.value.(*Host)
 	}
-	h, err := ParseHost(c.Value)
-	if err == nil && h.ID != k.Host {
-		err = fmt.Errorf("id %q: its key says %q", h.ID, k.Host)
-	}
-	if err == nil {
-		s.hosts[k.Host] = &h
-	}
-	return err
 }
 
-func (s *seen) takeEndpoint(k Key, c cluster.Change) error {
-	h := s.shelf(k.Network)
-	if c.Gone {
-		delete(h.all, k)
-		h.changed[k] = true
-		return nil
+func (s *seen) takeEndpoint(r reading) {
+	h := s.shelf(r.key.Network)
+	if r.Gone {
+		delete(h.all, r.key)
+	} else if r.err == nil {
+		h.all[r.key] = r.value.(*Endpoint)
 	}
-	e, err := ParseEndpoint(k, c.Value)
-	if err == nil {
-		h.all[k] = e
-		h.changed[k] = true
+	if r.err == nil {
+		h.changed[r.key] = true
 	}
-	return err
 }
 
 // sortOut brings a View up to date with what was taken, and says whether it changed.

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -105,7 +105,25 @@ func (s *Service) Marshal() ([]byte, error) {
 
 // ParseService reads the service under a key, and says why it is none.
 func ParseService(k Key, text []byte) (*Service, error) {
+	s, err := decodeService(text)
+	if err != nil {
+		return nil, err
+	}
+	if s.Network, s.Backends, s.Publish = k.Network, nil, untaken(s.Publish); strings.ToLower(s.Name) != k.Name {
+		return nil, fmt.Errorf("name %q: its key says %q", s.Name, k.Name)
+	}
+	return s, s.Validate()
+}
+
+// decodeService reads what a service says, with the fields that a newer version gave it. Most
+// have none, and are read once.
+func decodeService(text []byte) (*Service, error) {
 	s := &Service{}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if d.DisallowUnknownFields(); bytes.HasPrefix(text, []byte("{")) && d.Decode(s) == nil && int(d.InputOffset()) == len(text) {
+		return s, nil
+	}
+	s = &Service{}
 	if err := decode(text, s); err != nil {
 		return nil, err
 	}
@@ -115,28 +133,22 @@ func ParseService(k Key, text []byte) (*Service, error) {
 	maps.DeleteFunc(s.others, func(k string, _ json.RawMessage) bool {
 		return slices.ContainsFunc(serviceFields(), func(f string) bool { return strings.EqualFold(f, k) })
 	})
-	if s.Network, s.Backends, s.Publish = k.Network, nil, untaken(s.Publish); strings.ToLower(s.Name) != k.Name {
-		return nil, fmt.Errorf("name %q: its key says %q", s.Name, k.Name)
-	}
-	return s, s.Validate()
+	return s, nil
 }
 
 func serviceFields() []string {
 	return []string{"id", "name", "ports", "vips", "dnsrr", "balance", "draining", "publish", "nearby", "health", "labels", "created", "backends"}
 }
 
-func (s *seen) takeService(k Key, c cluster.Change) error {
-	h := s.shelf(k.Network)
-	if c.Gone {
-		delete(h.offers, k)
-		delete(s.stray, k)
-		h.offered[k] = true
-		return nil
+func (s *seen) takeService(r reading) {
+	h := s.shelf(r.key.Network)
+	if r.Gone {
+		delete(h.offers, r.key)
+		delete(s.stray, r.key)
+	} else if r.err == nil {
+		h.offers[r.key] = r.value.(*Service)
 	}
-	o, err := ParseService(k, c.Value)
-	if err == nil {
-		h.offers[k] = o
-		h.offered[k] = true
+	if r.err == nil {
+		h.offered[r.key] = true
 	}
-	return err
 }
