@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sealane/sealane/internal/cluster/overlay"
@@ -73,7 +74,7 @@ func (c *company) take(v *overlay.View, rec *overlay.Part, at map[string]netip.A
 	for was, is := range model.Changes(was.Services, rec.Services, orderServices) {
 		c.touchService(r, was, is)
 	}
-	if len(moved) > 0 {
+	if len(moved) > 0 && len(was.Endpoints) > 0 { // else all were touched
 		c.touchAll(r, func(ep *overlay.Endpoint) bool { return moved[ep.Host] })
 	}
 	if len(r.shared) > 0 {
@@ -215,23 +216,43 @@ func (c *company) make(r *revision) {
 			far[k] = c.farOf(ep)
 		}
 	}
-	services := make(map[string]*model.Service, len(r.services))
-	for k := range r.services {
-		services[k] = nil
-		if n, there := slices.BinarySearchFunc(c.part.Services, k, func(s *overlay.Service, k string) int { return cmp.Compare(s.Service.Key(), k) }); there {
-			services[k] = c.serviceOf(c.part.Services[n])
-		}
-	}
+	services := made(maps.Keys(r.services), c.service)
 	o, p := &c.parts, model.Overlay{}
 	p.Far = revised(o.Far, far, anew)
 	p.Services = revised(o.Services, services, anew)
-	servants := make(map[string]*model.Servant, len(r.servants))
-	for id := range r.servants {
-		servants[string(id)] = model.NewServant(id, c.servicesWith(id, services, p.Services))
-	}
+	servants := made(maps.Keys(r.servants), func(id model.ID) *model.Servant {
+		return model.NewServant(id, c.servicesWith(id, services, p.Services))
+	})
 	p.Servants = revised(o.Servants, servants, anew)
 	p.Hosts = c.found(o.Far, p.Far)
 	c.parts = p
+}
+
+// many is from how many parts on it pays to make two halves of them at once.
+const many = 256
+
+// made makes parts by their keys; one changes nothing.
+func made[K ~string, T any](keys iter.Seq[K], one func(K) T) map[string]T {
+	all := slices.Collect(keys)
+	parts := make([]T, len(all))
+	some := func(from, to int) {
+		for i := from; i < to; i++ {
+			parts[i] = one(all[i])
+		}
+	}
+	n := 0
+	var both sync.WaitGroup
+	if len(all) >= many {
+		n = len(all) / 2
+		both.Go(func() { some(0, n) })
+	}
+	some(n, len(all))
+	both.Wait()
+	now := make(map[string]T, len(all))
+	for i, k := range all {
+		now[string(k)] = parts[i]
+	}
+	return now
 }
 
 // revised returns parts of one kind with some as they are now. What is as it was stays the
@@ -254,6 +275,15 @@ func (c *company) farOf(ep *overlay.Endpoint) *model.Far {
 	h, known := c.hosts[ep.Host]
 	return &model.Far{ID: ep.ID, Node: ep.Host, Host: cmp.Or(h.Name, ep.Host), At: c.at[ep.Host], MAC: ep.MAC, Addrs: ep.Addrs,
 		Sandbox: ep.Sandbox.Name, Names: ep.Names, Stopped: ep.Stopped, HostGone: !known || !h.Alive}
+}
+
+// service is a service by its key, with its backends; nil: there is none.
+func (c *company) service(key string) *model.Service {
+	n, there := slices.BinarySearchFunc(c.part.Services, key, func(s *overlay.Service, k string) int { return cmp.Compare(s.Service.Key(), k) })
+	if !there {
+		return nil
+	}
+	return c.serviceOf(c.part.Services[n])
 }
 
 // serviceOf is a service with its backends.

@@ -62,8 +62,7 @@ func (e *Engine) serveAll() <-chan struct{} {
 	}
 	for _, n := range e.intent.Networks {
 		if n.Overlay != nil {
-			e.renameFar(nil, n)
-			e.renameServices(nil, n)
+			renameParts(e.zone(n), nil, n)
 		}
 	}
 	return e.serveViews()

@@ -208,17 +208,39 @@ func (e *Engine) settleOverlay(ctx context.Context, v *overlay.View, rec *overla
 		e.openPools(n)
 		e.startApart(n)
 	}
-	if err := d.commit(ctx); err != nil && e.tryAgain(n, err) {
+	if err := e.commitNamed(ctx, d, old, n); err != nil && e.tryAgain(n, err) {
 		return e.settleOverlay(ctx, v, rec)
 	} else if err != nil {
 		return err
 	}
-	e.renameFar(old, n)
-	e.renameServices(old, n)
 	if old == nil {
 		e.cfg.Log.Info("overlay network known", "network", n.Name, "vni", n.Overlay.VNI, "endpoints elsewhere", len(n.Overlay.Far))
 	}
 	return nil
+}
+
+// commitNamed commits a draft of a network, and has its names be as the network is then. While
+// nobody on this host can ask for them, both are done at once. The caller holds work.
+func (e *Engine) commitNamed(ctx context.Context, d *draft, old, n *model.Network) error {
+	if !n.Absent() || old != nil && !old.Absent() {
+		err := d.commit(ctx)
+		if err == nil {
+			renameParts(e.zone(n), old, n)
+		}
+		return err
+	}
+	z := e.zone(n)
+	var naming sync.WaitGroup
+	naming.Go(func() { renameParts(z, old, n) })
+	err := d.commit(ctx)
+	naming.Wait()
+	switch {
+	case err != nil && old == nil:
+		delete(e.names.zones, n.ID)
+	case err != nil:
+		renameParts(z, n, old)
+	}
+	return err
 }
 
 // startApart has hosts give out addresses from different places of a subnet: those that

@@ -206,16 +206,25 @@ func (e *Engine) pickUnclaimed(n *model.Network, key poolKey, taken func(netip.A
 	}
 }
 
-// renameFar brings the names of a network's endpoints on other hosts from one state of
-// it to another. The caller holds work.
-func (e *Engine) renameFar(from, to *model.Network) {
-	var was []*model.Far
-	if from != nil && from.Overlay != nil {
-		was = from.Overlay.Far
+// renameParts brings the names of a network's endpoints on other hosts and of its services,
+// which are in a zone, from one state of it to another; nil: it has none.
+func renameParts(z *dns.Zone, from, to *model.Network) {
+	renameFar(z, partsOf(from).Far, partsOf(to).Far)
+	renameServices(z, partsOf(from).Services, partsOf(to).Services)
+}
+
+// partsOf are the parts of a network; there may be no network.
+func partsOf(n *model.Network) *model.Overlay {
+	if n == nil || n.Overlay == nil {
+		return &model.Overlay{}
 	}
+	return n.Overlay
+}
+
+func renameFar(z *dns.Zone, from, to []*model.Far) {
 	var put []dns.Host
 	var gone []string
-	for was, is := range model.Changes(was, to.Overlay.Far, (*model.Far).Order) {
+	for was, is := range model.Changes(from, to, (*model.Far).Order) {
 		switch {
 		case is != nil && !is.Stopped:
 			put = append(put, dns.Host{ID: string(is.ID), Names: is.Names, Addrs: is.Addrs})
@@ -224,6 +233,6 @@ func (e *Engine) renameFar(from, to *model.Network) {
 		}
 	}
 	if len(put)+len(gone) > 0 {
-		e.zone(to).Update(put, gone...)
+		z.Update(put, gone...)
 	}
 }

@@ -344,7 +344,7 @@ func (e *Engine) keepFares(from, to *model.Network) {
 	if c := e.overlays.companies[to.ID]; c != nil && c.parts.SameParts(from.Overlay) {
 		c.parts.Services = to.Overlay.Services
 	}
-	e.renameServices(from, to)
+	renameServices(e.zone(to), from.Overlay.Services, to.Overlay.Services)
 }
 
 // checkedServices are the services whose backends are checked, by network and by name in

@@ -12,16 +12,12 @@ import (
 // tasksPrefix begins the name that means a service's backends, as Docker's.
 const tasksPrefix = "tasks."
 
-// renameServices brings the names of a network's services from one state of it to
-// another. The caller holds work.
-func (e *Engine) renameServices(from, to *model.Network) {
-	var was []*model.Service
-	if from != nil && from.Overlay != nil {
-		was = from.Overlay.Services
-	}
+// renameServices brings the names of a network's services from one state of them to
+// another.
+func renameServices(z *dns.Zone, from, to []*model.Service) {
 	var put []dns.Host
 	var gone []string
-	for was, is := range model.Changes(was, to.Overlay.Services, (*model.Service).Order) {
+	for was, is := range model.Changes(from, to, (*model.Service).Order) {
 		if was != nil && (is == nil || is.ID != was.ID) {
 			for _, h := range serviceHosts(was) {
 				gone = append(gone, h.ID)
@@ -32,7 +28,7 @@ func (e *Engine) renameServices(from, to *model.Network) {
 		}
 	}
 	if len(put)+len(gone) > 0 {
-		e.zone(to).Update(put, gone...)
+		z.Update(put, gone...)
 	}
 }
 
