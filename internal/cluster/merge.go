@@ -58,9 +58,13 @@ func (p *pending) add(b Batch) {
 	}
 }
 
-// last keeps the last change of each key, in order.
+// last keeps the last change of each key, in order. Those of a listing are by key, and of each
+// there is one.
 func last(changes []Change) []Change {
-	seen := map[string]bool{}
+	if listed(changes) {
+		return changes
+	}
+	seen := make(map[string]bool, len(changes))
 	out := make([]Change, 0, len(changes))
 	for _, c := range slices.Backward(changes) {
 		if !seen[c.Key] {
@@ -70,6 +74,15 @@ func last(changes []Change) []Change {
 	}
 	slices.Reverse(out)
 	return out
+}
+
+func listed(changes []Change) bool {
+	for i := range changes[min(1, len(changes)):] {
+		if changes[i].Key >= changes[i+1].Key {
+			return false
+		}
+	}
+	return true
 }
 
 // byKey orders entries.

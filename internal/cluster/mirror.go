@@ -195,8 +195,8 @@ func (m *Mirror) listed(snap Snapshot) {
 	first := !m.status.Known
 	another := snap.ID != "" && m.id != "" && snap.ID != m.id
 	restored := !first && (another || snap.Rev < m.status.Rev || m.otherPast(snap))
-	there := map[string]bool{}
-	var changes []Change
+	there := make(map[string]bool, len(snap.Entries))
+	changes := make([]Change, 0, len(snap.Entries))
 	for _, e := range snap.Entries {
 		there[e.Key] = true
 		changes = append(changes, Change{Entry: e})
@@ -253,7 +253,10 @@ func (m *Mirror) changed(b Batch) {
 // has content, what is held will go.
 func (m *Mirror) apply(changes []Change, first, content bool) {
 	m.mu.Lock()
-	var news []Change
+	if len(m.known) == 0 {
+		m.known = make(map[string]Entry, len(changes))
+	}
+	news := make([]Change, 0, len(changes))
 	for _, c := range last(changes) {
 		old, ok := m.known[c.Key]
 		delete(m.held, c.Key)

@@ -212,7 +212,7 @@ func (s *Store) list(ctx context.Context, prefix string) (cluster.Snapshot, erro
 		return cluster.Snapshot{}, err
 	}
 	now := s.saw(before, resp.Header)
-	snap := cluster.Snapshot{ID: now.id(), Rev: resp.Header.Revision}
+	snap := cluster.Snapshot{ID: now.id(), Rev: resp.Header.Revision, Entries: make([]cluster.Entry, 0, len(resp.Kvs))}
 	for _, kv := range resp.Kvs { // by key, says etcd
 		snap.Entries = append(snap.Entries, cluster.Entry{Key: string(kv.Key), Value: kv.Value, Rev: kv.ModRevision, Lasting: kv.Lease == 0})
 	}

@@ -191,7 +191,7 @@ func (t *tap) later(network model.ID, r stock, s *scene) {
 
 // read reads what is under prefixes, one after the other.
 func (d *Directory) read(ctx context.Context, prefixes ...string) (stock, error) {
-	r := newStock()
+	r := newStock(0)
 	for _, p := range prefixes {
 		s, err := d.o.Store.List(ctx, d.tap.prefix+p)
 		if err != nil {

@@ -63,6 +63,9 @@ func (s *seen) poke() {
 func (s *seen) deliver(prefix string) func(cluster.Update) {
 	return func(u cluster.Update) {
 		s.mu.Lock()
+		if len(s.inbox) == 0 {
+			s.inbox = make(map[string]cluster.Change, len(u.Changes))
+		}
 		for _, c := range u.Changes {
 			s.inbox[strings.TrimPrefix(c.Key, prefix)] = c
 		}

@@ -55,14 +55,15 @@ type stock struct {
 	mine   map[Key]*item                     // of items, a host's endpoints, claims, numbers and held ports
 }
 
-func newStock() stock {
-	return stock{0, map[Key]*item{}, map[model.ID]map[netip.Addr]*item{}, map[Key]*item{}}
+// newStock returns one with room for so many items.
+func newStock(n int) stock {
+	return stock{0, make(map[Key]*item, n), map[model.ID]map[netip.Addr]*item{}, map[Key]*item{}}
 }
 
 func newTap(o Options) *tap {
 	return &tap{
 		Store: o.Store, prefix: o.Prefix + "/", host: o.ID, changed: func(bool) {},
-		real: newStock(), anew: make(chan struct{}), state: state{since: time.Now()},
+		real: newStock(0), anew: make(chan struct{}), state: state{since: time.Now()},
 	}
 }
 
@@ -158,7 +159,7 @@ func (t *tap) List(ctx context.Context, prefix string) (cluster.Snapshot, error)
 func (t *tap) list(s cluster.Snapshot) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.real = newStock(); t.closed() {
+	if t.real = newStock(len(s.Entries)); t.closed() {
 		t.anew = make(chan struct{})
 	}
 	for _, e := range s.Entries {
