@@ -252,3 +252,52 @@ func (w *crowdWalk) become(k *fake.Kernel, e *Engine, from, to *model.Network) e
 	}
 	return nil
 }
+
+// TestCompanyOfMany takes in few after few what another takes in at once, two halves beside
+// each other, and compiles both.
+func TestCompanyOfMany(t *testing.T) {
+	const n = 1100
+	w := &crowdWalk{T: t, Rand: rand.New(rand.NewPCG(7, 5)), view: &overlay.View{Hosts: map[string]overlay.Peer{}}}
+	for range 10 {
+		w.peer()
+	}
+	at := func(net byte, i int) netip.Addr { return netip.AddrFrom4([4]byte{10, net, byte(i >> 8), byte(i)}) }
+	p := &overlay.Part{}
+	for i := range n {
+		name := fmt.Sprintf("s%04d", i)
+		p.Services = append(p.Services, &overlay.Service{Service: model.Service{ID: model.ID("id" + name), Name: name, VIPs: []netip.Addr{at(1, i)}, Ports: []model.ServicePort{{Port: 80, Proto: "tcp"}}}})
+		ep := &overlay.Endpoint{ID: model.ID(fmt.Sprintf("e%04d", i)), Host: w.host(), MAC: model.MACFor(at(2, i)), Addrs: []netip.Addr{at(2, i)}}
+		for range 3 {
+			ep.Services = append(ep.Services, overlay.Membership{Name: fmt.Sprintf("s%04d", w.IntN(n))})
+		}
+		p.Endpoints = append(p.Endpoints, ep)
+	}
+	c := newCompany("n0", nil)
+	before, few := (*model.Network)(nil), kstate.Set{}
+	for i := 100; i <= n; i += 100 {
+		some := &overlay.Part{Endpoints: p.Endpoints[:i], Services: p.Services[:i]}
+		c.take(w.view, some, publics(w.view, false))
+		parts := c.parts
+		parts.Used, parts.VNI = true, 5000
+		now := &model.Network{ID: "aaaaaaaaaaaa", Name: "app", Driver: model.DriverOverlay, Overlay: &parts}
+		was, is, err := compile.Change(before, now, compile.Facts{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range was {
+			delete(few, k)
+		}
+		if err := few.Merge(is); err != nil {
+			t.Fatal(err)
+		}
+		before = now
+	}
+	w.fresh(c, p)
+	many, err := compile.Network(before, compile.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if few.String() != many.String() {
+		t.Errorf("few by few there are %d objects, at once %d", len(few), len(many))
+	}
+}

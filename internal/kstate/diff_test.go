@@ -1,8 +1,12 @@
 package kstate_test
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -322,5 +326,33 @@ func TestDiffAgainstItsSlowTwin(t *testing.T) {
 		if again := fast.reach(t, want); again != 0 {
 			t.Fatalf("round %d: %d ops are left", i, again)
 		}
+	}
+}
+
+// TestDiffOfMany: many ops, of which two halves are sorted at once, are in order.
+func TestDiffOfMany(t *testing.T) {
+	have, want := kstate.Set{}, kstate.Set{}
+	for i := range 20000 {
+		o := kstate.Sysctl{Name: fmt.Sprintf("net.%d", i*7919%20011), Value: "1"}
+		if i%3 != 0 {
+			have[o.Key()] = o
+		}
+		if o.Value = fmt.Sprint(i % 4); i%3 != 1 {
+			want[o.Key()] = o
+		}
+	}
+	ops := kstate.Diff(have, want)
+	removals := slices.IndexFunc(ops, func(op kstate.Op) bool { return op.New != nil })
+	if key := func(op kstate.Op) string { return op.Object().Key().ID }; !slices.IsSortedFunc(ops[removals:], func(a, b kstate.Op) int { return cmp.Compare(key(a), key(b)) }) ||
+		!slices.IsSortedFunc(ops[:removals], func(a, b kstate.Op) int { return cmp.Compare(key(b), key(a)) }) {
+		t.Error("they are in no order")
+	}
+	for _, op := range ops {
+		if delete(have, op.Object().Key()); op.New != nil {
+			have[op.New.Key()] = op.New
+		}
+	}
+	if !maps.Equal(have, want) {
+		t.Error("they do not lead there")
 	}
 }
