@@ -150,8 +150,8 @@ func (l *Linux) Close() error {
 // Apply carries ops out in runs of neighbours that belong to one part: a run of
 // nftables ops is one transaction, one of links, addresses and routes one
 // system call per namespace. What nftables has and what sockets choose from stand on nothing
-// of each other's, and take long where there is much of them: a run of one is carried out
-// beside the run of the other that follows. UDP flows whose translation changed are forgotten
+// of each other's, and take long where there is much of them: a long run of one is carried
+// out beside the run of the other that follows. UDP flows whose translation changed are forgotten
 // a moment later.
 func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 	l.mu.Lock()
@@ -164,7 +164,7 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 		}
 		to, n := l.run(ops)
 		l.ovs.LetGo(newLinks(ops[:n])...)
-		m := l.beside(to, ops[n:])
+		m := l.beside(to, n, ops[n:])
 		var first, second error
 		var both sync.WaitGroup
 		if m > 0 {
@@ -178,15 +178,18 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 	return errors.Join(errs...)
 }
 
-// beside returns how many ops in a row belong to one part that can work beside another; 0: the
-// first does not.
-func (l *Linux) beside(other applier, ops []kstate.Op) int {
+// many is from how many ops on a run is long.
+const many = 1024
+
+// beside returns how many ops in a row belong to one part that works beside another, which has
+// so many; 0: the first does not.
+func (l *Linux) beside(other applier, n int, ops []kstate.Op) int {
 	apart := map[applier]applier{l.rules: l.chooser, l.chooser: l.rules}
-	if len(ops) == 0 || apart[other] == nil || l.kinds[kindOf(ops[0])] != apart[other] {
+	if n < many || len(ops) == 0 || apart[other] == nil || l.kinds[kindOf(ops[0])] != apart[other] {
 		return 0
 	}
-	_, n := l.run(ops)
-	return n
+	_, m := l.run(ops)
+	return m
 }
 
 // run returns the part that the first op belongs to, and how many in a row do.
