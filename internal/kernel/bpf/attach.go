@@ -69,10 +69,41 @@ func attach(root *os.File, dir, file string, at ebpf.AttachType, prog *ebpf.Prog
 		return nil
 	}
 	// A link that cannot be updated was detached by somebody: it is of no use.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := detach(path); err != nil {
 		return err
 	}
 	return l.Pin(path)
+}
+
+// unpin takes pins in a directory away, links first. What is not there is no error.
+func unpin(dir string, links, maps []string) error {
+	var errs []error
+	for _, name := range links {
+		errs = append(errs, detach(filepath.Join(dir, name)))
+	}
+	for _, name := range maps {
+		errs = append(errs, missing(os.Remove(filepath.Join(dir, name))))
+	}
+	return errors.Join(errs...)
+}
+
+// detach ends the link pinned at path, and takes the pin away. With its last reference a
+// link would end too, but a while after: what holds a pin is let go of by RCU.
+func detach(path string) error {
+	var err error
+	if l, none := link.LoadPinnedLink(path, nil); none == nil {
+		err = l.Detach()
+		_ = l.Close()
+	}
+	return errors.Join(err, missing(os.Remove(path)))
+}
+
+// missing is no error.
+func missing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // replace puts prog into the link pinned at path.

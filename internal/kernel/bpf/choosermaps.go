@@ -4,8 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -96,20 +95,14 @@ func (m *chooserMaps) close() error {
 	return errors.Join(errs...)
 }
 
-// unpin takes the pins in a directory away, links first: see pinned.remove. What is not
-// there is no error.
-func unpin(dir string) error {
-	names := []string{ballotsFile, seatsFile, choosersFile, socketsFile}
-	for _, p := range chooserPrograms {
-		names = append([]string{p.file}, names...)
+// unpinChoosers takes the pins in a directory away. Nobody forgets sockets of those that
+// choose on, so that program goes last.
+func unpinChoosers(dir string) error {
+	var links []string
+	for _, p := range slices.Backward(chooserPrograms) {
+		links = append(links, p.file)
 	}
-	var errs []error
-	for _, name := range names {
-		if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return unpin(dir, links, []string{ballotsFile, seatsFile, choosersFile, socketsFile})
 }
 
 // openTable opens a map of choices, or makes it.

@@ -40,7 +40,7 @@ func NewChoosers(dir string, h *Holder) (*Choosers, error) {
 		return c, nil
 	}
 	if c.why = c.open(); c.why != nil { // nobody would bring up to date what the programs choose from
-		return c, unpin(dir)
+		return c, unpinChoosers(dir)
 	}
 	return c, nil
 }
@@ -310,4 +310,4 @@ func (c *Choosers) Close() error {
 }
 
 // Remove detaches the programs and forgets all. It comes before that of the Holder.
-func (c *Choosers) Remove() error { return errors.Join(unpin(c.dir), c.Close()) }
+func (c *Choosers) Remove() error { return errors.Join(unpinChoosers(c.dir), c.Close()) }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -280,21 +279,14 @@ func (p *pinned) close() error {
 	return errors.Join(errs...)
 }
 
-// remove takes the pins away, links first: with its last reference a link is
-// detached. The unmount would do it too, but later.
+// remove takes the pins away, see unpin.
 func (p *pinned) remove() error {
-	errs := []error{p.close()}
-	names := []string{heldSpec().Name, trieSpec().Name}
+	var links []string
 	for _, prog := range programs {
-		names = append([]string{prog.file}, names...)
+		links = append(links, prog.file)
 	}
-	for _, name := range names {
-		if err := os.Remove(filepath.Join(p.dir, name)); !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	errs = append(errs, os.NewSyscallError("unmount", unix.Unmount(p.dir, 0)), os.Remove(p.dir))
-	return errors.Join(errs...)
+	return errors.Join(p.close(), unpin(p.dir, links, []string{heldSpec().Name, trieSpec().Name}),
+		os.NewSyscallError("unmount", unix.Unmount(p.dir, 0)), os.Remove(p.dir))
 }
 
 // fill sets err where there is no error yet.
