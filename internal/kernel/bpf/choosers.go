@@ -30,19 +30,32 @@ type Choosers struct {
 // NewChoosers returns those of the bpffs that a Holder has mounted at dir, of which
 // it takes over what a former process left. Where that holds with sockets there are
 // none, nor where only a part of the cgroup hierarchy is in sight: containers may be in
-// another part.
+// another part; nor where a trial fails, as beside a program that has a hook alone.
 func NewChoosers(dir string, h *Holder) (*Choosers, error) {
 	c := &Choosers{dir: dir, why: h.Why()}
 	if c.why == nil {
 		c.why = wholeHierarchy()
 	}
-	if _, err := os.Stat(filepath.Join(dir, ballotsFile)); c.why != nil || err != nil {
-		return c, nil
+	switch _, err := os.Stat(filepath.Join(dir, ballotsFile)); {
+	case c.why != nil:
+	case err == nil:
+		c.why = c.open()
+	default:
+		c.why = chooserTrial()
 	}
-	if c.why = c.open(); c.why != nil { // nobody would bring up to date what the programs choose from
+	if c.maps == nil { // nobody would bring up to date what programs that are there choose from
 		return c, unpinChoosers(dir)
 	}
 	return c, nil
+}
+
+// chooserTrial attaches the programs for a moment, with nothing to choose from.
+func chooserTrial() error {
+	m, err := openChooserMaps("")
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.attach(""), m.close())
 }
 
 // wholeHierarchy says why not all processes that are in sight are below the root of the

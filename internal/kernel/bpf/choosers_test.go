@@ -12,10 +12,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/sealane/sealane/internal/kstate"
+	"github.com/sealane/sealane/internal/lab/cgroup"
 )
 
 const testVNI = 4096
@@ -332,6 +335,82 @@ func TestChoicesOfNobody(t *testing.T) {
 	if err := noWay("tcp4", o.At); !errors.Is(err, unix.ENETUNREACH) {
 		t.Errorf("%v: want no way there", err)
 	}
+}
+
+// TestChoicesOfNoDaemon: what a former process left does not choose on where this one cannot
+// have sockets choose, nor without the map by which it is found.
+func TestChoicesOfNoDaemon(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lose func(*hall)
+	}{
+		{"programs cannot be had", func(h *hall) { h.holder = &Holder{why: unix.EPERM} }},
+		{"the first map is gone", func(h *hall) {
+			if err := os.Remove(filepath.Join(h.dir, ballotsFile)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHall(t)
+			o := choice("10.9.0.1:80", h.listen("127.0.0.1"))
+			h.do(kstate.Op{New: o})
+			c.lose(h)
+			h.reopen()
+			if err := noWay("tcp4", o.At); !errors.Is(err, unix.ENETUNREACH) {
+				t.Errorf("%v: want no way there", err)
+			}
+		})
+	}
+}
+
+// TestHookOfAnother: where somebody has a hook for a program alone, sockets do not choose, and
+// that is known before anything is to be chosen.
+func TestHookOfAnother(t *testing.T) {
+	dir := inNamespaces(t)
+	hook := aloneInCgroup(t)
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupInet6Connect, Instructions: allow()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: int(hook.Fd()), Program: prog, Attach: ebpf.AttachCGroupInet6Connect})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewChoosers(dir, open(t, dir))
+	if err != nil || !errors.Is(c.Why(), unix.EPERM) {
+		t.Errorf("%v, why %v: want that they cannot", err, c.Why())
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*_conn*")); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v: want nothing left", left, err)
+	}
+}
+
+// aloneInCgroup makes a cgroup, and has the thread take it for the root of the hierarchy.
+func aloneInCgroup(t *testing.T) *os.File {
+	t.Helper()
+	own, err := cgroup.New("bpf-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = own.Remove() })
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range cgroupMounts(string(mounts)) {
+		if err := unix.Mount(own.Path(), path, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+	}
+	root, err := cgroupRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
 }
 
 // TestChoosersRemove leaves nothing behind.

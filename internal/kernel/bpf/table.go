@@ -41,8 +41,12 @@ type table[K comparable, V any] struct{ *ebpf.Map }
 
 // openMap opens the map pinned under its name in dir, or makes it. One of
 // another shape, left by another version of this program, is replaced: a lost
-// trie is filled by the sweep, what else is lost by the next pass.
+// trie is filled by the sweep, what else is lost by the next pass. With dir ""
+// it is a new one, and not pinned.
 func openMap(dir string, spec *ebpf.MapSpec) (*ebpf.Map, error) {
+	if dir == "" {
+		return ebpf.NewMap(spec)
+	}
 	spec.Pinning = ebpf.PinByName
 	m, err := ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: dir})
 	if !errors.Is(err, ebpf.ErrMapIncompatible) {
