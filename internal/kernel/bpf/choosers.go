@@ -119,7 +119,8 @@ func (m *chooserMaps) sweep() error {
 
 // Apply carries out ops on kstate.Choice and kstate.Chooser objects, as kernel.Kernel
 // says. Of choices those that come or change are written at once, and so are those that go,
-// but one by one where that fails.
+// but one by one where that fails. Where that does too, nothing is left to choose from: the
+// host chooses, and what was is in nobody's way.
 func (c *Choosers) Apply(ops []kstate.Op) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,23 +158,25 @@ func (c *Choosers) apply(ops []kstate.Op, errs []error) {
 	}
 	for _, run := range []struct {
 		at []int
-		do func([]kstate.Op) error
+		do func(...kstate.Op) error
 	}{{put, c.maps.put}, {gone, c.maps.forget}} {
 		some := make([]kstate.Op, len(run.at))
 		for n, i := range run.at {
 			some[n] = ops[i]
 		}
-		if run.do(some) == nil {
+		if run.do(some...) == nil {
 			continue
 		}
-		for n, i := range run.at {
-			errs[i] = run.do(some[n : n+1])
+		for _, i := range run.at {
+			if errs[i] = run.do(ops[i]); errs[i] != nil {
+				errs[i] = errors.Join(errs[i], c.maps.forget(ops[i])) // half of it may be there, beside half of what was
+			}
 		}
 	}
 }
 
 // put writes the choices of ops: seats, ballots, and then it erases seats that were more.
-func (m *chooserMaps) put(ops []kstate.Op) error {
+func (m *chooserMaps) put(ops ...kstate.Op) error {
 	var seats, surplus []seat
 	var to, places []place
 	var ballots []ballot
@@ -200,15 +203,18 @@ func (m *chooserMaps) put(ops []kstate.Op) error {
 	return err
 }
 
-// forget erases the choices of ops, the seats last.
-func (m *chooserMaps) forget(ops []kstate.Op) error {
+// forget erases the choices of ops, as they were and as they are to be, the seats last.
+func (m *chooserMaps) forget(ops ...kstate.Op) error {
 	var places []place
 	var seats []seat
 	for _, op := range ops {
-		o := op.Old.(kstate.Choice)
-		places = append(places, placeOf(o.At))
-		for i := range o.Backends {
-			seats = append(seats, seatOf(placeOf(o.At), i))
+		for _, o := range []kstate.Object{op.Old, op.New} {
+			if o, ok := o.(kstate.Choice); ok {
+				places = append(places, placeOf(o.At))
+				for i := range o.Backends {
+					seats = append(seats, seatOf(placeOf(o.At), i))
+				}
+			}
 		}
 	}
 	if _, err := m.ballots.erase(places); err != nil {

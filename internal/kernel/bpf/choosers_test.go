@@ -290,7 +290,8 @@ func TestChoicesOutliveProcess(t *testing.T) {
 	}
 }
 
-// TestNoRoom: what does not fit fails alone.
+// TestNoRoom: what does not fit fails alone, and takes no room; of what it was to take the place
+// of nothing is chosen any more.
 func TestNoRoom(t *testing.T) {
 	h := newHall(t)
 	a := h.listen("127.0.0.1")
@@ -303,12 +304,26 @@ func TestNoRoom(t *testing.T) {
 	}
 	h.maps.seats = seats
 	small, large := choice("10.9.0.1:80", a), choice("10.9.0.2:80", a, a, a)
-	err = h.Apply([]kstate.Op{{New: small}, {New: large}})
-	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 1 || !strings.Contains(err.Error(), large.String()) {
-		t.Errorf("%v: want that the larger fails", err)
-	}
+	h.failsFor(large, kstate.Op{New: small}, kstate.Op{New: large})
 	if got := h.observed(); !slices.Contains(got, small.String()) || slices.Contains(got, large.String()) {
 		t.Errorf("%v: want the smaller", got)
+	}
+	third := choice("10.9.0.3:80", a)
+	h.do(kstate.Op{New: third})
+	larger := choice("10.9.0.1:80", a, a, a)
+	h.failsFor(larger, kstate.Op{Old: small, New: larger})
+	if got := h.observed(); len(got) != 2 || !slices.Contains(got, third.String()) {
+		t.Errorf("%v: want the third alone, and the chooser", got)
+	}
+	h.do(kstate.Op{New: choice("10.9.0.4:80", a)})
+}
+
+// failsFor has a choice of ops fail, and none of the others.
+func (h *hall) failsFor(o kstate.Choice, ops ...kstate.Op) {
+	h.t.Helper()
+	err := h.Apply(ops)
+	if joined, ok := err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 1 || !strings.Contains(err.Error(), o.String()) {
+		h.t.Errorf("%v: want that %s fails", err, o)
 	}
 }
 
