@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,7 @@ type chooserMaps struct {
 	ballots  table[place, ballot]
 	seats    table[seat, place]
 	choosers table[chooser, home]
-	sockets  table[uint64, chosen]
+	sockets  *ebpf.Map // what each remembers: see chosen
 }
 
 // The maps' names, and their files'.
@@ -34,7 +35,6 @@ const (
 	maxServices = 1 << 16
 	maxSeats    = 1 << 18
 	maxChoosers = 1 << 14
-	maxSockets  = 1 << 16
 )
 
 func openChooserMaps(dir string) (*chooserMaps, error) {
@@ -42,7 +42,7 @@ func openChooserMaps(dir string) (*chooserMaps, error) {
 	m.ballots, errs[0] = openTable[place, ballot](dir, ballotsFile, maxServices)
 	m.seats, errs[1] = openTable[seat, place](dir, seatsFile, maxSeats)
 	m.choosers, errs[2] = openTable[chooser, home](dir, choosersFile, maxChoosers)
-	m.sockets, errs[3] = openTable[uint64, chosen](dir, socketsFile, maxSockets)
+	m.sockets, errs[3] = openMap(dir, socketsSpec())
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
@@ -50,18 +50,16 @@ func openChooserMaps(dir string) (*chooserMaps, error) {
 }
 
 // chooserPrograms are the files in the bpffs that hold their links, and what hangs on
-// them. That which forgets sockets comes first.
+// them. Those that tell what was asked for come first.
 var chooserPrograms = []struct {
 	file   string
-	typ    ebpf.ProgramType
 	attach ebpf.AttachType
 	code   func(*chooserMaps) asm.Instructions
 }{
-	{"sealane_end", ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease, (*chooserMaps).ending},
-	{"sealane_peer4", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet4GetPeername, func(m *chooserMaps) asm.Instructions { return m.naming(false) }},
-	{"sealane_peer6", ebpf.CGroupSockAddr, ebpf.AttachCgroupInet6GetPeername, func(m *chooserMaps) asm.Instructions { return m.naming(true) }},
-	{"sealane_conn4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, func(m *chooserMaps) asm.Instructions { return m.connecting(false) }},
-	{"sealane_conn6", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect, func(m *chooserMaps) asm.Instructions { return m.connecting(true) }},
+	{"sealane_peer4", ebpf.AttachCgroupInet4GetPeername, func(m *chooserMaps) asm.Instructions { return m.naming(false) }},
+	{"sealane_peer6", ebpf.AttachCgroupInet6GetPeername, func(m *chooserMaps) asm.Instructions { return m.naming(true) }},
+	{"sealane_conn4", ebpf.AttachCGroupInet4Connect, func(m *chooserMaps) asm.Instructions { return m.connecting(false) }},
+	{"sealane_conn6", ebpf.AttachCGroupInet6Connect, func(m *chooserMaps) asm.Instructions { return m.connecting(true) }},
 }
 
 // attach attaches the programs to the root of the cgroup hierarchy, see attachAll.
@@ -72,7 +70,7 @@ func (m *chooserMaps) attach(dir string) error {
 	}
 	defer root.Close()
 	for _, p := range chooserPrograms {
-		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: p.file, Type: p.typ, AttachType: p.attach, Instructions: p.code(m)})
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: p.file, Type: ebpf.CGroupSockAddr, AttachType: p.attach, Instructions: p.code(m)})
 		if err != nil {
 			return fmt.Errorf("load %s: %w", p.file, err)
 		}
@@ -87,7 +85,7 @@ func (m *chooserMaps) attach(dir string) error {
 
 func (m *chooserMaps) close() error {
 	var errs []error
-	for _, c := range []*ebpf.Map{m.ballots.Map, m.seats.Map, m.choosers.Map, m.sockets.Map} {
+	for _, c := range []*ebpf.Map{m.ballots.Map, m.seats.Map, m.choosers.Map, m.sockets} {
 		if c != nil {
 			errs = append(errs, c.Close())
 		}
@@ -95,14 +93,24 @@ func (m *chooserMaps) close() error {
 	return errors.Join(errs...)
 }
 
-// unpinChoosers takes the pins in a directory away. Nobody forgets sockets of those that
-// choose on, so that program goes last.
+// unpinChoosers takes the pins in a directory away.
 func unpinChoosers(dir string) error {
 	var links []string
 	for _, p := range slices.Backward(chooserPrograms) {
 		links = append(links, p.file)
 	}
 	return unpin(dir, links, []string{ballotsFile, seatsFile, choosersFile, socketsFile})
+}
+
+// socketsSpec is of a map of which each socket has its own part. The kernel wants to know
+// what that consists of, and is content with bytes.
+func socketsSpec() *ebpf.MapSpec {
+	var c chosen
+	octet := &btf.Int{Name: "byte", Size: 1}
+	return &ebpf.MapSpec{
+		Name: socketsFile, Type: ebpf.SkStorage, KeySize: 4, ValueSize: uint32(len(c)), Flags: unix.BPF_F_NO_PREALLOC,
+		Key: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, Value: &btf.Array{Index: octet, Type: octet, Nelems: uint32(len(c))},
+	}
 }
 
 // openTable opens a map of choices, or makes it.

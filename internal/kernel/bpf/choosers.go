@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/netns"
 	"github.com/sealane/sealane/internal/kstate"
@@ -302,16 +305,47 @@ func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error)
 	return objs, nil
 }
 
-// Flows returns the connections of sockets that have chosen.
+// Flows returns the open connections of sockets that have chosen, in the namespaces of
+// choosers.
 func (c *Choosers) Flows() ([]kernel.Flow, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.maps == nil {
 		return nil, nil
 	}
+	homes := map[uint64]kstate.NS{} // by cookie
+	errs := []error{c.maps.choosers.each(func(k chooser, h home) { homes[k.cookie()] = h.ns() })}
 	var flows []kernel.Flow
-	err := c.maps.sockets.each(func(_ uint64, s chosen) {
-		flows = append(flows, kernel.Flow{Proto: "tcp", Asked: s.asked().addrPort(), Served: s.served().addrPort()})
+	for _, ns := range homes {
+		here, err := c.maps.flows(ns)
+		if !errors.Is(err, kernel.ErrNoNamespace) {
+			flows, errs = append(flows, here...), append(errs, err)
+		}
+	}
+	return flows, errors.Join(errs...)
+}
+
+// flows are those of sockets of a namespace.
+func (m *chooserMaps) flows(ns kstate.NS) (flows []kernel.Flow, err error) {
+	h, err := netns.Open(ns)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	err = h.Do(func() error {
+		conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		values, err := (&diag{conn}).stored(m.sockets)
+		for _, v := range values {
+			if len(v) == len(chosen{}) {
+				s := chosen(v)
+				flows = append(flows, kernel.Flow{Proto: "tcp", Asked: s.asked().addrPort(), Served: s.served().addrPort()})
+			}
+		}
+		return err
 	})
 	return flows, err
 }

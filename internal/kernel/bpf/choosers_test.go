@@ -435,7 +435,7 @@ func TestChoosersRemove(t *testing.T) {
 	if err := h.Choosers.Remove(); err != nil {
 		t.Error(err)
 	}
-	for _, pattern := range []string{"*_conn*", "*_peer*", "*_end", "*_ballots", "*_seats", "*_chooser", "*_sockets"} {
+	for _, pattern := range []string{"*_conn*", "*_peer*", "*_ballots", "*_seats", "*_chooser", "*_sockets"} {
 		if left, err := filepath.Glob(filepath.Join(h.dir, pattern)); err != nil || len(left) > 0 {
 			t.Errorf("%v, %v: want nothing left", left, err)
 		}

@@ -17,29 +17,32 @@ import (
 //	   ▼ sockets: what was asked for, and what it became                  ▼
 //	getpeername(fd): 10.1.0.9:80                                   10.1.0.3:8080
 //
-// The end of the socket (cgroup/sock_release) takes it out of sockets.
+// What is in sockets is a part of the socket, and goes with it.
 
 // Where the programs keep what they look up, from the frame pointer.
 const (
 	placeAt   = -24 // a place, and behind it a number: a seat
 	numberAt  = placeAt + placeSize
 	chooserAt = -40
-	socketAt  = -48
-	chosenAt  = socketAt - 2*placeSize
+	chosenAt  = chooserAt - 2*placeSize
 )
 
 // connecting is the whole program of connect(2):
 //
-//  1. another protocol than TCP, not a service's address, or one of a network that the
-//     namespace is not on: nothing
-//  2. a number below how many seats there are: the next, or by chance
-//  3. that seat; note both places under the socket
-//  4. the seat's place becomes the destination
+//  1. another protocol than TCP: nothing
+//  2. forget what the socket chose for a connection that has come to nothing, or to an end
+//  3. not a service's address, or one of a network that the namespace is not on: nothing
+//  4. a number below how many seats there are: the next, or by chance
+//  5. that seat; note both places with the socket
+//  6. the seat's place becomes the destination
 func (m *chooserMaps) connecting(v6 bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMem(asm.R1, asm.R6, ctxProtocol, asm.Word),
 		asm.JNE.Imm(asm.R1, unix.IPPROTO_TCP, "allow"),
+		asm.LoadMapPtr(asm.R1, m.sockets.FD()),
+		asm.LoadMem(asm.R2, asm.R6, ctxSocket, asm.DWord),
+		asm.FnSkStorageDelete.Call(),
 	}
 	p = append(p, storeAddress(v6)...)
 	p = append(p,
@@ -73,17 +76,13 @@ func (m *chooserMaps) connecting(v6 bool) asm.Instructions {
 	p = append(p, move(asm.RFP, chosenAt, asm.RFP, placeAt)...)
 	p = append(p, move(asm.RFP, chosenAt+placeSize, asm.R9, 0)...)
 	p = append(p,
-		asm.Mov.Reg(asm.R1, asm.R6),
-		asm.FnGetSocketCookie.Call(),
-		asm.StoreMem(asm.RFP, socketAt, asm.R0, asm.DWord),
 		asm.LoadMapPtr(asm.R1, m.sockets.FD()),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, socketAt),
+		asm.LoadMem(asm.R2, asm.R6, ctxSocket, asm.DWord),
 		asm.Mov.Reg(asm.R3, asm.RFP),
 		asm.Add.Imm(asm.R3, chosenAt),
-		asm.Mov.Imm(asm.R4, 0),
-		asm.FnMapUpdateElem.Call(),
-		asm.JNE.Imm(asm.R0, 0, "allow")) // there is no room
+		asm.Mov.Imm(asm.R4, unix.BPF_SK_STORAGE_GET_F_CREATE),
+		asm.FnSkStorageGet.Call(),
+		asm.JEq.Imm(asm.R0, 0, "allow")) // there is no memory
 	p = append(p, rewrite(v6, asm.R9, 0)...)
 	return append(p, allow()...)
 }
@@ -93,11 +92,14 @@ func (m *chooserMaps) connecting(v6 bool) asm.Instructions {
 func (m *chooserMaps) naming(v6 bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
-		asm.FnGetSocketCookie.Call(),
-		asm.StoreMem(asm.RFP, socketAt, asm.R0, asm.DWord),
+		asm.LoadMapPtr(asm.R1, m.sockets.FD()),
+		asm.LoadMem(asm.R2, asm.R6, ctxSocket, asm.DWord),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnSkStorageGet.Call(),
+		asm.JEq.Imm(asm.R0, 0, "allow"),
+		asm.Mov.Reg(asm.R7, asm.R0),
 	}
-	p = append(p, find(m.sockets.Map, socketAt)...)
-	p = append(p, asm.Mov.Reg(asm.R7, asm.R0))
 	first, n := addressWords(v6)
 	for i := range n {
 		at := int16(4 * i)
@@ -112,18 +114,6 @@ func (m *chooserMaps) naming(v6 bool) asm.Instructions {
 		asm.JNE.Reg(asm.R1, asm.R2, "allow"))
 	p = append(p, rewrite(v6, asm.R7, 0)...)
 	return append(p, allow()...)
-}
-
-// ending is the whole program of a socket's end.
-func (m *chooserMaps) ending() asm.Instructions {
-	return append(asm.Instructions{
-		asm.FnGetSocketCookie.Call(),
-		asm.StoreMem(asm.RFP, socketAt, asm.R0, asm.DWord),
-		asm.LoadMapPtr(asm.R1, m.sockets.FD()),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, socketAt),
-		asm.FnMapDeleteElem.Call(),
-	}, allow()...)
 }
 
 // addressWords is where a family's address begins in the context, and its words.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/cilium/ebpf"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -21,7 +22,13 @@ const (
 	reqBytecode      = 1 // INET_DIAG_REQ_BYTECODE
 	bcSrcGE          = 2 // INET_DIAG_BC_S_GE
 	bcSrcLE          = 3 // INET_DIAG_BC_S_LE
+	reqStorages      = 2 // INET_DIAG_REQ_SK_BPF_STORAGES
+	reqStorageMap    = 1 // SK_DIAG_BPF_STORAGE_REQ_MAP_FD
 	attrV6Only       = 11
+	attrStorages     = 20 // INET_DIAG_SK_BPF_STORAGES
+	attrStorage      = 1  // SK_DIAG_BPF_STORAGE
+	attrStorageValue = 3  // SK_DIAG_BPF_STORAGE_MAP_VALUE
+	stateOpen        = 1
 	stateClose       = 7 // an unconnected UDP socket
 	stateListen      = 10
 	stateBound       = 13 // TCP_BOUND_INACTIVE, Linux 6.8: bound, and nothing else yet
@@ -112,18 +119,9 @@ func span(proto string, holds []kstate.Hold) (first, last uint16, count int) {
 	return first, last, count
 }
 
-// dump is one request and its answers.
+// dump returns the sockets of a family in some states that have a port from first to last.
 func (d *diag) dump(family uint8, proto string, states uint32, first, last uint16) ([]socket, error) {
-	req := make([]byte, reqSize, reqSize+20)
-	req[0], req[1] = family, protocol(proto)
-	binary.NativeEndian.PutUint32(req[4:], states)
-	msgs, err := d.conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump},
-		Data:   append(req, portFilter(first, last)...),
-	})
-	if errors.Is(err, unix.ENOENT) && family == unix.AF_INET6 {
-		return nil, nil // a kernel without IPv6
-	}
+	msgs, err := d.ask(family, proto, states, portFilter(first, last))
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +135,73 @@ func (d *diag) dump(family uint8, proto string, states uint32, first, last uint1
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+// ask is one request and its answers.
+func (d *diag) ask(family uint8, proto string, states uint32, attrs []byte) ([]netlink.Message, error) {
+	req := make([]byte, reqSize, reqSize+len(attrs))
+	req[0], req[1] = family, protocol(proto)
+	binary.NativeEndian.PutUint32(req[4:], states)
+	msgs, err := d.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump},
+		Data:   append(req, attrs...),
+	})
+	if errors.Is(err, unix.ENOENT) && family == unix.AF_INET6 {
+		return nil, nil // a kernel without IPv6
+	}
+	return msgs, err
+}
+
+// stored returns what open TCP sockets have each as its part of a map, those that have one.
+func (d *diag) stored(m *ebpf.Map) (values [][]byte, err error) {
+	ae := netlink.NewAttributeEncoder()
+	ae.Nested(reqStorages, func(ae *netlink.AttributeEncoder) error {
+		ae.Uint32(reqStorageMap, uint32(m.FD()))
+		return nil
+	})
+	attrs, err := ae.Encode()
+	if err != nil {
+		return nil, err
+	}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		msgs, err := d.ask(family, "tcp", 1<<stateOpen, attrs)
+		if err != nil {
+			return nil, fmt.Errorf("look for open connections: %w", err)
+		}
+		for _, msg := range msgs {
+			if len(msg.Data) < msgSize {
+				return nil, fmt.Errorf("sock_diag: %d bytes: want at least %d", len(msg.Data), msgSize)
+			}
+			found, err := under(msg.Data[msgSize:], attrStorages, attrStorage, attrStorageValue)
+			if err != nil {
+				return nil, fmt.Errorf("sock_diag: %w", err)
+			}
+			values = append(values, found...)
+		}
+	}
+	return values, nil
+}
+
+// under returns what the attributes hold that lie within others, at a path of types.
+func under(attrs []byte, path ...uint16) (values [][]byte, err error) {
+	if len(path) == 0 {
+		return [][]byte{attrs}, nil
+	}
+	ad, err := netlink.NewAttributeDecoder(attrs)
+	if err != nil {
+		return nil, err
+	}
+	for ad.Next() {
+		if ad.Type() != path[0] {
+			continue
+		}
+		found, err := under(ad.Bytes(), path[1:]...)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, found...)
+	}
+	return values, ad.Err()
 }
 
 // portFilter is an attribute with a program of two tests, port >= first and

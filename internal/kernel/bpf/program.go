@@ -17,6 +17,7 @@ const (
 	ctxIP6      = 8
 	ctxPort     = 24
 	ctxProtocol = 36
+	ctxSocket   = 64
 )
 
 // keyAt is where the programs build a key, from the frame pointer: it must be

@@ -287,7 +287,7 @@ func cookies(set kstate.Set) map[uint64]kstate.NS {
 }
 
 // Flows lists the connections that are sent elsewhere than was asked, by the host or by
-// sockets of containers that have chosen: those until they are closed.
+// sockets of containers that have chosen, those of TCP while they are open.
 func (l *Linux) Flows() ([]kernel.Flow, error) {
 	rewritten, err := conntrack.Flows()
 	chosen, failed := l.chooser.Flows()
