@@ -15,17 +15,11 @@ import (
 //
 // What still comes, by whoever makes packets without a socket of the container's own (a
 // container in it, a machine) or when there was no room for one more, the host rewrites
-// as before. So that it can tell the answers to those from all that go straight, such a
-// flow has a port that the kernel gives nobody by itself: net.ipv4.ip_local_port_range
-// begins at 32768. divert looks at those alone.
-//
-// The host chooses by TCP too for who is to get the same backend always, and where
-// containers have nothing to say to each other but by the host (icc=false). Those keep
-// their port: kept has the services.
-var (
-	setKept   = perFamily("kept", "ADDR . inet_service", "")
-	setDirect = families{bridgeSet("direct4", "ipv4_addr . inet_service"), bridgeSet("direct6", "ipv6_addr . inet_service")}
-)
+// as before, and so it does for who is to get the same backend always. So that it can tell
+// the answers to those from all that go straight, such a flow has a port that the kernel
+// gives nobody by itself: net.ipv4.ip_local_port_range begins at 32768. divert looks at
+// those alone, and knows them also when another way to choose has come since they began.
+var setDirect = families{bridgeSet("direct4", "ipv4_addr . inet_service"), bridgeSet("direct6", "ipv6_addr . inet_service")}
 
 // StrayPorts are of the flows that the host rewrites for who did not choose. They do not have
 // the bit farPorts, nor has the port of a backend that sends straight.
@@ -37,9 +31,6 @@ const (
 // connects reports whether sockets choose for a network's services.
 func connects(n *model.Network, f Facts) bool { return f.SocketsChoose && !n.Options.NoICC }
 
-// keeps reports whether it is for the host to choose for a service.
-func keeps(s *model.Service) bool { return s.Balance == model.BalanceHash }
-
 // chooser says whose sockets choose on a network: those of a container there. That of a
 // container engine has a namespace once it was seen there.
 func chooser(sb *model.Sandbox, n *model.Network, f Facts) []kstate.Object {
@@ -50,15 +41,11 @@ func chooser(sb *model.Sandbox, n *model.Network, f Facts) []kstate.Object {
 	return []kstate.Object{kstate.Chooser{NS: ns, VNI: n.Overlay.VNI}}
 }
 
-// chosen returns what sockets choose from that ask for a service at an address and port, or
-// that they do not.
+// chosen returns what sockets choose from that ask for a service at an address and port. For
+// who is to get the same backend always the host chooses, and where containers have nothing to
+// say to each other but by the host (icc=false).
 func chosen(n *model.Network, s *model.Service, f Facts, at netip.AddrPort, seats []netip.AddrPort) []kstate.Object {
-	switch {
-	case !f.SocketsChoose:
-		return nil
-	case keeps(s) || !connects(n, f):
-		return []kstate.Object{elem(setKept.of(at.Addr().Is6()), fmt.Sprintf("%s . %d", at.Addr(), at.Port()), "")}
-	case len(seats) == 0:
+	if !connects(n, f) || s.Balance == model.BalanceHash || len(seats) == 0 {
 		return nil
 	}
 	return []kstate.Object{kstate.Choice{VNI: n.Overlay.VNI, At: at, Turns: s.Balance == model.BalanceRound, Backends: seats}}
@@ -70,7 +57,7 @@ func straying(f Facts) (rules []string) {
 		return nil
 	}
 	for _, ip := range []struct{ name, digit string }{{"ip", "4"}, {"ip6", "6"}} {
-		rules = append(rules, fmt.Sprintf("meta l4proto tcp ct original %[1]s daddr @vip%[2]s ct original %[1]s daddr . ct original proto-dst != @kept%[2]s snat %[1]s to %[1]s saddr :%[3]s",
+		rules = append(rules, fmt.Sprintf("meta l4proto tcp ct original %[1]s daddr @vip%[2]s snat %[1]s to %[1]s saddr :%[3]s",
 			ip.name, ip.digit, StrayPorts))
 	}
 	return rules
@@ -87,7 +74,7 @@ func Keeps(n *model.Network, f Facts, all []*model.Servant) bool {
 // comesUp reports whether all that a backend answers comes up to the host. It does by TCP
 // too where sockets do not choose, and from a port that strays cannot be told by.
 func comesUp(n *model.Network, a model.Answer, f Facts) bool {
-	return a.Proto != "tcp" || a.Kept || a.Port >= farPorts || !connects(n, f)
+	return a.Proto != "tcp" || a.Port >= farPorts || !connects(n, f)
 }
 
 // keeping reports whether the host has such a network.

@@ -46,7 +46,7 @@ func sealing(in Intent) bool {
 // is encrypted, and comes by no other way.
 func (b builder) outer(sealed bool) {
 	must(b.Add(*setTrunks, *setHosts.v4, *setHosts.v6))
-	must(b.Add(*setVIP.v4, *setVIP.v6, *mapService.v4, *mapService.v6, *mapBackend.v4, *mapBackend.v6, *setHairpin.v4, *setHairpin.v6, *setKept.v4, *setKept.v6))
+	must(b.Add(*setVIP.v4, *setVIP.v6, *mapService.v4, *mapService.v6, *mapBackend.v4, *mapBackend.v6, *setHairpin.v4, *setHairpin.v6))
 	rules := []string{"ip saddr @hosts4 accept", "ip6 saddr @hosts6 accept", "drop"}
 	if sealed {
 		must(b.Add(*setSealed))

@@ -126,7 +126,6 @@ type Answer struct {
 	Port  uint16
 	Local bool // on this host
 	Node  int  // its host's number, of what is exposed
-	Kept  bool // for services whose clients keep their backend, see BalanceHash
 }
 
 // NewServant is an endpoint as services have it, or nil if none does that has an address or
@@ -151,7 +150,7 @@ func NewServant(endpoint ID, services []*Service) *Servant {
 
 func (a Answer) order(b Answer) int {
 	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Node, b.Node),
-		falseLast(a.Local, b.Local), falseLast(a.Kept, b.Kept))
+		falseLast(a.Local, b.Local))
 }
 
 func falseLast(a, b bool) int {
@@ -169,7 +168,7 @@ func (s *Servant) answer(o *Service, m *Member) {
 	for _, vip := range o.VIPs {
 		if a := m.Addr(vip.Is6()); a.IsValid() {
 			for _, p := range o.Ports {
-				s.At = append(s.At, Answer{Addr: a, Proto: p.Proto, Port: cmp.Or(m.Port, p.Port), Local: m.Local, Kept: o.Balance == BalanceHash})
+				s.At = append(s.At, Answer{Addr: a, Proto: p.Proto, Port: cmp.Or(m.Port, p.Port), Local: m.Local})
 			}
 		}
 	}

@@ -121,9 +121,6 @@ func (w *walk) strays() {
 	if w.proto != "tcp" || !w.asked.IsValid() || !w.is.rules.has("vip"+d, w.asked.Addr().String()) || !w.tellsStrays() {
 		return
 	}
-	if _, kept := w.element("inet", "kept"+d, hostPort(w.asked)); kept {
-		return
-	}
 	w.stray = true
 	w.step(hostName, "", 0, "postrouting: the flow gets a port of %s, which no socket has of its own accord: by that its answers are known", compile.StrayPorts)
 }
