@@ -34,6 +34,16 @@ func TestWhoChooses(t *testing.T) {
 	r.k.Foreign(kstate.NetNS{NS: kstate.NS{Path: netns, Inode: 7}})
 	r.ok(r.e.NameSandbox(r.ctx, sb.ID, "db", "db", nil, nil))
 	chooses(netns, true)
+
+	// After a reboot, until the engine says what it runs, there is nothing to repair.
+	r.k.Remove(kstate.NetNS{NS: kstate.NS{Path: netns, Inode: 7}}.Key())
+	_, err = r.e.Sync(r.ctx, "test")
+	r.ok(err)
+	ops, err := r.e.Sync(r.ctx, "test")
+	r.ok(err)
+	if len(ops) > 0 {
+		t.Errorf("without the namespace a pass has %v", ops)
+	}
 	r.ok(r.e.Part(r.ctx, endpoint))
 	chooses(netns, false)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -186,6 +187,34 @@ func (d *draft) seeRuntime(ctx context.Context, sb *model.Sandbox) error {
 		sb.Inode = there.inode
 	}
 	return err
+}
+
+// dropChoosers takes out of want who is to choose in a container engine's namespace that is
+// not there, as after a reboot, until the engine says that it runs nothing: it is nobody's
+// undoing, and cannot be repaired.
+func (e *Engine) dropChoosers(ctx context.Context, have, want kstate.Set) error {
+	missing := map[kstate.Key]kstate.NS{}
+	scope := kernel.Scope{Only: true}
+	for key, o := range want {
+		if c, ok := o.(kstate.Chooser); ok && have[key] == nil && want[kstate.NetNS{NS: c.NS}.Key()] == nil {
+			missing[key] = c.NS
+			scope.NS = append(scope.NS, kstate.NS{Path: c.NS.Path})
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	seen, err := e.cfg.Kernel.Observe(ctx, scope)
+	if err != nil {
+		return err
+	}
+	there := spacesIn(seen)
+	for key, ns := range missing {
+		if s := there[ns.Path]; s == nil || s.inode != ns.Inode && ns.Inode != 0 {
+			delete(want, key)
+		}
+	}
+	return nil
 }
 
 func sameNames(a, b *model.Sandbox) bool {

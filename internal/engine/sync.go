@@ -145,6 +145,9 @@ func (e *Engine) compare(ctx context.Context, settle bool) (have, want kstate.Se
 	if err != nil {
 		return nil, nil, fmt.Errorf("compile: %w", err)
 	}
+	if err := e.dropChoosers(ctx, have, want); err != nil {
+		return nil, nil, fmt.Errorf("observe: %w", err)
+	}
 	return have, want, nil
 }
 
