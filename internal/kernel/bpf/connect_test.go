@@ -8,6 +8,9 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -120,4 +123,53 @@ func TestFirstData(t *testing.T) {
 		t.Fatalf("%d, %v: want it connected", n, err)
 	}
 	h.says(fd, o.At)
+}
+
+// TestRefusedStaysRefused: what a program of somebody else's at the same hook refuses is
+// refused, whichever of the two is first.
+func TestRefusedStaysRefused(t *testing.T) {
+	h := newHall(t)
+	o := choice("10.9.0.1:80", h.listen("127.0.0.1"))
+	h.do(kstate.Op{New: o})
+	refuse(t)
+	for range 2 {
+		if err := noWay("tcp4", o.At); !errors.Is(err, unix.EPERM) {
+			t.Errorf("%v: want it refused", err)
+		}
+		if err := h.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		h.reopen()
+		h.do(kstate.Op{New: kstate.Chooser{NS: h.ns, VNI: testVNI}}, kstate.Op{New: o})
+	}
+}
+
+// refuse has all connect(2) refused by IPv4 in the thread's network namespace.
+func refuse(t *testing.T) {
+	t.Helper()
+	root, err := cgroupRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	here, err := netnsCookie()
+	if err != nil {
+		t.Fatal(err)
+	}
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupInet4Connect, Instructions: append(asm.Instructions{
+		asm.FnGetNetnsCookie.Call(),
+		asm.LoadImm(asm.R1, int64(here), asm.DWord),
+		asm.JNE.Reg(asm.R0, asm.R1, "allow"),
+		asm.Mov.Imm(asm.R0, 0),
+		asm.Return(),
+	}, allow()...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: root.Name(), Attach: ebpf.AttachCGroupInet4Connect, Program: prog})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
 }
