@@ -16,14 +16,13 @@ import (
 	"github.com/sealane/sealane/internal/kstate"
 )
 
-// socket is one of IPv4, open until the test ends.
+// socket is one of IPv4, which the caller closes.
 func (h *hall) socket(proto int) int {
 	h.t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, proto)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.t.Cleanup(func() { _ = unix.Close(fd) })
 	return fd
 }
 
@@ -37,6 +36,12 @@ func (h *hall) connected(fd int, to netip.AddrPort) {
 	if err := unix.Connect(fd, sockaddr4(to)); err != nil {
 		h.t.Fatalf("%s: %v", to, err)
 	}
+	h.says(fd, to)
+}
+
+// says sees that a socket says that its peer is whom it asked.
+func (h *hall) says(fd int, to netip.AddrPort) {
+	h.t.Helper()
 	name, err := unix.Getpeername(fd)
 	if four, ok := name.(*unix.SockaddrInet4); err != nil || !ok || netip.AddrPortFrom(netip.AddrFrom4(four.Addr), uint16(four.Port)) != to {
 		h.t.Errorf("asked %s, the peer is %v: %v", to, name, err)
@@ -60,6 +65,7 @@ func TestSocketConnectsAgain(t *testing.T) {
 	o, none := choice("10.9.0.1:80", a), choice("10.9.0.2:80", gone)
 	h.do(kstate.Op{New: o}, kstate.Op{New: none})
 	fd := h.socket(0)
+	defer unix.Close(fd)
 	if err := unix.Connect(fd, sockaddr4(none.At)); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Fatalf("%v: want it refused", err)
 	}
@@ -74,6 +80,21 @@ func TestSocketConnectsAgain(t *testing.T) {
 	}
 	h.dissolve(fd)
 	h.connected(fd, o.At)
+}
+
+// TestSocketRemembers: what a socket asked for is known to later processes of ours as well,
+// and when nobody is led there any more.
+func TestSocketRemembers(t *testing.T) {
+	h := newHall(t)
+	o := choice("10.9.0.1:80", h.listen("127.0.0.1"))
+	h.do(kstate.Op{New: o})
+	fd := h.socket(0)
+	defer unix.Close(fd)
+	h.connected(fd, o.At)
+	h.reopen()
+	h.says(fd, o.At)
+	h.do(kstate.Op{Old: o})
+	h.says(fd, o.At)
 }
 
 // TestFlowsOfMultipath: sockets of the kernel's own connect too, and nobody is told of their
@@ -112,6 +133,7 @@ func TestFirstData(t *testing.T) {
 	o := choice("10.9.0.1:80", l.Addr().(*net.TCPAddr).AddrPort())
 	h.do(kstate.Op{New: o})
 	fd := h.socket(0)
+	defer unix.Close(fd)
 	if err := unix.Sendto(fd, []byte("first"), unix.MSG_FASTOPEN, sockaddr4(o.At)); err != nil {
 		t.Fatal(err)
 	}
