@@ -260,6 +260,19 @@ func cookieOf(ns kstate.NS) (cookie uint64, err error) {
 	return cookie, err
 }
 
+// homeIn returns a namespace that is there, as it was noted or, where that leads to another one
+// or to none by now, as it is known.
+func homeIn(spaces map[uint64]kstate.NS, cookie uint64, noted kstate.NS) (kstate.NS, bool) {
+	known, is := spaces[cookie]
+	if is && known == noted {
+		return noted, true
+	}
+	if c, err := cookieOf(noted); err == nil && c == cookie {
+		return noted, true
+	}
+	return known, is
+}
+
 // Observe returns the choices, and the choosers in namespaces that are there; spaces are
 // those of which the cookie is known. It forgets the others.
 func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error) {
@@ -283,13 +296,8 @@ func (c *Choosers) Observe(spaces map[uint64]kstate.NS) ([]kstate.Object, error)
 			}
 		}),
 		c.maps.choosers.each(func(k chooser, h home) {
-			ns, known := spaces[k.cookie()]
-			if !known {
-				ns = h.ns()
-				cookie, err := cookieOf(ns)
-				known = err == nil && cookie == k.cookie()
-			}
-			if !known {
+			ns, there := homeIn(spaces, k.cookie(), h.ns())
+			if !there {
 				gone = append(gone, k)
 				return
 			}

@@ -252,6 +252,34 @@ func (h *hall) observed() (out []string) {
 	return out
 }
 
+// TestChooserByAnotherPath: who chooses is observed as it was applied, also where the namespace
+// is known by another path too.
+func TestChooserByAnotherPath(t *testing.T) {
+	h := newHall(t)
+	path := filepath.Join(t.TempDir(), "ns")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(h.ns.Path, path, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+	other := kstate.Chooser{NS: kstate.NS{Path: path}, VNI: testVNI + 1}
+	h.do(kstate.Op{New: other})
+	want := []string{kstate.Chooser{NS: h.ns, VNI: testVNI}.String(), other.String()}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, h.observed()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	other.NS = h.ns // by what it is known still
+	if got := h.observed(); !slices.Contains(got, other.String()) {
+		t.Errorf("%v: want %s", got, other)
+	}
+}
+
 // TestChoicesOutliveProcess: a new process finds them, repairs what a crash left, and
 // sockets choose all the time.
 func TestChoicesOutliveProcess(t *testing.T) {
