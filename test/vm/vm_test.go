@@ -46,6 +46,7 @@ var programs = []program{
 	{name: "kernel", pkg: "./internal/kernel/linux", run: "^TestConformance$", aside: true},
 	{name: "feature", pkg: "./internal/feature"},
 	{name: "probe", pkg: "./internal/kernel/probe"},
+	{name: "choice", pkg: "./internal/kernel/bpf", run: "^Test(Socket|Choice|Chooser|Flows|NoRoom|HookOfAnother|FirstData|Refused)"},
 	{name: "nic", pkg: "./test/vm", run: "^TestNIC"},
 	{name: "neighbours", pkg: "./test/vm", run: "^TestNeighbourRoom$"},
 	{name: "lane", pkg: "./test", run: "InLanes$"},
