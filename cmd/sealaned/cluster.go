@@ -172,11 +172,7 @@ func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Clust
 // dial prepares the etcd of the settings, or the file.
 func (s *clusterSettings) dial(log *slog.Logger) (st cluster.Store, closed func(), err error) {
 	if path, is := strings.CutPrefix(s.Etcd, "file://"); is {
-		if !filepath.IsAbs(path) {
-			return nil, nil, fmt.Errorf("etcd %q: want file:///PATH", s.Etcd)
-		}
-		st = cluster.OpenFile(path)
-		return st, func() { st.Close() }, nil
+		return s.file(path)
 	}
 	st, err = etcd.Dial(etcd.Config{
 		Endpoints: strings.Split(s.Etcd, ","), CA: s.CA, Cert: s.Cert, Key: s.Key,
@@ -185,6 +181,18 @@ func (s *clusterSettings) dial(log *slog.Logger) (st cluster.Store, closed func(
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: %w", err)
 	}
+	return st, func() { st.Close() }, nil
+}
+
+// file prepares the file of the settings. It is as the hosts' file system guards it.
+func (s *clusterSettings) file(path string) (cluster.Store, func(), error) {
+	switch {
+	case !filepath.IsAbs(path) || strings.HasSuffix(path, "/") || strings.Contains(path, ","):
+		return nil, nil, fmt.Errorf("etcd %q: want one file:///PATH", s.Etcd)
+	case s.CA+s.Cert+s.Key+s.Username+s.PasswordFile != "":
+		return nil, nil, fmt.Errorf("etcd %q: certificates, user and password are for an etcd, and not for a file", s.Etcd)
+	}
+	st := cluster.OpenFile(path)
 	return st, func() { st.Close() }, nil
 }
 

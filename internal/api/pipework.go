@@ -47,8 +47,8 @@ type Ran struct {
 	Stderr string `json:"stderr"`
 }
 
-// Plug connects a container to a device of the host. What it got is in the answer, which
-// nobody reads who is executed for each container: to decode it takes a tenth of that.
+// Plug connects a container to a device of the host. What it got is in the answer, which is
+// not decoded: the client is executed for each container, and has no use for it.
 func (c *Client) Plug(ctx context.Context, req Plug) error {
 	return c.call(ctx, methodPost, "/pipework", req, nil)
 }
