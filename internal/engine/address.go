@@ -118,7 +118,7 @@ func (d *draft) linkLocal(sb *model.Sandbox, n *model.Network, spec EndpointSpec
 		case slices.Contains(out, p):
 			return nil, d.errorf(model.Invalid, "link-local-ip %s: is there twice", a)
 		}
-		for _, o := range d.allSandboxes() {
+		for o := range d.allSandboxes() {
 			for e := range o.On(n.ID) {
 				if o.Exit == nil && (slices.Contains(e.LinkLocal, p) || model.LinkLocal(e.MAC) == p) {
 					return nil, d.errorf(model.Conflict, "link-local-ip %s: taken by sandbox %s", a, o.Name)
@@ -140,7 +140,7 @@ func (d *draft) hardwareAddress(n *model.Network, text string) (string, error) {
 	if who := heldFar(n, mac); who != "" {
 		return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by %s", n.Name, mac, who)
 	}
-	for _, o := range d.allSandboxes() {
+	for o := range d.allSandboxes() {
 		for i := range o.Endpoints { // which network's a frame is, its hardware address says
 			e := &o.Endpoints[i]
 			if other := d.allNetworks()[e.Network]; n.Overlay != nil && e.Network != n.ID && other != nil && other.Overlay != nil && e.MAC == mac {

@@ -100,7 +100,7 @@ func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*mode
 // guestAt returns the guest whose container the runtime is about to start in a
 // new namespace, put there; or nil.
 func (d *draft) guestAt(ctx context.Context, a Attachment) (*model.Sandbox, error) {
-	sb := firstBy(d.allSandboxes(), func(sb *model.Sandbox) bool {
+	sb := firstBy(d.marked(container(a.Container)), func(sb *model.Sandbox) bool {
 		return sb.Away() && sb.Guest.ID != "" && path.Base(sb.Guest.ID) == a.Container
 	})
 	if sb == nil {
@@ -114,7 +114,7 @@ func (d *draft) guestAt(ctx context.Context, a Attachment) (*model.Sandbox, erro
 	if err := d.settle(ctx, sb, is); err != nil {
 		return nil, d.errorf(model.Conflict, "%w", err)
 	}
-	return d.allSandboxes()[sb.ID], nil
+	return d.sandboxNow(sb.ID), nil
 }
 
 // besides returns the endpoint that is asked for. What comes in by the second on a
@@ -238,13 +238,13 @@ func (d *draft) detach(ctx context.Context, sb *model.Sandbox, meant func(model.
 }
 
 // ofContainer returns the sandbox of a runtime's container.
-func (d *draft) ofContainer(container string) (*model.Sandbox, error) {
-	for _, sb := range d.allSandboxes() {
-		if slices.ContainsFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.Container == container }) {
+func (d *draft) ofContainer(id string) (*model.Sandbox, error) {
+	for sb := range d.marked(container(id)) {
+		if slices.ContainsFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.Container == id }) {
 			return sb, nil
 		}
 	}
-	return nil, noSandbox(containerRef+container, d.op)
+	return nil, noSandbox(containerRef+id, d.op)
 }
 
 // Drift is how what there is differs from what one sandbox needs.

@@ -67,7 +67,7 @@ func TestSealed(t *testing.T) {
 	}
 	s, err := m.List(a.ctx, "/net/")
 	a.ok(err)
-	seen := fmt.Sprintf("%s %v %+v", a.k.Dump(), w, a.e.snapshot().Networks[n.ID])
+	seen := fmt.Sprintf("%s %v %+v", a.k.Dump(), w, a.intent().Networks[n.ID])
 	for _, entry := range s.Entries {
 		seen += string(entry.Value)
 	}

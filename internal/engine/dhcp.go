@@ -194,7 +194,7 @@ func (h handler) Leased(k dhcp.Key, l model.Lease) error {
 // hasLeased returns the sandbox on a network that has an address from elsewhere
 // than a lease that has ended, besides ep; or "".
 func (d *draft) hasLeased(n *model.Network, ep *model.Endpoint, a netip.Addr) string {
-	for _, o := range d.allSandboxes() {
+	for o := range d.allSandboxes() {
 		for other := range o.On(n.ID) {
 			if o.Exit != nil || other.ID == ep.ID {
 				continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -44,12 +45,28 @@ func (d *draft) allNetworks() map[model.ID]*model.Network {
 	return laid(d.e.intent.Networks, d.networks)
 }
 
-// allSandboxes returns the sandboxes as they are after the draft.
-func (d *draft) allSandboxes() map[model.ID]*model.Sandbox {
-	if len(d.sandboxes) == 0 {
-		return d.e.intent.Sandboxes
+// allSandboxes yields the sandboxes as they are after the draft.
+func (d *draft) allSandboxes() iter.Seq[*model.Sandbox] {
+	return func(yield func(*model.Sandbox) bool) {
+		for _, sb := range d.sandboxes {
+			if sb != nil && !yield(sb) {
+				return
+			}
+		}
+		for id, sb := range d.e.intent.Sandboxes {
+			if _, touched := d.sandboxes[id]; !touched && !yield(sb) {
+				return
+			}
+		}
 	}
-	return laid(d.e.intent.Sandboxes, d.sandboxes)
+}
+
+// sandboxNow returns a sandbox as it is after the draft, or nil.
+func (d *draft) sandboxNow(id model.ID) *model.Sandbox {
+	if sb, touched := d.sandboxes[id]; touched {
+		return sb
+	}
+	return d.e.intent.Sandboxes[id]
 }
 
 // laid returns base with the changes of top; nil values remove.
@@ -255,6 +272,7 @@ func (d *draft) adopt() {
 		e.count(old, -1)
 		e.count(sb, +1)
 		e.release(old, sb, false)
+		e.register.replace(old, sb)
 		replace(e.intent.Sandboxes, e.sandboxID, id, sb, func(sb *model.Sandbox) string { return sb.Name })
 	}
 	maps.Copy(e.meta, d.meta)

@@ -121,9 +121,10 @@ type Engine struct {
 	intent    compile.Intent
 	networkID map[string]model.ID // by name
 	sandboxID map[string]model.ID // by name
-	endpoints map[model.ID]int    // endpoints per network
-	crowd     map[bridgeKey]int   // endpoints per bridge
-	links     int                 // between sandboxes
+	register  register
+	endpoints map[model.ID]int  // endpoints per network
+	crowd     map[bridgeKey]int // endpoints per bridge
+	links     int               // between sandboxes
 	facts     compile.Facts
 	problems  map[string]problem // by object reference
 	overlaps  map[string]problem // by network: what of the host's came later
@@ -173,7 +174,7 @@ func New(cfg Config) *Engine {
 	return &Engine{
 		cfg: cfg, kick: make(chan string, 1), ctx: ctx, stop: stop,
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
-		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
+		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, register: register{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
 		leases:    newLeases(),
 		checks:    newChecks(),
@@ -249,6 +250,7 @@ func (e *Engine) load(snap store.Snapshot) error {
 	for _, sb := range snap.Sandboxes {
 		e.intent.Sandboxes[sb.ID] = sb
 		e.sandboxID[sb.Name] = sb.ID
+		e.register.replace(nil, sb)
 		if err := e.claim(sb); err != nil {
 			return fmt.Errorf("store: %s: %w", sb.Ref(), err)
 		}
@@ -289,12 +291,22 @@ func (e *Engine) readFacts() compile.Facts {
 	}
 }
 
-// snapshot returns copies of the intent's maps, safe to read without a lock:
-// the values in them are never changed.
-func (e *Engine) snapshot() compile.Intent {
+// networks lists all. They are never changed, so no lock is needed to read them.
+func (e *Engine) networks() []*model.Network {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return compile.Intent{Networks: maps.Clone(e.intent.Networks), Sandboxes: maps.Clone(e.intent.Sandboxes)}
+	return values(e.intent.Networks)
+}
+
+// sandboxes lists all, as networks does.
+func (e *Engine) sandboxes() []*model.Sandbox {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return values(e.intent.Sandboxes)
+}
+
+func values[V any](m map[model.ID]*V) []*V {
+	return slices.AppendSeq(make([]*V, 0, len(m)), maps.Values(m))
 }
 
 // Target implements the proxy's question: which container does a port at a

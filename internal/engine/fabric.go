@@ -101,7 +101,7 @@ func (e *Engine) JoinCluster() {
 	e.followOverlays(ctx)
 	root := e.cfg.Cluster.Prefix
 	e.followFabric(root)
-	for _, n := range e.snapshot().Networks {
+	for _, n := range e.networks() {
 		if n.Fabric != nil {
 			e.followFabric(n.Fabric.Key)
 		}

@@ -97,7 +97,7 @@ func (e *Engine) fabricFor(ctx context.Context, spec NetworkSpec, c flannel.Conf
 
 // fabricOf returns this host's network of the fabric with those prefixes, or nil.
 func (e *Engine) fabricOf(subnets []model.Subnet) *model.Network {
-	for _, n := range e.snapshot().Networks {
+	for _, n := range e.networks() {
 		if n.Fabric != nil && samePrefixes(n.Fabric.Whole, subnets) {
 			return n
 		}

@@ -97,7 +97,7 @@ func TestEncryptedIsWanted(t *testing.T) {
 	if !strings.HasPrefix(lease, want) {
 		t.Errorf("lease %s, want %s…", lease, want)
 	}
-	n := r.e.snapshot().Networks["0123456789ab"]
+	n := r.intent().Networks["0123456789ab"]
 	shown, _ := json.Marshal(n)
 	logged, _ := json.Marshal(l.last())
 	seen := fmt.Sprintf("%s %s %s %v %+v %#v %s", shown, lease, logged, w, w, w, r.k.Dump())
@@ -141,7 +141,7 @@ func TestKeyTurns(t *testing.T) {
 	if err := r.e.turnKey(run, next); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(ownLease(t, r, m), next.String()) || l.last()[0].Private.Public() != next || r.e.snapshot().Networks["0123456789ab"].Fabric.PublicKey != next.String() {
+	if !strings.Contains(ownLease(t, r, m), next.String()) || l.last()[0].Private.Public() != next || r.intent().Networks["0123456789ab"].Fabric.PublicKey != next.String() {
 		t.Errorf("lease %s, device %v", ownLease(t, r, m), l.last()[0].Private.Public())
 	}
 	snap, err := r.cfg.Store.Load()

@@ -14,7 +14,7 @@ func (d *draft) compile() (before, after kstate.Set, err error) {
 	d.touchLinked()
 	was, is := d.e.intent, compile.Intent{Networks: d.allNetworks(), Sandboxes: d.sandboxes}
 	if d.linked() {
-		is.Sandboxes = d.allSandboxes() // which copies them
+		is.Sandboxes = laid(d.e.intent.Sandboxes, d.sandboxes)
 	}
 	if before, err = d.fragments(was); err != nil {
 		return nil, nil, err

@@ -122,18 +122,7 @@ func isGuest(sb *model.Sandbox, g model.Guest) bool {
 
 // guest returns the sandbox that stands for a container, or nil.
 func (d *draft) guest(g model.Guest) *model.Sandbox {
-	return firstBy(d.allSandboxes(), func(sb *model.Sandbox) bool { return isGuest(sb, g) })
-}
-
-// firstBy returns the sandbox with the lowest ID of those that are meant, or nil.
-func firstBy(all map[model.ID]*model.Sandbox, meant func(*model.Sandbox) bool) *model.Sandbox {
-	var first *model.Sandbox
-	for _, sb := range all {
-		if meant(sb) && (first == nil || cmp.Less(sb.ID, first.ID)) {
-			first = sb
-		}
-	}
-	return first
+	return firstBy(d.marked(guestMarks(g)...), func(sb *model.Sandbox) bool { return isGuest(sb, g) })
 }
 
 // referred returns the sandbox that stands for what RUNTIME:NAME says, by what is
@@ -146,7 +135,7 @@ func (d *draft) referred(g model.Guest) *model.Sandbox {
 		return nil // it is known to be another, or goes by its name alone
 	}
 	var found []*model.Sandbox
-	for _, sb := range d.allSandboxes() {
+	for sb := range d.allSandboxes() {
 		if sb.Guest != nil && sb.Guest.Runtime == g.Runtime && sb.Guest.ID != sb.Guest.Name && len(g.Name) >= minPrefix && strings.HasPrefix(sb.Guest.ID, g.Name) {
 			found = append(found, sb)
 		}
@@ -201,39 +190,28 @@ func (d *draft) nameGuest(sb *model.Sandbox) {
 	}
 }
 
-// Twins returns, by the ID of either, the other of the two sandboxes that stand for
-// one container of Docker's: that which Docker made by our plugin, with the
-// networks that Docker put it on, and the guest, with those that Sealane's users
-// did. To them the two are one thing.
-func (e *Engine) Twins() map[model.ID]*model.Sandbox {
-	all := e.snapshot().Sandboxes
-	dockers, twins := map[string]*model.Sandbox{}, map[model.ID]*model.Sandbox{}
-	for _, sb := range all {
-		if sb.Mode == model.ModeRuntime && sb.Origin == model.OriginDocker {
-			dockers[sb.Name] = sb
-		}
-	}
-	for id, guest := range all {
-		if guest.Guest == nil || guest.Guest.Runtime != model.RuntimeDocker {
-			continue
-		}
-		for _, name := range dockersNames(guest.Guest) {
-			if sb := dockers[name]; sb != nil && twins[id] == nil {
-				twins[id], twins[sb.ID] = sb, guest
-			}
-		}
-	}
-	return twins
+// Twin returns the other of the two sandboxes that stand for one container of
+// Docker's, or nil: that which Docker made by our plugin, with the networks that
+// Docker put it on, and the guest, with those that Sealane's users did. To them the
+// two are one thing.
+func (e *Engine) Twin(sb *model.Sandbox) *model.Sandbox {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	d := &draft{e: e}
+	return d.twin(sb)
 }
 
-// twin is Twins for one of the two.
+// twin is Twin after the draft.
 func (d *draft) twin(sb *model.Sandbox) *model.Sandbox {
-	all := d.allSandboxes()
 	switch {
 	case sb.Guest != nil && sb.Guest.Runtime == model.RuntimeDocker:
-		return firstBy(all, func(o *model.Sandbox) bool { return twins(o, sb) })
+		for _, name := range dockersNames(sb.Guest) {
+			if o := d.findSandbox(name); o != nil && twins(o, sb) {
+				return o
+			}
+		}
 	case sb.Mode == model.ModeRuntime && sb.Origin == model.OriginDocker:
-		return firstBy(all, func(o *model.Sandbox) bool { return twins(sb, o) })
+		return firstBy(d.marked(guestsNames(sb)...), func(o *model.Sandbox) bool { return twins(sb, o) })
 	}
 	return nil
 }
@@ -253,9 +231,14 @@ func dockersNames(g *model.Guest) []string {
 	return []string{g.Name, model.OriginDocker + "-" + g.Name}
 }
 
+// guestsNames marks the guests of which one of dockersNames is that of a sandbox.
+func guestsNames(dockers *model.Sandbox) []mark {
+	return []mark{named(model.RuntimeDocker, dockers.Name), named(model.RuntimeDocker, strings.TrimPrefix(dockers.Name, model.OriginDocker+"-"))}
+}
+
 // idle reports whether a guest's sandbox has no reason to be: no endpoint, and
 // nobody who shares its namespace.
 func (d *draft) idle(sb *model.Sandbox) bool {
 	return sb.Guest != nil && len(sb.Endpoints)+len(sb.Chores) == 0 &&
-		firstBy(d.allSandboxes(), func(o *model.Sandbox) bool { return o.Donor == sb.ID && o.Exit == nil }) == nil
+		firstBy(d.marked(donatedBy(sb.ID)), func(o *model.Sandbox) bool { return o.Donor == sb.ID && o.Exit == nil }) == nil
 }

@@ -472,10 +472,9 @@ func TestGuestCutAnywhere(t *testing.T) {
 		r.inn.restart("docker:a")
 		r.inn.remove("docker:b")
 		r.k.Cut(i)
-		ids := r.e.snapshot().Sandboxes
 		var all []model.ID
-		for id := range ids {
-			all = append(all, id)
+		for _, sb := range r.e.sandboxes() {
+			all = append(all, sb.ID)
 		}
 		r.e.place(r.ctx, r.e.askEach(r.ctx, r.e.guests.desks[model.RuntimeDocker], all))
 		died := r.k.Apply(r.ctx, nil) == fake.ErrDead
@@ -517,9 +516,9 @@ func TestGuestAndDockersSandbox(t *testing.T) {
 	r.connected("mine", "front")
 	guest := r.by("docker:front")
 	r.equal("its name", guest.Name, "docker-front")
-	twins := r.e.Twins()
-	if twins[guest.ID] == nil || twins[guest.ID].ID != dockers.ID || twins[dockers.ID].ID != guest.ID {
-		t.Errorf("twins: %v", twins)
+	dockers = r.e.ByEndpoint("ab0000000009")
+	if r.e.Twin(guest) != dockers || r.e.Twin(dockers) != guest {
+		t.Errorf("twins: %v, %v", r.e.Twin(guest), r.e.Twin(dockers))
 	}
 	if _, _, err := r.e.Connect(r.ctx, "front", EndpointSpec{Network: dockerNet}, nil); model.KindOf(err) != model.Denied {
 		t.Errorf("a network of Docker's: %v", err)

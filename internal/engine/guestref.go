@@ -149,13 +149,13 @@ func several(list []runtime.Container, about, op, ref string) error {
 
 // formerly asks what became of guests that had a container's name, and are another.
 func (e *Engine) formerly(ctx context.Context, now model.Guest) (out []settled, err error) {
-	for id, sb := range e.snapshot().Sandboxes {
+	for _, sb := range e.marked(named(now.Runtime, now.Name)) {
 		if g := sb.Guest; g != nil && g.Runtime == now.Runtime && g.Name == now.Name && g.ID != "" && g.ID != now.ID {
 			c, err := e.cfg.Guests.Find(ctx, *g)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, settled{id, *g, sb.NetNS, c})
+			out = append(out, settled{sb.ID, *g, sb.NetNS, c})
 		}
 	}
 	return out, nil
@@ -240,7 +240,7 @@ func (d *draft) subject(ctx context.Context, a answer, await bool) (*model.Sandb
 		return d.plain(ctx, a, await)
 	}
 	for _, f := range a.former {
-		if sb := d.allSandboxes()[f.sandbox]; sb != nil && *sb.Guest == f.guest {
+		if sb := d.sandboxNow(f.sandbox); sb != nil && *sb.Guest == f.guest {
 			if err := d.settle(ctx, sb, f.is); err != nil {
 				return nil, d.errorf(model.Conflict, "%w", err)
 			}
@@ -328,7 +328,7 @@ func (d *draft) present(ctx context.Context, sb *model.Sandbox, a answer, await 
 	if err := d.settle(ctx, sb, a.found); err != nil {
 		return nil, d.errorf(model.Conflict, "%w", err)
 	}
-	return d.allSandboxes()[sb.ID], nil
+	return d.sandboxNow(sb.ID), nil
 }
 
 // enterable refuses the host's own namespace, and a container that is not the one
@@ -344,7 +344,7 @@ func (d *draft) enterable(ctx context.Context, a answer) error {
 	case there == nil:
 		return d.errorf(model.Gone, "%s: %w", a.guest, errGone)
 	}
-	if t := d.allSandboxes()[a.dockers]; t != nil {
+	if t := d.sandboxNow(a.dockers); t != nil {
 		its, err := d.look(ctx, t.NetNS)
 		if err != nil {
 			return internal(d.ref, d.op, err)

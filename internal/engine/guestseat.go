@@ -25,9 +25,9 @@ func (d *draft) settle(ctx context.Context, sb *model.Sandbox, c runtime.Contain
 		return nil
 	}
 	d.identify(sb, c.Guest)
-	err := d.seat(ctx, d.allSandboxes()[sb.ID], c)
+	err := d.seat(ctx, d.sandboxNow(sb.ID), c)
 	if err != nil {
-		d.unseat(d.allSandboxes()[sb.ID])
+		d.unseat(d.sandboxNow(sb.ID))
 	}
 	return err
 }
@@ -40,7 +40,7 @@ func (d *draft) leave(sb *model.Sandbox) {
 		return
 	}
 	d.unseat(sb)
-	if now := d.allSandboxes()[sb.ID]; now.Guest.ID != "" {
+	if now := d.sandboxNow(sb.ID); now.Guest.ID != "" {
 		d.edit(now).Guest.ID = ""
 	}
 }

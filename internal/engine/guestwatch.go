@@ -112,7 +112,7 @@ func (k *desk) done(list []answered, failed []model.ID) {
 // interest lists the guests there are.
 func (e *Engine) interest() []model.Guest {
 	var list []model.Guest
-	for _, sb := range e.snapshot().Sandboxes {
+	for _, sb := range e.sandboxes() {
 		if sb.Guest != nil {
 			list = append(list, *sb.Guest)
 		}
@@ -154,9 +154,9 @@ func (e *Engine) startGuests(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	all := map[model.Runtime][]model.ID{}
-	for id, sb := range e.snapshot().Sandboxes {
+	for _, sb := range e.sandboxes() {
 		if sb.Guest != nil {
-			all[sb.Guest.Runtime] = append(all[sb.Guest.Runtime], id)
+			all[sb.Guest.Runtime] = append(all[sb.Guest.Runtime], sb.ID)
 		}
 	}
 	var asked sync.WaitGroup
@@ -188,9 +188,9 @@ func (e *Engine) startGuests(ctx context.Context) {
 
 // hinted has all sandboxes of a container asked about.
 func (e *Engine) hinted(g model.Guest) {
-	for id, sb := range e.snapshot().Sandboxes {
+	for _, sb := range e.marked(guestMarks(g)...) {
 		if sb.Guest != nil && sb.Guest.Runtime == g.Runtime && (isGuest(sb, g) || sb.Guest.Name == g.Name) {
-			e.askSoon(id, g.Runtime)
+			e.askSoon(sb.ID, g.Runtime)
 		}
 	}
 }
@@ -206,9 +206,9 @@ func (e *Engine) askAll() {
 	if e.cfg.Guests == nil {
 		return
 	}
-	for id, sb := range e.snapshot().Sandboxes {
+	for _, sb := range e.sandboxes() {
 		if sb.Guest != nil {
-			e.askSoon(id, sb.Guest.Runtime)
+			e.askSoon(sb.ID, sb.Guest.Runtime)
 		}
 	}
 }
@@ -390,7 +390,7 @@ func (d *draft) follow(ctx context.Context, sb *model.Sandbox, f settled) note {
 		return note{}
 	}
 	err := d.settle(ctx, sb, f.is)
-	now := d.allSandboxes()[sb.ID]
+	now := d.sandboxNow(sb.ID)
 	switch {
 	case now == nil || !now.Away():
 		return note{}

@@ -246,7 +246,7 @@ func (d *draft) sandboxOrForeign(ctx context.Context, ref string) (*model.Sandbo
 
 // standsFor returns the sandbox whose namespace is the one at a path, or nil.
 func (d *draft) standsFor(netns string, inode uint64) *model.Sandbox {
-	for _, sb := range d.allSandboxes() {
+	for sb := range d.marked(atPath(netns), atInode(inode)) {
 		if sb.Exit == nil && (sb.Mode == model.ModeOwn && sb.NetNS == netns || sb.Mode == model.ModeOther && sb.Inode == inode && (inode != 0 || sb.NetNS == netns)) {
 			return sb
 		}
@@ -289,7 +289,7 @@ func (d *draft) existing(ref string) (*model.Sandbox, error) {
 		return sb, nil
 	}
 	if netns, _ := foreignPath(ref); netns != "" {
-		for _, sb := range d.allSandboxes() {
+		for sb := range d.marked(atPath(netns)) {
 			if (sb.Mode == model.ModeOther || sb.Mode == model.ModeOwn) && sb.NetNS == netns {
 				return sb, nil
 			}

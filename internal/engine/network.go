@@ -426,7 +426,7 @@ func prefixed(ids func(func(model.ID) bool), ref string) (model.ID, bool) {
 
 // Networks returns all networks, by name.
 func (e *Engine) Networks() []*model.Network {
-	list := slices.Collect(maps.Values(e.snapshot().Networks))
+	list := e.networks()
 	slices.SortFunc(list, func(a, b *model.Network) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }

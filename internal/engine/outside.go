@@ -46,7 +46,7 @@ func (d *draft) settleOutside(ctx context.Context, sb *model.Sandbox, ep *model.
 
 // hasOutside returns the sandbox on a network that has an address, or "".
 func (d *draft) hasOutside(n *model.Network, a netip.Addr) string {
-	for _, o := range d.allSandboxes() {
+	for o := range d.allSandboxes() {
 		for e := range o.On(n.ID) {
 			if o.Exit == nil && slices.ContainsFunc(e.Outside, func(p netip.Prefix) bool { return p.Addr() == a }) {
 				return o.Name

@@ -369,7 +369,7 @@ func (d *draft) settleUse() {
 
 // uses reports whether somebody on this host is on a network, after the draft.
 func (d *draft) uses(id model.ID) bool {
-	for _, sb := range d.allSandboxes() {
+	for sb := range d.allSandboxes() {
 		if sb.Live() && sb.Endpoint(id) != nil {
 			return true
 		}

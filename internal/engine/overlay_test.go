@@ -2,9 +2,7 @@ package engine
 
 import (
 	"context"
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +48,7 @@ func member(t *testing.T, s cluster.Store, name, addr string) *rig {
 func (r *rig) checks() {
 	r.Helper()
 	text := func() string {
-		return strings.Join(storedText(slices.Collect(maps.Values(r.e.snapshot().Networks)), nil), "\n")
+		return strings.Join(storedText(r.e.networks(), nil), "\n")
 	}
 	for was, since := text(), time.Now(); time.Since(since) < 300*time.Millisecond; time.Sleep(10 * time.Millisecond) {
 		if now := text(); now != was {

@@ -51,7 +51,7 @@ func (e *Engine) TakeOverlay(ctx context.Context, spec NetworkSpec) error {
 // overlayFor returns the overlay with the subnets of spec, as a network of this host's.
 // The cluster gets one if it has none: of hosts that miss it at once one makes it.
 func (e *Engine) overlayFor(ctx context.Context, spec NetworkSpec) (*model.Network, error) {
-	for _, n := range e.snapshot().Networks {
+	for _, n := range e.networks() {
 		if n.Overlay != nil && samePrefixes(prefixes(n.Subnets), spec.Subnets) {
 			return n, nil
 		}
@@ -132,7 +132,7 @@ func unlike(n *model.Network, spec NetworkSpec) error {
 
 // dockedOverlay returns the overlay with a subnet if Docker has it, or nil.
 func (e *Engine) dockedOverlay(prefix netip.Prefix) *model.Network {
-	for _, n := range e.snapshot().Networks {
+	for _, n := range e.networks() {
 		if n.Overlay != nil && n.Docker != "" && slices.Contains(prefixes(n.Subnets), prefix) {
 			return n
 		}

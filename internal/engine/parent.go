@@ -199,7 +199,7 @@ func (d *draft) checkDevice(sb *model.Sandbox, n *model.Network, spec EndpointSp
 	case n.LinkMode() != model.ModePassthru:
 		return nil
 	}
-	for _, o := range d.allSandboxes() {
+	for o := range d.allSandboxes() {
 		if o.ID != sb.ID && o.Exit == nil && o.Endpoint(n.ID) != nil {
 			return bad(model.Conflict, "sandbox %s has parent %s for itself, by mode passthru", o.Name, n.Lower())
 		}

@@ -67,7 +67,7 @@ func (d *draft) lendNIC(ctx context.Context, ep *model.Endpoint, n *model.Networ
 	if ep.Handed {
 		return d.errorf(model.Unsupported, "network %s: driver phys: a container engine takes no NIC from us", n.Name)
 	}
-	for _, sb := range d.allSandboxes() {
+	for sb := range d.allSandboxes() {
 		for e := range sb.On(n.ID) {
 			if e.ID != ep.ID && sb.Exit == nil {
 				return d.errorf(model.InUse, "network %s: device %s is with sandbox %s", n.Name, n.Options.Parent, sb.Name)

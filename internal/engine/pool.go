@@ -151,7 +151,7 @@ func (d *draft) holder(n *model.Network, a netip.Addr) string {
 			return n.Waiting[i].Ref()
 		}
 	}
-	for _, sb := range d.allSandboxes() {
+	for sb := range d.allSandboxes() {
 		for ep := range sb.On(n.ID) {
 			if slices.ContainsFunc(ep.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
 				return sb.Ref()

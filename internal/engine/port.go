@@ -180,7 +180,7 @@ func (d *draft) claimPort(m, old model.PortMapping, owner string, skip skipPorts
 	case errors.Is(err, ipam.ErrExhausted):
 		return m, d.errorf(model.Exhausted, "%w", err)
 	case conflict:
-		if sb := d.allSandboxes()[model.ID(taken.Owner)]; sb != nil {
+		if sb := d.sandboxNow(model.ID(taken.Owner)); sb != nil {
 			taken.Owner = sb.Name
 		}
 		return m, d.errorf(model.Conflict, "%w", taken)

@@ -129,7 +129,7 @@ func (e *Engine) readExit(id model.ID) (model.Exit, bool) {
 // endStale looks after commands at start: those that ended while no daemon ran,
 // and those that still run.
 func (e *Engine) endStale() {
-	for _, sb := range e.snapshot().Sandboxes {
+	for _, sb := range e.sandboxes() {
 		e.watch(sb)
 	}
 	entries, err := os.ReadDir(filepath.Join(e.cfg.RunDir, "sandboxes"))

@@ -496,6 +496,8 @@ func title(sb *model.Sandbox) string {
 func (r *rig) all() string {
 	r.Helper()
 	snap := must[store.Snapshot](r)(r.store.Load())
+	is, should := r.registered()
+	r.same("the register", is, should)
 	entries := must[map[string]string](r)(r.store.Entries())
 	stored, _ := json.MarshalIndent([]any{snap.Networks, snap.Sandboxes}, "", " ")
 	intent, _ := json.MarshalIndent([]any{r.e.Networks(), r.e.Sandboxes()}, "", " ")
@@ -551,13 +553,41 @@ func (r *rig) allocated() string {
 	return b.String()
 }
 
+// intent is a copy of the engine's.
+func (r *rig) intent() compile.Intent {
+	r.e.mu.RLock()
+	defer r.e.mu.RUnlock()
+	return compile.Intent{Networks: maps.Clone(r.e.intent.Networks), Sandboxes: maps.Clone(r.e.intent.Sandboxes)}
+}
+
+// registered lists who is found by which mark: in the engine, and as a new register
+// of the same sandboxes has it.
+func (r *rig) registered() (is, want []string) {
+	r.e.mu.RLock()
+	defer r.e.mu.RUnlock()
+	fresh := register{}
+	for _, sb := range r.e.intent.Sandboxes {
+		fresh.replace(nil, sb)
+	}
+	list := func(all register) (out []string) {
+		for m, some := range all {
+			for _, sb := range some {
+				out = append(out, fmt.Sprintf("%v %s %p", m, sb.ID, sb))
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	return list(r.e.register), list(fresh)
+}
+
 // wanted is what the whole of intent compiles to.
 func (r *rig) wanted() kstate.Set {
 	r.Helper()
 	facts := r.e.readFacts()
 	facts.Filters = must[[]kstate.Filter](r)(r.k.Filters(r.Context()))
 	facts.Bridges = bridges(must[kstate.Set](r)(r.k.Observe(r.Context(), kernel.Scope{})))
-	return r.settled(must[kstate.Set](r)(compile.All(r.e.snapshot(), facts)))
+	return r.settled(must[kstate.Set](r)(compile.All(r.intent(), facts)))
 }
 
 // check compares everything with intent: what the store has, the kernel object
@@ -565,7 +595,7 @@ func (r *rig) wanted() kstate.Set {
 func (r *rig) check() {
 	r.Helper()
 	snap := must[store.Snapshot](r)(r.store.Load())
-	intent, want := r.e.snapshot(), r.wanted()
+	intent, want := r.intent(), r.wanted()
 	r.same("the store", storedText(snap.Networks, snap.Sandboxes),
 		storedText(slices.Collect(maps.Values(intent.Networks)), slices.Collect(maps.Values(intent.Sandboxes))))
 	ours, others := split(r.k.Dump(), r.runDir)

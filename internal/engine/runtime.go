@@ -70,7 +70,7 @@ func (d *draft) remakeHanded(ctx context.Context, sb *model.Sandbox, ep *model.E
 }
 
 func (d *draft) joined(ctx context.Context, netns, origin string, spec EndpointSpec) (*model.Sandbox, error) {
-	for _, sb := range d.allSandboxes() {
+	for sb := range d.marked(atPath(netns)) {
 		if sb.Mode != model.ModeRuntime || sb.NetNS != netns {
 			continue
 		}

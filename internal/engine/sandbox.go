@@ -267,15 +267,14 @@ func (d *draft) findSandbox(name string) *model.Sandbox {
 
 // sandbox resolves a reference: an ID, a name, or the beginning of one ID.
 func (d *draft) sandbox(ref string) (*model.Sandbox, error) {
-	all := d.allSandboxes()
-	if sb := all[model.ID(ref)]; sb != nil {
+	if sb := d.sandboxNow(model.ID(ref)); sb != nil {
 		return sb, nil
 	}
 	if sb := d.findSandbox(ref); sb != nil {
 		return sb, nil
 	}
-	if id, ok := prefixed(maps.Keys(all), ref); ok {
-		return all[id], nil
+	if id, ok := prefixed(ids(d.allSandboxes()), ref); ok {
+		return d.sandboxNow(id), nil
 	}
 	return nil, noSandbox(ref, d.op)
 }
@@ -444,7 +443,7 @@ func (e *Engine) remove(ctx context.Context, d *draft, sb *model.Sandbox) error 
 		}
 	}
 	d.sandboxes[sb.ID] = nil
-	if donor := d.allSandboxes()[sb.Donor]; donor != nil && d.idle(donor) {
+	if donor := d.sandboxNow(sb.Donor); donor != nil && d.idle(donor) {
 		d.sandboxes[donor.ID] = nil
 	}
 	if err := d.commit(ctx); err != nil {
@@ -462,7 +461,7 @@ func internalOrNil(d *draft, err error) error {
 
 // Sandboxes returns all sandboxes, oldest first.
 func (e *Engine) Sandboxes() []*model.Sandbox {
-	list := slices.Collect(maps.Values(e.snapshot().Sandboxes))
+	list := e.sandboxes()
 	slices.SortFunc(list, func(a, b *model.Sandbox) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 	})

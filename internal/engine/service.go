@@ -239,7 +239,7 @@ func (e *Engine) RemoveService(ctx context.Context, ref string) error {
 // Services returns all services, by name, then by network.
 func (e *Engine) Services() []Service {
 	var out []Service
-	for _, n := range e.snapshot().Networks {
+	for _, n := range e.networks() {
 		if n.Overlay == nil {
 			continue
 		}

@@ -36,7 +36,7 @@ func (e *Engine) PlanStack(ctx context.Context, s Stack) ([]Step, error) {
 		return nil, model.Errorf(model.Invalid, "stack "+s.Name, "apply", "%w", err)
 	}
 	p := &stackPlan{e: e, Stack: s, networks: map[string]*model.Network{}}
-	for _, n := range e.snapshot().Networks {
+	for _, n := range e.networks() {
 		p.networks[n.Name] = n
 	}
 	for _, name := range s.External {

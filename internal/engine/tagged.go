@@ -191,7 +191,7 @@ func (d *draft) dropLanes() {
 			continue
 		}
 		used := map[int]bool{n.Options.VLAN: true}
-		for _, sb := range d.allSandboxes() {
+		for sb := range d.allSandboxes() {
 			for i := range sb.Endpoints {
 				if ep := &sb.Endpoints[i]; ep.Network == id {
 					used[ep.VLAN] = true

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sealane/sealane/internal/model"
 )
@@ -14,8 +15,8 @@ import (
 // is sent once, however often it changes before it is received. Only runtimes of
 // guests are watched. The channel is closed when ctx is done.
 //
-// interest is called at once and after Refresh, by a goroutine of Watch's own. A
-// guest that it did not return before is sent too.
+// interest is called at once and after Refresh, soon, by a goroutine of Watch's own.
+// A guest that it did not return before is sent too.
 func (f *Finder) Watch(ctx context.Context, interest func() []model.Guest) <-chan model.Guest {
 	ended := make(chan identity)
 	w := &watch{
@@ -70,8 +71,12 @@ type watch struct {
 	waiting  map[model.Guest]bool
 }
 
+// pace is of how many parts of the time the assigning of guests takes one, at most:
+// when thousands come one by one, it is not done for each.
+const pace = 50
+
 func (w *watch) run(ctx context.Context) {
-	w.assign(ctx)
+	refresh, rested := (<-chan struct{})(nil), w.assign(ctx)
 	for {
 		var next model.Guest
 		var out chan<- model.Guest
@@ -81,8 +86,10 @@ func (w *watch) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.refresh:
-			w.assign(ctx)
+		case <-rested:
+			refresh, rested = w.refresh, nil
+		case <-refresh:
+			refresh, rested = nil, w.assign(ctx)
 		case g := <-w.in:
 			w.add(g)
 		case who := <-w.ended:
@@ -114,8 +121,10 @@ func (w *watch) end(who identity) {
 	}
 }
 
-// assign starts, tells and ends the watchers of the runtimes.
-func (w *watch) assign(ctx context.Context) {
+// assign starts, tells and ends the watchers of the runtimes. What it returns is
+// readable when that may be done again.
+func (w *watch) assign(ctx context.Context) (rested <-chan time.Time) {
+	start := time.Now()
 	guests, there, alive := map[model.Runtime][]model.Guest{}, map[model.Guest]bool{}, map[identity]bool{}
 	for _, g := range w.interest() {
 		guests[g.Runtime] = append(guests[g.Runtime], g)
@@ -127,6 +136,7 @@ func (w *watch) assign(ctx context.Context) {
 	for runtime, s := range w.finder.sources {
 		w.assignOne(ctx, runtime, s, guests[runtime])
 	}
+	return time.After(pace * time.Since(start))
 }
 
 func (w *watch) assignOne(ctx context.Context, runtime model.Runtime, s source, guests []model.Guest) {

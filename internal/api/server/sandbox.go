@@ -20,7 +20,7 @@ func (s *service) sandboxes(r *http.Request, _ none) ([]api.Sandbox, error) {
 	}
 	list, v := []api.Sandbox{}, s.view()
 	for _, sb := range s.engine.Sandboxes() {
-		if !all && !ended && sb.Exit != nil || sb.Guest != nil && v.twins[sb.ID] != nil {
+		if !all && !ended && sb.Exit != nil || sb.Guest != nil && v.s.engine.Twin(sb) != nil {
 			continue
 		}
 		if one := v.sandbox(sb); match(one) {

@@ -19,11 +19,10 @@ import (
 type view struct {
 	s        *service
 	networks map[model.ID]*model.Network
-	twins    map[model.ID]*model.Sandbox // see [engine.Engine.Twins]
 }
 
 func (s *service) view() view {
-	v := view{s, map[model.ID]*model.Network{}, s.engine.Twins()}
+	v := view{s, map[model.ID]*model.Network{}}
 	for _, n := range s.engine.Networks() {
 		v.networks[n.ID] = n
 	}
@@ -148,11 +147,13 @@ func deviceOf(n *model.Network) string {
 
 // endpointsByNetwork sorts the endpoints of all sandboxes by network.
 func (s *service) endpointsByNetwork() map[model.ID][]api.NetworkEndpoint {
-	out, twins := map[model.ID][]api.NetworkEndpoint{}, s.engine.Twins()
+	out := map[model.ID][]api.NetworkEndpoint{}
 	for _, sb := range s.engine.Sandboxes() {
 		name := sb.Name
-		if twin := twins[sb.ID]; twin != nil && sb.Guest != nil {
-			name = twin.Name
+		if sb.Guest != nil {
+			if twin := s.engine.Twin(sb); twin != nil {
+				name = twin.Name
+			}
 		}
 		for _, ep := range sb.Endpoints {
 			out[ep.Network] = append(out[ep.Network], api.NetworkEndpoint{
@@ -165,7 +166,7 @@ func (s *service) endpointsByNetwork() map[model.ID][]api.NetworkEndpoint {
 
 // sandbox is a sandbox with what its twin has, under the name that Docker knows.
 func (v view) sandbox(sb *model.Sandbox) api.Sandbox {
-	twin := v.twins[sb.ID]
+	twin := v.s.engine.Twin(sb)
 	if twin == nil {
 		return v.one(sb)
 	}

@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"iter"
+	"path"
+	"slices"
+
+	"github.com/sealane/sealane/internal/model"
+)
+
+// mark is something besides its ID and its name by which a sandbox is looked for.
+// Several sandboxes may have one.
+type mark struct {
+	by      markBy
+	runtime model.Runtime
+	text    string
+	inode   uint64
+}
+
+type markBy uint8
+
+const (
+	byPath      markBy = iota // text is the path of its network namespace
+	byInode                   // inode is that of its network namespace
+	byName                    // its runtime's users call its container text
+	byGuestID                 // its runtime itself calls its container text
+	byContainer               // some runtime, it is not known which, calls its container text
+	byDonor                   // text is the ID of the sandbox whose namespace it shares
+)
+
+func atPath(netns string) mark { return mark{by: byPath, text: netns} }
+
+func atInode(inode uint64) mark { return mark{by: byInode, inode: inode} }
+
+func named(r model.Runtime, name string) mark { return mark{by: byName, runtime: r, text: name} }
+
+func container(id string) mark { return mark{by: byContainer, text: id} }
+
+func donatedBy(id model.ID) mark { return mark{by: byDonor, text: string(id)} }
+
+// guestMarks are those by which isGuest finds sandboxes.
+func guestMarks(g model.Guest) []mark {
+	return []mark{named(g.Runtime, g.Name), {by: byGuestID, runtime: g.Runtime, text: g.ID}}
+}
+
+// marks lists those of a sandbox. Nobody is looked for by nothing.
+func marks(sb *model.Sandbox) []mark {
+	if sb == nil {
+		return nil
+	}
+	list := []mark{atPath(sb.NetNS), atInode(sb.Inode), donatedBy(sb.Donor)}
+	if g := sb.Guest; g != nil {
+		list = append(append(list, guestMarks(*g)...), container(path.Base(g.ID)))
+	}
+	for i := range sb.Endpoints {
+		if c := container(sb.Endpoints[i].Container); !slices.Contains(list, c) {
+			list = append(list, c)
+		}
+	}
+	return slices.DeleteFunc(list, func(m mark) bool { return m.text == "" && m.inode == 0 })
+}
+
+// register finds sandboxes by their marks, among thousands as fast as alone.
+type register map[mark][]*model.Sandbox
+
+// replace takes a sandbox out as it was and puts it in as it is; nil is none.
+func (r register) replace(was, is *model.Sandbox) {
+	for _, m := range marks(was) {
+		if r[m] = slices.DeleteFunc(r[m], func(sb *model.Sandbox) bool { return sb == was }); len(r[m]) == 0 {
+			delete(r, m)
+		}
+	}
+	for _, m := range marks(is) {
+		r[m] = append(r[m], is)
+	}
+}
+
+// marked yields, as they are after the draft, all sandboxes that have one of some
+// marks; others too, and some twice.
+func (d *draft) marked(some ...mark) iter.Seq[*model.Sandbox] {
+	return func(yield func(*model.Sandbox) bool) {
+		for _, sb := range d.sandboxes {
+			if sb != nil && !yield(sb) {
+				return
+			}
+		}
+		for _, m := range some {
+			for _, sb := range d.e.register[m] {
+				if _, touched := d.sandboxes[sb.ID]; !touched && !yield(sb) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// marked lists the sandboxes that have one of some marks; others too, and some
+// twice.
+func (e *Engine) marked(some ...mark) []*model.Sandbox {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	d := &draft{e: e}
+	return slices.Collect(d.marked(some...))
+}
+
+// firstBy returns the sandbox with the lowest ID of those that are meant, or nil.
+func firstBy(some iter.Seq[*model.Sandbox], meant func(*model.Sandbox) bool) *model.Sandbox {
+	var first *model.Sandbox
+	for sb := range some {
+		if (first == nil || sb.ID < first.ID) && meant(sb) {
+			first = sb
+		}
+	}
+	return first
+}
+
+func ids(some iter.Seq[*model.Sandbox]) iter.Seq[model.ID] {
+	return func(yield func(model.ID) bool) {
+		for sb := range some {
+			if !yield(sb.ID) {
+				return
+			}
+		}
+	}
+}
