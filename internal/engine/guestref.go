@@ -364,7 +364,7 @@ func (d *draft) standsIn(c runtime.Container) *model.Sandbox {
 	if sb := d.standsFor(c.NetNS, c.Inode); sb != nil {
 		return sb
 	}
-	return firstBy(d.allSandboxes(), func(sb *model.Sandbox) bool {
+	return firstBy(d.marked(ofMode(model.ModeOwn)), func(sb *model.Sandbox) bool {
 		if sb.Mode != model.ModeOwn || sb.Exit != nil || c.Inode == 0 {
 			return false
 		}

@@ -26,6 +26,7 @@ const (
 	byGuestID                 // its runtime itself calls its container text
 	byContainer               // some runtime, it is not known which, calls its container text
 	byDonor                   // text is the ID of the sandbox whose namespace it shares
+	byMode                    // text is its mode
 )
 
 func atPath(netns string) mark { return mark{by: byPath, text: netns} }
@@ -35,6 +36,8 @@ func atInode(inode uint64) mark { return mark{by: byInode, inode: inode} }
 func named(r model.Runtime, name string) mark { return mark{by: byName, runtime: r, text: name} }
 
 func container(id string) mark { return mark{by: byContainer, text: id} }
+
+func ofMode(m model.Mode) mark { return mark{by: byMode, text: string(m)} }
 
 func donatedBy(id model.ID) mark { return mark{by: byDonor, text: string(id)} }
 
@@ -49,6 +52,9 @@ func marks(sb *model.Sandbox) []mark {
 		return nil
 	}
 	list := []mark{atPath(sb.NetNS), atInode(sb.Inode), donatedBy(sb.Donor)}
+	if sb.Mode == model.ModeOwn {
+		list = append(list, ofMode(sb.Mode))
+	}
 	if g := sb.Guest; g != nil {
 		list = append(append(list, guestMarks(*g)...), container(path.Base(g.ID)))
 	}
