@@ -22,7 +22,7 @@ func portRows(b *bench) error {
 			if err := ours.filterBridged(c.filtered); err != nil {
 				return err
 			}
-			return b.fromAfar("Docker's DNAT"+c.what, ours, docker, 1)
+			return b.fromAfar("ours / Docker's DNAT"+c.what, ours, docker, atLeast(1, times))
 		})
 		if err != nil {
 			return err
@@ -33,17 +33,35 @@ func portRows(b *bench) error {
 
 // proxyRows measures the same where docker-proxy carries the traffic: for all
 // clients when Docker may not touch the packet filter, and for the host's own
-// at 127.0.0.1 in any case.
+// at 127.0.0.1 in any case. More than a server on the host itself has, to which
+// nothing is forwarded, nobody can have.
 func proxyRows(b *bench) error {
 	err := b.facing([]string{noFirewall}, 0, func(ours, docker place) error {
-		return b.fromAfar("docker-proxy", ours, docker, 2)
+		if err := b.fromAfar("ours / docker-proxy", ours, docker, atLeast(2, times)); err != nil {
+			return err
+		}
+		return b.unforwarded("a server on the host / docker-proxy", docker)
 	})
 	if err != nil {
 		return err
 	}
 	return b.facing(nil, 0, func(ours, docker place) error {
-		return b.portRow("docker-proxy, both at 127.0.0.1", ours.local(), docker.local(), limit{})
+		return b.portRow("ours / docker-proxy, both at 127.0.0.1", ours.local(), docker.local(), limit{})
 	})
+}
+
+// unforwarded measures a server in a host's own namespace.
+func (b *bench) unforwarded(what string, peer place) error {
+	h, err := newHost()
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	bare, err := h.reached(hostSpace)
+	if err != nil {
+		return err
+	}
+	return serving([]place{bare}, false, func() error { return b.fromAfar(what, bare, peer, limit{}) })
 }
 
 func networkNames(n int) []string {
@@ -56,13 +74,13 @@ func networkNames(n int) []string {
 
 // fromAfar measures two hosts that have one processor each, without that of
 // their clients: what these do is not the hosts' work.
-func (b *bench) fromAfar(peer string, ours, docker place, target float64) error {
-	for _, p := range []place{ours, docker} {
+func (b *bench) fromAfar(what string, ours, peer place, target limit) error {
+	for _, p := range []place{ours, peer} {
 		if err := confine(p.cgroup, hostCPU); err != nil {
 			return err
 		}
 	}
-	return b.portRow(peer, ours, docker, atLeast(target, times))
+	return b.portRow(what, ours, peer, target)
 }
 
 // facing calls fn with a place of ours and one of a dockerd with arguments,
@@ -96,7 +114,7 @@ func (b *bench) facing(args []string, more int, fn func(ours, docker place) erro
 }
 
 // portRow measures the three kinds of traffic.
-func (b *bench) portRow(peer string, near, far place, target limit) error {
+func (b *bench) portRow(whose string, near, far place, target limit) error {
 	for _, k := range []struct {
 		what   string
 		run    func(place) block
@@ -108,9 +126,9 @@ func (b *bench) portRow(peer string, near, far place, target limit) error {
 	} {
 		o, err := b.contest(b.times(21), k.run(near), k.run(far))
 		if err != nil {
-			return fmt.Errorf("%s, %s: %w", k.what, peer, err)
+			return fmt.Errorf("%s, %s: %w", k.what, whose, err)
 		}
-		b.table.judged(fmt.Sprintf("published port, %s: ours / %s", k.what, peer), o, k.format, o.ratio().inverse(), target)
+		b.table.judged(fmt.Sprintf("published port, %s: %s", k.what, whose), o, k.format, o.ratio().inverse(), target)
 	}
 	return nil
 }
