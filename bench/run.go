@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -38,6 +39,27 @@ func runRows(b *bench) error {
 			return fmt.Errorf("%w\n%s", err, s.log.Bytes())
 		}
 		b.table.compared(fmt.Sprintf("network's share of docker run, %d ports: ours / Docker's bridge", len(ports)), o, millis, o.ratio().inverse(), atMost(0.7, times))
+	}
+	return bareRows(b, d)
+}
+
+// bareRows measures what Docker itself takes around a driver that does nothing, with
+// a device to move and without: less no driver of its plugins' can have.
+func bareRows(b *bench, d *docker) error {
+	for _, c := range []struct {
+		name, what, subnet string
+		device             bool
+	}{{"bare", "that only names a device", "10.97.0.0/16", true}, {"barest", "without a device", "10.98.0.0/16", false}} {
+		n := b.times(21)
+		p, err := d.bareNetwork(b, c.name, c.subnet, 2*n+2, c.device)
+		if err != nil {
+			return err
+		}
+		o, err := b.contest(n, d.shareBlock(b, c.name), d.shareBlock(b, "theirs"))
+		if err = errors.Join(err, p.close()); err != nil {
+			return err
+		}
+		b.table.told(fmt.Sprintf("network's share of docker run: a plugin %s / Docker's bridge", c.what), o, millis, o.ratio().inverse())
 	}
 	return nil
 }
