@@ -87,7 +87,7 @@ func (k *Keeper[W]) keep(name string, w W) {
 
 // run opens a thing again and again until it is not wanted any more.
 func (k *Keeper[W]) run(t *Thing[W]) {
-	for pause := soonest; ; {
+	for pause := soonest; !t.unwanted(); { // which is more than that there is news, too
 		wait := pause
 		if pause = min(2*pause, latest); k.open(t) {
 			wait, pause = 0, soonest
@@ -132,6 +132,15 @@ func (t *Thing[W]) Wanted() W {
 
 // Unwanted is closed when the thing is not wanted any more.
 func (t *Thing[W]) Unwanted() <-chan struct{} { return t.stop }
+
+func (t *Thing[W]) unwanted() bool {
+	select {
+	case <-t.stop:
+		return true
+	default:
+		return false
+	}
+}
 
 // News is readable when Want was called.
 func (t *Thing[W]) News() <-chan struct{} { return t.news }
