@@ -11,6 +11,7 @@ import (
 	"github.com/sealane/sealane/internal/kernel/linux"
 	"github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/serve/dns"
+	"github.com/sealane/sealane/internal/serve/udptun/shortcut"
 	"github.com/sealane/sealane/internal/store"
 )
 
@@ -33,7 +34,7 @@ func teardown(ctx context.Context, s settings) error {
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log),
 		RunDir: s.RunDir, Names: names, Uplinks: uplink.Under(s.StateDir), Now: time.Now, Log: log,
 	})
-	err = errors.Join(err, kern.Remove(), kern.Close())
+	err = errors.Join(err, shortcut.Sweep(), kern.Remove(), kern.Close())
 	for _, file := range []string{s.Socket, s.Docker, filepath.Join(s.RunDir, portFile)} {
 		if rm := os.Remove(file); file != "" && rm != nil && !errors.Is(rm, os.ErrNotExist) {
 			err = errors.Join(err, rm)

@@ -47,6 +47,7 @@ var programs = []program{
 	{name: "feature", pkg: "./internal/feature"},
 	{name: "probe", pkg: "./internal/kernel/probe"},
 	{name: "choice", pkg: "./internal/kernel/bpf", run: "^Test(Socket|Choice|Chooser|Flows|NoRoom|HookOfAnother|FirstData|Refused)"},
+	{name: "shortcut", pkg: "./internal/serve/udptun", run: "^Test(Shortcut|Spoofed|MTU|Errors)"},
 	{name: "nic", pkg: "./test/vm", run: "^TestNIC"},
 	{name: "neighbours", pkg: "./test/vm", run: "^TestNeighbourRoom$"},
 	{name: "lane", pkg: "./test", run: "InLanes$"},

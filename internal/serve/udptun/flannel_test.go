@@ -29,8 +29,9 @@ func plain(e *end, routes ...Peer) {
 	e.Must("ip", "link", "set", "plain0", "up")
 }
 
-func TestPlainPeer(t *testing.T) {
-	w := newWorld(t)
+func TestPlainPeer(t *testing.T) { bothWays(t, testPlainPeer) }
+
+func testPlainPeer(t *testing.T, w *world) {
 	a := w.a.open(1, w.b.peers()...)
 	plain(w.b, w.a.peers()...)
 	w.a.Must("lab-echo", "ping", w.b.addr(0))

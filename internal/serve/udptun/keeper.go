@@ -3,9 +3,13 @@ package udptun
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/sealane/sealane/internal/serve/keep"
+	"github.com/sealane/sealane/internal/serve/udptun/shortcut"
 )
 
 // Want is a tunnel that is to be open.
@@ -25,13 +29,16 @@ func (c Config) same(o Config) bool {
 type Keeper struct {
 	log  *slog.Logger
 	open func(device string, c Config) (*Tunnel, error)
+	cut  func(shortcut.Config) (*shortcut.Shortcut, error)
 	kept *keep.Keeper[Config]
+	once sync.Once   // what a former process left is looked at
+	ends atomic.Bool // shortcuts stay
 }
 
 // NewKeeper returns a keeper that keeps none yet. Its tunnels are of the caller's
 // network namespace, which is the process'.
 func NewKeeper(log *slog.Logger) *Keeper {
-	k := &Keeper{log: log, open: Open}
+	k := &Keeper{log: log, open: Open, cut: shortcut.Open}
 	k.kept = keep.New(k.run)
 	return k
 }
@@ -44,15 +51,24 @@ func (k *Keeper) Want(list []Want) {
 	for _, w := range list {
 		all[w.Device] = w.Config
 	}
+	k.once.Do(func() { k.sweep(slices.Collect(maps.Keys(all))) })
 	k.kept.Want(all)
+}
+
+func (k *Keeper) sweep(devices []string) {
+	if err := shortcut.Sweep(devices...); err != nil {
+		k.log.Warn("udp tunnels: shortcuts of former ones", "err", err)
+	}
 }
 
 // Trouble says why the tunnel of a device carries nothing, or not for all its peers;
 // nil if it does, and of a device that is not kept.
 func (k *Keeper) Trouble(device string) error { return k.kept.Trouble(device) }
 
-// Close closes all tunnels. Their devices stay, and drop what is sent there.
+// Close closes all tunnels. Their devices stay, with the shortcuts, and drop what does
+// not take those.
 func (k *Keeper) Close() error {
+	k.ends.Store(true)
 	k.kept.Close()
 	return nil
 }
@@ -67,19 +83,24 @@ func (k *Keeper) run(t *keep.Thing[Config]) (well bool) {
 		return false
 	}
 	k.log.Info("udp tunnel open", "device", t.Name, "local", open.Local, "peers", len(open.Peers))
+	short := k.shorten(t.Name, open, tunnel)
+	defer short.end()
 	for {
 		select {
 		case <-t.Unwanted():
+			short.remove()
 			_ = tunnel.Close() // never fails
 			k.log.Info("udp tunnel closed", "device", t.Name)
 			return true
 		case <-tunnel.Done():
+			short.remove()
 			k.log.Info("udp tunnel ended", "device", t.Name, "err", tunnel.Err())
 			return true
 		case <-t.News():
 		}
 		w := t.Wanted()
 		if !w.same(open) {
+			short.remove()
 			_ = tunnel.Close()
 			return true
 		}
@@ -87,6 +108,7 @@ func (k *Keeper) run(t *keep.Thing[Config]) (well bool) {
 			k.note(t, tunnel.SetPeers(w.Peers))
 			open = w
 		}
+		short.keep()
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sealane/sealane/internal/serve/udptun/shortcut"
 )
 
 // keep keeps the tunnel of a host, whose openings it counts.
@@ -20,6 +22,12 @@ func (e *end) keep() (k *Keeper, opened *atomic.Int32) {
 			opened.Add(1)
 		}
 		return t, err
+	}
+	k.cut = func(c shortcut.Config) (s *shortcut.Shortcut, err error) {
+		if doErr := e.Do(func() error { s, err = shortcut.Open(c); return nil }); doErr != nil {
+			return nil, doErr
+		}
+		return s, err
 	}
 	e.t.Cleanup(func() { k.Close() })
 	return k, opened

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/serve/udptun/shortcut"
 )
 
 // receiver carries from the peers of one family to a queue of the device.
@@ -47,6 +49,9 @@ func (r *receiver) turn() (more bool, err error) {
 // datagrams writes the packets of one sender, those of a stream as one.
 func (r *receiver) datagrams(from netip.Addr, b []byte, size int) {
 	table := r.table.Load()
+	if len(b) == 0 && table.hosts[from] != nil {
+		r.vouch(table.hosts[from], shortcut.In)
+	}
 	for len(b) > 0 {
 		n := min(size, len(b))
 		r.datagram(table, from, b[:n])
@@ -76,7 +81,8 @@ func (r *receiver) datagram(t *table, from netip.Addr, b []byte) {
 func (r *receiver) admit(t *table, from netip.Addr, p *packet) (Drop, bool) {
 	switch of := t.find(p.src); {
 	case of != nil && of.Addr == from:
-	case t.hosts[from]:
+		r.vouch(of.host, shortcut.In)
+	case t.hosts[from] != nil:
 		return Spoofed, false
 	default:
 		return Stranger, false

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/serve/udptun/shortcut"
 )
 
 // Room for what is read from the device: a slot holds any packet. While pieces
@@ -153,13 +155,17 @@ func (s *sender) flush() {
 	if all == 0 {
 		return
 	}
-	f := s.batch.peer.family
+	to := s.batch.peer
+	f := to.family
 	sent, bytes, gso := s.batch.send(s.udp[f], s.gso[f])
 	s.gso[f] = gso
 	s.batch.empty()
 	s.ahead = false
 	s.sent.carried(sent, bytes)
 	s.sent.drop(Unsent, all-sent)
+	if sent > 0 {
+		s.vouch(to.host, shortcut.Out)
+	}
 }
 
 // answer writes an ICMP error about a packet to the device, as if it came from

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,7 @@ import (
 // lock, and a new one replaces it as a whole.
 type table struct {
 	v4, v6 []tier // longest prefixes first
-	hosts  map[netip.Addr]bool
+	hosts  map[netip.Addr]*host
 }
 
 // tier holds the prefixes of one length. A network has one length, or a few.
@@ -31,11 +32,18 @@ type peer struct {
 	family  int                            // of Addr
 	name    [unix.SizeofSockaddrInet6]byte // struct sockaddr_in or sockaddr_in6
 	nameLen uint32
+	host    *host
+}
+
+// host is where peers are.
+type host struct {
+	addr    netip.Addr
+	vouched [2]atomic.Uint32 // in which round of a shortcut's, by its ways
 }
 
 // newTable makes a table of peers that are sent to at our own port.
 func newTable(peers []Peer, local underlay) (*table, error) {
-	t := &table{hosts: make(map[netip.Addr]bool, len(peers))}
+	t := &table{hosts: make(map[netip.Addr]*host, len(peers))}
 	for _, p := range peers {
 		p.Addr = p.Addr.Unmap()
 		switch {
@@ -45,10 +53,12 @@ func newTable(peers []Peer, local underlay) (*table, error) {
 			return nil, fmt.Errorf("peer %v: address %v: not of the underlay", p.Prefix, p.Addr)
 		}
 		p.Prefix = p.Prefix.Masked()
-		entry := &peer{Peer: p, family: familyOf(p.Addr)}
+		if t.hosts[p.Addr] == nil {
+			t.hosts[p.Addr] = &host{addr: p.Addr}
+		}
+		entry := &peer{Peer: p, family: familyOf(p.Addr), host: t.hosts[p.Addr]}
 		entry.nameLen = putName(&entry.name, netip.AddrPortFrom(p.Addr, local[entry.family].Port()))
 		t.tier(p.Prefix).peers[keyOf(p.Prefix.Addr())] = entry
-		t.hosts[p.Addr] = true
 	}
 	return t, nil
 }

@@ -34,6 +34,9 @@
 //  3. Neighbouring pieces of one stream, their checksums verified, become one packet
 //     again (merge.go) and are written with one writev.
 //
+// What is easy of all this, package shortcut has the kernel do: packets of IPv4 between
+// hosts that both have it, as long as nothing is to be said about them.
+//
 // A goroutine takes a packet all the way. There is one per queue that
 // sends, and one per socket that receives: the kernel keeps a stream on one queue of the device, and a peer on one socket,
 // so that nothing is overtaken.
@@ -55,6 +58,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealane/sealane/internal/serve/udptun/shortcut"
 )
 
 // Port is the UDP port of Flannel's backend, at both ends.
@@ -96,6 +101,7 @@ type Tunnel struct {
 	subnets []netip.Prefix
 	offload offload
 	table   atomic.Pointer[table]
+	short   atomic.Pointer[shortcut.Shortcut] // nil: none
 	queues  []*queue
 	stopper *stopper
 	work    sync.WaitGroup
@@ -239,7 +245,7 @@ func (t *Tunnel) SetPeers(peers []Peer) error {
 		return fmt.Errorf("udp tunnel: set peers: %w", err)
 	}
 	t.table.Store(next)
-	return nil
+	return t.setShortcut(peers)
 }
 
 // Close ends the tunnel and returns when it carries nothing any more. The

@@ -87,6 +87,7 @@ func peersOf(text ...string) []Peer {
 // end is a host with a device for a tunnel.
 type end struct {
 	*lab.Host
+	world  *world
 	t      testing.TB
 	local  string
 	subnet []netip.Prefix
@@ -102,6 +103,8 @@ type world struct {
 	lab  *lab.Lab
 	lan  *lab.Switch
 	a, b *end
+
+	shortcuts bool // that tunnels have
 }
 
 func newWorld(t testing.TB) *world {
@@ -115,7 +118,7 @@ func newWorld(t testing.TB) *world {
 // host adds the n-th host.
 func (w *world) host(t testing.TB, name string, n int) *end {
 	t.Helper()
-	e := &end{Host: w.lab.Host(name), t: t, local: fmt.Sprintf("192.0.2.%d", n)}
+	e := &end{Host: w.lab.Host(name), world: w, t: t, local: fmt.Sprintf("192.0.2.%d", n)}
 	e.Plug(w.lan, "eth0", e.local+"/24", fmt.Sprintf("2001:db8::%d/64", n))
 	e.subnet = []netip.Prefix{
 		netip.MustParsePrefix(fmt.Sprintf("10.5.%d.0/24", n)), netip.MustParsePrefix(fmt.Sprintf("fd05:%d::/64", n)),
@@ -193,6 +196,9 @@ func (e *end) open(queues int, peers ...Peer) *Tunnel {
 	e.t.Cleanup(func() { tunnel.Close() })
 	if err := tunnel.SetPeers(peers); err != nil {
 		e.t.Fatal(err)
+	}
+	if e.world.shortcuts {
+		e.shorten(tunnel, peers...)
 	}
 	return tunnel
 }
