@@ -12,8 +12,8 @@ import (
 	"github.com/sealane/sealane/internal/api"
 )
 
-// fabricRows measures networks over two hosts on one switch, by host-gw and by vxlan,
-// against the hosts themselves; how soon another host is reached; and many hosts.
+// fabricRows measures networks over two hosts on one switch, by host-gw, by vxlan
+// and by udp, against the hosts themselves; how soon another host is reached; and many hosts.
 func fabricRows(b *bench) error {
 	x, err := newHub()
 	if err != nil {
@@ -41,7 +41,7 @@ func fabricRows(b *bench) error {
 	for _, row := range []struct {
 		ours, peer string
 		limit      limit
-	}{{backendHostGW, hostSpace, atLeast(0.75, times)}, {backendVXLAN, backendHostGW, atLeast(0.85, times)}, {backendVXLAN, hostSpace, limit{}}} {
+	}{{backendHostGW, hostSpace, atLeast(0.75, times)}, {backendVXLAN, backendHostGW, atLeast(0.85, times)}, {backendVXLAN, hostSpace, limit{}}, {backendUDP, backendVXLAN, limit{}}} {
 		if err := p.rows(b, row.ours, row.peer, row.limit); err != nil {
 			return err
 		}
@@ -61,6 +61,7 @@ func fabricRows(b *bench) error {
 const (
 	backendHostGW = "host-gw"
 	backendVXLAN  = "vxlan"
+	backendUDP    = "udp"
 )
 
 // daemon plugs in a host with a daemon that knows of the hub's etcd.
@@ -93,14 +94,17 @@ type path struct {
 // paths are by what they lead through: a backend, or hostSpace for nothing.
 type paths map[string]path
 
-// newPaths makes a network of the other backend, and a namespace on both hosts on each.
+// newPaths makes networks of the other backends, and a namespace on both hosts on each.
 func newPaths(hosts []*sealane) (paths, error) {
 	p := paths{hostSpace: {spot{hosts[0].host, hostSpace}, spot{hosts[1].host, hostSpace}, netip.MustParseAddr(nthHost(3))}}
-	spec := api.NetworkSpec{Name: "beside", Driver: "fabric", Subnets: []api.SubnetSpec{{Prefix: "10.6.0.0/16"}}, Options: map[string]string{"backend": backendVXLAN}}
-	if _, err := hosts[0].client.CreateNetwork(context.Background(), spec); err != nil {
-		return nil, err
+	networks := map[string]string{backendHostGW: "flannel", backendVXLAN: "beside", backendUDP: "thin"}
+	for backend, prefix := range map[string]string{backendVXLAN: "10.6.0.0/16", backendUDP: "10.7.0.0/16"} {
+		spec := api.NetworkSpec{Name: networks[backend], Driver: "fabric", Subnets: []api.SubnetSpec{{Prefix: prefix}}, Options: map[string]string{"backend": backend}}
+		if _, err := hosts[0].client.CreateNetwork(context.Background(), spec); err != nil {
+			return nil, err
+		}
 	}
-	for backend, network := range map[string]string{backendHostGW: "flannel", backendVXLAN: spec.Name} {
+	for backend, network := range networks {
 		if err := p.add(hosts, backend, network); err != nil {
 			return nil, err
 		}
