@@ -144,10 +144,10 @@ func firewall(f Facts, in Intent) kstate.Set {
 	if f.BridgeNetfilter && sharded(in) {
 		b.untracked()
 	}
-	var parting, arriving, staying []string
+	var clamps, parting, arriving, staying []string
 	if f.Spanned || spanning(in) {
 		must(b.Add(*setFabric.v4, *setFabric.v6, *setWithin.v4, *setWithin.v6, *setWhole.v4, *setWhole.v6))
-		b.clamp()
+		clamps = append(clamps, b.clamp())
 		b.chain("across", "ip saddr . ip daddr @within4 goto pass", "ip6 saddr . ip6 daddr @within6 goto pass", "drop")
 		b.chain("arrived", "iifname . ip saddr . ip daddr @fabric4 goto pass", "iifname . ip6 saddr . ip6 daddr @fabric6 goto pass", "drop")
 		parting = []string{"ip daddr @whole4 goto across", "ip6 daddr @whole6 goto across"}
@@ -164,7 +164,10 @@ func firewall(f Facts, in Intent) kstate.Set {
 		b.outer(f.Sealed || sealing(in))
 		carried = []string{"udp dport @trunks goto outer"}
 	}
-	b.forward(f.Marked, parting)
+	if f.Narrowed || narrowing(in) {
+		clamps = append(clamps, narrowed())
+	}
+	b.forward(f.Marked, clamps, parting)
 	var offered, offering []string
 	if meshed {
 		b.mesh()
@@ -177,9 +180,6 @@ func firewall(f Facts, in Intent) kstate.Set {
 	b.ingress(arriving, offering)
 	b.input(f.ProxyPort, carried)
 	var asking, calling []string
-	if f.Narrowed || narrowing(in) {
-		b.narrow()
-	}
 	if f.Serving || serving(in) || meshed {
 		b.services(f, in, meshed)
 		asking = []string{"ip daddr @vip4 goto service4", "ip6 daddr @vip6 goto service6"}
@@ -201,13 +201,13 @@ func (b builder) untracked() {
 
 // forward judges what leaves a network before what enters one. The look-ups
 // are few for the packets of a published port: each costs as much as the rest
-// of a chain. marked: somebody may ask for the mark; parting: of what goes to other
-// hosts of a network.
-func (b builder) forward(marked bool, parting []string) {
-	b.base("forward", "filter", "forward", judging,
+// of a chain. marked: somebody may ask for the mark; clamps: of segment sizes, by a
+// chain that is there anyway; parting: of what goes to other hosts of a network.
+func (b builder) forward(marked bool, clamps, parting []string) {
+	b.base("forward", "filter", "forward", judging, append(clamps,
 		"iifname vmap @egress",
 		"meta nfproto ipv4 oifname vmap @ingress4",
-		"meta nfproto ipv6 oifname vmap @ingress6")
+		"meta nfproto ipv6 oifname vmap @ingress6")...)
 	b.chain("leave", slices.Concat([]string{ // an answer goes where the question was let in from
 		"ct direction reply ct state established goto pass",
 		"oifname vmap @onward",

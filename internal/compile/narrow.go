@@ -32,11 +32,11 @@ func cutting() []kstate.Object {
 		}}}
 }
 
-// narrow lowers what both ends of a connection to a service say of the segments that they
-// take: where bridged packets pass here, the kernel rewrites and bridges them, and what a
-// vxlan device then says of one that is too large reaches nobody.
-func (b builder) narrow() {
-	b.base("narrow", "filter", "forward", clamping, "ct status dnat iifname @bridges oifname @bridges tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
+// narrowed is the rule that lowers what both ends of a connection to a service say of the
+// segments that they take: where bridged packets pass here, the kernel rewrites and bridges
+// them, and what a vxlan device then says of one that is too large reaches nobody.
+func narrowed() string {
+	return "tcp flags syn / syn,rst ct status dnat iifname @bridges oifname @bridges tcp option maxseg size set rt mtu"
 }
 
 // mate returns what leads to an endpoint on another host.
