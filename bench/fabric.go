@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -12,8 +13,9 @@ import (
 	"github.com/sealane/sealane/internal/api"
 )
 
-// fabricRows measures networks over two hosts on one switch, by host-gw, by vxlan
-// and by udp, against the hosts themselves; how soon another host is reached; and many hosts.
+// fabricRows measures networks over two hosts on one switch, by host-gw, by vxlan and by
+// udp, against the hosts themselves and against bare devices; how soon another host is
+// reached; and many hosts.
 func fabricRows(b *bench) error {
 	x, err := newHub()
 	if err != nil {
@@ -38,10 +40,19 @@ func fabricRows(b *bench) error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s\n%s", err, hosts[0].log.Bytes(), hosts[1].log.Bytes())
 	}
+	plain, bare, err := plainPaths(x)
+	for _, h := range bare {
+		defer h.close()
+	}
+	if err != nil {
+		return err
+	}
+	maps.Copy(p, plain)
 	for _, row := range []struct {
 		ours, peer string
 		limit      limit
-	}{{backendHostGW, hostSpace, atLeast(0.75, times)}, {backendVXLAN, backendHostGW, atLeast(0.85, times)}, {backendVXLAN, hostSpace, limit{}}, {backendUDP, backendVXLAN, limit{}}} {
+	}{{backendHostGW, hostSpace, atLeast(0.75, times)}, {backendVXLAN, backendHostGW, atLeast(0.85, times)}, {backendVXLAN, hostSpace, limit{}}, {backendUDP, backendVXLAN, limit{}},
+		{plainVXLAN, plainRoute, limit{}}, {backendHostGW, plainRoute, limit{}}, {backendVXLAN, plainVXLAN, limit{}}} {
 		if err := p.rows(b, row.ours, row.peer, row.limit); err != nil {
 			return err
 		}

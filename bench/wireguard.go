@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
@@ -47,9 +46,9 @@ func encryptedRows(b *bench, x *hub, hosts []*sealane) error {
 	if err := p.add(hosts, backendWireGuard, spec.Name); err != nil {
 		return err
 	}
-	var plain []*plainHost
+	var plain []*guardedHost
 	for i := range 2 {
-		h, err := b.newPlain(x, byte(i+1))
+		h, err := b.newGuarded(x, byte(i+1))
 		if err != nil {
 			return err
 		}
@@ -68,34 +67,23 @@ func encryptedRows(b *bench, x *hub, hosts []*sealane) error {
 	return p.rows(b, backendWireGuard, byWireGuardGo, atLeast(1, times))
 }
 
-// plainHost is a host with a namespace on a bridge, and wireguard-go.
+// guardedHost is a plain host with wireguard-go, by which it leads to the others:
 //
-//	namespace 10.9.N.2 ── br0 10.9.N.1 ── wg0 ── eth0 ── hub
-type plainHost struct {
-	spot
-	n   byte
+//	namespace ── br0 ── wg0 ── eth0 ── hub
+type guardedHost struct {
+	*plainHost
 	key wgtypes.Key
 	cmd *exec.Cmd
 	log bytes.Buffer
 }
 
-func (h *plainHost) inside() netip.Addr { return netip.AddrFrom4([4]byte{10, 9, h.n, 2}) }
-
-// outside is where the host is at the hub.
-func (h *plainHost) outside() string { return nthHost(20 + int(h.n)) }
-
-func (b *bench) newPlain(x *hub, n byte) (h *plainHost, err error) {
-	bare, err := newHost()
+func (b *bench) newGuarded(x *hub, n byte) (*guardedHost, error) {
+	plain, err := newPlain(x, n, tunnelMTU)
 	if err != nil {
 		return nil, err
 	}
-	h = &plainHost{spot: spot{host: bare}, n: n}
-	spaces, err := bare.spaces("plain", 1)
-	if err == nil {
-		h.space = spaces[0]
-		err = errors.Join(bare.filterBridged(false), x.plug(bare, h.outside()), h.start(filepath.Join(b.bin, "wireguard")), bare.do(h.bridge))
-	}
-	if err != nil {
+	h := &guardedHost{plainHost: plain}
+	if err := errors.Join(h.start(filepath.Join(b.bin, "wireguard")), h.do(h.tunnel)); err != nil {
 		h.close()
 		return nil, fmt.Errorf("wireguard-go: %w\n%s", err, h.log.Bytes())
 	}
@@ -103,7 +91,7 @@ func (b *bench) newPlain(x *hub, n byte) (h *plainHost, err error) {
 }
 
 // start starts the program and waits until it answers.
-func (h *plainHost) start(program string) (err error) {
+func (h *guardedHost) start(program string) (err error) {
 	if h.key, err = wgtypes.GeneratePrivateKey(); err != nil {
 		return err
 	}
@@ -120,45 +108,25 @@ func (h *plainHost) start(program string) (err error) {
 	return err
 }
 
-// bridge connects the namespace, and leads to the others. The caller is in the host.
-func (h *plainHost) bridge() error {
-	f, err := os.Open(h.space)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "br0"
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
-		return err
-	}
-	br, err := netlink.LinkByName("br0")
-	if err != nil {
-		return err
-	}
-	port := netlink.LinkAttrs{Name: "port", MTU: tunnelMTU, TxQLen: -1, MasterIndex: br.Attrs().Index}
-	veth := &netlink.Veth{LinkAttrs: port, PeerName: "eth0", PeerMTU: tunnelMTU, PeerNamespace: netlink.NsFd(netns.NsHandle(f.Fd()))}
-	if err := netlink.LinkAdd(veth); err != nil {
-		return err
-	}
+// tunnel leads to the others. The caller is in the host.
+func (h *guardedHost) tunnel() error {
 	wg, err := netlink.LinkByName("wg0")
 	if err != nil {
 		return err
 	}
-	return errors.Join(netlink.LinkSetUp(veth), configure("br0", fmt.Sprintf("10.9.%d.1/24", h.n)), netlink.LinkSetMTU(wg, tunnelMTU),
-		configure("wg0", fmt.Sprintf("10.9.%d.0/32", h.n)), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0),
+	return errors.Join(netlink.LinkSetMTU(wg, tunnelMTU), configure("wg0", h.subnet().Addr().String()+"/32"),
 		netlink.RouteAdd(&netlink.Route{LinkIndex: wg.Attrs().Index, Dst: ipNet(netip.MustParsePrefix("10.9.0.0/16"))}))
 }
 
 // tunnelMTU is that of what goes by WireGuard, as flanneld has it.
 const tunnelMTU = bareMTU - 80
 
-// configure tells the program of the other host, and the namespace of its way out.
-func (h *plainHost) configure(o *plainHost) error {
+// configure tells the program of the other host.
+func (h *guardedHost) configure(o *guardedHost) error {
 	port := 51820
 	peer := wgtypes.PeerConfig{PublicKey: o.key.PublicKey(), Endpoint: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(fmt.Sprintf("%s:%d", o.outside(), port))),
-		AllowedIPs: []net.IPNet{*ipNet(netip.PrefixFrom(o.inside(), 24).Masked())}}
-	err := h.do(func() error {
+		AllowedIPs: []net.IPNet{*ipNet(o.subnet())}}
+	return h.do(func() error {
 		c, err := wgctrl.New()
 		if err != nil {
 			return err
@@ -166,18 +134,9 @@ func (h *plainHost) configure(o *plainHost) error {
 		defer c.Close()
 		return c.ConfigureDevice("wg0", wgtypes.Config{PrivateKey: &h.key, ListenPort: &port, Peers: []wgtypes.PeerConfig{peer}})
 	})
-	if err != nil {
-		return err
-	}
-	return h.within(h.space, 0, func() error {
-		if err := configure("eth0", h.inside().String()+"/24"); err != nil {
-			return err
-		}
-		return netlink.RouteAdd(&netlink.Route{Gw: netip.AddrFrom4([4]byte{10, 9, h.n, 1}).AsSlice()})
-	})
 }
 
-func (h *plainHost) close() {
+func (h *guardedHost) close() {
 	if h.cmd != nil && h.cmd.Process != nil {
 		h.cmd.Process.Kill()
 		_ = h.cmd.Wait() // it was killed
