@@ -92,10 +92,11 @@ func (c Console) do(ctx context.Context, cmd *command) (int, error) {
 	case inside:
 		return c.inside(ctx, client, cmd)
 	}
-	if err := notIPoIB(cmd); err != nil {
-		return 0, err
+	err := running(ctx, func() error { return client.Plug(ctx, cmd.request()) })
+	if err != nil && onIPoIB(cmd) {
+		err = refuseIPoIB(cmd)
 	}
-	return 0, running(ctx, func() error { return client.Plug(ctx, cmd.request()) })
+	return 0, err
 }
 
 // waitFor waits until an interface is there.
@@ -242,14 +243,15 @@ func (c *command) addresses() string {
 	return strings.Join(out, ",")
 }
 
-// notIPoIB refuses an InfiniBand device: it has no addresses of six bytes, and
-// nothing that goes by those works on it.
-func notIPoIB(c *command) error {
+// onIPoIB reports whether a command is for an InfiniBand device, which the kernel
+// refuses to have a device on: it has no addresses of six bytes.
+func onIPoIB(c *command) bool {
 	const infiniBand = "32" // ARPHRD_INFINIBAND of linux/if_arp.h
 	text, err := os.ReadFile("/sys/class/net/" + c.device + "/type")
-	if err != nil || strings.TrimSpace(string(text)) != infiniBand || c.driver == "phys" {
-		return nil
-	}
+	return err == nil && strings.TrimSpace(string(text)) == infiniBand && c.driver != "phys"
+}
+
+func refuseIPoIB(c *command) error {
 	if c.mac != "" {
 		return failf("MACADDR configuration unsupported for IPoIB interfaces.")
 	}
