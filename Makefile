@@ -28,17 +28,16 @@ bench: PACKAGES += ipvsadm
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-build: ## bin/sealane (client) and bin/sealaned (daemon), static
-	go build $(GOFLAGS) -ldflags '$(LDFLAGS) -X main.version=$(VERSION)' -o bin/ ./cmd/sealane ./cmd/sealaned
+build: ## bin/sealane (client), bin/sealane-cni (CNI plugin) and bin/sealaned (daemon), static
+	go build $(GOFLAGS) -ldflags '$(LDFLAGS) -X main.version=$(VERSION)' -o bin/ ./cmd/sealane ./cmd/sealane-cni ./cmd/sealaned
 
 install: build ## into PREFIX (/usr/local) and CNI_BIN (/opt/cni/bin), with a systemd service and socket
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/sealane bin/sealaned
-	ln -sf sealane $(DESTDIR)$(PREFIX)/bin/sealane-cni
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/sealane bin/sealane-cni bin/sealaned
 	@p=$(DESTDIR)$(PREFIX)/bin/pipework; \
-	if [ -n "$(INSTALL_PIPEWORK)" ] || [ "$$(readlink $$p)" = sealane ] || ! [ -e $$p -o -L $$p ]; then ln -sf sealane $$p; \
+	if [ -n "$(INSTALL_PIPEWORK)" ] || [[ $$(readlink $$p) =~ ^sealane(-cni)?$$ ]] || ! [ -e $$p -o -L $$p ]; then ln -sf sealane-cni $$p; \
 	  else echo 'pipework is there already and stays: INSTALL_PIPEWORK=1 replaces it'; fi
 	install -d $(DESTDIR)$(CNI_BIN)
-	ln -sf $(PREFIX)/bin/sealane $(DESTDIR)$(CNI_BIN)/sealane-cni
+	ln -sf $(PREFIX)/bin/sealane-cni $(DESTDIR)$(CNI_BIN)/sealane-cni
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/sealane init/10-sealane.conflist
 	install -d $(DESTDIR)/etc/systemd/system
 	for unit in sealane.service sealane.socket sealane-docker.socket; do \
@@ -48,7 +47,7 @@ install: build ## into PREFIX (/usr/local) and CNI_BIN (/opt/cni/bin), with a sy
 uninstall: ## takes back what install did; stop the service first
 	rm -f $(DESTDIR)$(PREFIX)/bin/sealane{,d,-cni} $(DESTDIR)$(CNI_BIN)/sealane-cni $(DESTDIR)/etc/systemd/system/{sealane.service,sealane.socket,sealane-docker.socket}
 	rm -rf $(DESTDIR)$(PREFIX)/share/sealane
-	if [ "$$(readlink $(DESTDIR)$(PREFIX)/bin/pipework)" = sealane ]; then rm $(DESTDIR)$(PREFIX)/bin/pipework; fi
+	if [[ $$(readlink $(DESTDIR)$(PREFIX)/bin/pipework) =~ ^sealane(-cni)?$$ ]]; then rm $(DESTDIR)$(PREFIX)/bin/pipework; fi
 
 demo: packages build ## the main job, shown; KEEP=1 leaves it up
 	@KEEP=$(KEEP) bash test/demo.sh

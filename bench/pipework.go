@@ -13,7 +13,7 @@ import (
 // the steps that the script of that name takes by ip and nsenter, and how soon
 // containers that restarted are connected again.
 func pipeworkRows(b *bench) error {
-	if err := os.Symlink("sealane", filepath.Join(b.bin, pipeworkName)); err != nil && !os.IsExist(err) {
+	if err := os.Symlink(pluginName, filepath.Join(b.bin, pipeworkName)); err != nil && !os.IsExist(err) {
 		return err
 	}
 	if err := commandRow(b, "nsenter", atLeast(10, times), func(netns string) string { return "nsenter --net=" + netns }); err != nil {
@@ -26,7 +26,7 @@ func pipeworkRows(b *bench) error {
 	return restartRows(b)
 }
 
-// pipeworkName is what the client is called when it is pipework.
+// pipeworkName is what the plugin is called when it is pipework.
 const pipeworkName = "pipework"
 
 // commandRow has both connect one new namespace after the other, into which the

@@ -8,6 +8,6 @@ import (
 	"github.com/sealane/sealane/internal/lab/script"
 )
 
-func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
+func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealane-cni", "sealaned") }
 
 func TestScripts(t *testing.T) { script.Run(t, "script") }

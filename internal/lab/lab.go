@@ -17,7 +17,7 @@
 //
 // A package that uses the lab says so in its TestMain:
 //
-//	func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
+//	func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealane-cni", "sealaned") }
 package lab
 
 import (
@@ -26,6 +26,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -145,20 +146,16 @@ func sweep() {
 	}
 }
 
-// alias gives the client its other names.
+// alias gives the plugin its other name.
 func alias(bin string, commands []string) error {
-	for _, c := range commands {
-		if c != "sealane" {
-			continue
-		}
-		for _, name := range []string{"sealane-cni", "pipework"} {
-			if err := os.Symlink(c, filepath.Join(bin, name)); err != nil {
-				return err
-			}
-		}
+	if !slices.Contains(commands, plugin) {
+		return nil
 	}
-	return nil
+	return os.Symlink(plugin, filepath.Join(bin, "pipework"))
 }
+
+// plugin is the command that has two names.
+const plugin = "sealane-cni"
 
 // Lab is a set of hosts and switches that ends with the test.
 type Lab struct {

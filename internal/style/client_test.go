@@ -11,15 +11,21 @@ import (
 	"testing"
 )
 
-// client is the thin binary.
-const client = "cmd/sealane"
+// client and plugin are the thin binaries.
+const (
+	client = "cmd/sealane"
+	plugin = "cmd/sealane-cni"
+)
 
-// heavy is what the client must not contain, wherever it comes from.
+// heavy is what neither must contain, wherever it comes from.
 var heavy = []string{
 	"net/http", "go.etcd.io/...", "github.com/prometheus/...", "google.golang.org/...",
 	"github.com/vishvananda/...", "github.com/google/nftables/...", "github.com/cilium/ebpf/...", "github.com/mdlayher/...",
 	"internal/engine/...", "internal/compile/...", "internal/store/...", "internal/cluster/...", "internal/serve/...", "internal/api/server/...",
 }
+
+// commandLine is what the plugin must not contain either: to load it takes 0.2 ms.
+var commandLine = []string{"internal/cli/...", "github.com/spf13/...", "text/template"}
 
 const clientWhy = "the client is executed per container; it must start in 5 ms"
 
@@ -29,8 +35,13 @@ type listedPackage struct {
 	Imports    []string
 }
 
-func TestTheClientIsThin(t *testing.T) {
-	out, err := exec.Command("go", "list", "-e", "-deps", "-json=ImportPath,Imports", modulePath+"/"+client).Output()
+func TestTheClientIsThin(t *testing.T) { checkThin(t, client, heavy) }
+
+func TestThePluginIsThin(t *testing.T) { checkThin(t, plugin, slices.Concat(heavy, commandLine)) }
+
+// checkThin refuses what a command contains.
+func checkThin(t *testing.T, command string, heavy []string) {
+	out, err := exec.Command("go", "list", "-e", "-deps", "-json=ImportPath,Imports", modulePath+"/"+command).Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -38,10 +49,10 @@ func TestTheClientIsThin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(graph[client]) == 0 {
-		t.Fatalf("%s imports nothing: is it there?", client)
+	if len(graph[command]) == 0 {
+		t.Fatalf("%s imports nothing: is it there?", command)
 	}
-	check(t, heavyChains(graph, client, heavy))
+	check(t, heavyChains(graph, command, heavy))
 }
 
 // decodeGraph reads the stream that go list prints. Our paths are shortened.

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if code, ok := role(os.Args); ok {
 		os.Exit(code)
 	}
-	lab.Main(m, "sealane", "sealaned")
+	lab.Main(m, "sealane", "sealane-cni", "sealaned")
 }
 
 // TestPage checks both plugins and holds the page against what came out.

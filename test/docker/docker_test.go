@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
-	lab.Main(m, "sealane", "sealaned")
+	lab.Main(m, "sealane", "sealane-cni", "sealaned")
 }
 
 // world is host a and its neighbour.

@@ -17,7 +17,7 @@ import (
 	"github.com/sealane/sealane/internal/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
+func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealane-cni", "sealaned") }
 
 // root is where README.md is.
 const root = "../.."

@@ -13,7 +13,7 @@ import (
 	"github.com/sealane/sealane/internal/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
+func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealane-cni", "sealaned") }
 
 // crowd is how many containers there are.
 const crowd = 200

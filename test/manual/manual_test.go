@@ -44,7 +44,7 @@ var (
 	paired    = []string{"overlay", "service", "mesh"}
 )
 
-func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
+func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealane-cni", "sealaned") }
 
 func TestManual(t *testing.T) {
 	featuretest.Require(t, feature.Nftables, feature.Holds, feature.NSID, feature.IPv6, feature.Veth, feature.Bridge)

@@ -27,7 +27,7 @@ import (
 	"github.com/sealane/sealane/internal/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealaned") }
+func TestMain(m *testing.M) { lab.Main(m, "sealane", "sealane-cni", "sealaned") }
 
 // network is one of the host's: 10.N.0.0/24 and fdN::/64, its bridge and its
 // sandboxes are called after it.

@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inGuest) == "" {
 		choose()
 	}
-	lab.Main(m, "sealane", "sealaned")
+	lab.Main(m, "sealane", "sealane-cni", "sealaned")
 }
 
 // TestGuest boots the guest and reports what its programs report.
