@@ -33,7 +33,7 @@ func meshRows(b *bench) error {
 		if err != nil {
 			return err
 		}
-		return p.rows(b, byMesh, byBackend, atLeast(0.65, times))
+		return p.rows(b, byMesh, byBackend, atLeast(0.65, times), limit{})
 	})
 }
 

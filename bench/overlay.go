@@ -74,7 +74,7 @@ func stretchedRows(b *bench, hosts []*sealane) error {
 			return fmt.Errorf("%s: %w", by, err)
 		}
 	}
-	if err := p.rows(b, byOverlay, backendVXLAN, atLeast(0.95, times)); err != nil {
+	if err := p.rows(b, byOverlay, backendVXLAN, atLeast(0.95, times), limit{}); err != nil {
 		return err
 	}
 	var err error
@@ -84,7 +84,7 @@ func stretchedRows(b *bench, hosts []*sealane) error {
 	if err := p.connectionRow(b); err != nil {
 		return err
 	}
-	return p.rows(b, byService, byOverlay, atLeast(0.98, times))
+	return p.rows(b, byService, byOverlay, atLeast(0.98, times), limit{})
 }
 
 // served makes a service with one backend, on the second host, and is the way to it. The

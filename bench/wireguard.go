@@ -64,7 +64,7 @@ func encryptedRows(b *bench, x *hub, hosts []*sealane) error {
 	if err := p[byWireGuardGo].open(); err != nil {
 		return fmt.Errorf("wireguard-go: %w\n%s", err, plain[0].log.Bytes())
 	}
-	return p.rows(b, backendWireGuard, byWireGuardGo, atLeast(1, times))
+	return p.rows(b, backendWireGuard, byWireGuardGo, atLeast(1, times), limit{})
 }
 
 // guardedHost is a plain host with wireguard-go, by which it leads to the others:
