@@ -49,6 +49,9 @@ func (v *view) reply(dst []byte, q *question, msg []byte, udp bool, now time.Tim
 	if b, done := v.answer(dst, q, limit); done {
 		return b, nil
 	}
+	if v.private == nil && v.host == nil {
+		return q.empty(dst, dns.RcodeNameError), nil // musl waits 5 s for a better answer than any other error
+	}
 	f := v.out()
 	if f == nil {
 		return q.empty(dst, dns.RcodeServerFailure), nil

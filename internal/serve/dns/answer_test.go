@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,14 @@ func town() *view {
 		{ID: "1", Names: []string{"db", "web"}, Addrs: addrs("198.51.100.2")},
 		{ID: "2", Names: []string{"store"}, Addrs: addrs("198.51.100.3", "192.0.2.2")},
 	})
-	return &view{zones: []*Zone{front, back}, links: map[string]string{"cache": "store", "db": "store"}}
+	return &view{zones: []*Zone{front, back}, links: map[string]string{"cache": "store", "db": "store"}, host: nobody()}
+}
+
+// nobody is a host without servers: what would be asked of it is SERVFAIL.
+func nobody() *atomic.Pointer[forwarder] {
+	var p atomic.Pointer[forwarder]
+	p.Store(newForwarder(nil, nil, hostCache))
+	return &p
 }
 
 // over asks v and returns the reply.

@@ -50,8 +50,8 @@ type View struct {
 	// Servers are asked for other names, from the sandbox's own namespace. If
 	// there are none the host's are asked, from the host's.
 	Servers []netip.AddrPort
-	// Internal keeps the sandbox from the host's servers: without Servers, names
-	// that its networks do not know are answered with SERVFAIL, as Docker does.
+	// Internal keeps the sandbox from the host's servers: without Servers there are
+	// no names but those of its networks.
 	Internal bool
 }
 

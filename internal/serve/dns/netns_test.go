@@ -132,9 +132,9 @@ func TestServersOfTheSandbox(t *testing.T) {
 		{"own", v.Servers, false, "NOERROR 203.0.113.1"},
 		{"own, internal", v.Servers, true, "NOERROR 203.0.113.1"},
 		{"host's", nil, false, "NOERROR 198.51.100.1"},
-		{"internal", nil, true, "SERVFAIL"},
+		{"internal", nil, true, "NXDOMAIN"},
 		{"only us", []netip.AddrPort{us}, false, "NOERROR 198.51.100.1"},
-		{"only us, internal", []netip.AddrPort{us}, true, "SERVFAIL"},
+		{"only us, internal", []netip.AddrPort{us}, true, "NXDOMAIN"},
 	} {
 		v.Servers, v.Internal = c.servers, c.internal
 		put(t, r, "a", v)
