@@ -236,7 +236,7 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		if !n.Bridged() {
 			continue // the guard is of our bridges
 		}
-		if err := s.Add(slices.Concat(genuine(sb, e, n), asked(sb, e), resident(e, n), chooser(sb, n, f))...); err != nil {
+		if err := s.Add(slices.Concat(genuine(sb, e, n), asked(sb, e), present(e, n), resident(e, n), chooser(sb, n, f))...); err != nil {
 			return nil, err
 		}
 	}

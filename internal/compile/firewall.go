@@ -46,6 +46,7 @@ var (
 	mapOnward  = set("onward", "ifname", "verdict")                        // what may go from a network to another bridge, or a tunnel
 	mapIngress = perFamily("ingress", "ifname", "verdict")                 // what may enter a network
 	mapToHost  = perFamily("to_host", "ifname", "verdict")                 // what may reach the host itself
+	setThere   = perFamily("there", "ADDR", "", interval)                  // of networks that everybody may enter: who is there
 	setHome    = perFamily("home", "ADDR . ifname", "", interval)          // prefix . bridge
 	setFabric  = perFamily("fabric", "ifname . ADDR . ADDR", "", interval) // device . source . destination: from other hosts of a network
 	setWithin  = perFamily("within", "ADDR . ADDR", "", interval)          // source . destination: inside a network that spans hosts
@@ -137,7 +138,7 @@ func (b builder) chain(name string, rules ...string) {
 func firewall(f Facts, in Intent) kstate.Set {
 	b := builder{kstate.Set{}}
 	must(b.Add(table, *setBridges, *setShards, *setInside, *setClosed, *setTrusted, *mapEgress, *mapOnward))
-	for _, f := range []families{mapIngress, mapToHost, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
+	for _, f := range []families{mapIngress, mapToHost, setThere, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
 		setOpen, setOpens, setOpenTo, setAsked, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(b.Add(*f.v4, *f.v6))
 	}
@@ -256,12 +257,19 @@ func (b builder) ingress(arriving, offering []string) {
 	})...)
 	b.chain("to_routed",
 		"ct direction reply ct state established goto pass",
-		"icmp type echo-request goto pass",
-		"icmpv6 type echo-request goto pass",
+		"icmp type echo-request goto there",
+		"icmpv6 type echo-request goto there",
 		"goto published")
 	b.chain("to_open",
 		"ct direction original ct status dnat goto published",
-		"goto pass")
+		"ct state established goto pass",
+		"goto there")
+	// The kernel would ask for each of a subnet's addresses, and has room for a
+	// thousand such questions, of all namespaces: who scans would fill it.
+	b.chain("there",
+		"ip daddr @there4 goto pass",
+		"ip6 daddr @there6 goto pass",
+		"drop")
 	b.chain("published", slices.Concat([]string{
 		"ip daddr . meta l4proto . th dport @open4 goto pass",
 		"ip daddr . meta l4proto . th dport @open_ranges4 goto pass",

@@ -32,6 +32,9 @@ func place(n *model.Network) []kstate.Object {
 		}
 		if sub, ok := n.Subnet(is6); ok && !n.Internal {
 			objs = append(objs, leaving(n, sub)...)
+			if entered(n, is6) && !known(n) {
+				objs = append(objs, elem(setThere.of(is6), sub.Prefix.String(), ""))
+			}
 		}
 	}
 	for i := 1; i <= n.Shards; i++ {
@@ -117,6 +120,29 @@ func ingress(n *model.Network, is6 bool) string {
 		return verdictToOpen
 	}
 	return verdictToNAT
+}
+
+// entered reports whether a network lets in more than published ports: to whoever is there.
+func entered(n *model.Network, is6 bool) bool {
+	m := n.Mode(is6)
+	return m == model.GatewayRouted || m == model.GatewayOpen
+}
+
+// known reports whether nobody is on a network at other addresses than endpoints have.
+func known(n *model.Network) bool {
+	o := n.Options
+	return !o.NoAntispoof && !o.Adopted && o.Parent == "" && o.Trunks == ""
+}
+
+// present returns the addresses of an endpoint that others may find it at.
+func present(e *model.Endpoint, n *model.Network) []kstate.Object {
+	var objs []kstate.Object
+	for _, p := range e.Addrs {
+		if is6 := p.Addr().Is6(); entered(n, is6) && known(n) {
+			objs = append(objs, elem(setThere.of(is6), p.Addr().String(), ""))
+		}
+	}
+	return objs
 }
 
 // leaving says whose address packets of a subnet leave with.
