@@ -142,7 +142,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 		setOpen, setOpens, setOpenTo, setAsked, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(b.Add(*f.v4, *f.v6))
 	}
-	if f.BridgeNetfilter && sharded(in) {
+	if f.BridgeNetfilter && (f.Sharded || sharded(in)) {
 		b.untracked()
 	}
 	var clamps, parting, arriving, staying []string

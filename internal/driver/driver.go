@@ -56,6 +56,8 @@ type Facts struct {
 	// Spanned: a network has had parts on other hosts since the daemon started. What
 	// the firewall has for that stays: to take it out means to replace the table.
 	Spanned bool
+	// Sharded: the same of networks with more than one bridge here.
+	Sharded bool
 	// Overlaid: the same of networks that are one link over several hosts.
 	Overlaid bool
 	// Sealed: the same of those that are encrypted.

@@ -430,13 +430,14 @@ func fresh[T any](was, is []*T, order func(a, b *T) int) (out []*T) {
 	return out
 }
 
-// noteParts notes what the firewall has for networks over hosts and their services, when
-// one becomes another: it keeps that as long as the daemon runs. The caller holds work and mu.
+// noteParts notes what the firewall has for shards, networks over hosts and their services,
+// when one becomes another: it keeps that as long as the daemon runs. The caller holds work and mu.
 func (e *Engine) noteParts(from, to *model.Network) {
 	if to == nil {
 		return
 	}
 	e.facts.Spanned = e.facts.Spanned || to.Fabric != nil
+	e.facts.Sharded = e.facts.Sharded || to.Shards > 0
 	if to.Overlay == nil || to.Absent() && !compile.Published(to) {
 		return
 	}

@@ -38,21 +38,22 @@ func TestMain(m *testing.M) {
 // outlive the engine's process, which may be killed at any step of either.
 type rig struct {
 	*testing.T
-	ctx    context.Context
-	e      *Engine
-	k      *fake.Kernel
-	store  *store.Store
-	path   string
-	runDir string
-	proc   *process
-	inn    *inn
-	given  []kstate.Object // what others have besides foreign
-	cmds   *commands
-	quiet  bool // the kernel gives no hints
-	ports  int  // of calls of PortsChanged
-	cfg    Config
-	crowd  int               // endpoints per bridge
-	before map[string]string // the journal's entries, as they must be
+	ctx     context.Context
+	e       *Engine
+	k       *fake.Kernel
+	store   *store.Store
+	path    string
+	runDir  string
+	proc    *process
+	inn     *inn
+	given   []kstate.Object // what others have besides foreign
+	cmds    *commands
+	quiet   bool // the kernel gives no hints
+	ports   int  // of calls of PortsChanged
+	cfg     Config
+	crowd   int               // endpoints per bridge
+	bridged bool              // bridged packets pass the firewall
+	before  map[string]string // the journal's entries, as they must be
 }
 
 // What others have on the host.
@@ -127,7 +128,7 @@ func (r *rig) prepare() {
 		SocketsChoose: true, Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353, ShardPorts: r.crowd,
 		PortsChanged: func() { r.ports++ }, Guests: r.inn,
 		Host: func() Host {
-			return Host{AcceptRA: []string{"eth0"}, Resolv: model.DNS{Servers: []netip.Addr{netip.MustParseAddr("198.51.100.53")}}}
+			return Host{BridgeNetfilter: r.bridged, AcceptRA: []string{"eth0"}, Resolv: model.DNS{Servers: []netip.Addr{netip.MustParseAddr("198.51.100.53")}}}
 		},
 		Now: func() time.Time { mu.Lock(); defer mu.Unlock(); tick = tick.Add(time.Millisecond); return tick },
 		Log: slog.New(slog.DiscardHandler),

@@ -65,6 +65,28 @@ func TestShards(t *testing.T) {
 	r.check()
 }
 
+// TestLastShardGoes: where bridged packets pass the firewall it has a chain for
+// shards, which stays when they go. To take it out would replace the table, and
+// with it what other networks have there.
+func TestLastShardGoes(t *testing.T) {
+	r := bare(t)
+	r.quiet, r.bridged = true, true
+	r.start()
+	r.network("app", "10.1.0.0/24")
+	r.network("other", "10.2.0.0/24")
+	r.sandbox("web", SandboxSpec{Networks: on("other")})
+	for i := range 3 {
+		r.sandbox(fmt.Sprint("sb", i), SandboxSpec{Networks: on("app")})
+	}
+	for i := range 3 {
+		r.ok(r.e.RemoveSandbox(r.ctx, fmt.Sprint("sb", i), false))
+	}
+	r.ok(r.e.RemoveNetwork(r.ctx, "app"))
+	r.check()
+	r.restart()
+	r.check()
+}
+
 func TestShardsInOneChange(t *testing.T) {
 	r := newRig(t)
 	decl := Declaration{Networks: []NetworkSpec{netSpec("app", "10.1.0.0/24")}}
