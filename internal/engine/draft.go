@@ -181,7 +181,7 @@ func (d *draft) commit(ctx context.Context) error {
 		}
 		return nil
 	}
-	undone := d.e.cfg.Kernel.Apply(ctx, kstate.Diff(after, before))
+	undone := d.e.cfg.Kernel.Apply(ctx, kstate.Diff(after, firm(before, after)))
 	if errStore == nil {
 		d.e.owed = append(d.e.owed, d.inverse())
 		undone = errors.Join(undone, d.e.payStore())
@@ -195,6 +195,19 @@ func (d *draft) commit(ctx context.Context) error {
 		return explain(d.ref, d.op, applied)
 	}
 	return internal(d.ref, d.op, errStore)
+}
+
+// firm returns what was before with the sets and chains that came since. To take them
+// out means to replace their table, for which all that is in it has to be known: the
+// next pass does it.
+func firm(before, after kstate.Set) kstate.Set {
+	s := maps.Clone(before)
+	for k, o := range after {
+		if (k.Kind == kstate.KindSet || k.Kind == kstate.KindChain) && s[k] == nil && s[o.On()[0]] != nil {
+			s[k] = o
+		}
+	}
+	return s
 }
 
 // payStore takes back what the store has of changes that failed. It is tried

@@ -87,6 +87,33 @@ func TestLastShardGoes(t *testing.T) {
 	r.check()
 }
 
+// TestNoFirstShard: a change that would have brought the first shard, and what the
+// firewall has for it, is undone without what other networks have there.
+func TestNoFirstShard(t *testing.T) {
+	r := bare(t)
+	r.quiet, r.bridged = true, true
+	r.start()
+	r.network("app", "10.1.0.0/24")
+	r.network("other", "10.2.0.0/24")
+	for i := range 2 {
+		r.sandbox(fmt.Sprint("sb", i), SandboxSpec{Networks: on("app")})
+	}
+	r.proc.commits(func(int) error { return errRefused })
+	_, err := r.e.CreateSandbox(r.ctx, SandboxSpec{Name: "sb2", Networks: on("app")})
+	r.proc.commits(nil)
+	if !errors.Is(err, errRefused) {
+		t.Error(err)
+	}
+	have := must[kstate.Set](r)(r.k.Observe(r.ctx, kernel.Scope{}))
+	for k, o := range r.wanted() {
+		if k.Kind == kstate.KindElem && have[k] == nil {
+			t.Errorf("the kernel lacks: %s", o)
+		}
+	}
+	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+	r.check()
+}
+
 func TestShardsInOneChange(t *testing.T) {
 	r := newRig(t)
 	decl := Declaration{Networks: []NetworkSpec{netSpec("app", "10.1.0.0/24")}}
