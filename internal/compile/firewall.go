@@ -46,7 +46,8 @@ var (
 	mapOnward  = set("onward", "ifname", "verdict")                        // what may go from a network to another bridge, or a tunnel
 	mapIngress = perFamily("ingress", "ifname", "verdict")                 // what may enter a network
 	mapToHost  = perFamily("to_host", "ifname", "verdict")                 // what may reach the host itself
-	setThere   = perFamily("there", "ADDR", "", interval)                  // of networks that everybody may enter: who is there
+	setListed  = set("listed", "ifname", "")                               // bridges of networks whose addresses are all in there
+	setThere   = perFamily("there", "ADDR", "")                            // of networks that others may enter: who is there
 	setHome    = perFamily("home", "ADDR . ifname", "", interval)          // prefix . bridge
 	setFabric  = perFamily("fabric", "ifname . ADDR . ADDR", "", interval) // device . source . destination: from other hosts of a network
 	setWithin  = perFamily("within", "ADDR . ADDR", "", interval)          // source . destination: inside a network that spans hosts
@@ -137,7 +138,7 @@ func (b builder) chain(name string, rules ...string) {
 // may have shards, or parts on other hosts.
 func firewall(f Facts, in Intent) kstate.Set {
 	b := builder{kstate.Set{}}
-	must(b.Add(table, *setBridges, *setShards, *setInside, *setClosed, *setTrusted, *mapEgress, *mapOnward))
+	must(b.Add(table, *setBridges, *setShards, *setInside, *setClosed, *setTrusted, *setListed, *mapEgress, *mapOnward))
 	for _, f := range []families{mapIngress, mapToHost, setThere, setHome, setMasq, mapSource, mapPorts, mapPortsAt, mapRanges,
 		setOpen, setOpens, setOpenTo, setAsked, setLinks, setAround, setProxy, setProxies, setProxyAt} {
 		must(b.Add(*f.v4, *f.v6))
@@ -267,6 +268,7 @@ func (b builder) ingress(arriving, offering []string) {
 	// The kernel would ask for each of a subnet's addresses, and has room for a
 	// thousand such questions, of all namespaces: who scans would fill it.
 	b.chain("there",
+		"oifname != @listed goto pass",
 		"ip daddr @there4 goto pass",
 		"ip6 daddr @there6 goto pass",
 		"drop")

@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -32,10 +34,10 @@ func place(n *model.Network) []kstate.Object {
 		}
 		if sub, ok := n.Subnet(is6); ok && !n.Internal {
 			objs = append(objs, leaving(n, sub)...)
-			if entered(n, is6) && !known(n) {
-				objs = append(objs, elem(setThere.of(is6), sub.Prefix.String(), ""))
-			}
 		}
+	}
+	if listed(n, false) || listed(n, true) {
+		objs = append(objs, elem(setListed, dev, ""))
 	}
 	for i := 1; i <= n.Shards; i++ {
 		objs = append(objs, forwards(n.Bridge(i))...)
@@ -122,23 +124,18 @@ func ingress(n *model.Network, is6 bool) string {
 	return verdictToNAT
 }
 
-// entered reports whether a network lets in more than published ports: to whoever is there.
-func entered(n *model.Network, is6 bool) bool {
-	m := n.Mode(is6)
-	return m == model.GatewayRouted || m == model.GatewayOpen
-}
-
-// known reports whether nobody is on a network at other addresses than endpoints have.
-func known(n *model.Network) bool {
-	o := n.Options
-	return !o.NoAntispoof && !o.Adopted && o.Parent == "" && o.Trunks == ""
+// listed reports whether a network lets in more than published ports, but only to
+// addresses that its endpoints are known to have.
+func listed(n *model.Network, is6 bool) bool {
+	m, o := n.Mode(is6), n.Options
+	return (m == model.GatewayRouted || m == model.GatewayOpen) && !o.NoAntispoof && !o.Adopted && o.Parent == "" && o.Trunks == ""
 }
 
 // present returns the addresses of an endpoint that others may find it at.
 func present(e *model.Endpoint, n *model.Network) []kstate.Object {
 	var objs []kstate.Object
-	for _, p := range e.Addrs {
-		if is6 := p.Addr().Is6(); entered(n, is6) && known(n) {
+	for _, p := range slices.Concat(e.Addrs, e.Outside) {
+		if is6 := p.Addr().Is6(); listed(n, is6) {
 			objs = append(objs, elem(setThere.of(is6), p.Addr().String(), ""))
 		}
 	}

@@ -190,7 +190,7 @@ func (f filter) ingress(p packet) judgement {
 		return drops("chain to_mesh: only what is asked for at published ports is passed on by " + p.out)
 	case dnat && verdict != "goto to_lodge", verdict == "goto to_routed" && p.dport != 0:
 		return f.published(p)
-	case (verdict == "goto to_open" || verdict == "goto to_routed") && !f.has("there"+d, p.dst.String()):
+	case (verdict == "goto to_open" || verdict == "goto to_routed") && f.has("listed", p.out) && !f.has("there"+d, p.dst.String()):
 		return drops("chain there: nobody has this address by " + p.out)
 	case verdict == "goto to_open":
 		return passes("chain to_open: gateway-mode nat-unprotected lets everything in by " + p.out)
