@@ -237,7 +237,11 @@ func TestPublishAndUnpublish(t *testing.T) {
 	r.ok(r.e.Unpublish(r.ctx, "web", ports("8000:80", "82", "80/udp")))
 	r.equal("left", must[*model.Sandbox](r)(r.e.Sandbox("web")).Ports, "[20000:81/tcp 8001:83/tcp]")
 	r.check()
-	r.sandbox("other", SandboxSpec{Networks: on("bridge"), Ports: ports("8000:80")})
+	r.sandbox("other", SandboxSpec{Networks: on("bridge"), Ports: ports("8000:80", "8501-8503:91-93")})
+	if err := r.e.Unpublish(r.ctx, "other", ports("8502:92")); model.KindOf(err) != model.NotFound ||
+		!strings.HasSuffix(err.Error(), "port 8502:92/tcp is not published (it is one of 8501-8503:91-93/tcp, which goes as a whole)") {
+		t.Errorf("one of a range: %v", err)
+	}
 	r.check()
 }
 

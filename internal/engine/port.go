@@ -296,7 +296,11 @@ func (d *draft) meant(sb *model.Sandbox, m model.PortMapping) (int, error) {
 	}
 	i := slices.IndexFunc(sb.Ports, m.Matches)
 	if i < 0 {
-		return 0, d.errorf(model.NotFound, "port %s is not published", m)
+		err := d.errorf(model.NotFound, "port %s is not published", m)
+		if j := slices.IndexFunc(sb.Ports, m.Among); j >= 0 {
+			err = err.WithHint("it is one of %s, which goes as a whole", sb.Ports[j])
+		}
+		return 0, err
 	}
 	if j := slices.IndexFunc(sb.Ports[i+1:], m.Matches); j >= 0 {
 		return 0, d.errorf(model.Invalid, "port %s: is published as %s and as %s", m, sb.Ports[i], sb.Ports[i+1+j]).WithHint("say which")

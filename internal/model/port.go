@@ -166,6 +166,11 @@ func (m PortMapping) Matches(p PortMapping) bool {
 		(!m.HostIP.IsValid() || m.HostIP == p.HostIP) && (m.HostPort == 0 || m.HostPort == p.HostPort)
 }
 
+// Among reports whether the container port that m begins with is one of those of p.
+func (m PortMapping) Among(p PortMapping) bool {
+	return m.Proto == p.Proto && m.Port >= p.Port && m.Port-p.Port < p.Count
+}
+
 // ParsePort reads Docker's forms of -p:
 //
 //	[HOSTIP:][HOSTPORT[-END]]:PORT[-END][/tcp|udp|sctp]
