@@ -83,6 +83,21 @@ var seeds = []struct{ method, body string }{
 	{"IpamDriver.ReleasePool", `{"PoolID":"10.5.0.0/24"}`},
 }
 
+// A call that Docker repeats without its arguments is refused: RequestPool would be one
+// for any pool.
+func TestCutOff(t *testing.T) {
+	e := newEngine(t)
+	p, before := New(e), intent(e)
+	for _, s := range seeds {
+		if status, text := ask(p, "/"+s.method, ""); status != http.StatusOK || !strings.Contains(text, errCutOff.Error()) {
+			t.Errorf("%s: %d %s", s.method, status, text)
+		}
+	}
+	if after := intent(e); after != before {
+		t.Errorf("was\n%s\nis\n%s", before, after)
+	}
+}
+
 // FuzzCalls sends any body to any method, in a world where the seeds' network and
 // endpoint are there or not. The answer is always one JSON object, with an error
 // in words or without; one with an error has changed nothing, and whatever was

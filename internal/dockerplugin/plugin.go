@@ -13,6 +13,7 @@ package dockerplugin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -108,11 +109,21 @@ func (p *Plugin) notGlobal(context.Context, struct{}) (any, error) {
 	return nil, fmt.Errorf("sealane is a driver of networks of one host, not of a swarm's")
 }
 
+// errCutOff is about a call without its arguments. Docker repeats a call whose answer
+// it did not get, and has sent the body by then (callWithRetry in moby's
+// pkg/plugins/client.go): it comes a second time with none.
+var errCutOff = errors.New("sealaned ended in the middle of this, and is back: try again")
+
 // answer makes a route of a function.
 func answer[In any](fn func(context.Context, In) (any, error)) route {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var in In
-		if len(body) > 0 {
+		_, none := any(in).(struct{})
+		switch {
+		case none:
+		case len(body) == 0:
+			return nil, errCutOff
+		default:
 			if err := json.Unmarshal(body, &in); err != nil {
 				return nil, fmt.Errorf("request: %w", err)
 			}
