@@ -151,7 +151,7 @@ func TestCommands(t *testing.T) {
 		{"network connect bridge netns:/run/netns/nope", 1, "sealane: network bridge: connect netns:/run/netns/nope: /run/netns/nope: not a network namespace (want a path like /run/netns/NAME or /proc/PID/ns/net)"},
 		{"port add web 127.0.0.1:90:90/udp 8000-8001:80-81", 0, "127.0.0.1:90->90/udp\n8000-8001->80-81/tcp"},
 		{"port rm web 80", 0, ""},
-		{"port rm web 80", 1, "sealane: sandbox web: unpublish: port 80/tcp is not published"},
+		{"port rm web 80", 1, "sealane: sandbox web: unpublish: port 80/tcp is not published (it is one of 8000-8001:80-81/tcp, which goes as a whole)"},
 		{"port ls", 0, "SANDBOX  PORT\nweb  127.0.0.1:90->90/udp\nweb  8000-8001->80-81/tcp"},
 		{"port ls --format {{.Sandbox}}_{{.HostPort}} web", 0, "web 90\nweb 8000"},
 		{"port add web published=9000,target=90,from=192.0.2.0/24", 0, "9000->90/tcp from 192.0.2.0/24"},

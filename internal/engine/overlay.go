@@ -157,14 +157,12 @@ func (e *Engine) recallOverlays() {
 
 // settleOverlays makes this host's networks what the latest view says.
 func (e *Engine) settleOverlays(ctx context.Context) error {
-	e.overlays.mu.Lock()
-	v := e.overlays.view
-	e.overlays.mu.Unlock()
+	e.work.Lock()
+	defer e.work.Unlock()
+	v := e.overlayView() // what is removed meanwhile must not come back
 	if v == nil || !v.Known {
 		return nil
 	}
-	e.work.Lock()
-	defer e.work.Unlock()
 	var failed []error
 	for _, rec := range v.Networks {
 		err := e.settleOverlay(ctx, v, rec)
@@ -177,6 +175,13 @@ func (e *Engine) settleOverlays(ctx context.Context) error {
 		}
 	}
 	return errors.Join(append(failed, e.settleCipher(ctx, v))...)
+}
+
+// overlayView is what the cluster was like when it was last heard of, or nil.
+func (e *Engine) overlayView() *overlay.View {
+	e.overlays.mu.Lock()
+	defer e.overlays.mu.Unlock()
+	return e.overlays.view
 }
 
 // noteOverlay notes what hinders this host's part of a network, or that nothing does.

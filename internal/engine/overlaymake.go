@@ -109,6 +109,20 @@ func (e *Engine) overlayKnown(ctx context.Context, id model.ID) (*model.Network,
 	}
 }
 
+// overlayUnknown waits until this host has heard that a network is no more: before, it
+// would make it again as one that it has heard of. Who is not told for long goes on.
+func (e *Engine) overlayUnknown(ctx context.Context, id model.ID) {
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	for v := e.overlayView(); v != nil && v.Networks[id] != nil; v = e.overlayView() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 // dissolveOverlay removes a network from the cluster, if it is an overlay that nobody
 // is on anywhere.
 func (e *Engine) dissolveOverlay(ctx context.Context, ref string) (done bool, err error) {
@@ -123,7 +137,10 @@ func (e *Engine) dissolveOverlay(ctx context.Context, ref string) (done bool, er
 	if dir == nil {
 		return false, nil // left over: it is this host's alone
 	}
-	return true, dir.Remove(ctx, n.ID)
+	if err = dir.Remove(ctx, n.ID); err == nil {
+		e.overlayUnknown(ctx, n.ID)
+	}
+	return true, err
 }
 
 // claimAddresses claims an endpoint's addresses on an overlay network in the cluster, and
