@@ -118,15 +118,12 @@ var errCutOff = errors.New("sealaned ended in the middle of this, and is back: t
 func answer[In any](fn func(context.Context, In) (any, error)) route {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var in In
-		_, none := any(in).(struct{})
-		switch {
-		case none:
-		case len(body) == 0:
-			return nil, errCutOff
-		default:
+		if len(body) > 0 {
 			if err := json.Unmarshal(body, &in); err != nil {
 				return nil, fmt.Errorf("request: %w", err)
 			}
+		} else if _, none := any(in).(struct{}); !none {
+			return nil, errCutOff
 		}
 		return fn(ctx, in)
 	}
