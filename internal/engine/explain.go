@@ -257,9 +257,7 @@ func meant(f *model.Far, ref string) bool {
 // heard is how much what is known of other hosts is worth, by network.
 func (e *Engine) heard() map[model.ID]trace.Leases {
 	all := map[model.ID]trace.Leases{}
-	e.overlays.mu.Lock()
-	view := e.overlays.view
-	e.overlays.mu.Unlock()
+	view := e.overlayView()
 	for id, n := range e.intent.Networks {
 		if v, ok := e.FabricOf(n); ok {
 			all[id] = trace.Leases{InTouch: v.InTouch, Since: v.Since}

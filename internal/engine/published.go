@@ -284,12 +284,11 @@ func (e *Engine) tellHeld(dir *overlay.Directory) {
 // HostNumber returns the number of a host in the cluster by its ID, or 0: it has none yet,
 // or nothing is known of it.
 func (e *Engine) HostNumber(id string) int {
-	e.overlays.mu.Lock()
-	defer e.overlays.mu.Unlock()
-	if e.overlays.view == nil {
+	v := e.overlayView()
+	if v == nil {
 		return 0
 	}
-	return e.overlays.view.Hosts[id].Number
+	return v.Hosts[id].Number
 }
 
 // changePublish takes ports off a service's published ones, and adds others.

@@ -56,7 +56,10 @@ func marks(sb *model.Sandbox) []mark {
 		list = append(list, ofMode(sb.Mode))
 	}
 	if g := sb.Guest; g != nil {
-		list = append(append(list, guestMarks(*g)...), container(path.Base(g.ID)))
+		list = append(list, guestMarks(*g)...)
+		if g.ID != "" { // whose base would be a point
+			list = append(list, container(path.Base(g.ID)))
+		}
 	}
 	for i := range sb.Endpoints {
 		if c := container(sb.Endpoints[i].Container); !slices.Contains(list, c) {
