@@ -11,7 +11,7 @@ import (
 // insides of named namespaces. Left out is what comes and goes with a
 // carrier, as the link-local addresses that the kernel makes of hardware
 // addresses a moment after it, and devices that are on their way out (group
-// 24226).
+// 24226), with their settings, which outlive them by a moment.
 const stateScript = `
 look() {
 	ip -o link | sed 's/ state [A-Z]*//; s/NO-CARRIER,//; s/,LOWER_UP//'
@@ -20,7 +20,8 @@ look() {
 	nft list ruleset
 }
 look | grep -v 'group 24226' | sed 's/ linkdown//'
-sysctl -a 2>/dev/null | grep -E '^net\.(ipv4\.ip_forward|ipv[46]\.conf\..*|bridge\..*) '
+devices=$(ip -o link | grep -v 'group 24226' | sed 's/^[0-9]*: //; s/[:@].*//' | tr '.\n' '/|')
+sysctl -a 2>/dev/null | grep -E "^net\.(ipv4\.ip_forward|ipv[46]\.conf\.(${devices}all|default)\..*|bridge\..*) "
 cut -d' ' -f1-3 /proc/mounts | grep -E ' /(run|var/lib|sys)'
 find /run /var/lib/sealane -xdev 2>/dev/null | sort
 for ns in /run/netns/* /run/sealane/netns/*; do
