@@ -170,6 +170,15 @@ func sharded(in Intent) bool {
 	return false
 }
 
+func parted(in Intent) bool {
+	for _, n := range in.Networks {
+		if n.Options.NoICC {
+			return true
+		}
+	}
+	return false
+}
+
 func spanning(in Intent) bool {
 	for _, n := range in.Networks {
 		if n.Fabric != nil {
@@ -210,7 +219,7 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		return kstate.Set{}, nil
 	}
 	nets := in.Networks
-	ns, published := NS(sb), ports(sb, nets)
+	ns, published := NS(sb), ports(sb, nets, f)
 	s := make(kstate.Set, len(published)+16)
 	if sb.Mode == model.ModeOwn {
 		must(s.Add(kstate.NetNS{NS: ns, Sysctls: sandboxSysctls(sb)}))

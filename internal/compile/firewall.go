@@ -66,6 +66,7 @@ var (
 	setProxy   = perFamily("proxy", "inet_proto . inet_service", "")
 	setProxies = perFamily("proxy_ranges", "inet_proto . inet_service", "", interval)
 	setProxyAt = perFamily("proxy_at", "ADDR . inet_proto . inet_service", "")
+	setNear    = perFamily("near", "ifname . ADDR . inet_proto . inet_service", "", interval) // bridge . asked for: by containers kept apart
 )
 
 // families holds a set for IPv4 and its twin for IPv6.
@@ -170,7 +171,10 @@ func firewall(f Facts, in Intent) kstate.Set {
 		clamps = append(clamps, narrowed())
 	}
 	b.forward(f.Marked, clamps, parting)
-	var offered, offering []string
+	var near, offered, offering []string
+	if f.BridgeNetfilter && (f.Apart || parted(in)) {
+		near = b.near()
+	}
 	if meshed {
 		b.mesh()
 		offered, offering = publishing(), []string{ // a service's own address is for its network
@@ -191,7 +195,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 	if meshed {
 		calling = append(lending(in), calling...)
 	}
-	b.nat(f.ProxyPort, asking, offered, append(calling, sources(staying)...))
+	b.nat(f.ProxyPort, asking, near, offered, append(calling, sources(staying)...))
 	return b.Set
 }
 
@@ -199,6 +203,18 @@ func firewall(f Facts, in Intent) kstate.Set {
 // see forwards.
 func (b builder) untracked() {
 	b.base("untracked", "filter", "prerouting", -300, "iifname @shards notrack")
+}
+
+// near sends containers that are kept apart to the proxy, for published ports of their own
+// bridge. Where bridged packets pass here, the kernel bridges what is rewritten to go back
+// where it came from (br_nf_pre_routing_finish in net/bridge/br_netfilter_hooks.c), and
+// isolated ports exchange nothing.
+func (b builder) near() []string {
+	must(b.Add(*setNear.v4, *setNear.v6))
+	return []string{
+		"iifname . ip daddr . meta l4proto . th dport @near4 goto to_proxy",
+		"iifname . ip6 daddr . meta l4proto . th dport @near6 goto to_proxy",
+	}
 }
 
 // forward judges what leaves a network before what enters one. The look-ups
@@ -328,15 +344,16 @@ func (b builder) input(proxyPort uint16, carried []string) {
 }
 
 // nat rewrites addresses; the first packet of a flow decides for all. asking: of what is
-// for services; publishing: of what is for their published ports; leaving: of the senders of what leaves.
-func (b builder) nat(proxyPort uint16, asking, publishing, leaving []string) {
+// for services; near: of what containers ask for that are kept apart; publishing: of what is
+// for published ports of services; leaving: of the senders of what leaves.
+func (b builder) nat(proxyPort uint16, asking, near, publishing, leaving []string) {
 	b.base("prerouting", "nat", "prerouting", -100, append(asking,
 		"iifname @closed return",
 		"ip daddr 127.0.0.0/8 return",
 		"fib daddr type local goto publish")...)
 	b.base("output", "nat", "output", -100,
 		"fib daddr type local goto publish")
-	b.chain("publish", append(append([]string{
+	b.chain("publish", slices.Concat(near, []string{
 		"ip6 daddr ::1 goto proxy",
 		"ip6 saddr fe80::/10 goto proxy",
 		"dnat ip addr . port to ip daddr . meta l4proto . th dport map @ports_at4",
@@ -344,8 +361,8 @@ func (b builder) nat(proxyPort uint16, asking, publishing, leaving []string) {
 		"dnat ip to meta l4proto . th dport map @ranges4",
 		"dnat ip6 addr . port to ip6 daddr . meta l4proto . th dport map @ports_at6",
 		"dnat ip6 addr . port to meta l4proto . th dport map @ports6",
-		"dnat ip6 to meta l4proto . th dport map @ranges6"}, publishing...),
-		"goto proxy")...)
+		"dnat ip6 to meta l4proto . th dport map @ranges6",
+	}, publishing, []string{"goto proxy"})...)
 	b.chain("proxy", proxyRules()...)
 	b.chain("to_proxy", toProxy(proxyPort)...)
 	b.base("postrouting", "nat", "postrouting", 100, leaving...)

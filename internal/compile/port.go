@@ -12,7 +12,7 @@ import (
 )
 
 // ports returns the holds and the map elements of a sandbox's published ports.
-func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object {
+func ports(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) []kstate.Object {
 	if len(sb.Ports) == 0 {
 		return nil
 	}
@@ -27,6 +27,7 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network) []kstate.Object 
 			a, _ := e.Addr(is6)
 			p.target[index(is6)] = a.Addr()
 			p.answersAround(sb, nets[e.Network], is6)
+			p.near[index(is6)] = neighbourhood(nets[e.Network], f)
 		}
 	}
 	routed := Routed(sb, nets)
@@ -82,6 +83,7 @@ func Routed(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
 type publisher struct {
 	limits []model.PortMapping // those that are for some clients only
 	target [2]netip.Addr       // of the container, by index
+	near   [2]string           // the bridge whose containers the proxy serves, or ""
 	open   []span
 	objs   []kstate.Object
 }
@@ -206,10 +208,34 @@ func (p *publisher) publish(m model.PortMapping, is6 bool) {
 	if to.IsValid() {
 		p.rewrite(m, to)
 		p.serves(m, to)
+		p.serveNear(m, is6)
 	}
 	if m.Proto != "sctp" && (!to.IsValid() || is6 && needsProxy(m.HostIP)) {
 		p.proxy(m, is6)
 	}
+}
+
+// neighbourhood returns the bridge of a network whose containers are kept apart by more
+// than the firewall, or "".
+func neighbourhood(n *model.Network, f Facts) string {
+	if f.BridgeNetfilter && n.Options.NoICC && n.Bridged() {
+		return n.Device()
+	}
+	return ""
+}
+
+// serveNear adds the element that sends neighbours, and the container itself, to the
+// daemon's proxy. It has no SCTP.
+func (p *publisher) serveNear(m model.PortMapping, is6 bool) {
+	dev := p.near[index(is6)]
+	if dev == "" || m.Proto == "sctp" || m.HostIP.IsLoopback() {
+		return
+	}
+	at := anyAddr(is6).String()
+	if !everywhere(m.HostIP) {
+		at = m.HostIP.String()
+	}
+	p.elem(setNear.of(is6), "", "%s . %s . %s . %s", dev, at, m.Proto, portSpan(m.HostPort, m.HostLast()))
 }
 
 // needsProxy reports whether some clients of an IPv6 host address cannot be

@@ -58,6 +58,8 @@ type Facts struct {
 	Spanned bool
 	// Sharded: the same of networks with more than one bridge here.
 	Sharded bool
+	// Apart: the same of networks whose endpoints are kept apart (icc=false).
+	Apart bool
 	// Overlaid: the same of networks that are one link over several hosts.
 	Overlaid bool
 	// Sealed: the same of those that are encrypted.

@@ -287,7 +287,7 @@ func (e *Engine) readFacts() compile.Facts {
 	return compile.Facts{
 		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort, SocketsChoose: e.cfg.SocketsChoose,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Neighbours: h.Neighbours, Resolv: h.Resolv, Uplinked: e.uplinked(),
-		Spanned: e.facts.Spanned, Sharded: e.facts.Sharded, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Narrowed: e.facts.Narrowed, Kept: e.facts.Kept, Picks: e.facts.Picks,
+		Spanned: e.facts.Spanned, Sharded: e.facts.Sharded, Apart: e.facts.Apart, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Narrowed: e.facts.Narrowed, Kept: e.facts.Kept, Picks: e.facts.Picks,
 	}
 }
 

@@ -443,6 +443,7 @@ func (e *Engine) noteParts(from, to *model.Network) {
 	}
 	e.facts.Spanned = e.facts.Spanned || to.Fabric != nil
 	e.facts.Sharded = e.facts.Sharded || to.Shards > 0
+	e.facts.Apart = e.facts.Apart || to.Options.NoICC
 	if to.Overlay == nil || to.Absent() && !compile.Published(to) {
 		return
 	}

@@ -87,6 +87,20 @@ func TestLastShardGoes(t *testing.T) {
 	r.check()
 }
 
+// TestLastApartGoes: the same of networks whose endpoints are kept apart.
+func TestLastApartGoes(t *testing.T) {
+	r := bare(t)
+	r.quiet, r.bridged = true, true
+	r.start()
+	r.network("other", "10.2.0.0/24")
+	r.sandbox("web", SandboxSpec{Networks: on("other")})
+	r.network("apart", "10.1.0.0/24", "icc=false")
+	r.ok(r.e.RemoveNetwork(r.ctx, "apart"))
+	r.check()
+	r.restart()
+	r.check()
+}
+
 // TestNoFirstShard: a change that would have brought the first shard, and what the
 // firewall has for it, is undone without what other networks have there.
 func TestNoFirstShard(t *testing.T) {

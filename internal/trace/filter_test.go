@@ -19,7 +19,7 @@ var followed = map[string][]string{
 	"ingress4": {"drop", "goto to_nat", "goto to_routed", "goto to_open", "goto to_lodge", "goto to_mesh"}, "ingress6": {"drop", "goto to_nat", "goto to_routed", "goto to_open", "goto to_lodge", "goto to_mesh"},
 	"to_host4": {"drop", "goto no_host", "goto mesh_host"}, "to_host6": {"drop", "goto no_host", "goto mesh_host"},
 	"fabric4": nil, "within4": nil, "whole4": nil, "home4": nil, "masq4": nil, "source4": nil, "trusted": nil, "trunks": nil, "hosts4": nil, "hairpin4": nil, "exposed4": nil, "open4": nil, "open_ranges4": nil, "asked_from4": nil, "open_from4": nil, "around4": nil, "bridges": nil, "closed": nil,
-	"ranges4": nil, "proxy4": nil, "proxy_at4": nil, "proxy_ranges4": nil, "ports4": nil, "ports_at4": nil, "published4": nil, "published_at4": nil, "target4": nil, "target_at4": nil, "node4": nil, "vip4": nil, "service4": nil, "pick": nil, "backend4": nil, "answers4": nil, "here": nil,
+	"near4": nil, "ranges4": nil, "proxy4": nil, "proxy_at4": nil, "proxy_ranges4": nil, "ports4": nil, "ports_at4": nil, "published4": nil, "published_at4": nil, "target4": nil, "target_at4": nil, "node4": nil, "vip4": nil, "service4": nil, "pick": nil, "backend4": nil, "answers4": nil, "here": nil,
 }
 
 // The firewall that is compiled has these sets, and no other verdicts in them.

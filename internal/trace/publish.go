@@ -20,6 +20,10 @@ func (w *walk) publish(in string) bool {
 	}
 	d, port := digit(w.dst.Is6()), strconv.Itoa(int(w.dport))
 	anywhere := w.proto + " . " + port
+	if w.is.rules.has("near"+d, in, w.dst.String(), w.proto, port) {
+		w.step(hostName, "", 0, "chain publish: the daemon's proxy serves port %s/%s for containers that are kept apart", port, w.proto)
+		return false
+	}
 	for _, m := range [][2]string{{"ports_at" + d, w.dst.String() + " . " + anywhere}, {"ports" + d, anywhere}} {
 		if value, ok := w.element("inet", m[0], m[1]); ok {
 			w.turn("publish", target(value), in)

@@ -60,9 +60,7 @@ var rows = []struct{ id, what, client, target, want string }{
 	{"127", "the container to a port on the host's loopback", "web", "tcp lo 9000", "no no no no no"},
 }
 
-// extras are rows of the other networks: client, target, verdict. One verdict
-// differs: routed is yes unless br_netfilter has the bridge forward rewritten
-// packets itself, which do not pass between isolated ports.
+// extras are rows of the other networks: client, target, verdict.
 var extras = []struct {
 	id, what, client string
 	n                network
@@ -82,11 +80,11 @@ var extras = []struct {
 	{"S9", "icc=false", "peer", apart, "tcp web 80", "no"},
 	{"S9", "icc=false", "peer", apart, "tcp web 81", "no"},
 	{"S9", "icc=false", "peer", apart, "ping web", "no"},
-	{"S9", "icc=false, a published port of the host", "peer", apart, "tcp host pub", "routed"},
+	{"S9", "icc=false, a published port of the host", "peer", apart, "tcp host pub", "yes"},
 	{"S9", "icc=false, the outside", "peer", apart, "tcp attacker 80", "host"},
 	{"S9", "icc=false, nat-unprotected", "peer", apartOpen, "tcp web 80", "no"},
 	{"S9", "icc=false, nat-unprotected", "peer", apartOpen, "tcp web 81", "no"},
-	{"S9", "icc=false, nat-unprotected, a published port of the host", "peer", apartOpen, "tcp host pub", "routed"},
+	{"S9", "icc=false, nat-unprotected, a published port of the host", "peer", apartOpen, "tcp host pub", "yes"},
 	{"S9", "icc=false, nat-unprotected, another network", "peer-other", apartOpen, "tcp web 81", "yes"},
 	{"S9", "icc=false, routed", "peer", apartWay, "tcp web 80", "no"},
 	{"S9", "icc=false, routed", "peer", apartWay, "ping web", "no"},
@@ -97,7 +95,7 @@ var extras = []struct {
 type question struct{ name, client, target, want string }
 
 // matrix asks everything at once and judges the answers in subtests.
-func (w *world) matrix(bridged bool) {
+func (w *world) matrix() {
 	var all []question
 	for _, is6 := range []bool{false, true} {
 		for _, r := range rows {
@@ -106,11 +104,7 @@ func (w *world) matrix(bridged bool) {
 			}
 		}
 		for _, r := range extras {
-			want := r.want
-			if want == "routed" {
-				want = map[bool]string{false: "yes", true: "no"}[bridged]
-			}
-			all = w.ask(all, r.id, r.what, r.client, r.n, r.target, want, is6)
+			all = w.ask(all, r.id, r.what, r.client, r.n, r.target, r.want, is6)
 		}
 	}
 	// Ways round icc=false by the host: a route to the neighbour by the gateway.

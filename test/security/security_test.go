@@ -214,7 +214,7 @@ func TestSecurity(t *testing.T) {
 			w := *w
 			w.T = t
 			w.bridgeNetfilter(calls)
-			w.matrix(calls == "1")
+			w.matrix()
 			t.Run("frames", func(t *testing.T) { w.T = t; w.frames(calls == "0") })
 			t.Run("strays", func(t *testing.T) { w.T = t; w.astray() })
 		})
