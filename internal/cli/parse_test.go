@@ -134,21 +134,26 @@ func TestParsePlace(t *testing.T) {
 		specs []string
 		mode  model.Mode
 		donor string
-		nets  int
+		nets  []string
 		err   string
 	}{
-		{nil, model.ModeOwn, "", 1, ""},
-		{[]string{"app", "name=back,ip=10.0.0.2"}, model.ModeOwn, "", 2, ""},
-		{[]string{"host"}, model.ModeHost, "", 0, ""},
-		{[]string{"name=host"}, model.ModeHost, "", 0, ""},
-		{[]string{"none"}, model.ModeOwn, "", 0, ""},
-		{[]string{"container:web"}, model.ModeShared, "web", 0, ""},
-		{[]string{"host", "app"}, "", "", 0, "network host: cannot be combined"},
-		{[]string{"app", "none"}, "", "", 0, "network none: cannot be combined"},
-		{[]string{"app", "container:x"}, "", "", 0, "network container:x: cannot be combined"},
+		{nil, model.ModeOwn, "", []string{"bridge"}, ""},
+		{[]string{"default"}, model.ModeOwn, "", []string{"bridge"}, ""},
+		{[]string{"app", "name=back,ip=10.0.0.2"}, model.ModeOwn, "", []string{"app", "back"}, ""},
+		{[]string{"host"}, model.ModeHost, "", nil, ""},
+		{[]string{"name=host"}, model.ModeHost, "", nil, ""},
+		{[]string{"none"}, model.ModeOwn, "", nil, ""},
+		{[]string{"container:web"}, model.ModeShared, "web", nil, ""},
+		{[]string{"host", "app"}, "", "", nil, "network host: cannot be combined"},
+		{[]string{"app", "none"}, "", "", nil, "network none: cannot be combined"},
+		{[]string{"app", "container:x"}, "", "", nil, "network container:x: cannot be combined"},
 	} {
 		p, err := parsePlace(c.specs)
-		checkParse(t, strings.Join(c.specs, " "), []any{p.mode, p.donor, len(p.networks)}, []any{c.mode, c.donor, c.nets}, err, c.err)
+		var nets []string
+		for _, ep := range p.networks {
+			nets = append(nets, ep.Network)
+		}
+		checkParse(t, strings.Join(c.specs, " "), []any{p.mode, p.donor, nets}, []any{c.mode, c.donor, c.nets}, err, c.err)
 	}
 }
 

@@ -41,6 +41,8 @@ func parsePlace(specs []string) (place, error) {
 			return place{mode: model.ModeHost}, nil
 		case ep.Network == model.NetworkNone:
 			return p, nil
+		case ep.Network == model.NetworkDefault:
+			ep.Network = model.NetworkBridge
 		}
 		p.networks = append(p.networks, ep)
 	}

@@ -115,11 +115,6 @@ const (
 	verdictToLodge  = "goto to_lodge"
 )
 
-// Mark is the bit of the packet mark on what this firewall lets pass, once there
-// is another on the host. Where that would drop it, one rule there lets marked
-// packets pass too.
-const Mark = 0x10000000
-
 // judging is the priority of the chains that judge: before those of other
 // firewalls, which have 0 (filter) or more, so that these see the mark.
 const judging = -10
@@ -253,7 +248,7 @@ func (b builder) forward(marked bool, clamps, parting []string) {
 		"ct direction reply ct state established goto pass",
 		"accept")
 	if marked {
-		b.chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", Mark))
+		b.chain("pass", fmt.Sprintf("meta mark set meta mark or %#x accept", kstate.Mark))
 	} else {
 		b.chain("pass", "accept")
 	}

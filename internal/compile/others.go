@@ -18,7 +18,7 @@ import (
 // mark.
 
 // accept is the rule.
-var accept = fmt.Sprintf("meta mark and %#x == %#x accept", Mark, Mark)
+var accept = fmt.Sprintf("meta mark and %#x == %#x accept", kstate.Mark, kstate.Mark)
 
 // place of a guest. Chains are looked for in the order of this list: who knows
 // ufw's has ufw say no to forwarded packets in ufw-user-forward, which comes
@@ -44,7 +44,7 @@ func guests(f Facts) []kstate.Object {
 
 // guest returns our rule for a filter if it needs and can have one.
 func guest(f kstate.Filter, proxied bool) (kstate.Guest, bool) {
-	if f.Ends == kstate.EndsOpen || f.Owned || f.Priority <= judging || f.Hook == "input" && !proxied {
+	if f.Ends == kstate.EndsOpen || f.Owned || f.Legacy || f.Priority <= judging || f.Hook == "input" && !proxied {
 		return kstate.Guest{}, false
 	}
 	g := kstate.Guest{Table: f.Table, Chain: f.Chain, Rule: accept}
@@ -84,10 +84,16 @@ func Helpless(f Facts) string {
 		chain := fmt.Sprintf("chain %s of table %s %s", o.Chain, o.Table.Family, o.Table.Name)
 		switch {
 		case o.Ends == kstate.EndsOpen || o.Hook == "input" && f.ProxyPort == 0:
+		case o.Legacy:
+			tool := "iptables-legacy"
+			if o.Table.Family == "ip6" {
+				tool = "ip6tables-legacy"
+			}
+			return fmt.Sprintf("chain %s of %s drops what it does not know: %s -I %s -m mark --mark %#[5]x/%#[5]x -j ACCEPT has it let pass what Sealane does", o.Chain, tool, tool, o.Chain, kstate.Mark)
 		case o.Priority <= judging:
 			return fmt.Sprintf("%s drops what it does not know before Sealane can judge it: give it a priority above %d", chain, judging)
 		case o.Owned:
-			return fmt.Sprintf("%s drops what it does not know, and only its owner may change it: have it accept packets with mark %#[2]x/%#[2]x", chain, Mark)
+			return fmt.Sprintf("%s drops what it does not know, and only its owner may change it: have it accept packets with mark %#[2]x/%#[2]x", chain, kstate.Mark)
 		}
 	}
 	return ""

@@ -17,6 +17,8 @@ func TestExceptions(t *testing.T) {
 		return kstate.Filter{Table: kstate.Table{Family: "ip", Name: "filter"}, Chain: "BASE", Hook: hook, Ends: ends, Reached: reached}
 	}
 	early, late, owned := filter("forward", kstate.EndsPolicy), filter("forward", kstate.EndsPolicy), filter("forward", kstate.EndsLast)
+	legacy, legacy6 := filter("input", kstate.EndsInside), filter("forward", kstate.EndsInside)
+	legacy.Legacy, legacy6.Legacy, legacy6.Table.Family = true, true, "ip6"
 	early.Priority, late.Priority, owned.Owned = -10, 10, true
 	for _, c := range []struct {
 		name     string
@@ -35,6 +37,9 @@ func TestExceptions(t *testing.T) {
 		{"late", late, 0, "ip filter BASE", ""},
 		{"early", early, 0, "", "chain BASE of table ip filter drops what it does not know before Sealane can judge it: give it a priority above -10"},
 		{"owned", owned, 0, "", "chain BASE of table ip filter drops what it does not know, and only its owner may change it: have it accept packets with mark 0x10000000/0x10000000"},
+		{"legacy", legacy, 1, "", "chain BASE of iptables-legacy drops what it does not know: iptables-legacy -I BASE -m mark --mark 0x10000000/0x10000000 -j ACCEPT has it let pass what Sealane does"},
+		{"legacy without a proxy", legacy, 0, "", ""},
+		{"legacy IPv6", legacy6, 0, "", "chain BASE of ip6tables-legacy drops what it does not know: ip6tables-legacy -I BASE -m mark --mark 0x10000000/0x10000000 -j ACCEPT has it let pass what Sealane does"},
 	} {
 		f := compile.Facts{Filters: []kstate.Filter{c.filter}, ProxyPort: c.proxy}
 		var want []string

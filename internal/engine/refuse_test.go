@@ -89,6 +89,7 @@ func TestRefusals(t *testing.T) {
 		// networks
 		{"name taken", create("app"), model.Conflict, "network app: create: the name is taken (by network "},
 		{"built in", create("host"), model.Conflict, "the name is built in"},
+		{"built in, Docker's word", create("default"), model.Conflict, "the name is built in"},
 		{"built in, default", create("bridge"), model.Conflict, "the name is built in"},
 		{"bad name", create("a b"), model.Invalid, `name "a b": want letters`},
 		{"driver", createWith(func(s *NetworkSpec) { s.Driver = "ghost" }), model.Invalid, `driver "ghost": not known (there is bridge, macvlan, ipvlan`},

@@ -1,5 +1,10 @@
 package kstate
 
+// Mark is the bit of the packet mark on what our firewall lets pass, once there
+// is another on the host. Where that would drop it, one rule there lets marked
+// packets pass too.
+const Mark = 0x10000000
+
 // Guest is one rule of ours in somebody else's chain: the exception that lets
 // our packets past their firewall. What reads and writes their rules, such as
 // iptables-save and iptables-restore, sees an ordinary rule with a comment.
@@ -41,6 +46,7 @@ type Filter struct {
 	// reject or queue packets; the policy does not count.
 	Stops  bool
 	Owned  bool     // only the program that made the table may change it: no guest can be there
+	Legacy bool     // of iptables-legacy: no guest can be there; Ends is about packets that bear the mark
 	Chains []string // the regular chains of the table, sorted
 	// Reached are the regular chains that a rule in it, or in a chain it leads
 	// to, names; sorted.

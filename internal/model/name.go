@@ -19,11 +19,14 @@ const (
 	NetworkBridge = "bridge" // the default network, an ordinary bridge network
 	NetworkHost   = "host"   // the host's own namespace
 	NetworkNone   = "none"   // only lo
+
+	NetworkDefault = "default" // Docker's other word for bridge, where a container is run
 )
 
-// Builtin reports whether name is one of the networks that always exist.
+// Builtin reports whether name is one of the networks that always exist, or a word
+// for one.
 func Builtin(name string) bool {
-	return slices.Contains([]string{NetworkBridge, NetworkHost, NetworkNone}, name)
+	return slices.Contains([]string{NetworkBridge, NetworkHost, NetworkNone, NetworkDefault}, name)
 }
 
 // maxName is the longest name in bytes.

@@ -266,7 +266,7 @@ func TestCloneIsIndependent(t *testing.T) {
 }
 
 func TestBuiltin(t *testing.T) {
-	names := map[string]bool{"bridge": true, "host": true, "none": true, "app": false, "": false}
+	names := map[string]bool{"bridge": true, "host": true, "none": true, "default": true, "app": false, "": false}
 	for _, n := range slices.Sorted(maps.Keys(names)) {
 		if Builtin(n) != names[n] {
 			t.Errorf("%q: %v", n, Builtin(n))

@@ -22,6 +22,7 @@ import (
 	"github.com/sealane/sealane/internal/kernel/ovsdb"
 	"github.com/sealane/sealane/internal/kernel/rtnl"
 	"github.com/sealane/sealane/internal/kernel/sysctl"
+	"github.com/sealane/sealane/internal/kernel/xtables"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -308,7 +309,11 @@ func (l *Linux) Filters(ctx context.Context) ([]kstate.Filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filters of others: %w", err)
 	}
-	return out, nil
+	legacy, err := xtables.Filters(kstate.Mark)
+	if err != nil {
+		return nil, fmt.Errorf("filters of others: %w", err)
+	}
+	return append(out, legacy...), nil
 }
 
 // put adds objects. Of two with one key, like routes that differ in what we do
