@@ -31,6 +31,9 @@ func ports(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) []kstat
 		}
 	}
 	routed := Routed(sb, nets)
+	for _, a := range routed {
+		p.routed[index(a.Is6())] = true
+	}
 	for _, m := range sb.Ports {
 		if p.rewrites() && !m.Idle {
 			p.hold(m)
@@ -83,6 +86,7 @@ func Routed(sb *model.Sandbox, nets map[model.ID]*model.Network) []netip.Addr {
 type publisher struct {
 	limits []model.PortMapping // those that are for some clients only
 	target [2]netip.Addr       // of the container, by index
+	routed [2]bool             // the container is reached at its own address
 	near   [2]string           // the bridge whose containers the proxy serves, or ""
 	open   []span
 	objs   []kstate.Object
@@ -202,7 +206,8 @@ func leadsElsewhere(n *model.Network, is6 bool) bool {
 	return ok && n.OnBridge(is6) && sub.Router() != sub.Gateway
 }
 
-// publish makes a mapping reachable at the host's addresses of one family.
+// publish makes a mapping reachable at the host's addresses of one family, unless
+// the container is routed in that one.
 func (p *publisher) publish(m model.PortMapping, is6 bool) {
 	to := p.target[index(is6)]
 	if to.IsValid() {
@@ -210,7 +215,9 @@ func (p *publisher) publish(m model.PortMapping, is6 bool) {
 		p.serves(m, to)
 		p.serveNear(m, is6)
 	}
-	if m.Proto != "sctp" && (!to.IsValid() || is6 && needsProxy(m.HostIP)) {
+	switch {
+	case m.Proto == "sctp" || !to.IsValid() && p.routed[index(is6)]:
+	case !to.IsValid() || is6 && needsProxy(m.HostIP):
 		p.proxy(m, is6)
 	}
 }
