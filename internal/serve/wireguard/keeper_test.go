@@ -109,6 +109,11 @@ func TestKeeperFollowsPeer(t *testing.T) {
 	})
 }
 
+// turning is how long a test goes on sending after each half of a change of keys: a
+// handshake on a busy or emulated machine is a part of it, and WireGuard's next try
+// (REKEY_TIMEOUT, 5 s) is beyond.
+const turning = time.Second
+
 // Two hosts that change their keys, one after the other, lose next to nothing of what they
 // send meanwhile.
 func TestKeeperTurnsKey(t *testing.T) {
@@ -132,16 +137,16 @@ func TestKeeperTurnsKey(t *testing.T) {
 				old := turn.own.want(turn.other)
 				turn.own.key = NewSecret()
 				turn.other.keeper.Want([]Want{turn.other.want(turn.own)}) // it hears of the key
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(turning)
 				if turn.own.keeper.Want([]Want{old}); turn.other.keeper.Trouble(slt) != nil {
 					t.Error(turn.other.keeper.Trouble(slt))
 				}
 				turn.own.keeper.Want([]Want{turn.own.want(turn.other)}) // it is used
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(turning)
 				cancel()
 				r := <-done
 				t.Logf("%s has another key, %s sends: %d of %d lost", turn.own.Name, way.from.Name, r.lost, r.sent)
-				if r.err != nil || r.lost > r.sent/4 {
+				if r.err != nil || r.lost > 2*r.sent/5 {
 					t.Errorf("%+v\n%s\n%s", r, turn.own.log, turn.other.log)
 				}
 				w.a.reach(w.b)
