@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/sealane/sealane/internal/model"
 )
 
 // Source is a range that subnets of one size are cut from.
@@ -46,13 +48,14 @@ func Sized(sources []Source, bits int) []Source {
 // NextSubnet returns the first subnet of a family in sources that overlaps none
 // of taken. It returns ErrExhausted when there is none.
 func NextSubnet(sources []Source, is6 bool, taken []netip.Prefix) (netip.Prefix, error) {
-	apart := disjoint(taken)
+	// Default routes take nothing.
+	apart := model.Disjoint(slices.DeleteFunc(slices.Clone(taken), func(p netip.Prefix) bool { return p.Bits() <= 0 }))
 	for _, src := range sources {
 		if src.Base.Addr().Is6() != is6 || !src.Base.IsValid() {
 			continue
 		}
 		for p := netip.PrefixFrom(src.Base.Addr(), src.Bits); src.Base.Contains(p.Addr()); {
-			hit, ok := overlapping(p, apart)
+			hit, ok := model.Overlapping(p, apart)
 			if !ok {
 				return p, nil
 			}
@@ -63,34 +66,6 @@ func NextSubnet(sources []Source, is6 bool, taken []netip.Prefix) (netip.Prefix,
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("automatic subnets: %w", ErrExhausted)
-}
-
-// disjoint returns the prefixes in order, without those that are inside others.
-// Default routes take nothing.
-func disjoint(taken []netip.Prefix) []netip.Prefix {
-	sorted := slices.DeleteFunc(slices.Clone(taken), func(p netip.Prefix) bool { return p.Bits() <= 0 })
-	for i, p := range sorted {
-		sorted[i] = p.Masked()
-	}
-	slices.SortFunc(sorted, netip.Prefix.Compare) // a prefix comes before what is inside it
-	return slices.CompactFunc(sorted, func(a, b netip.Prefix) bool { return a.Overlaps(b) })
-}
-
-// overlapping finds the first one of disjoint prefixes that p overlaps: the last
-// one that begins at p or before, or the one after that.
-func overlapping(p netip.Prefix, apart []netip.Prefix) (netip.Prefix, bool) {
-	i, _ := slices.BinarySearchFunc(apart, p.Addr(), func(t netip.Prefix, a netip.Addr) int {
-		if t.Addr() == a {
-			return -1
-		}
-		return t.Addr().Compare(a)
-	})
-	for _, t := range apart[max(i-1, 0):min(i+1, len(apart))] {
-		if t.Overlaps(p) {
-			return t, true
-		}
-	}
-	return netip.Prefix{}, false
 }
 
 // after returns the next prefix of p's size beyond both p and hit.

@@ -10,7 +10,7 @@ import (
 // subnet after the other.
 func TestNextSubnetAgainstSearch(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	sources := []Source{{netip.MustParsePrefix("10.0.0.0/20"), 24}, {netip.MustParsePrefix("10.8.0.0/16"), 19}, {netip.MustParsePrefix("fd00::/56"), 64}}
+	sources := []Source{{netip.MustParsePrefix("10.0.0.0/20"), 24}, {netip.MustParsePrefix("10.8.0.0/16"), 19}, {netip.MustParsePrefix("10.12.0.0/16"), 20}, {netip.MustParsePrefix("fd00::/56"), 64}}
 	for round := range 3000 {
 		var taken []netip.Prefix
 		for range r.IntN(60) {
@@ -19,8 +19,11 @@ func TestNextSubnetAgainstSearch(t *testing.T) {
 				taken = append(taken, netip.PrefixFrom(a, 50+r.IntN(79))) // host bits may be set
 				continue
 			}
-			a := netip.AddrFrom4([4]byte{10, byte(8 * r.IntN(2)), byte(r.IntN(256)), byte(r.IntN(256))})
+			a := netip.AddrFrom4([4]byte{10, []byte{0, 8, 9, 12}[r.IntN(4)], byte(r.IntN(256)), byte(r.IntN(256))})
 			taken = append(taken, netip.PrefixFrom(a, 16+r.IntN(17)))
+			if r.IntN(50) == 0 { // begins before a source, with others in it
+				taken = append(taken, netip.MustParsePrefix("10.8.0.0/13"))
+			}
 		}
 		for _, is6 := range []bool{false, true} {
 			got, err := NextSubnet(sources, is6, taken)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
-	"slices"
 
 	"github.com/sealane/sealane/internal/model"
 )
@@ -38,7 +37,7 @@ func Choose(c Config, taken []Subnet, pick func(n int) int) (Subnet, error) {
 	used := disjoint(taken, func(s Subnet) netip.Prefix { return s.V6 })
 	if c.EnableIPv4 {
 		same := c.V6.at(c.V4.place(s.V4))
-		if _, hit := overlapping(same, used); !hit && c.V6.Fits(same) {
+		if _, hit := model.Overlapping(same, used); !hit && c.V6.Fits(same) {
 			s.V6 = same
 			return s, nil
 		}
@@ -61,7 +60,7 @@ func (r Range) free(used []netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	for p := netip.PrefixFrom(r.Min, r.SubnetLen); r.Fits(p) && len(out) < choices; {
 		larger := p
-		if hit, ok := overlapping(p, used); !ok {
+		if hit, ok := model.Overlapping(p, used); !ok {
 			out = append(out, p)
 		} else if hit.Bits() < p.Bits() {
 			larger = hit
@@ -79,20 +78,7 @@ func disjoint(of []Subnet, half func(Subnet) netip.Prefix) []netip.Prefix {
 			out = append(out, p)
 		}
 	}
-	slices.SortFunc(out, netip.Prefix.Compare) // a prefix comes before what is inside it
-	return slices.CompactFunc(out, func(a, b netip.Prefix) bool { return a.Overlaps(b) })
-}
-
-// overlapping finds one of disjoint prefixes that p overlaps: the last that begins
-// at p or before, or the one after that.
-func overlapping(p netip.Prefix, apart []netip.Prefix) (netip.Prefix, bool) {
-	i, _ := slices.BinarySearchFunc(apart, p, netip.Prefix.Compare)
-	for _, q := range apart[max(i-1, 0):min(i+1, len(apart))] {
-		if q.Overlaps(p) {
-			return q, true
-		}
-	}
-	return netip.Prefix{}, false
+	return model.Disjoint(out)
 }
 
 // place is a subnet's number, counted from Min. There are less than 2³⁰ of IPv4.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // Lease is a host's part of a fabric.
@@ -242,7 +243,7 @@ func (u *used) find(p netip.Prefix) (netip.Prefix, bool) {
 		return p, false
 	}
 	for _, run := range u.runs {
-		if hit, ok := overlapping(p, run); ok {
+		if hit, ok := model.Overlapping(p, run); ok {
 			return hit, true
 		}
 	}
