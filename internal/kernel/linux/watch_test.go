@@ -48,6 +48,8 @@ func TestHintsForOthers(t *testing.T) {
 		"ip address add 192.0.2.1/24 dev slb1",
 		"ip route add 203.0.113.0/24 dev slb1",
 		"ip route delete 203.0.113.0/24 dev slb1",
+		"sysctl -q net.ipv4.ip_forward=1",
+		"sysctl -q net.ipv6.conf.all.forwarding=1",
 		"nft delete table inet sealane",
 		"ip link delete slv0",
 		"umount " + spaces[1].Path,
@@ -70,6 +72,11 @@ func TestHintsForChangedLinks(t *testing.T) {
 	run(t, "nsenter --net=%s ip link set eth0 promisc on", a.Path)
 	if what := hinted(hints, time.Second); what != "" {
 		t.Errorf("hint after somebody began to listen: %s", what)
+	}
+	run(t, "nsenter --net=%s sysctl -q net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1", a.Path)
+	run(t, "sysctl -q net.ipv4.conf.slb1.forwarding=1 net.ipv4.conf.default.forwarding=1")
+	if what := hinted(hints, time.Second); what != "" {
+		t.Errorf("hint after settings that are not the host's, or not for all: %s", what)
 	}
 	for _, line := range []string{
 		"nsenter --net=" + a.Path + " ip link set eth0 address 02:00:5e:10:00:01",

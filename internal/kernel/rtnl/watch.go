@@ -19,13 +19,16 @@ var watched = [...]int{
 	unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
 	unix.RTNLGRP_TC,
 	unix.RTNLGRP_NEIGH,
+	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
 }
 
-// ownNeighbours lets a notification of a neighbour pass if one of a device of ours went:
+// worthwhile lets a notification of a neighbour pass if one of a device of ours went:
 // the kernel tells of every one that it finds out itself. Ours are known by their high
 // index, here the two upper bytes of ndm_ifindex; of the type, the lower byte tells.
-func ownNeighbours() []unix.SockFilter {
-	const typ, index = 4, unix.SizeofNlMsghdr + 4
+// And one of settings if they are for all devices: their first attribute is
+// NETCONFA_IFINDEX, which is -1 then (inet_netconf_fill_devconf in net/ipv4/devinet.c).
+func worthwhile() []unix.SockFilter {
+	const typ, index, setting = 4, unix.SizeofNlMsghdr + 4, unix.SizeofNlMsghdr + 8
 	low, third, fourth := uint32(0), uint32(2), uint32(3)
 	if native.Uint16([]byte{0, 1}) == 1 { // big endian
 		low, third, fourth = 1, 1, 0
@@ -39,12 +42,17 @@ func ownNeighbours() []unix.SockFilter {
 	give := func(n uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: n} }
 	return []unix.SockFilter{
 		load(typ + low),
-		jump(unix.BPF_JEQ, unix.RTM_NEWNEIGH, 6, 0),
+		jump(unix.BPF_JEQ, unix.RTM_NEWNEIGH, 7, 0),
+		jump(unix.BPF_JEQ, unix.RTM_NEWNETCONF, 7, 0),
 		jump(unix.BPF_JEQ, unix.RTM_DELNEIGH, 0, 4),
 		load(index + fourth),
 		jump(unix.BPF_JGT, 0, 2, 0),
 		load(index + third),
 		jump(unix.BPF_JGE, firstIndex>>16, 0, 1),
+		give(^uint32(0)),
+		give(0),
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: setting},
+		jump(unix.BPF_JEQ, ^uint32(0), 0, 1),
 		give(^uint32(0)),
 		give(0),
 	}
@@ -54,8 +62,8 @@ func ownNeighbours() []unix.SockFilter {
 const watchBuffer = 4 << 20
 
 // Watch sends a few words whenever somebody else changed a link, an address, a route
-// or a rule of ours, in the host's namespace or in one that a veth leads to, or removed what a
-// vxlan of ours knows of other hosts, until ctx is done; then it closes the channel.
+// or a rule of ours, in the host's namespace or in one that a veth leads to, removed what a
+// vxlan of ours knows of other hosts, or somebody changed what the host forwards, until ctx is done; then it closes the channel.
 // Hints that wait are merged into one.
 func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
 	f, err := c.listen()
@@ -102,7 +110,7 @@ func (c *Conn) listen() (*os.File, error) {
 		return nil, err
 	}
 	f := s.file()
-	filter := ownNeighbours()
+	filter := worthwhile()
 	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("netlink socket: filter: %w", err)
@@ -152,7 +160,8 @@ func (s *socket) file() *os.File {
 
 // receive reads one datagram. done is false when there is none yet.
 func (c *Conn) receive(fd int, buf []byte) (what string, done bool) {
-	n, _, err := unix.Recvfrom(fd, buf, 0)
+	var foreign [unix.SizeofCmsghdr + 8]byte // the number of another namespace, if it is from one (NETLINK_LISTEN_ALL_NSID)
+	n, elsewhere, _, _, err := unix.Recvmsg(fd, buf, foreign[:], 0)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return "", false
@@ -162,8 +171,12 @@ func (c *Conn) receive(fd int, buf []byte) (what string, done bool) {
 		return "", true
 	}
 	_ = messages(buf[:n], func(h header, body []byte) error {
-		if what == "" && !c.ports.own(h.port) {
+		switch {
+		case what != "" || c.ports.own(h.port):
+		case h.typ != unix.RTM_NEWNETCONF:
 			what = c.judge(h, body)
+		case elsewhere == 0:
+			what = "a setting of all devices was changed"
 		}
 		return nil
 	})
