@@ -111,9 +111,21 @@ func (p *publisher) rewrites() bool { return p.target[0].IsValid() || p.target[1
 // Neither are a container runtime's: it may bind them itself, as Podman does, to
 // keep others off.
 func (p *publisher) hold(m model.PortMapping) {
-	if m.Proto != "sctp" && m.Endpoint == "" {
-		p.objs = append(p.objs, kstate.Hold{Proto: m.Proto, Addr: m.HostIP, First: m.HostPort, Last: m.HostLast()})
+	at, any := m.HostIP, !m.HostIP.IsValid()
+	switch {
+	case m.Proto == "sctp" || m.Endpoint != "" || !any && p.direct(at.Is6()):
+		return
+	case any && p.direct(false):
+		at = netip.IPv6Unspecified()
+	case any && p.direct(true):
+		at = netip.IPv4Unspecified()
 	}
+	p.objs = append(p.objs, kstate.Hold{Proto: m.Proto, Addr: at, First: m.HostPort, Last: m.HostLast()})
+}
+
+// direct reports whether the container is reached at its own address only, in a family.
+func (p *publisher) direct(is6 bool) bool {
+	return p.routed[index(is6)] && !p.target[index(is6)].IsValid()
 }
 
 // opens notes that the ports of a mapping may be reached at a container's address.
@@ -216,7 +228,7 @@ func (p *publisher) publish(m model.PortMapping, is6 bool) {
 		p.serveNear(m, is6)
 	}
 	switch {
-	case m.Proto == "sctp" || !to.IsValid() && p.routed[index(is6)]:
+	case m.Proto == "sctp" || p.direct(is6):
 	case !to.IsValid() || is6 && needsProxy(m.HostIP):
 		p.proxy(m, is6)
 	}
