@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -391,6 +392,9 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 		d.sandboxes[c.ID] = nil
 	} else if err := d.settlePorts(ctx, c, nil); err != nil {
 		d.discard()
+		if e, ok := errors.AsType[*model.Error](err); ok {
+			return e.WithHint("its ports take the host's on the networks that are left: sealane port rm %s takes them off before", sb.Name)
+		}
 		return err
 	}
 	return d.commit(ctx)
