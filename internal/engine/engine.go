@@ -127,7 +127,7 @@ type Engine struct {
 	links     int               // between sandboxes
 	facts     compile.Facts
 	problems  map[string]problem // by object reference
-	overlaps  map[string]problem // by network: what of the host's came later
+	overlaps  map[string]Status  // by network: what of the host's came later
 	parents   map[model.ID]problem
 	repairs   fight
 	returns   fight // to others' firewalls, of our rules there

@@ -146,3 +146,13 @@ func (v *hostView) conflict(p netip.Prefix, devs ...string) string {
 	}
 	return ""
 }
+
+// hidden says which route of the host's a given subnet hides a part of, or "".
+func (v *hostView) hidden(p netip.Prefix, devs ...string) string {
+	for _, r := range v.routes {
+		if !slices.Contains(devs, r.Dev) && r.Dst.Bits() > 0 && r.Dst.Bits() < p.Bits() && r.Dst.Overlaps(p) {
+			return fmt.Sprintf("hides a part of the host's route to %s by device %s", r.Dst, r.Dev)
+		}
+	}
+	return ""
+}

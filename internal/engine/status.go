@@ -14,7 +14,7 @@ import (
 // Status is how an object fares. It is derived, never stored.
 type Status struct {
 	State   string    // see the constants
-	Message string    // why, when not as it should be
+	Message string    // why, when not as it should be, or what it hides of the host
 	Since   time.Time // of the state
 }
 
@@ -62,18 +62,21 @@ func (e *Engine) note(err error) {
 // there when they were made, as a VPN's route. The caller holds mu.
 func (e *Engine) noteOverlaps(view *hostView) {
 	old := e.overlaps
-	e.overlaps = map[string]problem{}
+	e.overlaps = map[string]Status{}
 	for _, n := range e.intent.Networks {
-		for _, s := range n.Subnets {
-			what := view.conflict(s.Prefix, uplinks(n)...)
-			if what == "" || !n.Routed() {
+		for _, sub := range n.Subnets {
+			s := Status{StateConflict, view.conflict(sub.Prefix, uplinks(n)...), e.cfg.Now().UTC()}
+			if s.Message == "" {
+				s = Status{StateReady, view.hidden(sub.Prefix, uplinks(n)...), n.Created}
+			}
+			if s.Message == "" || !n.Routed() || s.State == StateReady && e.overlaps[n.Ref()].State == StateConflict {
 				continue
 			}
-			p := problem{fmt.Sprintf("subnet %s: %s", s.Prefix, what), e.cfg.Now().UTC()}
-			if o, ok := old[n.Ref()]; ok {
-				p.since = o.since
+			s.Message = fmt.Sprintf("subnet %s: %s", sub.Prefix, s.Message)
+			if o := old[n.Ref()]; o.State == s.State {
+				s.Since = o.Since
 			}
-			e.overlaps[n.Ref()] = p
+			e.overlaps[n.Ref()] = s
 		}
 	}
 }
@@ -155,8 +158,8 @@ func (e *Engine) NetworkStatus(n *model.Network) Status {
 	if text := compile.Helpless(e.facts); text != "" {
 		return Status{StateConflict, text, n.Created}
 	}
-	if p, ok := e.overlaps[n.Ref()]; ok {
-		return Status{StateConflict, p.text, p.since}
+	if s, ok := e.overlaps[n.Ref()]; ok {
+		return s
 	}
 	return Status{StateReady, "", n.Created}
 }
