@@ -12,9 +12,12 @@
 package cni
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -94,16 +97,13 @@ func (c Console) answer(ctx context.Context) (string, any, error) {
 	if name == "VERSION" {
 		return c.version()
 	}
-	cmd, err := find(name)
-	if err != nil {
-		return newest, nil, err
+	cmd, unknown := find(name)
+	if name == "" && c.typed() {
+		return newest, nil, unknown
 	}
-	env, err := readEnvironment(c.Getenv, cmd)
-	if err != nil {
-		return newest, nil, err
-	}
-	conf, err := readConfig(c.In, cmd.lax)
-	if err != nil {
+	conf, unread := readConfig(c.In, cmd.lax) // first: any error says its version
+	env, bad := readEnvironment(c.Getenv, cmd)
+	if err := cmp.Or(unknown, bad, unread); err != nil {
 		return conf.spoken(), nil, err
 	}
 	if err := conf.allows(cmd); err != nil {
@@ -113,6 +113,16 @@ func (c Console) answer(ctx context.Context) (string, any, error) {
 	defer client.Close()
 	answer, err := cmd.do(ctx, &request{env, conf, client, c.Err})
 	return conf.version, answer, err
+}
+
+// typed reports whether a person executes the plugin, who writes no configuration.
+func (c Console) typed() bool {
+	f, ok := c.In.(*os.File)
+	if !ok {
+		return false
+	}
+	is, err := f.Stat()
+	return err == nil && is.Mode()&fs.ModeCharDevice != 0
 }
 
 func find(name string) (command, error) {

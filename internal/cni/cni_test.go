@@ -62,14 +62,18 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // call executes the plugin for interface eth0 of container c1, whose namespace is
-// NETNS in the configuration.
-func (d *daemon) call(t *testing.T, command, config string) (map[string]any, int) {
+// NETNS in the configuration, unless the environment has something else.
+func (d *daemon) call(t *testing.T, command, config string, other ...string) (map[string]any, int) {
 	t.Helper()
 	netns := filepath.Join(t.TempDir(), "ns")
 	if err := os.WriteFile(netns, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	env := map[string]string{envCommand: command, envContainer: "c1", envNetNS: netns, envIfName: "eth0", "SEALANE_SOCKET": d.socket}
+	for _, pair := range other {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
 	var out, errs bytes.Buffer
 	status := Run(t.Context(), Console{strings.NewReader(strings.ReplaceAll(config, "NETNS", netns)), &out, &errs, func(name string) string { return env[name] }})
 	if out.Len() == 0 {
@@ -259,6 +263,31 @@ func TestCommands(t *testing.T) {
 		says, _ := got["msg"].(string)
 		if code != c.code || (status == 0) != (c.code == 0) || !strings.Contains(says, c.says) || len(d.asked) != c.asked {
 			t.Errorf("%s: status %d, %v after %q; want code %v, %q", c.name, status, got, d.asked, c.code, c.says)
+		}
+	}
+}
+
+// TestVersionOfErrors: an error is in the version that the runtime speaks, also
+// where the configuration is not what it is about.
+func TestVersionOfErrors(t *testing.T) {
+	d := &daemon{}
+	for _, c := range []struct {
+		command, env string
+		code         float64
+	}{
+		{"ADD", envIfName + "=", 4}, {"ADD", envIfName + "=a/b", 4}, {"ADD", envContainer + "=-", 4}, {"ADD", envNetNS + "=x", 4}, {"ADD", envArgs + "=IP", 4},
+		{"ADD", envArgs + "=ANY=1", 4}, {"CHECK", envNetNS + "=", 4}, {"DEL", envIfName + "=..", 4}, {"PING", "", 4}, {"", "", 4}, {"ADD", "", 11},
+	} {
+		for _, v := range versions() {
+			config := strings.Replace(written(""), "1.1.0", v, 1)
+			if got, _ := d.call(t, c.command, config, c.env); got["code"] != c.code || got["cniVersion"] != v {
+				t.Errorf("%s %s in %s: %v", c.command, c.env, v, got)
+			}
+		}
+		for _, config := range []string{"", "{", `{"cniVersion":"9.9.9"}`, `{"cniVersion":7}`} {
+			if got, _ := d.call(t, c.command, config, c.env); got["cniVersion"] != newest || c.code == 4 && got["code"] != 4.0 {
+				t.Errorf("%s %s with %q: %v", c.command, c.env, config, got)
+			}
 		}
 	}
 }
