@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -115,13 +116,32 @@ func (c *config) readKeys(values map[string]json.RawMessage, lax bool) error {
 				return inKey(name, err)
 			}
 		case !lax && !strings.HasPrefix(name, reserved):
-			return errorf(codeConfig, "key %q: not known (known: %s)", name, strings.Join(ours(), ", "))
+			return unsupported("key", name, values[name], ours())
 		}
 	}
 	if lax {
 		return nil
 	}
 	return c.families.into(&c.network)
+}
+
+// unsupported refuses a field, in the words that the specification demands: its name
+// and its value.
+func unsupported(what, name string, v json.RawMessage, known []string) error {
+	return errorf(codeField, "%s %q: not known (known: %s); its value is %s", what, name, strings.Join(known, ", "), brief(v))
+}
+
+// brief is a value in one line that people read.
+func brief(v json.RawMessage) string {
+	const most = 200
+	var line bytes.Buffer
+	if err := json.Compact(&line, v); err != nil {
+		return "not JSON"
+	}
+	if line.Len() > most {
+		return strings.ToValidUTF8(string(line.Bytes()[:most]), "") + "…"
+	}
+	return line.String()
 }
 
 // inKey says where an error is. It is one of the configuration unless it says
@@ -184,24 +204,42 @@ func fill(v any, raw json.RawMessage) error {
 		if e.Field != "" {
 			at = e.Field + ": "
 		}
-		return fmt.Errorf("%swant %s, not a %s", at, wanted(e), e.Value)
+		return fmt.Errorf("%swant %s, not %s", at, wanted(e.Type.Kind()), found(e.Value))
 	}
 	return err
 }
 
 // wanted is what a value has to be, in words of JSON.
-func wanted(e *json.UnmarshalTypeError) string {
-	switch e.Type.Kind().String() {
-	case "string":
+func wanted(k reflect.Kind) string {
+	switch k {
+	case reflect.String:
 		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	case reflect.Uint64:
+		return "a whole number from 0"
+	}
+	return "a whole number"
+}
+
+// found is what a value is instead: a kind, or the number itself.
+func found(value string) string {
+	switch value {
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
 	case "bool":
 		return "true or false"
-	case "slice":
-		return "a list"
-	case "map", "struct":
-		return "an object"
 	}
-	return "a number"
+	if number, ok := strings.CutPrefix(value, "number "); ok {
+		return number
+	}
+	return "a " + value
 }
 
 // socketOr is where the daemon listens: the configuration says, or the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/sealane/sealane/internal/api"
 	"github.com/sealane/sealane/internal/model"
@@ -129,5 +130,8 @@ func strictly(v any, raw json.RawMessage) error {
 	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fill(v, raw)
 	}
-	return err
+	if err != nil { // it is JSON: a field is not known
+		return errorf(codeField, "%s in %s", strings.TrimPrefix(err.Error(), "json: "), brief(raw))
+	}
+	return nil
 }

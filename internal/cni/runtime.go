@@ -69,9 +69,9 @@ func readRuntime(c *config, v json.RawMessage) error {
 	if err := fill(&values, v); err != nil {
 		return err
 	}
-	for name := range values {
+	for name, value := range values {
 		if !slices.Contains(capabilities(), name) {
-			return errorf(codeField, "capability %q: not known (known: %s)", name, strings.Join(capabilities(), ", "))
+			return unsupported("capability", name, value, capabilities())
 		}
 	}
 	if err := fill(&c.runtime, v); err != nil {

@@ -101,7 +101,15 @@ func outputErrors(t *trial) error {
 	})
 }
 
+// outputErrorVersion has an error about the environment come in each version too.
 func outputErrorVersion(t *trial) error {
+	n, err := t.newNetwork(24)
+	if err != nil {
+		return err
+	}
+	for _, v := range t.versions {
+		t.exec(call{command: "ADD", conf: n.conf(v), on: &space{"nobody", "/run/netns/nobody"}, ifname: "a/b"})
+	}
 	return t.every(func(o outcome) (bool, string) {
 		f, err := o.failure()
 		v, _ := o.call.conf["cniVersion"].(string)
