@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -271,12 +272,34 @@ func (e *Engine) Drift(ctx context.Context, ref string) (Drift, error) {
 	if err != nil {
 		return Drift{}, err
 	}
-	own, err := compile.Sandbox(sb, e.intent, e.facts)
+	own, err := needed(sb, e.intent, e.facts)
 	if err != nil {
 		return Drift{}, internal(d.ref, d.op, err)
 	}
 	ops := slices.DeleteFunc(kstate.Diff(have, want), func(op kstate.Op) bool { return own[op.Object().Key()] == nil })
 	return Drift{ops, added(sb, have)}, nil
+}
+
+// needed is the fragment of a sandbox and those without which it reaches nobody: the
+// host's and its networks'.
+func needed(sb *model.Sandbox, in compile.Intent, f compile.Facts) (kstate.Set, error) {
+	all, err := compile.Host(in, f)
+	if err != nil {
+		return nil, err
+	}
+	own, err := compile.Sandbox(sb, in, f)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(all, own)
+	for _, ep := range sb.Endpoints { // of which several may be on one network
+		shared, err := compile.Network(in.Networks[ep.Network], f)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, shared)
+	}
+	return all, nil
 }
 
 // added lists, in order, the addresses that others gave a sandbox's interfaces.

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +158,18 @@ func TestDrift(t *testing.T) {
 	ops := r.drift("cni:c1")
 	if len(ops) == 0 || !strings.HasPrefix(ops[0].String(), "+ link "+mine.Device()) {
 		t.Errorf("ops %v", ops)
+	}
+	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+	for what, key := range map[string]kstate.Key{
+		"the bridge": kstate.Link{Name: n.Device()}.Key(), "its address": kstate.Addr{Dev: n.Device(), Prefix: netip.MustParsePrefix("10.1.0.1/24")}.Key(),
+		"forwarding": kstate.Sysctl{Name: "net.ipv4.ip_forward"}.Key(),
+	} {
+		r.k.Remove(key)
+		if ops := r.drift("cni:c1"); !slices.ContainsFunc(ops, func(op kstate.Op) bool { return op.Object().Key() == key }) {
+			t.Errorf("without %s: ops %v", what, ops)
+		}
+		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+		r.equal("mended", len(r.drift("cni:c1")), "0")
 	}
 	if _, err := r.e.Drift(r.ctx, "cni:c2"); model.KindOf(err) != model.NotFound {
 		t.Errorf("unknown: %v", err)
