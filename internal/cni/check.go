@@ -44,9 +44,19 @@ func check(ctx context.Context, r *request) (any, error) {
 		wrong = append(wrong, inWords(op))
 	}
 	if len(wrong) > 0 {
-		return nil, errorf(codeDiffers, "container %s: network %s: %w", r.env.container, name, errors.New(strings.Join(wrong, "; ")))
+		return nil, errorf(codeDiffers, "container %s: network %s: %w", r.env.container, name, errors.New(strings.Join(few(wrong), "; ")))
 	}
 	return nil, nil
+}
+
+// few are as many differences as somebody reads: without its tables the firewall is
+// hundreds.
+func few(wrong []string) []string {
+	const most = 10
+	if len(wrong) <= most {
+		return wrong
+	}
+	return append(wrong[:most:most], fmt.Sprintf("and %d more, which sealane diff shows", len(wrong)-most))
 }
 
 // inWords says what an op that a repair would need means.

@@ -277,7 +277,26 @@ func (e *Engine) Drift(ctx context.Context, ref string) (Drift, error) {
 		return Drift{}, internal(d.ref, d.op, err)
 	}
 	ops := slices.DeleteFunc(kstate.Diff(have, want), func(op kstate.Op) bool { return own[op.Object().Key()] == nil })
+	if len(ops) > 0 {
+		if ops, err = e.broken(have, ops); err != nil {
+			return Drift{}, internal(d.ref, d.op, err)
+		}
+	}
 	return Drift{ops, added(sb, have)}, nil
+}
+
+// broken are those of the ops that the last pass would apply too. The others are due
+// since the host is another one, as it is with a first rule of somebody else's firewall.
+func (e *Engine) broken(have kstate.Set, ops []kstate.Op) ([]kstate.Op, error) {
+	was, err := compile.All(e.intent, e.passed)
+	if err != nil {
+		return nil, err
+	}
+	due := map[kstate.Key]bool{}
+	for _, op := range kstate.Diff(have, was) {
+		due[op.Object().Key()] = true
+	}
+	return slices.DeleteFunc(ops, func(op kstate.Op) bool { return !due[op.Object().Key()] }), nil
 }
 
 // needed is the fragment of a sandbox and those without which it reaches nobody: the

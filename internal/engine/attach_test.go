@@ -171,6 +171,14 @@ func TestDrift(t *testing.T) {
 		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
 		r.equal("mended", len(r.drift("cni:c1")), "0")
 	}
+	r.k.Foreign(theirTable, theirChain, theirForward)
+	for range 2 { // a later plugin's firewall wants more of ours, which nobody has broken
+		r.equal("beside a firewall", len(r.drift("cni:c1")), "0")
+	}
+	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+	r.k.Remove(kstate.Guest{Table: theirTable, Chain: theirChain.Name, Rule: "meta mark and 0x10000000 == 0x10000000 accept"}.Key())
+	r.equal("without the exception", len(r.drift("cni:c1")), "1")
+	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
 	if _, err := r.e.Drift(r.ctx, "cni:c2"); model.KindOf(err) != model.NotFound {
 		t.Errorf("unknown: %v", err)
 	}

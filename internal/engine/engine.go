@@ -126,6 +126,7 @@ type Engine struct {
 	crowd     map[bridgeKey]int // endpoints per bridge
 	links     int               // between sandboxes
 	facts     compile.Facts
+	passed    compile.Facts      // of the last pass
 	problems  map[string]problem // by object reference
 	overlaps  map[string]Status  // by network: what of the host's came later
 	parents   map[model.ID]problem

@@ -125,6 +125,9 @@ func (e *Engine) compare(ctx context.Context, settle bool) (have, want kstate.Se
 	asked := len(e.facts.Resolv.Servers) > 0
 	e.mu.Lock()
 	e.facts = facts
+	if settle {
+		e.passed = facts
+	}
 	view := viewOf(have)
 	e.noteOverlaps(view)
 	e.noteParents(view)
