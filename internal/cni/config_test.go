@@ -35,6 +35,9 @@ func TestNetworks(t *testing.T) {
 			{Prefix: "10.1.0.0/16", Gateway: "10.1.0.9", Range: "10.1.128.0/17"}, {Prefix: "fd01::/64", Gateway: "fd01::9"}}}},
 		{`"driver":"bridge","internal":true,"ipv6":true,"mtu":1400,"labels":{"a":"b"},"options":{"icc":"false"}`, api.NetworkSpec{
 			Driver: "bridge", Internal: true, IPv6: true, Labels: map[string]string{"a": "b"}, Options: map[string]string{"icc": "false", "mtu": "1400"}}},
+		{`"subnet":"fd01::/64"`, api.NetworkSpec{Subnets: []api.SubnetSpec{v6}, IPv4: new(bool)}},
+		{`"ipam":{"type":"host-local","ranges":[[{"subnet":"fd01::/64"}]]}`, api.NetworkSpec{Subnets: []api.SubnetSpec{v6}, IPv4: new(bool)}},
+		{`"ipv6":true`, api.NetworkSpec{IPv6: true}},
 		// What is installed with container engines.
 		{`"bridge":"cni0","isGateway":true,"ipMasq":true,"hairpinMode":true,"promiscMode":true,"mtu":0,"ipam":{"type":"host-local",
 		  "routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}],"ranges":[[{"subnet":"10.1.0.0/16"}],[{"subnet":"fd01::/64"}]]}`, api.NetworkSpec{

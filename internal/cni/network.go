@@ -162,6 +162,9 @@ func (f *families) into(n *api.NetworkSpec) error {
 	}
 	slices.SortStableFunc(f.specs, func(a, b api.SubnetSpec) int { return cmp.Compare(family(a), family(b)) })
 	n.Subnets = f.specs
+	if len(f.specs) > 0 && family(f.specs[0]) == 6 {
+		n.IPv4 = new(bool) // nobody asked for one
+	}
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"encoding/json"
 	"net"
 	"net/netip"
 	"slices"
@@ -21,9 +20,12 @@ func (c *config) previous() (*current.Result, error) {
 	}
 	spoken := struct {
 		Version string `json:"cniVersion"`
-	}{c.version}
-	if err := json.Unmarshal(c.prev, &spoken); err != nil {
+	}{}
+	if err := fill(&spoken, c.prev); err != nil {
 		return nil, errorf(codeDecode, "prevResult: %w", err)
+	}
+	if spoken.Version == "" {
+		return nil, errorf(codeDecode, "prevResult: cniVersion: missing")
 	}
 	prev, err := version.NewResult(spoken.Version, c.prev)
 	if err != nil {
