@@ -35,23 +35,23 @@ func (h runtimeHost) plugin(command, container, config string) lab.Result {
 	return r
 }
 
-// inParallel calls do for each container, some at a time.
-func inParallel(containers int, do func(container string)) {
+// atOnce calls do for each container, and for none before all are ready.
+func atOnce(containers int, do func(container string)) {
 	var wg sync.WaitGroup
-	turn := make(chan struct{}, 8)
+	begin := make(chan struct{})
 	for i := range containers {
-		turn <- struct{}{}
 		wg.Go(func() {
+			<-begin
 			do(fmt.Sprintf("c%d", i))
-			<-turn
 		})
 	}
+	close(begin)
 	wg.Wait()
 }
 
-// TestContainersWhileTheDaemonDies: 200 containers come and go while the daemon
-// is killed twice. A runtime that is told to try again later does so for what it
-// removes, and then nothing is left.
+// TestContainersWhileTheDaemonDies: 200 containers come at once, and go at once, while
+// the daemon is killed in the middle of each. A runtime that is told to try again later
+// does so for what it removes, and then nothing is left.
 func TestContainersWhileTheDaemonDies(t *testing.T) {
 	const containers, config = 200, `{"cniVersion":"1.1.0","name":"app","type":"sealane-cni","subnet":"10.1.0.0/16"}`
 	h := runtimeHost{lab.New(t).Host("a"), t}
@@ -78,7 +78,7 @@ func TestContainersWhileTheDaemonDies(t *testing.T) {
 		fmt.Sscanf(container, "c%d", &port)
 		return strings.TrimSuffix(config, "}") + fmt.Sprintf(`,"runtimeConfig":{"portMappings":[{"hostPort":%d,"containerPort":80,"protocol":"tcp"}]}}`, 10000+port)
 	}
-	inParallel(containers, func(container string) {
+	atOnce(containers, func(container string) {
 		r := h.plugin("ADD", container, published(container))
 		if code := errorCode(t, r); code != 0 && code != 11 {
 			t.Errorf("ADD %s: %s", container, r.Stdout)
@@ -89,7 +89,7 @@ func TestContainersWhileTheDaemonDies(t *testing.T) {
 	})
 	t.Logf("%d of %d ADDs met a dead daemon", failed.Load(), containers)
 	done.Store(0)
-	inParallel(containers, func(container string) {
+	atOnce(containers, func(container string) {
 		r := h.plugin("DEL", container, config)
 		for ; errorCode(t, r) == 11; r = h.plugin("DEL", container, config) {
 			time.Sleep(20 * time.Millisecond)
