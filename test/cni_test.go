@@ -131,15 +131,22 @@ func errorCode(t *testing.T, r lab.Result) int {
 	return answer.Code
 }
 
+// cnitool is the directory of that program.
+func cnitool(t *testing.T) string {
+	t.Helper()
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "cnitool"), "github.com/containernetworking/cni/cnitool").CombinedOutput(); err != nil {
+		t.Fatalf("cnitool: %v\n%s", err, out)
+	}
+	return bin
+}
+
 // TestChainOfPlugins has the reference plugins work after ours, as the tool of
 // the specification's authors executes them.
 //
 //	c1 ── app 10.1.0.0/24 fd01::/64 ── a 192.0.2.1 ── lan ── 192.0.2.2 b
 func TestChainOfPlugins(t *testing.T) {
-	bin := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "cnitool"), "github.com/containernetworking/cni/cnitool").CombinedOutput(); err != nil {
-		t.Fatalf("cnitool: %v\n%s", err, out)
-	}
+	bin := cnitool(t)
 	l := lab.New(t)
 	h, b := runtimeHost{l.Host("a"), t}, l.Host("b")
 	h.Plug(l.Switch("lan"), "eth0", "192.0.2.1/24", "2001:db8::1/64")

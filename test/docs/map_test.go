@@ -31,3 +31,16 @@ func TestArchitectureIsComplete(t *testing.T) {
 		}
 	}
 }
+
+// TestExampleIsInstalled holds the example of a CNI network to the file that make
+// install brings.
+func TestExampleIsInstalled(t *testing.T) {
+	const page, file = "docs/cni.md", "init/10-sealane.conflist"
+	var shown strings.Builder
+	for _, c := range blocks(text(t, page), "json")[0] {
+		shown.WriteString(c.text + "\n")
+	}
+	if want := text(t, file); shown.String() != want {
+		t.Errorf("%s shows\n%s\nand %s is\n%s", page, shown.String(), file, want)
+	}
+}
