@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -47,10 +48,14 @@ func Open(ns kstate.NS) (*Handle, error) {
 	return h, nil
 }
 
+// nowhere is what the kernel says of paths at which no namespace can be: the last
+// two of sockets, and of devices that are not there.
+var nowhere = []error{unix.ENOENT, unix.ESRCH, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENXIO, unix.ENODEV}
+
 func openPath(path string) (*Handle, error) {
 	h, err := open(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOTDIR):
+	case slices.ContainsFunc(nowhere, func(e error) bool { return errors.Is(err, e) }):
 		return nil, fmt.Errorf("%s: %w", path, kernel.ErrNoNamespace)
 	case err != nil:
 		return nil, err
@@ -61,10 +66,11 @@ func openPath(path string) (*Handle, error) {
 	return h.unless(err)
 }
 
-// open opens a file. Nonblocking: the path was given to us and might be a FIFO.
+// open opens a file. Nonblocking, and no terminal of ours: the path was given to us and
+// might be a FIFO or a terminal.
 func open(path string) (*Handle, error) {
 	for {
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 		switch {
 		case err == nil:
 			return &Handle{fd: fd}, nil

@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -197,9 +198,15 @@ func TestRemove(t *testing.T) {
 func TestOpen(t *testing.T) {
 	top := t.TempDir()
 	file, fifo := filepath.Join(top, "file"), filepath.Join(top, "fifo")
-	if err := errors.Join(os.WriteFile(file, nil, 0o600), unix.Mkfifo(fifo, 0o600)); err != nil {
+	loop, socket := filepath.Join(top, "loop"), filepath.Join(top, "socket")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), unix.Mkfifo(fifo, 0o600), os.Symlink(loop, loop)); err != nil {
 		t.Fatal(err)
 	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	inode := current(t)
 	for _, c := range []struct {
 		ns kstate.NS
@@ -214,6 +221,10 @@ func TestOpen(t *testing.T) {
 		{kstate.NS{Path: fifo}, false},
 		{kstate.NS{Path: top}, false},
 		{kstate.NS{Path: filepath.Join(file, "below")}, false},
+		{kstate.NS{Path: loop}, false},
+		{kstate.NS{Path: socket}, false},
+		{kstate.NS{Path: "/" + strings.Repeat("x", 300)}, false},
+		{kstate.NS{Path: strings.Repeat("/x", 5000)}, false},
 	} {
 		h, err := Open(c.ns)
 		if err == nil {
