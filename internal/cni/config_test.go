@@ -150,6 +150,12 @@ func TestEnvironment(t *testing.T) {
 		{add, envNetNS, "netns/c1", "want an absolute path"},
 		{add, envNetNS, "/proc/self/ns/net", "is the host's own network namespace"},
 		{add, envArgs, "IP", "want KEY=VALUE"},
+		{add, envArgs, "IP=;MAC=;SEALANE_SERVICE=", ""},
+		{add, envArgs, "IP=ten", `CNI_ARGS: IP=ten: "ten": want an IP address`},
+		{add, envArgs, "IP=10.1.0.5,fe80::1%eth0", `CNI_ARGS: IP=10.1.0.5,fe80::1%eth0: "fe80::1%eth0": want an IP address`},
+		{add, envArgs, "MAC=zz", `CNI_ARGS: MAC=zz: mac-address "zz": want six bytes`},
+		{add, envArgs, "SEALANE_SERVICE=web,WEB", "CNI_ARGS: SEALANE_SERVICE=web,WEB: "},
+		{add, envArgs, "IgnoreUnknown=perhaps", "CNI_ARGS: IgnoreUnknown=perhaps: want 1 or 0"},
 		{del, envNetNS, "", ""},
 		{del, envArgs, "IP", ""},
 		{del, envIfName, "", "DEL: missing: CNI_IFNAME"},
@@ -187,6 +193,7 @@ func TestEndpoints(t *testing.T) {
 		{``, `GATEWAY=10.1.0.1`, api.EndpointOptions{}, codeEnvironment},
 		{``, `IgnoreUnknown=perhaps`, api.EndpointOptions{}, codeEnvironment},
 		{`"runtimeConfig":{"ips":["10.1.0.5"]}`, `IP=10.1.0.6`, api.EndpointOptions{}, codeConfig},
+		{`"runtimeConfig":{"ips":["fe80::1%eth0"]}`, ``, api.EndpointOptions{}, codeConfig},
 		{`"runtimeConfig":{"ips":["ten"]}`, ``, api.EndpointOptions{}, codeConfig},
 	} {
 		conf, err := readConfig(strings.NewReader(written(c.keys)), false)

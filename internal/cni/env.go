@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,21 +98,16 @@ func parseArguments(text string) (arguments, error) {
 		if !ok || key == "" {
 			return a, errorf(codeEnvironment, "%s: %q: want KEY=VALUE;KEY=VALUE", envArgs, pair)
 		}
+		var err error
 		switch key {
 		case "IgnoreUnknown":
-			switch strings.ToLower(value) {
-			case "1", "true":
-				ignore = true
-			case "0", "false":
-			default:
-				return a, errorf(codeEnvironment, "%s: IgnoreUnknown=%s: want 1 or 0", envArgs, value)
-			}
+			ignore, err = readSwitch(value)
 		case "IP":
-			a.ips = append(a.ips, strings.Split(value, ",")...)
+			a.ips, err = readAddresses(value)
 		case "MAC":
-			a.mac = value
+			a.mac, err = value, checkMAC(value)
 		case "SEALANE_SERVICE":
-			a.service = value
+			a.service, err = value, checkService(value)
 		case "K8S_POD_NAME":
 			a.pod = value
 		case "K8S_POD_NAMESPACE":
@@ -120,11 +116,51 @@ func parseArguments(text string) (arguments, error) {
 		default:
 			unknown = append(unknown, key)
 		}
+		if err != nil {
+			return a, errorf(codeEnvironment, "%s: %s=%s: %w", envArgs, key, value, err)
+		}
 	}
 	if len(unknown) > 0 && !ignore {
 		return a, errorf(codeEnvironment, "%s: %s: not known (known: IP, MAC, SEALANE_SERVICE, IgnoreUnknown, K8S_POD_NAME, K8S_POD_NAMESPACE)", envArgs, strings.Join(unknown, ", "))
 	}
 	return a, nil
+}
+
+func readSwitch(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "1", "true":
+		return true, nil
+	case "0", "false":
+		return false, nil
+	}
+	return false, errors.New("want 1 or 0")
+}
+
+// readAddresses splits a list of addresses, of which an empty one is none.
+func readAddresses(text string) ([]string, error) {
+	list := slices.DeleteFunc(strings.Split(text, ","), func(s string) bool { return s == "" })
+	for _, one := range list {
+		if _, err := address(one); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func checkMAC(text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := model.CheckMAC(text)
+	return err
+}
+
+func checkService(text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := model.ParseMemberships(text)
+	return err
 }
 
 // aliases are the names that Kubernetes has for a pod. It may have chosen ones

@@ -144,15 +144,11 @@ func (r *request) serve(o *api.EndpointOptions) error {
 	return nil
 }
 
-// addAddress asks for an address; a subnet's length behind it is the network's
-// to say. There is one of each family.
+// addAddress asks for an address. There is one of each family.
 func addAddress(o *api.EndpointOptions, text string) error {
-	a, err := netip.ParseAddr(text)
-	if p, perr := netip.ParsePrefix(text); perr == nil {
-		a, err = p.Addr(), nil
-	}
+	a, err := address(text)
 	if err != nil {
-		return errorf(codeConfig, "ips: %q: want an IP address, or one with its subnet's length", text)
+		return errorf(codeConfig, "ips: %w", err)
 	}
 	want := &o.IP
 	if a.Is6() {
@@ -163,4 +159,16 @@ func addAddress(o *api.EndpointOptions, text string) error {
 	}
 	*want = a.String()
 	return nil
+}
+
+// address is the address in a text; a subnet's length behind it is the network's to say.
+func address(text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	if p, perr := netip.ParsePrefix(text); perr == nil {
+		a, err = p.Addr(), nil
+	}
+	if err != nil || a.Zone() != "" {
+		return a, fmt.Errorf("%q: want an IP address, or one with its subnet's length", text)
+	}
+	return a, nil
 }
