@@ -272,6 +272,9 @@ func (e *Engine) Drift(ctx context.Context, ref string) (Drift, error) {
 	if err != nil {
 		return Drift{}, err
 	}
+	if e.lost(have)[sb.ID] != nil {
+		return Drift{}, d.errorf(model.Gone, "its namespace is gone")
+	}
 	own, err := needed(sb, e.intent, e.facts)
 	if err != nil {
 		return Drift{}, internal(d.ref, d.op, err)

@@ -183,8 +183,10 @@ func TestDrift(t *testing.T) {
 		t.Errorf("unknown: %v", err)
 	}
 	r.k.Remove(kstate.NetNS{NS: givenNS}.Key())
-	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
-	if _, err := r.e.Drift(r.ctx, "cni:c1"); model.KindOf(err) != model.Gone {
-		t.Errorf("ended: %v", err)
+	for _, when := range []string{"about to end", "ended"} {
+		if _, err := r.e.Drift(r.ctx, "cni:c1"); model.KindOf(err) != model.Gone {
+			t.Errorf("%s: %v", when, err)
+		}
+		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
 	}
 }
