@@ -79,7 +79,7 @@ const regular = "regular"
 func (e *Engine) loop(hints <-chan kernel.Hint) {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
-	failures := 0
+	failures, asked := 0, time.Now()
 	for {
 		reason := regular
 		select {
@@ -114,7 +114,8 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 		if !errors.Is(err, kernel.ErrNotRunning) { // whom nobody undoes, but that cannot be
 			e.fought(repairs)
 		}
-		if reason == regular {
+		if time.Since(asked) >= interval { // also where hints leave no regular pass
+			asked = time.Now()
 			e.askAll()
 			e.repairNames()
 		}

@@ -15,8 +15,9 @@ import (
 
 // book is a resolver that only keeps what it is told.
 type book struct {
-	mu    sync.Mutex // protects views
-	views map[string]dns.View
+	mu      sync.Mutex // protects the following
+	views   map[string]dns.View
+	repairs int
 }
 
 func (b *book) Put(key string, v dns.View) error {
@@ -43,7 +44,13 @@ func (b *book) Set(views map[string]dns.View) error {
 }
 
 func (b *book) SetServers([]netip.AddrPort) {}
-func (b *book) Repair() error               { return nil }
+
+func (b *book) Repair() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.repairs++
+	return nil
+}
 
 func (b *book) has(id model.ID) bool {
 	b.mu.Lock()
@@ -124,4 +131,24 @@ func TestCrowdIsNotAnnouncedTo(t *testing.T) {
 	r.equal("to be announced", len(h), fmt.Sprint(crowd))
 	last := r.sandbox("one-more", SandboxSpec{Networks: on("app")}).Endpoints[0].Device()
 	r.equal("to be announced to a crowd", h, fmt.Sprint(herald{chosen: announceCount, last: 0}))
+}
+
+// TestRepairsInABusyTime: what nothing hints at is looked after in regular intervals, also
+// where something else hints all the time.
+func TestRepairsInABusyTime(t *testing.T) {
+	inTime(t, func(r *rig) {
+		b := &book{views: map[string]dns.View{}}
+		r.cfg.Names = b
+		r.e = New(r.cfg)
+		r.begin()
+		for range 40 {
+			r.e.Kick("a container")
+			r.wait(5 * time.Second)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.repairs < 5 || b.repairs > 7 {
+			t.Errorf("%d repairs in 200 s", b.repairs)
+		}
+	})
 }
