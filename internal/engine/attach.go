@@ -285,6 +285,9 @@ func (e *Engine) Drift(ctx context.Context, ref string) (Drift, error) {
 			return Drift{}, internal(d.ref, d.op, err)
 		}
 	}
+	if len(ops) > 0 {
+		e.Kick("what a comparison found") // of settings nothing hints at that
+	}
 	return Drift{ops, added(sb, have)}, nil
 }
 

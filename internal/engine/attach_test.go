@@ -146,47 +146,66 @@ func (r *rig) drift(ref string) []kstate.Op {
 }
 
 func TestDrift(t *testing.T) {
-	r := newRig(t)
-	n := r.network("app", "10.1.0.0/24")
-	r.ok(attach(r, "c1", "app"))
-	other := r.sandbox("web", SandboxSpec{Networks: on("app")})
-	r.equal("none", len(r.drift("cni:c1")), "0")
-	mine := must[*model.Sandbox](r)(r.e.Sandbox("cni:c1")).Endpoint(n.ID)
-	r.k.Remove(kstate.Link{Name: other.Endpoints[0].Device()}.Key())
-	r.equal("another's", len(r.drift("cni:c1")), "0")
-	r.k.Remove(kstate.Link{Name: mine.Device()}.Key())
-	ops := r.drift("cni:c1")
-	if len(ops) == 0 || !strings.HasPrefix(ops[0].String(), "+ link "+mine.Device()) {
-		t.Errorf("ops %v", ops)
-	}
-	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
-	for what, key := range map[string]kstate.Key{
-		"the bridge": kstate.Link{Name: n.Device()}.Key(), "its address": kstate.Addr{Dev: n.Device(), Prefix: netip.MustParsePrefix("10.1.0.1/24")}.Key(),
-		"forwarding": kstate.Sysctl{Name: "net.ipv4.ip_forward"}.Key(),
-	} {
-		r.k.Remove(key)
-		if ops := r.drift("cni:c1"); !slices.ContainsFunc(ops, func(op kstate.Op) bool { return op.Object().Key() == key }) {
-			t.Errorf("without %s: ops %v", what, ops)
+	inTime(t, func(r *rig) {
+		r.quiet = true
+		r.begin()
+		n := r.network("app", "10.1.0.0/24")
+		r.ok(attach(r, "c1", "app"))
+		other := r.sandbox("web", SandboxSpec{Networks: on("app")})
+		r.equal("none", len(r.drift("cni:c1")), "0")
+		mine := must[*model.Sandbox](r)(r.e.Sandbox("cni:c1")).Endpoint(n.ID)
+		r.k.Remove(kstate.Link{Name: other.Endpoints[0].Device()}.Key())
+		r.equal("another's", len(r.drift("cni:c1")), "0")
+		r.k.Remove(kstate.Link{Name: mine.Device()}.Key())
+		ops := r.drift("cni:c1")
+		if len(ops) == 0 || !strings.HasPrefix(ops[0].String(), "+ link "+mine.Device()) {
+			t.Errorf("ops %v", ops)
 		}
 		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+		for what, key := range map[string]kstate.Key{
+			"the bridge": kstate.Link{Name: n.Device()}.Key(), "its address": kstate.Addr{Dev: n.Device(), Prefix: netip.MustParsePrefix("10.1.0.1/24")}.Key(),
+			"forwarding": kstate.Sysctl{Name: "net.ipv4.ip_forward"}.Key(),
+		} {
+			r.k.Remove(key)
+			if ops := r.drift("cni:c1"); !slices.ContainsFunc(ops, func(op kstate.Op) bool { return op.Object().Key() == key }) {
+				t.Errorf("without %s: ops %v", what, ops)
+			}
+			must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+			r.equal("mended", len(r.drift("cni:c1")), "0")
+		}
+		r.k.Foreign(theirTable, theirChain, theirForward)
+		for range 2 { // a later plugin's firewall wants more of ours, which nobody has broken
+			r.equal("beside a firewall", len(r.drift("cni:c1")), "0")
+		}
+		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+		r.k.Remove(kstate.Guest{Table: theirTable, Chain: theirChain.Name, Rule: "meta mark and 0x10000000 == 0x10000000 accept"}.Key())
+		r.equal("without the exception", len(r.drift("cni:c1")), "1")
+		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+		if _, err := r.e.Drift(r.ctx, "cni:c2"); model.KindOf(err) != model.NotFound {
+			t.Errorf("unknown: %v", err)
+		}
+		r.k.Remove(kstate.NetNS{NS: givenNS}.Key())
+		for _, when := range []string{"about to end", "ended"} {
+			if _, err := r.e.Drift(r.ctx, "cni:c1"); model.KindOf(err) != model.Gone {
+				t.Errorf("%s: %v", when, err)
+			}
+			must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
+		}
+	})
+}
+
+// TestDriftIsMended: what nothing hints at does not wait for the regular pass once it was
+// found.
+func TestDriftIsMended(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.quiet = true
+		r.begin()
+		r.ok(attach(r, "c1", "bridge"))
+		r.wait(10 * time.Second) // nothing of ours settles any more
+		r.k.Remove(kstate.Sysctl{Name: "net.ipv4.ip_forward"}.Key())
+		r.wait(time.Second)
+		r.equal("found", len(r.drift("cni:c1")), "1")
+		r.wait(time.Second)
 		r.equal("mended", len(r.drift("cni:c1")), "0")
-	}
-	r.k.Foreign(theirTable, theirChain, theirForward)
-	for range 2 { // a later plugin's firewall wants more of ours, which nobody has broken
-		r.equal("beside a firewall", len(r.drift("cni:c1")), "0")
-	}
-	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
-	r.k.Remove(kstate.Guest{Table: theirTable, Chain: theirChain.Name, Rule: "meta mark and 0x10000000 == 0x10000000 accept"}.Key())
-	r.equal("without the exception", len(r.drift("cni:c1")), "1")
-	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
-	if _, err := r.e.Drift(r.ctx, "cni:c2"); model.KindOf(err) != model.NotFound {
-		t.Errorf("unknown: %v", err)
-	}
-	r.k.Remove(kstate.NetNS{NS: givenNS}.Key())
-	for _, when := range []string{"about to end", "ended"} {
-		if _, err := r.e.Drift(r.ctx, "cni:c1"); model.KindOf(err) != model.Gone {
-			t.Errorf("%s: %v", when, err)
-		}
-		must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
-	}
+	})
 }
