@@ -2,7 +2,6 @@ package cni
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -117,10 +116,8 @@ func (r *request) endpoint() (api.EndpointOptions, error) {
 	if c.runtime.MAC != "" {
 		o.MAC = c.runtime.MAC
 	}
-	for _, text := range slices.Concat(c.runtime.IPs, c.args.CNI.IPs, r.env.args.ips) {
-		if err := addAddress(&o, text); err != nil {
-			return o, err
-		}
+	if err := r.addresses(&o); err != nil {
+		return o, err
 	}
 	for _, name := range slices.Concat(c.runtime.Aliases.on(c.network.Name), r.env.args.aliases()) {
 		if !slices.Contains(o.Aliases, name) {
@@ -130,34 +127,69 @@ func (r *request) endpoint() (api.EndpointOptions, error) {
 	return o, r.serve(&o)
 }
 
-// serve asks for the services that the container is a backend of: those that are said of
-// it, or those of all containers of the configuration.
-func (r *request) serve(o *api.EndpointOptions) error {
-	text := cmp.Or(r.env.args.service, r.config.args.CNI.Service, strings.Join(r.config.services, ","))
-	if text == "" {
+// addresses asks for an address of each family: what capabilities ask for counts before
+// args, and where args has any, CNI_ARGS has none (CONVENTIONS.md).
+func (r *request) addresses(o *api.EndpointOptions) error {
+	c := r.config
+	if err := addAddresses(o, c.runtime.IPs); err != nil {
+		return errorf(codeConfig, "runtimeConfig: ips: %w", err)
+	}
+	if err := addAddresses(o, c.args.CNI.IPs); err != nil {
+		return errorf(codeConfig, "args: cni.ips: %w", err)
+	}
+	if len(c.args.CNI.IPs) > 0 {
 		return nil
 	}
-	if _, err := model.ParseMemberships(text); err != nil {
-		return errorf(codeConfig, "service: %w", err)
+	if err := addAddresses(o, r.env.args.ips); err != nil {
+		return errorf(codeEnvironment, "%s: IP: %w", envArgs, err)
 	}
-	o.Options = map[string]string{"service": text}
 	return nil
 }
 
-// addAddress asks for an address. There is one of each family.
-func addAddress(o *api.EndpointOptions, text string) error {
-	a, err := address(text)
-	if err != nil {
-		return errorf(codeConfig, "ips: %w", err)
+// addAddresses asks for addresses of families of which none is asked for yet.
+func addAddresses(o *api.EndpointOptions, list []string) error {
+	var of [2]netip.Addr
+	for _, text := range list {
+		a, err := address(text)
+		if err != nil {
+			return err
+		}
+		family := 0
+		if a.Is6() {
+			family = 1
+		}
+		if had := of[family]; had.IsValid() && had != a {
+			return fmt.Errorf("%s and %s: an interface has one address of each family", had, a)
+		}
+		of[family] = a
 	}
-	want := &o.IP
-	if a.Is6() {
-		want = &o.IP6
+	for i, want := range []*string{&o.IP, &o.IP6} {
+		if *want == "" && of[i].IsValid() {
+			*want = of[i].String()
+		}
 	}
-	if *want != "" && *want != a.String() {
-		return errorf(codeConfig, "ips: %s and %s: an interface has one address of each family", *want, a)
+	return nil
+}
+
+// serve asks for the services that the container is a backend of: those that are said of
+// it, in args before CNI_ARGS, or those of all containers of the configuration.
+func (r *request) serve(o *api.EndpointOptions) error {
+	set := func(code uint, what, text string) error {
+		if _, err := model.ParseMemberships(text); err != nil {
+			return errorf(code, "%s: %w", what, err)
+		}
+		o.Options = map[string]string{"service": text}
+		return nil
 	}
-	*want = a.String()
+	if text := r.config.args.CNI.Service; text != "" {
+		return set(codeConfig, "args: cni.sealane.service", text)
+	}
+	if text := r.env.args.service; text != "" {
+		return set(codeEnvironment, envArgs+": SEALANE_SERVICE", text)
+	}
+	if text := strings.Join(r.config.services, ","); text != "" {
+		return set(codeConfig, "service", text)
+	}
 	return nil
 }
 
