@@ -22,8 +22,12 @@ func argumentChecks() []check {
 			return t.asked(func(p netip.Prefix) option { return variable("CNI_ARGS", "IgnoreUnknown=1;IP="+p.String()) })
 		}},
 		{"args.config-ips", "CONVENTIONS", "convention", "`args.cni.ips` of the configuration gives that address", "", func(t *trial) error {
+			return t.asked(argsIPs)
+		}},
+		{"args.both", "CONVENTIONS", "convention", "with another IP=ADDRESS in CNI_ARGS so it does, and that one is ignored", "", func(t *trial) error {
 			return t.asked(func(p netip.Prefix) option {
-				return key("args", map[string]any{"cni": map[string]any{"ips": []string{p.String()}}})
+				other := variable("CNI_ARGS", "IgnoreUnknown=1;IP="+netip.PrefixFrom(p.Addr().Next(), p.Bits()).String())
+				return func(c *call) { argsIPs(p)(c); other(c) }
 			})
 		}},
 		{"args.labels", "CONVENTIONS", "convention", "`args.cni.labels` and what it does not know in `args` are accepted", "", func(t *trial) error {
@@ -34,6 +38,11 @@ func argumentChecks() []check {
 			return err
 		}},
 	}
+}
+
+// argsIPs asks for an address in args.
+func argsIPs(p netip.Prefix) option {
+	return key("args", map[string]any{"cni": map[string]any{"ips": []string{p.String()}}})
 }
 
 // either accepts an ADD that succeeds as well as one that is refused in words,

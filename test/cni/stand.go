@@ -220,6 +220,7 @@ func random() []struct {
 		{regexp.MustCompile(`\bslb[0-9a-f]+\b`), "slb…"},
 		{regexp.MustCompile(`#[0-9]{6,}\b`), "#…"},
 		{regexp.MustCompile(`\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b`), "…:…"},
+		{regexp.MustCompile(`\b10\.77\.[0-9]+\.`), "10.77.…."},
 		{regexp.MustCompile(`/proc/[0-9]+/`), "/proc/PID/"},
 		{regexp.MustCompile(`/tmp/sealane-lab-[^/]*/`), ""},
 		{regexp.MustCompile(`\b[0-9a-f]{24,}\b`), "…"},
