@@ -34,6 +34,11 @@ func serveDocker(ctx context.Context, socket string, passed net.Listener, eng *e
 	plugin := dockerplugin.New(eng)
 	srv := &http.Server{Handler: plugin, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	var running sync.WaitGroup
+	if names, err := dockerplugin.NewDirectory(plugin); err != nil {
+		log.Warn("docker: containers and networks stay without names", "err", err)
+	} else {
+		running.Go(func() { names.Follow(ctx, func(err error) { log.Warn("docker: names", "err", err) }) })
+	}
 	running.Go(func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("docker: plugin", "err", err)
@@ -45,11 +50,6 @@ func serveDocker(ctx context.Context, socket string, passed net.Listener, eng *e
 		defer cancel()
 		_ = srv.Shutdown(grace) // who still waits after that is hung up on
 	})
-	if names, err := dockerplugin.NewDirectory(plugin); err != nil {
-		log.Warn("docker: containers and networks stay without names", "err", err)
-	} else {
-		running.Go(func() { names.Follow(ctx, func(err error) { log.Warn("docker: names", "err", err) }) })
-	}
 	return running.Wait
 }
 

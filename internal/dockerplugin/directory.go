@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
 	"github.com/sealane/sealane/internal/model"
@@ -43,16 +44,21 @@ type Directory struct {
 	now    func() time.Time
 	named  map[model.ID]string    // how Docker called an endpoint's container when it was asked for that
 	missed map[model.ID]time.Time // networks, pools, endpoints and addresses that Docker did not know, since when
+	former map[model.ID]bool      // those that there were when we began; never changed
+	turn   chan struct{}          // has a value while somebody compares
 }
 
 // NewDirectory returns one for the dockerd that the environment names
-// (DOCKER_HOST), or that of this host.
+// (DOCKER_HOST), or that of this host. The plugin asks it too; it must not serve yet.
 func NewDirectory(p *Plugin) (*Directory, error) {
 	c, err := client.New(client.FromEnv)
 	if err != nil {
 		return nil, fmt.Errorf("docker: %w", err)
 	}
-	return &Directory{engine: p.engine, came: p.came, docker: c, now: time.Now, named: map[model.ID]string{}, missed: map[model.ID]time.Time{}}, nil
+	d := &Directory{engine: p.engine, came: p.came, docker: c, now: time.Now, named: map[model.ID]string{}, turn: make(chan struct{}, 1)}
+	d.former = d.there()
+	p.sweep = d.sweep
+	return d, nil
 }
 
 // Follow keeps names as Docker has them until ctx is done. What goes wrong, other
@@ -142,44 +148,49 @@ func (d *Directory) listen(ctx context.Context) <-chan struct{} {
 // whether it is to be asked again soon: somebody is still without a name, or
 // perhaps gone.
 func (d *Directory) look(ctx context.Context) (again bool, err error) {
-	var pools []*model.Network
-	var naming naming
-	for _, n := range d.networks() {
-		if n.Driver == model.DriverPool {
-			pools = append(pools, n)
-			continue
+	missed := map[model.ID]time.Time{}
+	gone := func(id model.ID, enough time.Duration, _ ...netip.Prefix) bool {
+		since, ok := d.missed[id]
+		if !ok {
+			since = d.now()
 		}
-		seen, failed := d.docker.NetworkInspect(ctx, string(dockers(n)), client.NetworkInspectOptions{})
-		switch {
-		case errdefs.IsNotFound(failed):
-			failed = d.networkGone(ctx, n)
-		case failed == nil:
-			failed = errors.Join(d.network(ctx, n, seen.Network), d.containers(ctx, n, seen.Network.Containers, &naming))
-		}
-		err = errors.Join(err, failed)
-		if client.IsErrConnectionFailed(failed) {
-			return false, failed // it tells when it is back
-		}
+		missed[id] = since
+		return ok && d.now().Sub(since) > enough
 	}
-	err = errors.Join(err, d.name(ctx, naming), d.pools(ctx, pools))
-	return d.forget(), err
+	var naming naming
+	err = d.compare(ctx, gone, func(n *model.Network, seen network.Inspect) error {
+		d.containers(n, seen.Containers, &naming)
+		return d.network(ctx, n, seen)
+	})
+	if client.IsErrConnectionFailed(err) {
+		return false, err // it tells when it is back
+	}
+	d.missed = missed
+	err = errors.Join(err, d.name(ctx, naming))
+	return d.forget() || len(missed) > 0, err
 }
 
-// forget drops what was noted of those that went. It reports whether some of the
-// others have no name, or are missed.
-func (d *Directory) forget() (waiting bool) {
-	there := map[model.ID]bool{}
+// there lists what we have of Docker's: networks, pools, endpoints and addresses.
+func (d *Directory) there() map[model.ID]bool {
+	all := map[model.ID]bool{}
 	for _, n := range d.networks() {
-		there[n.ID] = true
-		for _, w := range n.Waiting {
-			there[w.ID] = true
+		all[n.ID] = true
+		for id := range d.endpoints(n) {
+			all[id] = true
 		}
 		for _, s := range n.Subnets {
 			for _, a := range s.Lent {
-				there[model.ID(a.String())] = true
+				all[model.ID(a.String())] = true
 			}
 		}
 	}
+	return all
+}
+
+// forget drops the names of those that went. It reports whether some of the others
+// have none.
+func (d *Directory) forget() (waiting bool) {
+	there := map[model.ID]bool{}
 	for _, sb := range d.engine.Sandboxes() {
 		for _, ep := range sb.Endpoints {
 			there[ep.ID] = true
@@ -187,16 +198,5 @@ func (d *Directory) forget() (waiting bool) {
 		}
 	}
 	maps.DeleteFunc(d.named, func(id model.ID, _ string) bool { return !there[id] })
-	maps.DeleteFunc(d.missed, func(id model.ID, _ time.Time) bool { return !there[id] })
-	return waiting || len(d.missed) > 0
-}
-
-// missing notes that Docker does not know an object, and reports whether that
-// has been so for long enough.
-func (d *Directory) missing(id model.ID, enough time.Duration) bool {
-	since, ok := d.missed[id]
-	if !ok {
-		d.missed[id] = d.now()
-	}
-	return ok && d.now().Sub(since) > enough
+	return waiting
 }

@@ -385,3 +385,89 @@ func TestFollow(t *testing.T) {
 		t.Errorf("told %q, want one error", told)
 	}
 }
+
+// The calls of TestInTheWay: what an endpoint on the seeds' network asks for that has
+// the address, the hardware address or a port of the seeds'.
+const otherEndpoint = "eeeeeeeeeeeeeeee"
+
+func aboutOther(more string) string {
+	return `{"NetworkID":"` + fuzzNetwork + `","EndpointID":"` + otherEndpoint + `",` + more + `}`
+}
+
+// TestInTheWay: what Docker asks for is not refused for something that it had before
+// sealaned began, and has no more; but for what it has, or told of since.
+func TestInTheWay(t *testing.T) {
+	lent := []int{callPool, callNetwork}
+	port := `"Options":{"com.docker.network.portmap":[{"Proto":6,"Port":80,"HostPort":8088}]}`
+	for _, c := range []struct {
+		name   string
+		seeds  []int       // of the former sealaned
+		before [][2]string // calls of it besides
+		calls  [][2]string // which of the next one the last is refused
+		knows  func(*docker)
+		gone   func(*docker)
+	}{
+		{"lent address", lent, [][2]string{{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24","Address":"10.5.0.16"}`}},
+			[][2]string{{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24","Address":"10.5.0.16"}`}}, nil, nil},
+		{"lent address of an endpoint", lent, [][2]string{{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24","Address":"10.5.0.16"}`}, {"NetworkDriver.CreateEndpoint", seeds[callEndpoint].body}},
+			[][2]string{{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24","Address":"10.5.0.16"}`}}, nil, nil},
+		{"last address", lent, [][2]string{{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24"}`}, {"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24"}`},
+			{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24"}`}, {"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24"}`}, {"NetworkDriver.CreateEndpoint", seeds[callEndpoint].body}},
+			[][2]string{{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24"}`}}, nil, nil},
+		{"address that waits", []int{callNetwork, callEndpoint}, nil, [][2]string{{"NetworkDriver.CreateEndpoint", aboutOther(`"Interface":{"Address":"10.5.0.16/24"}`)}}, nil, nil},
+		{"address", []int{callNetwork, callEndpoint, callJoin}, nil, [][2]string{{"NetworkDriver.CreateEndpoint", aboutOther(`"Interface":{"Address":"10.5.0.16/24"}`)}}, nil, nil},
+		{"hardware address", []int{callNetwork, callEndpoint, callJoin}, nil,
+			[][2]string{{"NetworkDriver.CreateEndpoint", aboutOther(`"Interface":{"Address":"10.5.0.17/24","MacAddress":"02:42:0a:05:00:02"}`)}}, nil, nil},
+		{"port", []int{callNetwork, callEndpoint, callJoin}, [][2]string{{"NetworkDriver.ProgramExternalConnectivity", strings.Replace(aboutOther(port), otherEndpoint, fuzzEndpoint, 1)}},
+			[][2]string{{"NetworkDriver.CreateEndpoint", aboutOther(`"Interface":{"Address":"10.5.0.17/24"}`)}, {"NetworkDriver.Join", aboutOther(`"SandboxKey":"/run/docker/netns/y"`)},
+				{"NetworkDriver.ProgramExternalConnectivity", aboutOther(port)}}, nil, nil},
+		{"subnet of a pool", []int{callPool}, nil, [][2]string{{"IpamDriver.RequestPool", `{"Pool":"10.5.0.0/24"}`}},
+			func(d *docker) { d.network("foreign", map[string]any{"Subnet": "10.5.0.0/24"})() }, func(d *docker) { d.networks = nil }},
+		{"subnet of a network", []int{callNetwork}, nil, [][2]string{{"NetworkDriver.CreateNetwork", strings.Replace(seeds[callNetwork].body, fuzzNetwork, "cccccccccccccccc", 1)}},
+			nil, func(d *docker) { d.networks = nil }},
+	} {
+		for _, when := range []string{"gone", "known", "of late", "Docker does not answer"} {
+			t.Run(c.name+" "+when, func(t *testing.T) {
+				docker := newDocker(t)
+				r := newRig(t, docker.URL)
+				r.made(c.seeds...)
+				for _, call := range c.before {
+					if _, text := ask(r.Plugin, "/"+call[0], call[1]); strings.Contains(text, `"Err`) {
+						t.Fatalf("%s: %s", call[0], text)
+					}
+				}
+				docker.change("", docker.network("app"))
+				docker.change("", docker.container("c0", "web"))
+				if c.knows != nil {
+					docker.change("", func() { c.knows(docker) })
+				}
+				if when != "of late" {
+					r.Plugin = New(r.e)
+					must(NewDirectory(r.Plugin))
+				}
+				if when != "known" {
+					docker.change("", func() { docker.networks[0].Containers = nil })
+				}
+				if when != "known" && c.gone != nil {
+					docker.change("", func() { c.gone(docker) })
+				}
+				if when == "Docker does not answer" {
+					docker.Close()
+				}
+				for i, call := range c.calls {
+					_, text := ask(r.Plugin, "/"+call[0], call[1])
+					if refused := strings.Contains(text, `"Err`); refused != (when != "gone" && i == len(c.calls)-1) {
+						t.Errorf("%s: %s", call[0], text)
+					}
+				}
+			})
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

@@ -54,10 +54,8 @@ func (p *Plugin) createEndpoint(ctx context.Context, req endpointRequest) (any, 
 	if w.Services, err = services(req.Options[optionService]); err != nil {
 		return nil, err
 	}
-	if err := p.engine.Expect(ctx, string(n.ID), w); err != nil {
-		return nil, err
-	}
-	return endpointAnswer{out}, nil
+	err = p.insist(ctx, func() error { return p.engine.Expect(ctx, string(n.ID), w) })
+	return endpointAnswer{out}, err
 }
 
 // services reads the option that lists those that the endpoint is a backend of.
@@ -155,9 +153,14 @@ func (p *Plugin) publish(ctx context.Context, req endpointRequest) (any, error) 
 	if err != nil {
 		return nil, err
 	}
+	return struct{}{}, p.insist(ctx, func() error { return p.carry(ctx, sb, ports) })
+}
+
+// carry has the ports of a container be these, or leaves them as they are.
+func (p *Plugin) carry(ctx context.Context, sb *model.Sandbox, ports []model.PortMapping) (err error) {
 	if len(sb.Ports) > 0 { // asked twice, or the way out moved
 		if err := p.engine.Unpublish(ctx, string(sb.ID), sb.Ports); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if len(ports) > 0 {
@@ -167,7 +170,7 @@ func (p *Plugin) publish(ctx context.Context, req endpointRequest) (any, error) 
 		_, back := p.engine.Publish(ctx, string(sb.ID), sb.Ports)
 		err = errors.Join(err, back)
 	}
-	return struct{}{}, err
+	return err
 }
 
 func (p *Plugin) unpublish(ctx context.Context, req endpointRequest) (any, error) {

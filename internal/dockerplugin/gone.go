@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
@@ -12,21 +15,119 @@ import (
 )
 
 // What Docker took back while it could not reach us goes when it has not known it
-// for a while.
+// for a while, or at once if it is in the way of what Docker asks for: that it has
+// itself forgotten is no reason to refuse it.
 
-// endpointGone drops an endpoint: its container ended or left the network, or it
-// never came to one.
-func (d *Directory) endpointGone(ctx context.Context, id model.ID) error {
-	if !d.missing(id, grace) {
-		return nil
+// verdict says whether something that Docker does not know is gone, and not about to
+// be known, for which enough is the time; where are the addresses that it has.
+type verdict func(id model.ID, enough time.Duration, where ...netip.Prefix) bool
+
+// askTime is how long Docker may take to say what it has while it waits for us: as it
+// starts, it answers nobody.
+const askTime = 5 * time.Second
+
+// sweep drops what is in the way of something that Docker asks for: the endpoints that
+// Docker has no more, and what else of that has some of the subnets and addresses that
+// it wants. It drops only what there was when we began: what Docker told us of later it
+// may not have noted yet, and takes back itself. If Docker cannot be asked, the next
+// look says so.
+func (d *Directory) sweep(ctx context.Context, want []netip.Prefix) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	gone := func(id model.ID, _ time.Duration, where ...netip.Prefix) bool {
+		wanted := func(p netip.Prefix) bool { return slices.ContainsFunc(want, p.Overlaps) }
+		return d.former[id] && (len(where) == 0 || slices.ContainsFunc(where, wanted))
 	}
-	delete(d.missed, id)
-	return d.engine.Part(ctx, id)
+	_ = d.compare(ctx, gone, func(*model.Network, network.Inspect) error { return nil })
 }
 
-// networkGone drops a network.
-func (d *Directory) networkGone(ctx context.Context, n *model.Network) error {
-	if !d.missing(n.ID, grace) {
+// compare asks Docker what it has of all that we have of it. What it has not, and is
+// gone, is dropped; the networks that it has are shown to known.
+func (d *Directory) compare(ctx context.Context, gone verdict, known func(*model.Network, network.Inspect) error) (err error) {
+	select {
+	case d.turn <- struct{}{}: // another one may be about to drop what is wanted
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var pools []*model.Network
+	for _, n := range d.networks() {
+		if n.Driver == model.DriverPool {
+			pools = append(pools, n)
+			continue
+		}
+		seen, failed := d.docker.NetworkInspect(ctx, string(dockers(n)), client.NetworkInspectOptions{})
+		switch {
+		case errdefs.IsNotFound(failed):
+			failed = d.dropNetwork(ctx, n, gone)
+		case failed == nil:
+			failed = errors.Join(known(n, seen.Network), d.dropEndpoints(ctx, n, seen.Network.Containers, gone))
+		}
+		err = errors.Join(err, failed)
+		if client.IsErrConnectionFailed(failed) {
+			return failed
+		}
+	}
+	return errors.Join(err, d.dropPools(ctx, pools, gone))
+}
+
+// endpoints lists those of Docker's on a network, with their addresses.
+func (d *Directory) endpoints(n *model.Network) map[model.ID][]netip.Addr {
+	all := map[model.ID][]netip.Addr{}
+	for _, w := range n.Waiting {
+		all[w.ID] = w.Addrs
+	}
+	for _, sb := range d.engine.Sandboxes() {
+		for ep := range sb.On(n.ID) {
+			for _, p := range ep.Addrs {
+				if ep.Handed {
+					all[ep.ID] = append(all[ep.ID], p.Addr())
+				}
+			}
+		}
+	}
+	return all
+}
+
+// dropEndpoints drops those on a network whose containers ended or left it, or that
+// never came to one, with the addresses that Docker has for them; and the addresses
+// that it has for nobody: it could not tell us, or has forgotten them, as 20.10 does
+// with a container's IPv4 address when there is none of IPv6.
+func (d *Directory) dropEndpoints(ctx context.Context, n *model.Network, there map[string]network.EndpointResource, gone verdict) (err error) {
+	known, has := map[model.ID]bool{}, map[netip.Addr]bool{}
+	for _, e := range there {
+		if id, err := short(e.EndpointID); err == nil {
+			known[id] = true
+		}
+		has[e.IPv4Address.Addr()], has[e.IPv6Address.Addr()] = true, true
+	}
+	with := map[netip.Addr]bool{}
+	for id, addrs := range d.endpoints(n) {
+		if known[id] || !gone(id, grace) {
+			continue
+		}
+		err = errors.Join(err, d.engine.Part(ctx, id))
+		for _, a := range addrs {
+			with[a] = true
+		}
+	}
+	for _, s := range n.Subnets {
+		for _, a := range s.Lent {
+			if !has[a] && (gone(model.ID(a.String()), grace, netip.PrefixFrom(a, a.BitLen())) || with[a]) {
+				err = errors.Join(err, d.engine.ReleaseAddress(ctx, s.Prefix, a))
+			}
+		}
+	}
+	return err
+}
+
+// dropNetwork drops a network.
+func (d *Directory) dropNetwork(ctx context.Context, n *model.Network, gone verdict) error {
+	var where []netip.Prefix
+	for _, s := range n.Subnets {
+		where = append(where, s.Prefix)
+	}
+	if !gone(n.ID, grace, where...) {
 		return nil
 	}
 	for _, sb := range d.engine.Sandboxes() {
@@ -42,34 +143,12 @@ func (d *Directory) networkGone(ctx context.Context, n *model.Network) error {
 			}
 		}
 	}
-	delete(d.missed, n.ID)
 	return d.engine.RemoveNetworkOf(ctx, model.OriginDocker, string(dockers(n)))
 }
 
-// addresses takes back those that are lent and that nobody has in Docker: it could
-// not tell us, or has forgotten them, as 20.10 does with a container's IPv4 address
-// when there is none of IPv6.
-func (d *Directory) addresses(ctx context.Context, n *model.Network, there map[string]network.EndpointResource) error {
-	has := map[netip.Addr]bool{}
-	for _, e := range there {
-		has[e.IPv4Address.Addr()], has[e.IPv6Address.Addr()] = true, true
-	}
-	var err error
-	for _, s := range n.Subnets {
-		for _, a := range s.Lent {
-			if has[a] {
-				delete(d.missed, model.ID(a.String()))
-			} else if d.missing(model.ID(a.String()), grace) {
-				err = errors.Join(err, d.engine.ReleaseAddress(ctx, s.Prefix, a))
-			}
-		}
-	}
-	return err
-}
-
-// pools takes back those that no network of Docker's has. A network says which
+// dropPools takes back those that no network of Docker's has. A network says which
 // subnets it has, whoever is its driver; one that says any of a size may have any.
-func (d *Directory) pools(ctx context.Context, pools []*model.Network) error {
+func (d *Directory) dropPools(ctx context.Context, pools []*model.Network, gone verdict) error {
 	if len(pools) == 0 {
 		return nil
 	}
@@ -87,9 +166,7 @@ func (d *Directory) pools(ctx context.Context, pools []*model.Network) error {
 		}
 	}
 	for _, n := range pools {
-		if prefix := n.Subnets[0].Prefix; has[prefix] {
-			delete(d.missed, n.ID)
-		} else if d.missing(n.ID, gracePool) {
+		if prefix := n.Subnets[0].Prefix; !has[prefix] && gone(n.ID, gracePool, prefix) {
 			err = errors.Join(err, d.engine.ReleasePool(ctx, prefix))
 		}
 	}

@@ -31,7 +31,11 @@ func (p *Plugin) requestPool(ctx context.Context, req poolRequest) (any, error) 
 			return nil, fmt.Errorf("ip-range %q: want a part of the subnet, like 10.8.0.128/25", req.SubPool)
 		}
 	}
-	got, err := p.engine.RequestPool(ctx, want)
+	var got netip.Prefix
+	err = p.insist(ctx, func() (err error) {
+		got, err = p.engine.RequestPool(ctx, want)
+		return err
+	}, want.Prefix)
 	if err == nil {
 		p.follow()
 	}
@@ -51,7 +55,11 @@ func (p *Plugin) requestAddress(ctx context.Context, req addressRequest) (any, e
 	if err != nil {
 		return nil, err
 	}
-	got, err := p.engine.RequestAddress(ctx, pool, want)
+	var got netip.Prefix
+	err = p.insist(ctx, func() (err error) {
+		got, err = p.engine.RequestAddress(ctx, pool, want)
+		return err
+	}, netip.PrefixFrom(want, want.BitLen()))
 	return addressAnswer{Address: got.String()}, err
 }
 

@@ -16,7 +16,6 @@ import (
 // network gives a network the name that it has in Docker, and leaves to Docker the
 // addresses that it gives out.
 func (d *Directory) network(ctx context.Context, n *model.Network, seen network.Inspect) error {
-	delete(d.missed, n.ID)
 	err := d.engine.NameNetwork(ctx, n.ID, seen.Name, model.OriginDocker)
 	return errors.Join(err, d.engine.Yield(ctx, n.ID, ranges(seen.IPAM)))
 }
@@ -25,34 +24,22 @@ func (d *Directory) network(ctx context.Context, n *model.Network, seen network.
 type naming map[string]*model.Sandbox
 
 // containers finds those containers on a network that have another name than in
-// Docker, and drops the endpoints of those that are gone.
-func (d *Directory) containers(ctx context.Context, n *model.Network, there map[string]network.EndpointResource, naming *naming) error {
+// Docker.
+func (d *Directory) containers(n *model.Network, there map[string]network.EndpointResource, naming *naming) {
 	type owner struct{ container, name string }
 	owners := map[model.ID]owner{}
 	for container, e := range there {
 		if id, err := short(e.EndpointID); err == nil {
 			owners[id] = owner{container, e.Name}
-			delete(d.missed, id)
-		}
-	}
-	err := d.addresses(ctx, n, there)
-	for _, w := range n.Waiting {
-		if _, known := owners[w.ID]; !known {
-			err = errors.Join(err, d.endpointGone(ctx, w.ID))
 		}
 	}
 	for _, sb := range d.engine.Sandboxes() {
 		for ep := range sb.On(n.ID) {
-			switch o, known := owners[ep.ID]; {
-			case !ep.Handed:
-			case !known:
-				err = errors.Join(err, d.endpointGone(ctx, ep.ID))
-			case d.named[ep.ID] != o.name || sb.Name != o.name:
+			if o, known := owners[ep.ID]; known && ep.Handed && (d.named[ep.ID] != o.name || sb.Name != o.name) {
 				naming.add(o.container, sb)
 			}
 		}
 	}
-	return err
 }
 
 func (n *naming) add(container string, sb *model.Sandbox) {

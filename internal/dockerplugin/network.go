@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/model"
@@ -45,18 +46,33 @@ func (p *Plugin) createNetwork(ctx context.Context, req networkRequest) (any, er
 		}
 		spec.Subnets = append(spec.Subnets, s)
 	}
-	switch spec.Driver {
-	case model.DriverFabric:
-		err = p.engine.TakeFabric(ctx, spec)
-	case model.DriverOverlay:
-		err = p.engine.TakeOverlay(ctx, spec)
-	default:
-		_, err = p.engine.CreateNetwork(ctx, spec)
-	}
-	if err == nil {
+	if err = p.insist(ctx, func() error { return p.make(ctx, spec) }, p.unasked(spec)...); err == nil {
 		p.follow()
 	}
 	return struct{}{}, err
+}
+
+func (p *Plugin) make(ctx context.Context, spec engine.NetworkSpec) (err error) {
+	switch spec.Driver {
+	case model.DriverFabric:
+		return p.engine.TakeFabric(ctx, spec)
+	case model.DriverOverlay:
+		return p.engine.TakeOverlay(ctx, spec)
+	}
+	_, err = p.engine.CreateNetwork(ctx, spec)
+	return err
+}
+
+// unasked lists the subnets that Docker has not asked us for: in the way of the others
+// is nobody.
+func (p *Plugin) unasked(spec engine.NetworkSpec) (out []netip.Prefix) {
+	for _, s := range spec.Subnets {
+		asked := func(n *model.Network) bool { return n.Driver == model.DriverPool && n.Subnets[0].Prefix == s.Prefix }
+		if !slices.ContainsFunc(p.engine.Networks(), asked) {
+			out = append(out, s.Prefix)
+		}
+	}
+	return out
 }
 
 // follow says that there is something of Docker's to be followed there.

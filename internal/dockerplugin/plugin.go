@@ -59,7 +59,8 @@ type Plugin struct {
 	engine Engine
 	routes map[string]route
 
-	came chan struct{} // has a value after a network or a pool came
+	came  chan struct{}                         // has a value after a network or a pool came
+	sweep func(context.Context, []netip.Prefix) // see Directory; nil: nobody can ask Docker
 }
 
 // route answers one method: the request's body, and the answer or an error.
@@ -127,6 +128,17 @@ func answer[In any](fn func(context.Context, In) (any, error)) route {
 		}
 		return fn(ctx, in)
 	}
+}
+
+// insist does what Docker asks for, once more if something that Docker has no more is
+// perhaps in the way: of want, or a port.
+func (p *Plugin) insist(ctx context.Context, do func() error, want ...netip.Prefix) error {
+	err := do()
+	if kind := model.KindOf(err); p.sweep != nil && (kind == model.Conflict || kind == model.Exhausted) {
+		p.sweep(ctx, want)
+		err = do()
+	}
+	return err
 }
 
 // maxBody bounds a request: Docker's largest carry a container's ports, some

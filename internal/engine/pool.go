@@ -172,11 +172,18 @@ func (d *draft) lending(n *model.Network, i int, change func([]netip.Addr) []net
 	d.networks[n.ID] = &c
 }
 
+// takeBack ends that a is lent. An endpoint that has it has it still: the container
+// engine may forget one, and tell us afterwards of another that had it.
 func (d *draft) takeBack(n *model.Network, a netip.Addr) {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
-	if pool := d.e.pools[poolKey{n.ID, a.Is6()}]; pool != nil {
-		pool.TakeBack(a, d.e.cfg.Now())
+	pool := d.e.pools[poolKey{n.ID, a.Is6()}]
+	if pool == nil {
+		return
+	}
+	pool.TakeBack(a, d.e.cfg.Now())
+	if who := d.holder(n, a); who != lender {
+		_ = pool.Claim(a, who) // nobody else can have it
 	}
 }
 

@@ -211,6 +211,34 @@ func TestFarEnd(t *testing.T) {
 	r.check()
 }
 
+// TestGivenBackEarly: an address that Docker gives back is nobody else's as long as an
+// endpoint has it.
+func TestGivenBackEarly(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		take func(r *rig) error
+	}{
+		{"waits", func(r *rig) error { return announced(r, "ab0000000001", dockerNet, "10.6.0.2") }},
+		{"joined", func(r *rig) error { return join(r, "d1", "10.6.0.2", "ab0000000001", dockerNet) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			dockerBase(r)
+			r.ok(c.take(r))
+			r.ok(r.e.ReleaseAddress(r.ctx, dockerPool, netip.MustParseAddr("10.6.0.2")))
+			thief := run(SandboxSpec{Name: "thief", Networks: []EndpointSpec{{Network: dockerNet, Addrs: at("10.6.0.2")}}})
+			for range 2 {
+				r.refused(thief(r), model.Conflict, "10.6.0.2: taken by")
+				r.check()
+				r.restart()
+			}
+			r.ok(r.e.Part(r.ctx, "ab0000000001"))
+			r.ok(thief(r))
+			r.check()
+		})
+	}
+}
+
 func errOf[T any](_ T, err error) error { return err }
 
 // TestNamesOfDocker: a container and a network get the names they have there, or

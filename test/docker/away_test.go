@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,64 @@ func TestMeanwhile(t *testing.T) {
 	w.sealane("rm -f ours")
 	w.shows(10*time.Second, "sealane network ls", "!under", "!docker-")
 	w.asIntended()
+}
+
+// TestStoppedMeanwhile: what containers had that were stopped while no sealaned ran is
+// theirs when they start again, at once.
+func TestStoppedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, ipam := range []string{"sealane", "default"} {
+		t.Run(ipam, func(t *testing.T) {
+			w := both(t)
+			w.docker("network create -d sealane --ipam-driver " + ipam + " --subnet 10.70.0.0/24 app")
+			w.run("web", "--network app --ip 10.70.0.50 --mac-address 02:00:00:00:00:50 -p 8001:8000")
+			w.run("any", "--network app -p 8002:8000")
+			w.shows(named, "sealane ps", " web ", " any ")
+			w.a.Kill9()
+			w.atOnce("stop -t 0 web", "stop -t 0 any")
+			w.a.Restart()
+			w.docker("start web")
+			w.docker("start any")
+			w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web", "tcp://192.0.2.1:8002 192.0.2.2 any")
+			w.reach("a", "tcp://10.70.0.50:8000 10.70.0.1 web")
+			w.shows(named, "sealane ps -a", " web ", " any ", "!docker-")
+			w.asIntended()
+			w.docker("rm -f web any")
+			w.docker("network rm app")
+			w.shows(0, "sealane network ls", "!app", "!docker-")
+		})
+	}
+}
+
+// TestCutOff: sealaned dies each time that Docker takes an endpoint back, which Docker
+// does not ask for again, and is in nobody's way.
+func TestCutOff(t *testing.T) {
+	w := newWorld(t)
+	w.a.Daemon("--docker-plugin", "/run/sealane-plugin.sock")
+	again := false
+	kills := w.between("/NetworkDriver.DeleteEndpoint", func() {
+		if again = !again; again {
+			w.a.Kill9()
+			w.a.Restart()
+			panic(http.ErrAbortHandler) // and Docker repeats the call, without its arguments
+		}
+	})
+	w.startDocker()
+	w.image()
+	w.docker("network create -d sealane --subnet 10.70.0.0/24 app")
+	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.71.0.0/24 back")
+	w.run("web", "--network app -p 8001:8000")
+	w.run("db", "--network back --ip 10.71.0.50 -p 8002:8000")
+	for range 3 {
+		w.docker("restart -t 0 web db")
+		w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web", "tcp://192.0.2.1:8002 192.0.2.2 db")
+	}
+	w.reach("a", "tcp://10.70.0.2:8000 10.70.0.1 web", "tcp://10.71.0.50:8000 10.71.0.1 db")
+	w.shows(named, "sealane ps -a", " web ", " db ", "!docker-")
+	w.asIntended()
+	if n := kills(); n != 12 {
+		t.Errorf("Docker took endpoints back in %d calls, want 6, each twice", n)
+	}
 }
 
 // atOnce runs commands of Docker's client that take long, and waits for all.

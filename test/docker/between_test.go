@@ -39,8 +39,8 @@ func TestKilledBetween(t *testing.T) {
 }
 
 // between answers where dockerd looks for the plugin, and hands everything on to
-// sealaned, elsewhere. Before each call of a method it does something. It returns
-// what counts those calls.
+// sealaned, elsewhere. Before each call of a method it does something, or hangs up. It
+// returns what counts those calls.
 func (w *world) between(method string, first func()) (count func() int) {
 	w.Helper()
 	w.sh("mkdir -p /run/docker/plugins")
@@ -56,12 +56,15 @@ func (w *world) between(method string, first func()) (count func() int) {
 	}}
 	var mu sync.Mutex
 	n := 0
+	step := func() {
+		mu.Lock()
+		defer mu.Unlock() // also if it hangs up
+		n++
+		first()
+	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == method {
-			mu.Lock()
-			n++
-			first()
-			mu.Unlock()
+			step()
 		}
 		forward.ServeHTTP(rw, r)
 	})}
