@@ -156,21 +156,27 @@ func (p *Plugin) publish(ctx context.Context, req endpointRequest) (any, error) 
 	return struct{}{}, p.insist(ctx, func() error { return p.carry(ctx, sb, ports) })
 }
 
-// carry has the ports of a container be these, or leaves them as they are.
-func (p *Plugin) carry(ctx context.Context, sb *model.Sandbox, ports []model.PortMapping) (err error) {
-	if len(sb.Ports) > 0 { // asked twice, or the way out moved
-		if err := p.engine.Unpublish(ctx, string(sb.ID), sb.Ports); err != nil {
+// carry has Docker's ports of a container be these, or leaves them as they are.
+func (p *Plugin) carry(ctx context.Context, sb *model.Sandbox, ports []model.PortMapping) error {
+	old := theirs(sb)
+	if len(old) > 0 { // asked twice, or the way out moved
+		if err := p.engine.Unpublish(ctx, string(sb.ID), old); err != nil {
 			return err
 		}
 	}
-	if len(ports) > 0 {
-		_, err = p.engine.Publish(ctx, string(sb.ID), ports)
+	if len(ports) == 0 {
+		return nil
 	}
-	if err != nil && len(sb.Ports) > 0 {
-		_, back := p.engine.Publish(ctx, string(sb.ID), sb.Ports)
-		err = errors.Join(err, back)
+	err := p.engine.Carry(ctx, sb.ID, ports)
+	if err != nil && len(old) > 0 {
+		err = errors.Join(err, p.engine.Carry(ctx, sb.ID, old))
 	}
 	return err
+}
+
+// theirs are the ports of a container that Docker publishes, and no user.
+func theirs(sb *model.Sandbox) []model.PortMapping {
+	return slices.DeleteFunc(slices.Clone(sb.Ports), func(m model.PortMapping) bool { return m.Added })
 }
 
 func (p *Plugin) unpublish(ctx context.Context, req endpointRequest) (any, error) {
@@ -178,8 +184,8 @@ func (p *Plugin) unpublish(ctx context.Context, req endpointRequest) (any, error
 	if err != nil {
 		return nil, err
 	}
-	if sb := p.engine.ByEndpoint(id); sb != nil && len(sb.Ports) > 0 {
-		err = p.engine.Unpublish(ctx, string(sb.ID), sb.Ports)
+	if sb := p.engine.ByEndpoint(id); sb != nil {
+		err = p.carry(ctx, sb, nil)
 	}
 	return struct{}{}, err
 }

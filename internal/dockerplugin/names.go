@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
+	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -92,7 +93,9 @@ func (d *Directory) nameOne(ctx context.Context, sb *model.Sandbox, container st
 	if err != nil {
 		err = fmt.Errorf("container %s: %w", name, err)
 	}
-	if err := errors.Join(err, d.engine.NameSandbox(ctx, sb.ID, name, c.Container.Config.Hostname, aliases, services)); err != nil {
+	if err := errors.Join(err, d.engine.NameSandbox(ctx, sb.ID, engine.ContainerNames{
+		ID: c.Container.ID, Name: name, Hostname: c.Container.Config.Hostname, Aliases: aliases, Services: services,
+	})); err != nil {
 		return false, err
 	}
 	now := d.engine.ByEndpoint(sb.Endpoints[0].ID)

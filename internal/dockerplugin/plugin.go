@@ -43,8 +43,8 @@ type Engine interface {
 	Part(ctx context.Context, endpoint model.ID) error
 	ByEndpoint(model.ID) *model.Sandbox
 	Sandboxes() []*model.Sandbox
-	NameSandbox(ctx context.Context, id model.ID, name, hostname string, aliases map[model.ID][]string, services []model.Membership) error
-	Publish(ctx context.Context, ref string, ports []model.PortMapping) ([]model.PortMapping, error)
+	NameSandbox(ctx context.Context, id model.ID, as engine.ContainerNames) error
+	Carry(ctx context.Context, id model.ID, ports []model.PortMapping) error
 	Unpublish(ctx context.Context, ref string, ports []model.PortMapping) error
 
 	RequestPool(context.Context, model.Subnet) (netip.Prefix, error)

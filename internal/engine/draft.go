@@ -293,7 +293,9 @@ func (d *draft) adopt() {
 
 func replace[V any](m map[model.ID]*V, names map[string]model.ID, id model.ID, v *V, name func(*V) string) {
 	if old := m[id]; old != nil {
-		delete(names, name(old))
+		if names[name(old)] == id { // or another one of the draft has it by now
+			delete(names, name(old))
+		}
 		delete(m, id)
 	}
 	if v != nil {

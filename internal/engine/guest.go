@@ -236,9 +236,9 @@ func guestsNames(dockers *model.Sandbox) []mark {
 	return []mark{named(model.RuntimeDocker, dockers.Name), named(model.RuntimeDocker, strings.TrimPrefix(dockers.Name, model.OriginDocker+"-"))}
 }
 
-// idle reports whether a guest's sandbox has no reason to be: no endpoint, and
-// nobody who shares its namespace.
+// idle reports whether a guest's sandbox has no reason to be: no endpoint, no port that
+// it keeps, and nobody who shares its namespace.
 func (d *draft) idle(sb *model.Sandbox) bool {
-	return sb.Guest != nil && len(sb.Endpoints)+len(sb.Chores) == 0 &&
+	return sb.Guest != nil && len(sb.Endpoints)+len(sb.Chores) == 0 && len(keptPorts(sb)) == 0 &&
 		firstBy(d.marked(donatedBy(sb.ID)), func(o *model.Sandbox) bool { return o.Donor == sb.ID && o.Exit == nil }) == nil
 }

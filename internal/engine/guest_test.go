@@ -507,7 +507,7 @@ func TestGuestAndDockersSandbox(t *testing.T) {
 	inode := must[uint64](r)(r.inn.inode(r.ctx, path))
 	must3(r)(r.e.Join(r.ctx, key, model.OriginDocker, EndpointSpec{ID: "ab0000000009", Network: dockerNet, Addrs: at("10.6.0.2")}))
 	dockers := r.e.ByEndpoint("ab0000000009")
-	r.ok(r.e.NameSandbox(r.ctx, dockers.ID, "front", "host", nil, nil))
+	r.ok(r.e.NameSandbox(r.ctx, dockers.ID, ContainerNames{Name: "front", Hostname: "host"}))
 	_, _, err := r.e.Connect(r.ctx, "front", EndpointSpec{Network: "mine"}, nil)
 	if model.KindOf(err) != model.Conflict {
 		t.Errorf("in another namespace than Docker's: %v", err)

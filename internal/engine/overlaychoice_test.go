@@ -29,10 +29,10 @@ func TestWhoChooses(t *testing.T) {
 	const netns, endpoint = "/var/run/docker/netns/7", model.ID("ab0000000001")
 	sb, _, err := r.e.Join(r.ctx, netns, model.OriginDocker, EndpointSpec{ID: endpoint, Network: "app", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.9")}})
 	r.ok(err)
-	r.ok(r.e.NameSandbox(r.ctx, sb.ID, "db", "db", nil, nil))
+	r.ok(r.e.NameSandbox(r.ctx, sb.ID, ContainerNames{Name: "db", Hostname: "db"}))
 	chooses(netns, false)
 	r.k.Foreign(kstate.NetNS{NS: kstate.NS{Path: netns, Inode: 7}})
-	r.ok(r.e.NameSandbox(r.ctx, sb.ID, "db", "db", nil, nil))
+	r.ok(r.e.NameSandbox(r.ctx, sb.ID, ContainerNames{Name: "db", Hostname: "db"}))
 	chooses(netns, true)
 
 	// After a reboot, until the engine says what it runs, there is nothing to repair.

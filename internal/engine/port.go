@@ -130,7 +130,7 @@ func (d *draft) settlePorts(ctx context.Context, sb *model.Sandbox, skip skipPor
 	for _, chosen := range []bool{false, true} {
 		for i := range sb.Ports {
 			m := &sb.Ports[i]
-			if open := m.HostPort == 0 || m.HostEnd != 0; open != chosen {
+			if open := m.HostPort == 0 || m.HostEnd != 0; open != chosen || kept(sb, *m) {
 				continue
 			}
 			if err := d.settlePort(ctx, m, nat, binding, string(sb.ID), skip); err != nil {
@@ -214,17 +214,29 @@ func (d *draft) checkHostIP(ctx context.Context, m model.PortMapping) error {
 	return d.errorf(model.Invalid, "port %s: %s is no address of this host", m, a)
 }
 
-// Publish publishes ports of a running sandbox and returns them with the host
-// ports that were chosen.
+// Publish publishes ports of a running sandbox, for a user, and returns them with the
+// host ports that were chosen.
 func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapping) ([]model.PortMapping, error) {
 	known, err := e.named(ctx, ref, "publish")
 	if err != nil {
 		return nil, err
 	}
+	return e.publish(ctx, ref, known, ports, true)
+}
+
+// Carry publishes ports of a container, for its engine.
+func (e *Engine) Carry(ctx context.Context, id model.ID, ports []model.PortMapping) error {
+	_, err := e.publish(ctx, string(id), string(id), ports, false)
+	return err
+}
+
+// publish publishes ports of the sandbox that ref means and known is, for a user or for
+// the container engine that it is of.
+func (e *Engine) publish(ctx context.Context, ref, known string, ports []model.PortMapping, user bool) ([]model.PortMapping, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
 	var got []model.PortMapping
-	err = e.retryPorts(func(skip skipPorts) error {
+	err := e.retryPorts(func(skip skipPorts) error {
 		d := e.draft("sandbox "+ref, "publish")
 		old, err := d.existing(known)
 		if err != nil {
@@ -239,6 +251,9 @@ func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapp
 			return err
 		}
 		got = sb.Ports[len(old.Ports):]
+		for i := range got {
+			got[i].Added = user && sb.Mode == model.ModeRuntime
+		}
 		return d.commit(ctx)
 	})
 	if err != nil {

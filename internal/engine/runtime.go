@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -123,8 +124,7 @@ func (e *Engine) Part(ctx context.Context, id model.ID) error {
 	case sb == nil:
 		return d.partWaiting(ctx, n, id)
 	case len(sb.Endpoints) == 1:
-		d.sandboxes[sb.ID] = nil
-		return d.commit(ctx)
+		return d.partLast(ctx, sb)
 	}
 	c := d.edit(sb)
 	dropEndpoint(c, id)
@@ -135,34 +135,76 @@ func (e *Engine) Part(ctx context.Context, id model.ID) error {
 	return d.commit(ctx)
 }
 
-// NameSandbox gives a sandbox of a container engine the name that it has there, and its endpoints the other names. If a sandbox has that name, the engine's
-// goes in front. Endpoints on overlay networks that are of no service become backends
-// of services.
-func (e *Engine) NameSandbox(ctx context.Context, id model.ID, name, hostname string, aliases map[model.ID][]string, services []model.Membership) error {
+// partLast drops a sandbox with its last endpoint.
+func (d *draft) partLast(ctx context.Context, sb *model.Sandbox) error {
+	d.sandboxes[sb.ID] = nil // first: its name is free for the guest
+	guest, err := d.keepAdded(sb)
+	if err != nil {
+		d.discard()
+		return err
+	}
+	err = d.commit(ctx)
+	if guest != nil {
+		d.e.askSoon(guest.ID, guest.Guest.Runtime) // the container may be about to be removed
+	}
+	return err
+}
+
+// ContainerNames is what a container engine says of a container of its own.
+type ContainerNames struct {
+	ID             string // in full
+	Name, Hostname string
+	Aliases        map[model.ID][]string // other names, by endpoint
+	Services       []model.Membership    // that it is a backend of where its endpoints are of none
+}
+
+// NameSandbox gives a sandbox of a container engine the name that it has there, and its
+// endpoints the other names. If a sandbox has that name, the engine's goes in front.
+// Endpoints on overlay networks that are of no service become backends of services. It
+// gets back the ports that users published of the container before; if it cannot, the
+// error says so, and the names are its own all the same.
+func (e *Engine) NameSandbox(ctx context.Context, id model.ID, as ContainerNames) error {
 	e.work.Lock()
 	defer e.work.Unlock()
 	sb := e.intent.Sandboxes[id]
 	if sb == nil {
 		return nil
 	}
+	guest := e.keeper(as)
+	err := e.nameSandbox(ctx, sb, as, guest)
+	if err != nil && guest != nil {
+		err = errors.Join(err, e.nameSandbox(ctx, sb, as, nil))
+	}
+	return err
+}
+
+// nameSandbox is NameSandbox with the ports that a guest keeps, if not nil.
+func (e *Engine) nameSandbox(ctx context.Context, sb *model.Sandbox, as ContainerNames, guest *model.Sandbox) error {
 	d := e.draft(sb.Ref(), "name")
-	if name = d.freeName(sb.Name, name, sb.Origin, func(n string) bool { return d.findSandbox(n) != nil }); name == "" {
+	c := d.edit(sb)
+	c.Container, c.Hostname = as.ID, as.Hostname
+	if guest != nil {
+		if err := d.regain(ctx, c, guest); err != nil {
+			d.discard()
+			return err
+		}
+	}
+	if c.Name = d.freeName(sb.Name, as.Name, sb.Origin, func(n string) bool { return d.findSandbox(n) != nil }); c.Name == "" {
+		d.discard()
 		return d.errorf(model.Conflict, "the name is taken")
 	}
-	c := d.edit(sb)
-	c.Name, c.Hostname = name, hostname
 	for i := range c.Endpoints {
 		ep := &c.Endpoints[i]
-		ep.Aliases = aliases[ep.ID]
+		ep.Aliases = as.Aliases[ep.ID]
 		if n := e.intent.Networks[ep.Network]; n != nil && n.Overlay != nil && len(ep.Services) == 0 {
-			ep.Services = services
+			ep.Services = as.Services
 		}
 	}
 	if err := d.seeRuntime(ctx, c); err != nil {
 		d.discard()
 		return internal(d.ref, d.op, err)
 	}
-	if sameNames(sb, c) && sb.Inode == c.Inode {
+	if sameNames(sb, c) {
 		return nil
 	}
 	if err := c.Validate(); err != nil {
@@ -218,7 +260,7 @@ func (e *Engine) dropChoosers(ctx context.Context, have, want kstate.Set) error 
 }
 
 func sameNames(a, b *model.Sandbox) bool {
-	return a.Name == b.Name && a.Hostname == b.Hostname && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b model.Endpoint) bool {
+	return a.Name == b.Name && a.Hostname == b.Hostname && a.Container == b.Container && a.Inode == b.Inode && len(a.Ports) == len(b.Ports) && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b model.Endpoint) bool {
 		return slices.Equal(a.Aliases, b.Aliases) && slices.Equal(a.Services, b.Services)
 	})
 }

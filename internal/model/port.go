@@ -30,6 +30,10 @@ type PortMapping struct {
 	Idle bool `json:"idle,omitempty"`
 	// Endpoint, if not empty, is the one that the port came with and goes with.
 	Endpoint ID `json:"endpoint,omitempty"`
+	// Added: a user published it of a container engine's container, whose own ports come
+	// and go as the engine says. While the engine has that on no network, it is the
+	// guest's that stands for it, and idle.
+	Added bool `json:"added,omitempty"`
 }
 
 // wantProto is what errors about a protocol ask for.

@@ -43,6 +43,9 @@ type Sandbox struct {
 	Guest *Guest `json:"guest,omitempty"` // ModeOther: whose namespace it is, while it runs
 	// Origin is the protocol it was asked for by; empty for our own API.
 	Origin string `json:"origin,omitempty"`
+	// Container is what the engine calls the container of ModeRuntime; empty until it
+	// has been asked.
+	Container string `json:"container,omitempty"`
 	// Resolver: a runtime wants the daemon's resolver in the namespace, which is
 	// not ours.
 	Resolver bool `json:"resolver,omitempty"`

@@ -7,6 +7,7 @@ func TestPorts(t *testing.T) {
 	w.sub("Published", published)
 	w.sub("Chosen", chosen)
 	w.sub("Taken", taken)
+	w.sub("Added", added)
 	w.sub("SecondNetwork", secondNetwork)
 }
 
@@ -88,4 +89,59 @@ func secondNetwork(w *world) {
 	w.reach("b", "tcp://192.0.2.1:8001 no", "tcp://192.0.2.2:8000 192.0.2.2 b")
 	w.serve(w.a, "-tcp", "8001", "-name", "a")
 	w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 a")
+}
+
+// added is a port that a user gave to a container of Docker's: it stays and comes back,
+// whatever Docker does with its own, until it is taken back or the container is removed.
+func added(w *world) {
+	w.app("")
+	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.71.0.0/24 back")
+	w.run("web", "--network app -p 8001:8000")
+	w.shows(named, "sealane ps", " web ")
+	w.sealane("port add web 8009:8000")
+	answers := func() {
+		w.Helper()
+		w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web", "tcp://192.0.2.1:8009 192.0.2.2 web")
+		w.shows(named, "sealane port ls web", "8001", "8009")
+		w.shows(named, "sealane ps -a", " web ", "!docker-")
+		w.asIntended()
+	}
+	answers()
+	w.docker("network connect back web")
+	answers()
+	w.docker("network disconnect app web")
+	answers()
+	w.docker("network disconnect back web")
+	w.reach("b", "tcp://192.0.2.1:8001 no", "tcp://192.0.2.1:8009 no")
+	w.docker("network connect app web")
+	answers()
+	for range 3 {
+		w.docker("restart -t 0 web")
+	}
+	answers()
+	w.docker("stop -t 0 web")
+	w.shows(patience, "sealane ps -a", " web ", "docker:web", "away")
+	w.docker("rename web front")
+	w.docker("rename front web")
+	w.a.Kill9()
+	w.a.Restart()
+	w.docker("start web")
+	answers()
+	w.sealane("network create mine --subnet 10.69.0.0/24")
+	w.sealane("network connect --ip 10.69.0.7 -p 8002:8000 mine web")
+	w.docker("restart -t 0 web")
+	answers()
+	w.reach("b", "tcp://192.0.2.1:8002 10.69.0.1 web")
+	w.docker("stop -t 0 web")
+	w.shows(patience, "sealane ps -a", "docker:web", "away")
+	w.sealane("port rm web 8009:8000")
+	w.docker("start web")
+	w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web", "tcp://192.0.2.1:8009 no", "tcp://192.0.2.1:8002 10.69.0.1 web")
+	w.sealane("network disconnect mine web")
+	w.sealane("port add web 8009:8000")
+	w.docker("rm -f web")
+	w.shows(patience, "sealane ps -a", "!web")
+	w.run("web", "--network app -p 8001:8000")
+	w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web", "tcp://192.0.2.1:8009 no")
+	w.asIntended()
 }
