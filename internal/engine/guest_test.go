@@ -154,10 +154,10 @@ func TestGuestAwaited(t *testing.T) {
 		t.Error(err)
 	}
 	r.inn.close(model.RuntimePodman, true)
-	for _, ref := range []string{"docker:web", "netns:/run/netns/later", "podman:db"} {
+	for ref, ifname := range map[string]string{"docker:web": "eth100", "netns:/run/netns/later": "eth1", "podman:db": "eth100", "lxc:mine": "eth1"} {
 		_, ep, err := r.e.Connect(r.ctx, ref, EndpointSpec{Network: "app", Await: true}, nil)
 		r.ok(err)
-		r.equal("interface", ep.IfName, "eth1")
+		r.equal("interface", ep.IfName, ifname)
 	}
 	r.check()
 	r.settles("web", "away docker: web does not")
@@ -308,6 +308,26 @@ func TestGuestInTheWay(t *testing.T) {
 	r.k.Remove(kstate.Link{NS: kstate.NS{Path: r.inn.rooms["docker:a"].path()}, Name: "eth0"}.Key())
 	r.inn.hint("docker:a")
 	r.settles("docker:a", "running")
+}
+
+// TestGuestNumbers: an interface is not in the way of what its runtime will call the
+// next one, which Docker and Podman do not look for.
+func TestGuestNumbers(t *testing.T) {
+	r := newRig(t)
+	r.network("app", "10.1.0.0/28")
+	r.network("back", "10.2.0.0/28")
+	r.network("own", "10.3.0.0/28", "ifname-prefix=own")
+	for ref, want := range map[string]string{"docker:web": "eth100 eth101 own0", "podman:web": "eth100 eth101 own0", "lxc:web": "eth1 eth2 own0", "docker:none": "eth0 eth1 own0"} {
+		r.inn.create(ref)
+		own := kstate.Link{NS: kstate.NS{Path: r.inn.start(ref).path()}, Name: "eth0", Up: true}
+		if ref != "docker:none" {
+			r.k.Foreign(own)
+		}
+		r.connected("app", ref)
+		r.connected("back", ref)
+		sb := r.connected("own", ref)
+		r.equal(ref, sb.Endpoints[0].IfName+" "+sb.Endpoints[1].IfName+" "+sb.Endpoints[2].IfName, want)
+	}
 }
 
 // TestGuestPassesSeeIt: a pass that finds a namespace gone takes the guest away,

@@ -176,6 +176,11 @@ func TestGuestOnBoth(t *testing.T) {
 	w.a.Kill9()
 	w.a.Restart()
 	check()
+	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.71.0.0/24 back")
+	w.docker("network connect --ip 10.71.0.9 back web") // which Docker calls eth1
+	w.reach("a", "tcp://10.71.0.9:8000 10.71.0.1 web")
+	w.docker("restart -t 0 web")
+	check()
 	w.refused("sealane network connect app web", "docker")
 	w.sealane("rm web")
 	w.shows(0, "sealane ps", " web ", "app=10.70.0.", "!mine=10.69.0.7")
