@@ -155,6 +155,54 @@ func TestOtherDrivers(t *testing.T) {
 	})
 }
 
+// TestIPv6 by Docker on the drivers that have no bridge of ours: each family is reached,
+// from both IPAM drivers, and again after restarts.
+func TestIPv6(t *testing.T) {
+	w := both(t)
+	if err := w.a.OVS().Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, flags string
+		four, six   string // the beginning of the containers' addresses
+		outside     string // who is reached without the host, as reach has it; "" nobody
+	}{
+		{"macvlan", "-o driver=macvlan -o parent=eth0 --subnet 192.0.2.0/24 --gateway 192.0.2.2 --ip-range 192.0.2.64/26 --subnet 2001:db8::/64 --gateway 2001:db8::2",
+			"192.0.2.7", "2001:db8::7", "b"},
+		{"macvlan without a parent", "-o driver=macvlan --internal --subnet 192.0.3.0/24 --subnet 2001:db8:3::/64", "192.0.3.7", "2001:db8:3::7", ""},
+		{"Open vSwitch", "-o driver=ovs -o name=ovsbr0 --subnet 10.7.0.0/24 --subnet fd07::/64", "10.7.0.7", "fd07::7", ""},
+		{"Open vSwitch's VLAN", "-o driver=ovs -o name=ovsbr0 -o vlan=7 --internal --subnet 10.7.0.0/24 --subnet fd07::/64", "10.7.0.7", "fd07::7", ""},
+	} {
+		for _, ipam := range []string{"sealane", "default"} {
+			w.sub(c.name+", "+ipam, func(w *world) {
+				clean := w.state()
+				w.docker("network create -d sealane --ipam-driver " + ipam + " --ipv6 " + c.flags + " app")
+				w.run("web", "--network app --ip "+c.four+"0 --ip6 "+c.six+"0")
+				w.run("two", "--network app --ip "+c.four+"1 --ip6 "+c.six+"1")
+				meet := func() {
+					w.Helper()
+					w.reach("two", "tcp://"+c.four+"0:8000 "+c.four+"1 web", "tcp://["+c.six+"0]:8000 "+c.six+"1 web")
+					if c.outside != "" {
+						w.reach(c.outside, "tcp://["+c.six+"0]:8000 2001:db8::2 web")
+						w.reach("web", "tcp://[2001:db8::2]:8000 "+c.six+"0 "+c.outside)
+					}
+					w.shows(named, "sealane ps", " web ", " two ", c.six+"0")
+					w.asIntended()
+				}
+				meet()
+				w.shows(0, "docker inspect web", `"GlobalIPv6Address": "`+c.six+`0"`)
+				w.a.Kill9()
+				w.a.Restart()
+				w.docker("restart -t 0 web two")
+				meet()
+				w.docker("rm -f web two")
+				w.docker("network rm app")
+				w.unchanged(clean, "docker rm")
+			})
+		}
+	}
+}
+
 // pair has two containers on the network app that reach each other, whatever ends
 // in between.
 func (w *world) pair() {

@@ -48,7 +48,33 @@ func TestOverlay(t *testing.T) {
 	h.one.asIntended()
 	h.sub("restarts", h.again)
 	h.sub("services", h.serve)
+	h.sub("both families", h.bothFamilies)
 	h.sub("removal", h.leave)
+}
+
+// bothFamilies: a network with IPv6, whose containers reach each other on both hosts,
+// and the outside.
+func (h *hosts) bothFamilies() {
+	for _, w := range []*world{h.one, h.two} {
+		w.docker("network create -d sealane --ipam-driver sealane -o driver=overlay --ipv6 --subnet 10.16.0.0/24 --subnet fd16::/64 six")
+		w.shows(named, "sealane network ls", " six ", "!docker-")
+	}
+	h.one.run("here", "--network six --ip 10.16.0.70 --ip6 fd16::70")
+	h.two.run("there", "--network six --ip6 fd16::71")
+	for range 2 {
+		h.one.reach("here", "tcp://[fd16::71]:8000 fd16::70 there", "udp://[fd16::71]:8000 fd16::70 there", "tcp://[2001:db8::2]:8000 2001:db8::1 b")
+		h.two.reach("there", "tcp://[fd16::70]:8000 fd16::71 here", "tcp://10.16.0.70:8000 "+h.two.at("there")+" here", "tcp://[2001:db8::2]:8000 2001:db8::3 b")
+		h.one.refused("docker run --rm --network six --ip6 fd16::71 echo /lab-echo", "fd16::71", "there")
+		h.one.a.Kill9()
+		h.one.a.Restart()
+		h.one.docker("restart -t 0 here")
+	}
+	h.one.docker("rm -f here")
+	h.two.docker("rm -f there")
+	h.one.docker("network rm six")
+	h.two.docker("network rm six")
+	h.one.shows(time.Minute, "sealane network rm six 2>&1 || true; sealane network ls", "!six ")
+	h.two.shows(time.Minute, "sealane network ls", "!six ")
 }
 
 // serve: a container is a backend by an option of its endpoint. Parts of the firewall for
