@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -44,7 +45,7 @@ type Directory struct {
 	now    func() time.Time
 	named  map[model.ID]string    // how Docker called an endpoint's container when it was asked for that
 	missed map[model.ID]time.Time // networks, pools, endpoints and addresses that Docker did not know, since when
-	former map[model.ID]bool      // those that there were when we began; never changed
+	former atomic.Pointer[set]    // those that there were when sealaned began, or dockerd ended
 	turn   chan struct{}          // has a value while somebody compares
 }
 
@@ -56,7 +57,7 @@ func NewDirectory(p *Plugin) (*Directory, error) {
 		return nil, fmt.Errorf("docker: %w", err)
 	}
 	d := &Directory{engine: p.engine, came: p.came, docker: c, now: time.Now, named: map[model.ID]string{}, turn: make(chan struct{}, 1)}
-	d.former = d.there()
+	d.remember()
 	p.sweep = d.sweep
 	return d, nil
 }
@@ -137,6 +138,7 @@ func (d *Directory) listen(ctx context.Context) <-chan struct{} {
 					tell()
 				case <-stream.Err:
 					open = false
+					d.remember()
 				}
 			}
 		}
@@ -170,9 +172,13 @@ func (d *Directory) look(ctx context.Context) (again bool, err error) {
 	return d.forget() || len(missed) > 0, err
 }
 
-// there lists what we have of Docker's: networks, pools, endpoints and addresses.
-func (d *Directory) there() map[model.ID]bool {
-	all := map[model.ID]bool{}
+// set is of networks, pools, endpoints and addresses.
+type set map[model.ID]bool
+
+// remember notes what we have of Docker's. No call is under way: if Docker does not know
+// something of it from now on, it never will.
+func (d *Directory) remember() {
+	all := set{}
 	for _, n := range d.networks() {
 		all[n.ID] = true
 		for id := range d.endpoints(n) {
@@ -184,7 +190,7 @@ func (d *Directory) there() map[model.ID]bool {
 			}
 		}
 	}
-	return all
+	d.former.Store(&all)
 }
 
 // forget drops the names of those that went. It reports whether some of the others

@@ -90,14 +90,20 @@ func (p *Plugin) join(ctx context.Context, req endpointRequest) (any, error) {
 	spec := engine.EndpointSpec{ID: id, Network: string(n.ID)}
 	if w := n.WaitingFor(id); w != nil {
 		spec.Addrs, spec.MAC, spec.Services = w.Addrs, w.MAC, w.Services
-	} else if sb := p.engine.ByEndpoint(id); sb == nil || sb.NetNS != req.SandboxKey {
-		return nil, fmt.Errorf("endpoint %s: not known, or in another container: it has to be created first", id)
+	} else if !isIn(p.engine.ByEndpoint(id), req.SandboxKey, id, n) {
+		return nil, fmt.Errorf("endpoint %s: not known, or in another container: or on another network: it has to be created first", id)
 	}
 	_, ep, err := p.engine.Join(ctx, req.SandboxKey, model.OriginDocker, spec)
 	if err != nil {
 		return nil, err
 	}
 	return joined(n, ep), nil
+}
+
+// isIn reports whether a sandbox is that of a namespace, and has the endpoint on the
+// network.
+func isIn(sb *model.Sandbox, netns string, id model.ID, n *model.Network) bool {
+	return sb != nil && sb.NetNS == netns && slices.ContainsFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.ID == id && ep.Network == n.ID })
 }
 
 // joined is what Docker has to do in the container.

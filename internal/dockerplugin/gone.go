@@ -28,15 +28,16 @@ const askTime = 5 * time.Second
 
 // sweep drops what is in the way of something that Docker asks for: the endpoints that
 // Docker has no more, and what else of that has some of the subnets and addresses that
-// it wants. It drops only what there was when we began: what Docker told us of later it
-// may not have noted yet, and takes back itself. If Docker cannot be asked, the next
-// look says so.
+// it wants. It drops only what there was when sealaned began, or dockerd ended: what
+// Docker told us of later it may not have noted yet, and takes back itself. If Docker
+// cannot be asked, the next look says so.
 func (d *Directory) sweep(ctx context.Context, want []netip.Prefix) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+	former := *d.former.Load()
 	gone := func(id model.ID, _ time.Duration, where ...netip.Prefix) bool {
 		wanted := func(p netip.Prefix) bool { return slices.ContainsFunc(want, p.Overlaps) }
-		return d.former[id] && (len(where) == 0 || slices.ContainsFunc(where, wanted))
+		return former[id] && (len(where) == 0 || slices.ContainsFunc(where, wanted))
 	}
 	_ = d.compare(ctx, gone, func(*model.Network, network.Inspect) error { return nil })
 }

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -38,10 +40,87 @@ func TestKilledBetween(t *testing.T) {
 	}
 }
 
-// between answers where dockerd looks for the plugin, and hands everything on to
-// sealaned, elsewhere. Before each call of a method it does something, or hangs up. It
-// returns what counts those calls.
+// TestKilledAfter: one of the two dies each time that sealaned has done what Docker asks
+// for, so that Docker hears no answer. Nothing is refused then for what Docker does not
+// know of.
+func TestKilledAfter(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"IpamDriver.RequestAddress", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join", "NetworkDriver.ProgramExternalConnectivity",
+		"NetworkDriver.RevokeExternalConnectivity", "NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint", "IpamDriver.ReleaseAddress",
+		"IpamDriver.RequestPool", "NetworkDriver.CreateNetwork", "NetworkDriver.DeleteNetwork", "IpamDriver.ReleasePool"} {
+		for _, who := range []string{"sealaned", "dockerd", "dockerd --live-restore"} {
+			t.Run(step+", "+who, func(t *testing.T) { newWorld(t, strings.Fields(who)[1:]...).killedAfter(step, who) })
+		}
+	}
+}
+
+func (w *world) killedAfter(step, who string) {
+	w.a.Daemon("--docker-plugin", "/run/sealane-plugin.sock")
+	armed, down := false, false
+	done := w.proxy("/"+step, func(call func()) {
+		call()
+		switch {
+		case !armed:
+			return
+		case who == "sealaned":
+			w.a.Kill9()
+			w.a.Restart()
+		default:
+			w.stopDocker(syscall.SIGKILL)
+			down = true
+		}
+		armed = false
+		panic(http.ErrAbortHandler)
+	})
+	w.startDocker()
+	w.image()
+	dies := func(command string) {
+		w.Helper()
+		armed = true
+		w.a.Run("bash", "-c", environment+"docker "+command)
+		done() // waits, too
+		if armed = false; down {
+			w.startDocker()
+			down = false
+		}
+	}
+	const create = "network create -d sealane --ipam-driver sealane --subnet 10.70.0.0/24 app"
+	const web = "--name web --network app --ip 10.70.0.50 --mac-address 02:00:00:00:00:50 -p 8001:8000 echo /lab-echo serve -tcp 8000 -name web"
+	answers := func() {
+		w.Helper()
+		w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web")
+	}
+	w.docker(create)
+	w.docker("create " + web)
+	dies("start web")
+	w.docker("start web")
+	answers()
+	dies("stop -t 0 web")
+	w.docker("start web")
+	answers()
+	w.docker("rm -f web")
+	dies("network rm app")
+	w.sh("docker network rm app || true")
+	dies(create)
+	w.sh("docker network rm app || true")
+	w.docker(create)
+	w.docker("run -d " + web)
+	answers()
+	w.shows(named, "sealane ps -a", " web ", "!docker-")
+	w.asIntended()
+}
+
+// between has proxy do something before each call of a method, or hang up. It returns
+// what counts those calls.
 func (w *world) between(method string, first func()) (count func() int) {
+	w.Helper()
+	return w.proxy(method, func(call func()) { first(); call() })
+}
+
+// proxy answers where dockerd looks for the plugin, and hands everything on to
+// sealaned, elsewhere, also what dockerd waits for no longer. Around each call of a
+// method something is done. It returns what counts those calls.
+func (w *world) proxy(method string, around func(call func())) (count func() int) {
 	w.Helper()
 	w.sh("mkdir -p /run/docker/plugins")
 	root := fmt.Sprintf("/proc/%d/root/run/", w.a.Start("sleep", "1000").Pid())
@@ -56,17 +135,16 @@ func (w *world) between(method string, first func()) (count func() int) {
 	}}
 	var mu sync.Mutex
 	n := 0
-	step := func() {
+	srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		call := func() { forward.ServeHTTP(rw, r.WithContext(context.WithoutCancel(r.Context()))) }
+		if r.URL.Path != method {
+			call()
+			return
+		}
 		mu.Lock()
 		defer mu.Unlock() // also if it hangs up
 		n++
-		first()
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == method {
-			step()
-		}
-		forward.ServeHTTP(rw, r)
+		around(call)
 	})}
 	go srv.Serve(l)
 	w.Cleanup(func() { srv.Close() })

@@ -300,6 +300,13 @@ func twice(p *plugin) {
 	if again := p.must("NetworkDriver.Join", endpoint("b", box)); fmt.Sprint(again) != fmt.Sprint(joined) {
 		p.Errorf("joined as %v, then as %v", joined, again)
 	}
+	other := theNetwork()
+	other["NetworkID"], other["IPv4Data"] = hex("d"), []object{{"Pool": "10.6.0.0/24", "Gateway": "10.6.0.1/24"}}
+	p.must("NetworkDriver.CreateNetwork", other)
+	elsewhere := endpoint("b", box)
+	elsewhere["NetworkID"] = hex("d")
+	p.fails("NetworkDriver.Join", elsewhere, "bbbbbbbbbbbb", "on another network")
+	p.must("NetworkDriver.DeleteNetwork", object{"NetworkID": hex("d")})
 	name := joined["InterfaceName"].(object)
 	p.sh("ip link show dev " + name["SrcName"].(string))
 	if name["DstPrefix"] != "eth" || joined["Gateway"] != "10.5.0.1" {
