@@ -180,9 +180,18 @@ func (p *Plugin) carry(ctx context.Context, sb *model.Sandbox, ports []model.Por
 	return err
 }
 
-// theirs are the ports of a container that Docker publishes, and no user.
-func theirs(sb *model.Sandbox) []model.PortMapping {
-	return slices.DeleteFunc(slices.Clone(sb.Ports), func(m model.PortMapping) bool { return m.Added })
+// theirs are the ports of a container that Docker publishes, and no user, as Docker says
+// them: without an address of the host's that their network gives them.
+func theirs(sb *model.Sandbox) (out []model.PortMapping) {
+	for _, m := range sb.Ports {
+		if m.Bound {
+			m.HostIP = netip.Addr{}
+		}
+		if !m.Added {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 func (p *Plugin) unpublish(ctx context.Context, req endpointRequest) (any, error) {
