@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,6 +95,21 @@ func TestAddressOnForeignDeviceOfASandbox(t *testing.T) {
 	apply(t, k, kerneltest.Dels(vip)...)
 	if got := observe(t, k, a)[vip.Key()]; got != nil {
 		t.Errorf("left: %v", got)
+	}
+}
+
+// An address that its owner gave an interface of ours is his, also where we have given it
+// none, and the kernel no mark to those of its own: of IPv4 they have none.
+func TestOnlyAddressIsForeign(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	run(t, "nsenter --net=%s sysctl -q -w net.ipv6.conf.all.disable_ipv6=1", a.Path)
+	all := slices.DeleteFunc(endpoint(a, 0), func(o kstate.Object) bool { _, link := o.(kstate.Link); return !link })
+	apply(t, k, kerneltest.Adds(all...)...)
+	theirs := kstate.Addr{NS: a, Dev: "eth0", Prefix: prefix("192.0.2.9/24")}
+	run(t, "nsenter --net=%s ip address add %s dev eth0", a.Path, theirs.Prefix)
+	if got := observe(t, k, a)[theirs.Key()]; got == nil || !kstate.Foreign(got) {
+		t.Errorf("seen as %v", got)
 	}
 }
 

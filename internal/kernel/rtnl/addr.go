@@ -236,8 +236,8 @@ const (
 	ifaProtoRA = 2
 )
 
-// marked reports whether the kernel keeps marks of addresses, which shows by one:
-// that of a loopback device's, of the kernel's own.
+// marked reports whether the kernel keeps marks of addresses, which shows by one: that
+// of a loopback device's, of the kernel's own, where there is IPv6.
 func marked(all []address) bool {
 	return slices.ContainsFunc(all, func(a address) bool { return a.origin != 0 })
 }

@@ -235,7 +235,10 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 		ours[i] = near != nil || d.ours() && s == v.host || s.lowered(d, v.host) || d.lent() && s != v.host
 		hidden[i] = near != nil && near.doomed() || d.doomed() && s == v.host
 	}
-	marks := !s.ns.IsHost() && marked(addrs)
+	if marked(addrs) {
+		v.c.marks.Store(true)
+	}
+	marks := !s.ns.IsHost() && v.c.marks.Load()
 	for _, a := range addrs {
 		d, known := devs[a.index]
 		o := kstate.Addr{NS: s.ns, Dev: d.name, Prefix: a.prefix}

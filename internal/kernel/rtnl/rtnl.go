@@ -44,6 +44,7 @@ type Conn struct {
 	sorters sync.Map                // indexes of bridges whose foreign ports are ours to make trunks
 	spare   chan *socket            // in the host's namespace, for the next Observe
 	ear     atomic.Pointer[os.File] // the socket of Watch
+	marks   atomic.Bool             // the kernel is known to keep marks of addresses
 
 	mu    sync.Mutex // one Apply at a time; protects the following
 	sock  *socket    // in the host's namespace
