@@ -60,7 +60,7 @@ func hostileCases() []hostileCase {
 		{"run --name @", asObject}, {"run --network @", none}, {"run --network name=@", none}, {"run --network container:@", none},
 		{"run --publish @", none}, {"run --expose @", none}, {"run --ip @", none}, {"run --ip6 @", none},
 		{"run --mac-address @", none}, {"run --service @", none}, {"run --network name=app,service=@", none}, {"run --network-alias @", asName}, {"run --link-local-ip @", none},
-		{"run --link @", append([]string{"8080:0"}, asName...)}, {"run --dns @", []string{"10.9.9.9", "fd00::9", "127.0.0.1"}},
+		{"run --link @", none}, {"run --network app --link @", append([]string{"8080:0"}, asName...)}, {"run --dns @", []string{"10.9.9.9", "fd00::9", "127.0.0.1"}},
 		{"run --dns-search @", asName}, {"run --dns-option @", []string{"-1", "--x", "99999999999999999999", "0x50", "1e3", "0", "65536", "80-", "80-79", "8080:0", "true"}},
 		{"run --add-host @", none}, {"run --hostname @", asName}, {"run --domainname @", asName}, {"run --sysctl @", none},
 		{"run --env @", none}, {"run --workdir @", none}, // there is no command
@@ -107,7 +107,7 @@ func hostileCases() []hostileCase {
 		{"service inspect --output @ n", none}, {"service inspect --format @ n", none}, {"service update @", none}, {"service update --lb hash @", none},
 		{"service update --drain @ n", none}, {"service update --undrain @ n", none}, {"service update --lb @ n", none}, {"service update --port @ n", none}, {"service update --affinity @ n", none},
 		{"service update --publish-add @ n", none}, {"service update --publish-rm @ n", none}, {"service update --publish-local-first=@ n", none}, {"service rm @", none},
-		{"port add @ 80", none}, {"port add web @", none}, {"port add web target=80,published=@", none}, {"port add web target=@", none},
+		{"port add @ 80", none}, {"port add web @", none}, {"port add web target=80,published=@", []string{"0"}}, {"port add web target=@", none},
 		{"port add web target=80,protocol=@", none}, {"port add web target=80,host-ip=@", []string{"::", "0.0.0.0", "127.0.0.1"}},
 		{"port add web target=80,from=@", []string{"::", "10.9.9.9", "fd00::9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "ff02::1"}},
 		{"port add web target=80,mode=@", none}, {"port rm @ 80", none}, {"port rm web @", none},

@@ -64,7 +64,7 @@ func (a *app) networkCreate() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&spec.Driver, "driver", "d", "bridge", "`DRIVER` of the network: bridge, macvlan or ipvlan")
+	f.StringVarP(&spec.Driver, "driver", "d", "bridge", "`DRIVER` of the network: bridge, macvlan, ipvlan, overlay, fabric, ovs or phys")
 	subnets.register(f)
 	f.BoolVar(&spec.Internal, "internal", false, "no way out and no way in")
 	f.BoolVar(&spec.IPv6, "ipv6", false, "choose an IPv6 subnet if none is given")

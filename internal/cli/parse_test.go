@@ -222,6 +222,7 @@ func TestRunSpec(t *testing.T) {
 		{"--link db --link cache:c --link-local-ip 169.254.1.2 --network name=app,link-local-ip=fe80::9 --expose 80-82/udp ls",
 			api.SandboxSpec{Mode: "own", Command: []string{"ls"}, Links: []string{"db", "cache:c"}, Expose: []string{"80-82/udp"}, Networks: []api.EndpointSpec{
 				{Network: "app", EndpointOptions: api.EndpointOptions{LinkLocalIPs: []string{"fe80::9", "169.254.1.2"}}}}}, ""},
+		{"-h shop ls", api.SandboxSpec{Mode: "own", Command: []string{"ls"}, Hostname: "shop", Networks: []api.EndpointSpec{{Network: "bridge"}}}, ""},
 		{"--link :x ls", api.SandboxSpec{}, `link: name ""`},
 		{"--link db: ls", api.SandboxSpec{}, "want NAME or NAME:ALIAS"},
 		{"--link db:a_b_/ ls", api.SandboxSpec{}, "link db: host name"},

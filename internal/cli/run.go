@@ -57,6 +57,7 @@ a free host port, or published=,target=,protocol=,host-ip=,from=CIDR;CIDR.`,
 	c.Flags().SetInterspersed(false) // the command's flags are its own
 	c.Flags().SetNormalizeFunc(dockerNames)
 	f.register(c.Flags())
+	c.Flags().Bool("help", false, "") // without its letter, which is that of --hostname
 	return c
 }
 
@@ -79,7 +80,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringArrayVar(&f.search, "dns-search", nil, "`DOMAIN` to search, . for none; may be repeated")
 	s.StringArrayVar(&f.options, "dns-option", nil, "`OPTION` of the resolver; may be repeated")
 	s.StringArrayVar(&f.addHost, "add-host", nil, "`NAME:ADDRESS` or NAME:host-gateway for /etc/hosts; may be repeated")
-	s.StringVar(&f.hostname, "hostname", "", "`NAME` of the host inside (default the sandbox's)")
+	s.StringVarP(&f.hostname, "hostname", "h", "", "`NAME` of the host inside (default the sandbox's)")
 	s.StringVar(&f.domain, "domainname", "", "`DOMAIN` of the host inside")
 	s.StringArrayVar(&f.sysctls, "sysctl", nil, "`KEY=VALUE` to set in the namespace; may be repeated")
 	s.StringArrayVarP(&f.env, "env", "e", nil, "`KEY=VALUE` for the command, KEY alone for ours; may be repeated")

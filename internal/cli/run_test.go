@@ -29,6 +29,7 @@ func TestRun(t *testing.T) {
 		{[]string{"true"}, 0, ""},
 		{[]string{"--", "sh", "-c", "exit 7"}, 7, ""},
 		{[]string{"sh", "-c", "kill -9 $$"}, 137, ""},
+		{[]string{"-h", "foo", "sh", "-c", "exit 9"}, 125, "sealane: sandbox (new): create: host names are for a namespace of its own\n"},
 		{[]string{"-e", "A=b", "-w", "/", "sh", "-c", `test "$A $PWD" = "b /"`}, 0, ""},
 		{[]string{"no-such-command"}, 127, "sealane: no-such-command: execute: not found in PATH\n"},
 		{[]string{"/etc/passwd"}, 126, "sealane: /etc/passwd: execute: permission denied\n"},

@@ -38,10 +38,7 @@ func hosts(sb *model.Sandbox, in Intent) string {
 		b.WriteString("::1\tlocalhost ip6-localhost ip6-loopback\n" +
 			"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 	}
-	own := []string{sb.Hostname}
-	if sb.Domain != "" {
-		own = []string{sb.Hostname + "." + sb.Domain, sb.Hostname}
-	}
+	own := names(sb)
 	for _, e := range sb.Endpoints {
 		for _, p := range slices.Concat(e.Addrs, e.Outside) {
 			line(p.Addr(), own...)
@@ -68,6 +65,17 @@ func hosts(sb *model.Sandbox, in Intent) string {
 		}
 	}
 	return b.String()
+}
+
+// names are a sandbox's own: the whole one, its host name, which may have a
+// domain in it, and that without.
+func names(sb *model.Sandbox) []string {
+	whole := sb.Hostname
+	if sb.Domain != "" {
+		whole += "." + sb.Domain
+	}
+	short, _, _ := strings.Cut(sb.Hostname, ".")
+	return slices.Compact([]string{whole, sb.Hostname, short})
 }
 
 // hostAddrs are the addresses at which a sandbox reaches the host: the gateways

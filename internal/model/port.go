@@ -163,16 +163,18 @@ func (m PortMapping) Validate() error {
 }
 
 // Matches reports whether m, as a user writes it, means the published mapping
-// p: the same protocol and container ports, and the same host address and port
-// where m has them.
+// p: the same protocol and container ports, and the same host address, host port and
+// clients where m has them.
 func (m PortMapping) Matches(p PortMapping) bool {
-	return m.Proto == p.Proto && m.Port == p.Port && m.Count == p.Count &&
-		(!m.HostIP.IsValid() || m.HostIP == p.HostIP) && (m.HostPort == 0 || m.HostPort == p.HostPort)
+	return m.Among(p) && m.Port == p.Port && m.Count == p.Count
 }
 
-// Among reports whether the container port that m begins with is one of those of p.
+// Among reports whether the port that m begins with, as a user writes it, is one
+// of those of p.
 func (m PortMapping) Among(p PortMapping) bool {
-	return m.Proto == p.Proto && m.Port >= p.Port && m.Port-p.Port < p.Count
+	return m.Proto == p.Proto && m.Port >= p.Port && m.Port-p.Port < p.Count &&
+		(!m.HostIP.IsValid() || m.HostIP == p.HostIP) && (m.From == "" || m.From == p.From) &&
+		(m.HostPort == 0 || m.HostPort-p.HostPort == m.Port-p.Port)
 }
 
 // ParsePort reads Docker's forms of -p:
@@ -181,9 +183,9 @@ func (m PortMapping) Among(p PortMapping) bool {
 //	PORT[-END][/tcp|udp|sctp]
 //
 // An IPv6 host address stands in brackets; 0.0.0.0 and [::] are all addresses
-// of one family. Without a host port a free one is
-// chosen; a host range with a single container port offers the range to choose
-// from. It also reads the long form, with who may use the port:
+// of one family, and an empty one those of both. Without a host port, or with 0,
+// a free one is chosen; a host range with a single container port offers the range
+// to choose from. It also reads the long form, with who may use the port:
 //
 //	published=8080,target=80,protocol=tcp,host-ip=A,from=CIDR;CIDR
 func ParsePort(s string) (PortMapping, error) {
@@ -216,21 +218,12 @@ func ParsePort(s string) (PortMapping, error) {
 	}
 	hostPort := host
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		ip := host[:i]
 		hostPort = host[i+1:]
-		bare, bracketed := strings.CutPrefix(ip, "[")
-		if bracketed {
-			bare, bracketed = strings.CutSuffix(bare, "]")
-		}
-		if m.HostIP, err = netip.ParseAddr(bare); err != nil || m.HostIP.Is6() != bracketed || m.HostIP.Zone() != "" {
-			return bad("host address %q: want an IPv4 address, or an IPv6 address in brackets", ip)
-		}
-		m.HostIP = m.HostIP.Unmap()
-		if m.HostIP.IsMulticast() {
-			return bad("host address %s: not an address of a host", m.HostIP)
+		if m.HostIP, err = parsePortIP(host[:i]); err != nil {
+			return bad("host address %v", err)
 		}
 	}
-	if hostPort == "" {
+	if hostPort == "" || hostPort == "0" {
 		return m, nil
 	}
 	hf, hl, err := parseSpan(hostPort)
@@ -246,6 +239,26 @@ func ParsePort(s string) (PortMapping, error) {
 		return bad("%d host ports for %d container ports: want as many, or one container port", n, m.Count)
 	}
 	return m, nil
+}
+
+// parsePortIP reads the host address of a port; "" is every address, as a variable
+// that is empty leaves it.
+func parsePortIP(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	bare, bracketed := strings.CutPrefix(s, "[")
+	if bracketed {
+		bare, bracketed = strings.CutSuffix(bare, "]")
+	}
+	a, err := netip.ParseAddr(bare)
+	if err != nil || a.Is6() != bracketed || a.Zone() != "" {
+		return a, fmt.Errorf("%q: want an IPv4 address, or an IPv6 address in brackets", s)
+	}
+	if a = a.Unmap(); a.IsMulticast() {
+		return a, fmt.Errorf("%s: not an address of a host", a)
+	}
+	return a, nil
 }
 
 // parseSpan reads "N" or "N-M" with 1 <= N <= M <= 65535.

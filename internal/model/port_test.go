@@ -14,6 +14,12 @@ func TestParsePort(t *testing.T) {
 		"80/TCP":                            {Proto: "tcp", Port: 80, Count: 1},
 		"80-89":                             {Proto: "tcp", Port: 80, Count: 10},
 		":80":                               {Proto: "tcp", Port: 80, Count: 1},
+		"0:80":                              {Proto: "tcp", Port: 80, Count: 1},
+		"0:80-81/udp":                       {Proto: "udp", Port: 80, Count: 2},
+		"127.0.0.1:0:80":                    {Proto: "tcp", HostIP: at("127.0.0.1"), Port: 80, Count: 1},
+		":8060:80":                          {Proto: "tcp", HostPort: 8060, Port: 80, Count: 1},
+		":0:80":                             {Proto: "tcp", Port: 80, Count: 1},
+		"::80":                              {Proto: "tcp", Port: 80, Count: 1},
 		"8080:80":                           {Proto: "tcp", HostPort: 8080, Port: 80, Count: 1},
 		"65535:65535":                       {Proto: "tcp", HostPort: 65535, Port: 65535, Count: 1},
 		"1-65535:1-65535":                   {Proto: "tcp", HostPort: 1, Port: 1, Count: 65535},
@@ -62,7 +68,7 @@ func TestParsePortRefuses(t *testing.T) {
 		"80-":                    `container port "80-": want`,
 		"90-80":                  `container port "90-80": want a number from 1 to 65535, or FIRST-LAST`,
 		"80-90-95":               `container port "80-90-95": want`,
-		"0:80":                   `host port "0": want a number from 1 to 65535`,
+		"0-1:80":                 `host port "0-1": want a number from 1 to 65535`,
 		"65536:80":               `host port "65536": want`,
 		"9-8:80":                 `host port "9-8": want`,
 		"8080:":                  `container port "": want`,
@@ -80,7 +86,7 @@ func TestParsePortRefuses(t *testing.T) {
 		"[::1:8080:80":           `host address "[::1": want`,
 		"300.0.0.1:8080:80":      `host address "300.0.0.1": want`,
 		"localhost:8080:80":      `host address "localhost": want an IPv4 address`,
-		"::80":                   `host address "": want`,
+		"[]:8080:80":             `host address "[]": want`,
 		"224.0.0.1:8080:80":      `host address 224.0.0.1: not an address of a host`,
 		"8080;reboot:80":         `host port "8080;reboot": want`,
 	} {
@@ -94,6 +100,7 @@ func TestParsePortRefuses(t *testing.T) {
 func TestParseLongPort(t *testing.T) {
 	for _, c := range []struct{ text, want, err string }{
 		{"published=8080,target=80", "8080:80/tcp", ""},
+		{"published=0,target=80", "80/tcp", ""},
 		{"target=80,protocol=udp", "80/udp", ""},
 		{"published=8080,target=80,host-ip=::1,protocol=tcp", "[::1]:8080:80/tcp", ""},
 		{"target=80,host-ip=192.0.2.1,mode=host", "192.0.2.1::80/tcp", ""},
@@ -103,6 +110,7 @@ func TestParseLongPort(t *testing.T) {
 		{"target=80,from=10.0.0.1/8", "", "host bits are set, should be 10.0.0.0/8"},
 		{"target=80,from=all", "", `from "all": want CIDR;CIDR`},
 		{"published=80", "", "target: missing"},
+		{"published=127.0.0.1:80,target=80", "", `published "127.0.0.1:80": want a number`},
 		{"target=80,mode=vip", "", `mode "vip": want host or ingress`},
 		{"target=80,name=web", "", `key "name": not known (known: published, target, protocol, host-ip, from, mode)`},
 		{"target=80,target=81", "", "target: is there twice"},
@@ -170,9 +178,23 @@ func TestMatches(t *testing.T) {
 	for s, want := range map[string]bool{
 		"80": true, "8080:80": true, "127.0.0.1:8080:80": true, "127.0.0.1::80": true,
 		"81": false, "80/udp": false, "80-81": false, "8081:80": false, "127.0.0.2:8080:80": false,
+		"target=80,from=10.9.9.9": false,
 	} {
 		if got := parse(s).Matches(published); got != want {
 			t.Errorf("%s means %s: %v, want %v", s, published, got, want)
+		}
+	}
+}
+
+func TestAmong(t *testing.T) {
+	published, _ := ParsePort("published=8000-8009,target=80-89,from=10.0.0.0/8")
+	for s, want := range map[string]bool{
+		"80": true, "89": true, "85-86": true, "8005:85": true, "target=85,from=10.0.0.0/8": true,
+		"79": false, "90": false, "85/udp": false, "8085:85": false, "127.0.0.1::85": false, "target=85,from=10.9.9.9": false,
+	} {
+		m, err := ParsePort(s)
+		if got := m.Among(published); err != nil || got != want {
+			t.Errorf("%s is one of %s: %v, want %v, %v", s, published, got, want, err)
 		}
 	}
 }

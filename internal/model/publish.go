@@ -31,6 +31,8 @@ func parseLongPort(text string) (PortMapping, error) {
 	switch m := kv["mode"]; {
 	case kv["target"] == "":
 		return bad("target: missing")
+	case strings.Contains(kv["published"], ":"):
+		return bad("published %q: want a number from 1 to 65535, or FIRST-LAST", kv["published"])
 	case m != "" && m != "host" && m != "ingress":
 		return bad("mode %q: want host or ingress", m)
 	}
