@@ -130,6 +130,7 @@ type Engine struct {
 	problems  map[string]problem // by object reference
 	overlaps  map[string]Status  // by network: what of the host's came later
 	parents   map[model.ID]problem
+	turns     turns // has a lock of its own
 	repairs   fight
 	returns   fight // to others' firewalls, of our rules there
 
@@ -177,6 +178,7 @@ func New(cfg Config) *Engine {
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, register: register{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
+		turns:     turns{at: map[model.ID]turn{}},
 		leases:    newLeases(),
 		checks:    newChecks(),
 		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}, noted: map[model.ID]*noted{}},

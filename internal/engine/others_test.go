@@ -50,6 +50,7 @@ func TestOthersTakeAway(t *testing.T) {
 		r.k.Foreign(theirTable, theirChain, theirForward)
 		r.begin()
 		guest := kstate.Guest{Table: theirTable, Chain: theirChain.Name, Rule: "meta mark and 0x10000000 == 0x10000000 accept"}
+		before := r.status().Since
 		for range 300 {
 			r.k.Remove(guest.Key())
 			r.wait(100 * time.Millisecond)
@@ -57,8 +58,29 @@ func TestOthersTakeAway(t *testing.T) {
 		if s := r.status(); s.State != StateConflict || !strings.Contains(s.Message, "removing sealane's rule") {
 			t.Errorf("status %v", s)
 		}
+		conflict := r.status().Since
 		r.wait(time.Minute)
 		r.equal("status after", r.status().State, StateReady)
+		r.equal("each since it began", conflict.After(before) && r.status().Since.After(conflict), "true")
+		after := r.status().Since
+		r.wait(time.Minute)
+		r.equal("and no later", r.status().Since, after.String())
+	})
+}
+
+// TestHelplessSince: that a firewall forbids what nobody can change has a beginning.
+func TestHelplessSince(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.begin()
+		r.wait(time.Minute)
+		began := time.Now()
+		early := kstate.Chain{Table: theirTable, Name: "FORWARD", Type: "filter policy drop", Hook: "forward", Priority: -400}
+		r.k.Foreign(theirTable, early)
+		r.wait(time.Minute)
+		s := r.status()
+		if s.State != StateConflict || s.Since.Before(began) || time.Since(s.Since) < 20*time.Second {
+			t.Errorf("status %v, began %v, is %v", s, began, time.Now())
+		}
 	})
 }
 

@@ -128,8 +128,8 @@ func (e *Engine) owners(o kstate.Object) []string {
 	return all
 }
 
-// NetworkStatus says how a network fares.
-func (e *Engine) NetworkStatus(n *model.Network) Status {
+// networkStatus derives how a network fares.
+func (e *Engine) networkStatus(n *model.Network) Status {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if p, ok := e.parents[n.ID]; ok {
@@ -156,7 +156,7 @@ func (e *Engine) NetworkStatus(n *model.Network) Status {
 		return Status{StateConflict, "another program keeps removing sealane's rule from its firewall; see the log", e.returns.times[0].UTC()}
 	}
 	if text := compile.Helpless(e.facts); text != "" {
-		return Status{StateConflict, text, n.Created}
+		return Status{StateConflict, text, e.cfg.Now().UTC()}
 	}
 	if s, ok := e.overlaps[n.Ref()]; ok {
 		return s

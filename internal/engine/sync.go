@@ -52,6 +52,7 @@ func (e *Engine) pass(ctx context.Context, reason string) (ops, repairs []kstate
 	}
 	err = e.cfg.Kernel.Apply(ctx, ops)
 	e.note(err)
+	e.noteTurns()
 	e.noteSquatters(err)
 	e.tellSubnet()
 	e.wantLeases()
