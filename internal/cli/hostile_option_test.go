@@ -16,7 +16,7 @@ func driverOptions() map[string]map[string][]string {
 		"bridge": {
 			"advertise-count": count, "advertise-interval": none, "antispoof": asBool, "dad": asBool, "gateway-mode": none, "gateway-mode-ipv4": none, "gateway-mode-ipv6": none,
 			"host-access": asBool, "host-binding": append([]string{"::", "0.0.0.0", "fd00::9"}, addr...), "icc": asBool, "ifname-prefix": asPrefix,
-			"inhibit-ipv4": asBool, "ipam": none, "masquerade": asBool, "mtu": none, "name": asDevice, "parent": none, "source-ip": {"10.9.9.9"},
+			"inhibit-ipv4": asBool, "ipam": none, "masquerade": asBool, "mtu": none, "name": asDevice, "parent": none, "source-ip": none,
 			"trunks":             none,
 			"trusted-interfaces": append([]string{"", "ff:ff:ff:ff:ff:ff", "02:42:0a:01:00:02:03", "8080:0"}, asDevice...),
 			"vlan":               none,

@@ -161,6 +161,9 @@ func (d *draft) addLinks(sb *model.Sandbox, ep *model.Endpoint, links []model.Li
 	if len(links) == 0 {
 		return nil
 	}
+	if err := d.checkTargets(links, *ep); err != nil {
+		return err
+	}
 	sb.Links = slices.Clone(sb.Links)
 	for _, l := range links {
 		l.Endpoint = ep.ID
@@ -168,6 +171,20 @@ func (d *draft) addLinks(sb *model.Sandbox, ep *model.Endpoint, links []model.Li
 	}
 	if err := sb.CheckLinks(); err != nil {
 		return d.errorf(model.Invalid, "%w", err)
+	}
+	return nil
+}
+
+// checkTargets refuses links to nobody from the default network alone, as Docker
+// does. Elsewhere the other may come later: the link is a name that it will have.
+func (d *draft) checkTargets(links []model.Link, on ...model.Endpoint) error {
+	if slices.ContainsFunc(on, func(ep model.Endpoint) bool { return d.allNetworks()[ep.Network].Name != model.NetworkBridge }) {
+		return nil
+	}
+	for _, l := range links {
+		if d.sandboxNow(model.ID(l.Target)) == nil && d.findSandbox(l.Target) == nil {
+			return d.errorf(model.NotFound, "link %s: no such sandbox", l.Target).WithHint("on network bridge it has to be there before; sealane ps -a shows those there are")
+		}
 	}
 	return nil
 }

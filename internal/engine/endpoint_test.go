@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -50,6 +51,7 @@ func TestEndpointSettings(t *testing.T) {
 func TestLinksOfAnEndpoint(t *testing.T) {
 	r := newRig(t)
 	r.network("app", "10.1.0.0/24")
+	r.sandbox("db", SandboxSpec{Networks: on("bridge")})
 	r.sandbox("web", SandboxSpec{Networks: on("bridge"), Links: []model.Link{{Target: "db", Alias: "db"}}})
 	links := func() (out []string) {
 		for _, l := range must[*model.Sandbox](r)(r.e.Sandbox("web")).Links {
@@ -81,10 +83,12 @@ func TestPublishAll(t *testing.T) {
 func TestUpdateNetwork(t *testing.T) {
 	r := newRig(t)
 	made := r.network("app", "10.1.0.0/24", "fd01::/64", "icc=false")
+	r.given = append(r.given, kstate.Addr{Dev: "eth0", Prefix: netip.MustParsePrefix("2001:db8::1/64"), Other: true})
+	r.k.Foreign(r.given...)
 	update := func(up NetworkUpdate) (*model.Network, error) { return r.e.UpdateNetwork(r.ctx, "app", up) }
 	n := must[*model.Network](r)(update(NetworkUpdate{Labels: map[string]string{"a": "1", "b": ""}, Options: map[string]string{
-		"com.docker.network.host_ipv4": "192.0.2.1", "com.docker.network.host_ipv6": "2001:db8::1"}}))
-	r.equal("options", n.Options.Map()["source-ip"]+" "+n.Options.Map()["icc"], "192.0.2.1,2001:db8::1 false")
+		"com.docker.network.host_ipv4": "198.51.100.9", "com.docker.network.host_ipv6": "2001:db8::1"}}))
+	r.equal("options", n.Options.Map()["source-ip"]+" "+n.Options.Map()["icc"], "198.51.100.9,2001:db8::1 false")
 	n = must[*model.Network](r)(update(NetworkUpdate{DropLabels: []string{"a", "none"}, Options: map[string]string{"icc": "", "source-ip": ""}}))
 	r.equal("labels", n.Labels, "map[b:]")
 	r.equal("the rest", n.Options.MTU, "1450")

@@ -97,6 +97,9 @@ func (d *draft) addNetwork(ctx context.Context, spec NetworkSpec) (*model.Networ
 	if err := d.checkOverlap(n, view); err != nil {
 		return nil, err
 	}
+	if err := d.checkSources(ctx, n, model.Options{}); err != nil {
+		return nil, err
+	}
 	d.e.openPools(n)
 	d.networks[n.ID] = n
 	return n, nil

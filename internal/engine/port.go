@@ -179,6 +179,8 @@ func (d *draft) claimPort(m, old model.PortMapping, owner string, skip skipPorts
 	switch {
 	case errors.Is(err, ipam.ErrExhausted):
 		return m, d.errorf(model.Exhausted, "%w", err)
+	case conflict && taken.Owner == owner && !d.publishes(taken):
+		return m, d.errorf(model.Conflict, "port %d/%s: is wanted twice", taken.Port, taken.Proto)
 	case conflict:
 		if sb := d.sandboxNow(model.ID(taken.Owner)); sb != nil {
 			taken.Owner = sb.Name
@@ -190,28 +192,58 @@ func (d *draft) claimPort(m, old model.PortMapping, owner string, skip skipPorts
 	return m, nil
 }
 
+// publishes reports whether the owner of a port had it before this draft.
+func (d *draft) publishes(taken *ipam.ConflictError) bool {
+	sb := d.e.intent.Sandboxes[model.ID(taken.Owner)]
+	return sb != nil && slices.ContainsFunc(sb.Ports, func(p model.PortMapping) bool {
+		return !p.Idle && p.Proto == taken.Proto && p.HostPort <= taken.Port && taken.Port <= p.HostLast()
+	})
+}
+
 // checkHostIP refuses a host address that the host does not have: nobody could
-// ever reach a port there. Link-local ones come and go with their devices.
+// ever reach a port there. Link-local ones of IPv6 come and go with their devices.
 func (d *draft) checkHostIP(ctx context.Context, m model.PortMapping) error {
 	a := m.HostIP
-	if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.IsLinkLocalUnicast() {
+	if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.Is6() && a.IsLinkLocalUnicast() {
 		return nil
 	}
-	view, err := d.host(ctx)
-	if err != nil {
-		return internal(d.ref, d.op, err)
+	has, err := d.hostHas(ctx, a)
+	if err == nil && !has {
+		err = d.errorf(model.Invalid, "port %s: %s is no address of this host", m, a)
 	}
-	for _, n := range d.allNetworks() {
-		for _, s := range n.Subnets {
-			if s.Gateway == a {
-				return nil
-			}
+	return err
+}
+
+// checkSources refuses to have packets leave with addresses that the host does not
+// have: no answer would ever come. Those that old had stay.
+func (d *draft) checkSources(ctx context.Context, n *model.Network, old model.Options) error {
+	for _, is6 := range []bool{false, true} {
+		a, is := n.Options.Source(is6)
+		if before, _ := old.Source(is6); !is || a == before {
+			continue
+		}
+		if has, err := d.hostHas(ctx, a); err != nil {
+			return err
+		} else if !has {
+			return d.errorf(model.Invalid, "option source-ip: %s is no address of this host", a)
 		}
 	}
-	if slices.ContainsFunc(view.addrs, func(have kstate.Addr) bool { return have.NS.IsHost() && have.Prefix.Addr() == a }) {
-		return nil
+	return nil
+}
+
+// hostHas reports whether an address is one of the host's, or of a network's that
+// it has there.
+func (d *draft) hostHas(ctx context.Context, a netip.Addr) (bool, error) {
+	view, err := d.host(ctx)
+	if err != nil {
+		return false, internal(d.ref, d.op, err)
 	}
-	return d.errorf(model.Invalid, "port %s: %s is no address of this host", m, a)
+	for _, n := range d.allNetworks() {
+		if slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Gateway == a }) {
+			return true, nil
+		}
+	}
+	return slices.ContainsFunc(view.addrs, func(have kstate.Addr) bool { return have.NS.IsHost() && have.Prefix.Addr() == a }), nil
 }
 
 // Publish publishes ports of a running sandbox, for a user, and returns them with the

@@ -95,6 +95,15 @@ func TestRefusals(t *testing.T) {
 		{"driver", createWith(func(s *NetworkSpec) { s.Driver = "ghost" }), model.Invalid, `driver "ghost": not known (there is bridge, macvlan, ipvlan`},
 		{"unknown option", create("new", "iccc=true"), model.Invalid, `option "iccc": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof`},
 		{"bad option", create("new", "mtu=1"), model.Invalid, "want 68 to 65535 bytes"},
+		{"source", create("new", "10.6.0.0/24", "source-ip=192.0.2.99"), model.Invalid, "network new: create: option source-ip: 192.0.2.99 is no address of this host"},
+		{"new source", func(r *rig) error {
+			_, err := r.e.UpdateNetwork(r.ctx, "app", NetworkUpdate{Options: map[string]string{"source-ip": "192.0.2.99"}})
+			return err
+		}, model.Invalid, "network app: update: option source-ip: 192.0.2.99 is no address of this host"},
+		{"mode of no family", create("new", "10.6.0.0/24", "internal", "gateway-mode-ipv6=isolated"), model.Invalid, "network new: create: gateway-mode-ipv6 isolated: the network has no subnet of that family"},
+		{"mode of a family that is off", createWith(func(s *NetworkSpec) {
+			s.NoIPv4, s.IPv6, s.Options = true, true, map[string]string{"gateway-mode-ipv4": "routed"}
+		}), model.Invalid, "gateway-mode-ipv4 routed: the network has no subnet of that family"},
 		{"bad subnet", create("new", "10.6.0.1/24"), model.Invalid, "host bits are set, should be 10.6.0.0/24"},
 		{"no family", createWith(func(s *NetworkSpec) { s.NoIPv4 = true }), model.Invalid, "no subnet: both address families are off"},
 		{"two of a family", create("new", "10.6.0.0/24", "10.7.0.0/24"), model.Invalid, "takes one subnet of each address family"},
@@ -123,6 +132,7 @@ func TestRefusals(t *testing.T) {
 		{"sandbox bad name", run(SandboxSpec{Name: "-"}), model.Invalid, "want letters"},
 		{"mode", run(SandboxSpec{Mode: "else"}), model.Invalid, `mode "else": not known`},
 		{"hostname", run(SandboxSpec{Hostname: "a b"}), model.Invalid, "want DNS labels"},
+		{"dns of no one device", run(SandboxSpec{DNS: model.DNS{Servers: at("fe80::1")}}), model.Invalid, "dns fe80::1: is of no one device, and leads nowhere: want another address of the server"},
 		{"sysctl", run(SandboxSpec{Sysctls: map[string]string{"vm.swappiness": "1"}}), model.Invalid, "want a setting of the network"},
 		{"sysctl of another's namespace", run(SandboxSpec{Mode: model.ModeHost, Sysctls: map[string]string{"net.core.somaxconn": "1"}}), model.Invalid, "sysctls are for a namespace of its own"},
 		{"host with a network", run(SandboxSpec{Mode: model.ModeHost, Networks: on("app")}), model.Invalid, "in the host's namespace has no networks"},
@@ -147,6 +157,7 @@ func TestRefusals(t *testing.T) {
 		{"ifname taken", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", IfName: "eth0"}, {Network: "dual", IfName: "eth0"}}}), model.Conflict, "interface eth0: exists in the sandbox"},
 		{"ifname lo", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", IfName: "lo"}}}), model.Conflict, "interface lo: exists in the sandbox"},
 		{"alias", run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", Aliases: []string{"a b"}}}}), model.Invalid, "alias: host name"},
+		{"link to nobody", run(SandboxSpec{Networks: on("bridge"), Links: []model.Link{{Target: "nosuch", Alias: "db"}}}), model.NotFound, "link nosuch: no such sandbox"},
 		{"find sandbox", func(r *rig) error { _, err := r.e.Sandbox("nope"); return err }, model.NotFound, "sandbox nope: find: no such sandbox (sealane ps -a"},
 		{"remove running", func(r *rig) error { return r.e.RemoveSandbox(r.ctx, "busy", false) }, model.InUse, "its command is running (rm -f ends it)"},
 		{"remove donor", func(r *rig) error { return r.e.RemoveSandbox(r.ctx, "secret", false) }, model.InUse, "sandbox guest shares its namespace"},
@@ -160,6 +171,7 @@ func TestRefusals(t *testing.T) {
 		{"connect to nothing", connect("web", EndpointSpec{Network: "nope"}), model.NotFound, "network nope: connect web: no such network"},
 		{"connect twice", connect("web", EndpointSpec{Network: "app"}), model.Conflict, "is connected already"},
 		{"connect one that ended", connect("over", EndpointSpec{Network: "dual"}), model.Gone, "sandbox over: has ended"},
+		{"connect with a link to nobody", connect("web", EndpointSpec{Network: "bridge", Links: []model.Link{{Target: "nosuch", Alias: "db"}}}), model.NotFound, "link nosuch: no such sandbox"},
 		{"connect the host", connect("host", EndpointSpec{Network: "dual"}), model.Invalid, "lives in the host's namespace"},
 		{"connect a guest", connect("guest", EndpointSpec{Network: "dual"}), model.Invalid, "shares another's namespace (connect that one)"},
 		{"connect a bad path", connect("netns:run/x", EndpointSpec{Network: "app"}), model.Invalid, "netns:run/x: want an absolute path"},
@@ -177,6 +189,10 @@ func TestRefusals(t *testing.T) {
 		{"port taken at one address", run(SandboxSpec{Networks: on("app"), Ports: ports("127.0.0.1:9003:80")}), model.Conflict, "port 9003/tcp: published by web"},
 		{"port taken in a range", publish("web", ports("9003-9004:1-2")...), model.Conflict, "port 9003/tcp: published by web"},
 		{"port at an address the host does not have", publish("web", ports("203.0.113.9:81:80")...), model.Invalid, "203.0.113.9 is no address of this host"},
+		{"port at a link-local address the host does not have", run(SandboxSpec{Networks: on("app"), Ports: ports("169.254.169.254:8061:80")}), model.Invalid, "169.254.169.254 is no address of this host"},
+		{"port wanted twice", run(SandboxSpec{Networks: on("app"), Ports: ports("8061:80", "8061:80")}), model.Conflict, "sandbox new: create: port 8061/tcp: is wanted twice"},
+		{"new port wanted twice", publish("web", ports("8061:80", "8060-8062:81-83")...), model.Conflict, "port 8061/tcp: is wanted twice"},
+		{"unpublish another host port", func(r *rig) error { return r.e.Unpublish(r.ctx, "web", ports("9999:80")) }, model.NotFound, "sandbox web: unpublish: port 9999:80/tcp is not published"},
 		{"port range full", publish("web", ports("9000-9003:80")...), model.Exhausted, "host ports 9000-9003/tcp: none is free"},
 		{"port of another program", publish("web", ports("8050:80")...), model.Conflict, "port 8050: in use by httpd"},
 		{"port of another program, new", run(SandboxSpec{Networks: on("dual"), Ports: ports("22:22")}), model.Conflict, "in use by sshd"},

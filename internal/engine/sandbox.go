@@ -133,6 +133,9 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 			return nil, err
 		}
 	}
+	if err := d.checkTargets(spec.Links, sb.Endpoints...); err != nil {
+		return nil, err
+	}
 	ports := spec.Ports
 	if spec.PublishAll {
 		ports = append(slices.Clone(ports), unpublished(spec.Expose, ports)...)

@@ -89,7 +89,7 @@ func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdat
 	if err := n.Validate(); err != nil {
 		return nil, d.errorf(model.Invalid, "%w", errors.Unwrap(err)) // without its words of a creation
 	}
-	return &n, nil
+	return &n, d.checkSources(ctx, &n, old.Options)
 }
 
 // defaultMTU is what a network gets that asks for none: that of an adopted

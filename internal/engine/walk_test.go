@@ -78,7 +78,7 @@ func (w *walker) mode() string {
 // update changes options of a network.
 func (w *walker) update() (string, error) {
 	name := w.network()
-	k, v, _ := strings.Cut(w.of(w.mode(), "icc=false", "icc=true", "antispoof=off", "antispoof=on", "host-access=off", "mtu=1400", "source-ip=192.0.2.1"), "=")
+	k, v, _ := strings.Cut(w.of(w.mode(), "icc=false", "icc=true", "antispoof=off", "antispoof=on", "host-access=off", "mtu=1400", "source-ip=198.51.100.9"), "=")
 	_, err := w.e.UpdateNetwork(w.ctx, name, NetworkUpdate{Options: map[string]string{k: v}})
 	return "update " + name + " " + k + "=" + v, err
 }

@@ -78,8 +78,11 @@ func CheckMAC(s string) (string, error) {
 	return mac(b[:]...), nil
 }
 
-// parseMAC reads six pairs of hex digits with colons between them.
+// parseMAC reads six pairs of hex digits with colons between them, or dashes.
 func parseMAC(s string) (b [6]byte, ok bool) {
+	if !strings.Contains(s, ":") {
+		s = strings.ReplaceAll(s, "-", ":")
+	}
 	parts := strings.Split(s, ":")
 	if len(parts) != len(b) {
 		return b, false

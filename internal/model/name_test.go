@@ -52,6 +52,7 @@ func TestCheckMAC(t *testing.T) {
 	for s, want := range map[string]string{
 		"02:42:0a:00:00:02": "02:42:0a:00:00:02",
 		"02:42:AC:11:00:0F": "02:42:ac:11:00:0f",
+		"02-42-ac-11-00-0f": "02:42:ac:11:00:0f",
 	} {
 		if got, err := CheckMAC(s); got != want || err != nil {
 			t.Errorf("%s: %s, %v", s, got, err)
@@ -64,7 +65,7 @@ func TestCheckMAC(t *testing.T) {
 		"2:42:0a:00:00:02":     "want six bytes",
 		" 2:42:0a:00:00:02":    "want six bytes",
 		"02:42:0a:00:00:2 ":    "want six bytes",
-		"02-42-0a-00-00-02":    "want six bytes",
+		"02:42-0a:00-00:02":    "want six bytes",
 		"02:42:0a:00:00:0g":    "want six bytes",
 		"02:42:0a:00:00:0000":  "want six bytes",
 		"01:42:0a:00:00:02":    "is a multicast address",
@@ -85,7 +86,7 @@ func FuzzCheckMAC(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := CheckMAC(got); got != strings.ToLower(s) || again != got || err != nil {
+		if again, err := CheckMAC(got); got != strings.ReplaceAll(strings.ToLower(s), "-", ":") || again != got || err != nil {
 			t.Errorf("%q reads as %q, that as %q, %v", s, got, again, err)
 		}
 	})

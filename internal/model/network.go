@@ -171,6 +171,8 @@ func (n *Network) checkModes() error {
 			return fmt.Errorf("gateway-mode isolated: only an internal network can be isolated, with --internal")
 		case n.Internal && (m == GatewayRouted || m == GatewayOpen):
 			return fmt.Errorf("gateway-mode %s: an internal network has no way out", m)
+		case !has && m != GatewayNAT && m != n.Mode(!is6): // gateway-mode is for those there are
+			return fmt.Errorf("gateway-mode-%s %s: the network has no subnet of that family", map[bool]string{false: "ipv4", true: "ipv6"}[is6], m)
 		}
 		if a, ok := n.Options.Source(is6); ok {
 			switch {

@@ -250,6 +250,9 @@ func (d DNS) validate() error {
 		if a.IsUnspecified() || a.IsMulticast() || a == broadcast {
 			return fmt.Errorf("dns %s: want the address of one server", a)
 		}
+		if a.Is6() && a.IsLinkLocalUnicast() {
+			return fmt.Errorf("dns %s: is of no one device, and leads nowhere: want another address of the server", a)
+		}
 	}
 	for _, o := range d.Options {
 		if !resolvRE().MatchString(o) {

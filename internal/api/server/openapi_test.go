@@ -38,6 +38,8 @@ var calls = []struct{ method, path, body string }{
 	{"get", "/v1/openapi.json", ""},
 	{"post", "/v1/networks", `{"name":"app","driver":"bridge","subnets":[{"prefix":"10.9.0.0/24","gateway":"10.9.0.1","range":"10.9.0.128/25","aux":{"a":"10.9.0.5"}}],"ipv4":true,"ipv6":true,"internal":false,"options":{"icc":"false"},"labels":{"a":"b"}}`},
 	{"get", "/v1/networks/{ref=app}", ""},
+	{"post", "/v1/sandboxes", `{"name":"db"}`},
+	{"post", "/v1/sandboxes", `{"name":"cache"}`},
 	{"post", "/v1/sandboxes", `{"name":"web","mode":"own","networks":[{"network":"bridge","mac":"02:42:0a:00:00:09","ifname":"net0","aliases":["w"],"gwPriority":3,"linkLocalIPs":["169.254.1.1"],"sysctls":["net.ipv4.conf.IFNAME.log_martians=1"],"options":{"ifname":"net0"},"links":["db"]}],"links":["cache:c"],"ports":["80","published=8000,target=8000,from=192.0.2.0/24"],"publishAll":true,"expose":["81/udp"],"hostname":"w","domainname":"example.org","dns":{"servers":["192.0.2.1"],"search":["example.org"],"options":["ndots:2"]},"hosts":[{"name":"h","address":"192.0.2.2"},{"name":"g","address":"host-gateway"}],"sysctls":{"net.core.somaxconn":"9"},"command":["a","b"],"process":{"pid":3,"start":4}}`},
 	{"post", "/v1/networks/{ref=app}/connect", `{"sandbox":"web","ip":"10.9.0.7","ports":["90:90"],"ingressRate":1000000,"egressRate":2000000,"egressBurst":80000}`},
 	{"patch", "/v1/networks/{ref=app}", `{"options":{"icc":""},"labels":{"c":"d"},"removeLabels":["a"]}`},
