@@ -64,7 +64,7 @@ func (a *app) networkCreate() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&spec.Driver, "driver", "d", "bridge", "`DRIVER` of the network: bridge, macvlan, ipvlan, overlay, fabric, ovs or phys")
+	f.StringVarP(&spec.Driver, "driver", "d", "bridge", "`DRIVER`: bridge, macvlan, ipvlan, ovs, phys, fabric or overlay")
 	subnets.register(f)
 	f.BoolVar(&spec.Internal, "internal", false, "no way out and no way in")
 	f.BoolVar(&spec.IPv6, "ipv6", false, "choose an IPv6 subnet if none is given")
@@ -92,8 +92,9 @@ func (a *app) networkLs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ls",
 		Short: "List networks",
-		Long: `A FILTER is driver=, id=, name= (or a part of it), label=KEY[=VALUE],
-type=builtin|custom, dangling=true|false (nobody uses it) or internal=true|false.`,
+		Long: `A FILTER is driver=, id=, name= (a part of it, or a regular expression),
+label=KEY[=VALUE], type=builtin|custom, scope=local|global (one host, or several),
+dangling=true|false (nobody uses it) or internal=true|false.`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c, quiet); err != nil {
@@ -134,6 +135,7 @@ func (a *app) networkInspect() *cobra.Command {
 	c := inspect("inspect NETWORK…", "Show networks as JSON", func(c *cobra.Command, ref string) (api.Network, error) {
 		return a.client().Network(c.Context(), ref)
 	})
+	c.Flags().BoolP("verbose", "v", false, "has no effect: all that is known is printed")
 	c.Example = "  sealane network inspect --format '{{range .Subnets}}{{.Prefix}}: {{.Usage.Free}} free {{end}}' app"
 	return c
 }

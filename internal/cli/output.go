@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -15,9 +16,12 @@ import (
 type format struct{ output, template string }
 
 // flags adds -o and --format.
-func (f *format) flags(c *cobra.Command) {
+func (f *format) flags(c *cobra.Command) { f.register(c, "") }
+
+// register adds them, with a letter for --format.
+func (f *format) register(c *cobra.Command, letter string) {
 	c.Flags().StringVarP(&f.output, "output", "o", "", "`FORMAT`: json prints the API's JSON")
-	c.Flags().StringVar(&f.template, "format", "", "Go `TEMPLATE` for each item, as {{.Name}} or {{json .}}")
+	c.Flags().StringVarP(&f.template, "format", letter, "", "Go `TEMPLATE` for each item, as {{.Name}}\\t{{.ID}}; or json, an item a line")
 }
 
 // check refuses a format that nobody knows before anything is asked, or one
@@ -30,16 +34,35 @@ func (f *format) check(c *cobra.Command, quiet bool) error {
 		return usage("%s: -o %s: want json", path(c), f.output)
 	case f.output != "" && f.template != "":
 		return usage("%s: -o and --format: want one of them", path(c))
+	case f.template == "table" || strings.HasPrefix(f.template, "table "):
+		return usage("%s: --format table: want a template without a head, as {{.Name}}\\t{{.ID}}, or no --format for our table", path(c))
 	}
 	_, err := f.parse(c)
 	return err
 }
 
+// escapeRE is a tab or the end of a line as people write it in a template, or what
+// is between two braces, where Go's templates know them.
+var escapeRE = regexp.MustCompile(`(?s)\{\{.*?\}\}|\\t|\\n`)
+
+// parse reads the template as docker does: json is short for {{json .}}.
 func (f *format) parse(c *cobra.Command) (*template.Template, error) {
+	text := escapeRE.ReplaceAllStringFunc(f.template, func(s string) string {
+		switch s {
+		case `\t`:
+			return "\t"
+		case `\n`:
+			return "\n"
+		}
+		return s
+	})
+	if text == "json" {
+		text = "{{json .}}"
+	}
 	t, err := template.New("").Funcs(template.FuncMap{
 		"json": func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err },
 		"join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper,
-	}).Parse(f.template)
+	}).Parse(text)
 	if err != nil {
 		return nil, usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
 	}

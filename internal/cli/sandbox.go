@@ -20,7 +20,7 @@ func (a *app) psCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ps",
 		Short: "List sandboxes",
-		Long: `A FILTER is id=, name= (or a part of it), network=, status=running|away|exited|lost|degraded,
+		Long: `A FILTER is id=, name= (a part of it, or a regular expression), network=, status=running|away|exited|lost|degraded,
 publish=PORT[-END][/PROTOCOL] for ports of the host, or expose= for the sandbox's own.`,
 		Args: args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -190,6 +190,6 @@ func inspect[T any](use, short string, get func(*cobra.Command, string) (T, erro
 			return errors.Join(append([]error{show(c, &f, found, nil)}, errs...)...)
 		},
 	}
-	f.flags(c)
+	f.register(c, "f")
 	return c
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ import (
 type filters map[string][]string
 
 func networkKeys() []string {
-	return []string{"driver", "id", "label", "name", "type", "dangling", "internal"}
+	return []string{"driver", "id", "label", "name", "scope", "type", "dangling", "internal"}
 }
 
 func pruneKeys() []string { return []string{"until", "label", "label!"} }
@@ -79,7 +80,11 @@ func networkFilter(r *http.Request) (func(api.Network) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range []error{f.oneOf("type", "builtin", "custom"), f.oneOf("dangling", "true", "false"), f.oneOf("internal", "true", "false")} {
+	named, err := f.names()
+	if err != nil {
+		return nil, err
+	}
+	for _, err := range []error{f.oneOf("scope", "local", "global", "swarm"), f.oneOf("type", "builtin", "custom"), f.oneOf("dangling", "true", "false"), f.oneOf("internal", "true", "false")} {
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +97,10 @@ func networkFilter(r *http.Request) (func(api.Network) bool, error) {
 		is := func(b bool) func(string) bool { return func(v string) bool { return v == strconv.FormatBool(b) } }
 		return f.any("driver", func(v string) bool { return v == n.Driver }) &&
 			f.any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
-			f.any("name", func(v string) bool { return strings.Contains(n.Name, v) }) &&
+			named(n.Name) &&
+			f.any("scope", func(v string) bool {
+				return (v == "local") == !slices.Contains([]string{model.DriverFabric, model.DriverOverlay}, n.Driver)
+			}) &&
 			f.any("type", func(v string) bool { return v == kind }) &&
 			f.any("dangling", is(kind == "custom" && len(n.Endpoints) == 0)) &&
 			f.any("internal", is(n.Internal)) && f.labels(n.Labels)
@@ -146,6 +154,10 @@ func (s *service) sandboxFilter(r *http.Request) (match func(api.Sandbox) bool, 
 	if err := f.oneOf("status", engine.StateRunning, engine.StateExited, engine.StateLost, engine.StateDegraded); err != nil {
 		return nil, false, err
 	}
+	named, err := f.names()
+	if err != nil {
+		return nil, false, err
+	}
 	for i, ref := range f["network"] {
 		if n, err := s.engine.Network(ref); err == nil {
 			f["network"][i] = n.Name
@@ -165,10 +177,26 @@ func (s *service) sandboxFilter(r *http.Request) (match func(api.Sandbox) bool, 
 			return slices.ContainsFunc(sb.Endpoints, func(ep api.Endpoint) bool { return ep.Network == v })
 		}
 		return f.any("id", func(v string) bool { return strings.HasPrefix(sb.ID, v) }) &&
-			f.any("name", func(v string) bool { return strings.Contains(sb.Name, v) }) &&
+			named(sb.Name) &&
 			f.any("status", func(v string) bool { return v == sb.Status.State }) &&
 			f.any("network", on) && publishes(sb, published) && exposes(sb, exposed)
 	}, ended, nil
+}
+
+// names reads regular expressions for names, as docker's are; a part of a name is one.
+// Docker's names of containers begin with a slash, which may be there.
+func (f filters) names() (func(name string) bool, error) {
+	exprs := map[string]*regexp.Regexp{}
+	for _, v := range f["name"] {
+		re, err := regexp.Compile(v)
+		if err != nil {
+			return nil, invalid("filter name="+v, "", "want a part of a name, or a regular expression, as ^web$")
+		}
+		exprs[v] = re
+	}
+	return func(name string) bool {
+		return f.any("name", func(v string) bool { return exprs[v].MatchString(name) || exprs[v].MatchString("/"+name) })
+	}, nil
 }
 
 // spans reads the ports of a key.
