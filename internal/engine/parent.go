@@ -314,6 +314,8 @@ func (e *Engine) noteParents(view *hostView) {
 		switch {
 		case n.OnParent() && n.Options.Parent != "":
 			text = view.ails(uplinks(n))
+		case n.Driver == model.DriverBridge && n.Options.Adopted && !view.has(n.Base()):
+			text = "bridge " + n.Base() + ": is gone"
 		case n.Overlay != nil:
 			text = view.tunnelTaken(n, true, compile.Published(n))
 		case n.Fabric != nil:
@@ -330,13 +332,22 @@ func (e *Engine) noteParents(view *hostView) {
 	}
 }
 
+// has reports whether a device of the host's is there, whosever it is.
+func (v *hostView) has(dev string) bool { _, there := v.link(dev); return there }
+
+// link returns a device of the host's, whosever it is.
+func (v *hostView) link(dev string) (kstate.Link, bool) {
+	if l, there := v.links[dev]; there {
+		return l, true
+	}
+	l, there := v.own[dev]
+	return l, there
+}
+
 // ails says what is wrong with devices, the last of which the others are on.
 func (v *hostView) ails(devs []string) string {
 	for _, dev := range slices.Backward(devs) {
-		l, there := v.links[dev]
-		if !there {
-			l, there = v.own[dev]
-		}
+		l, there := v.link(dev)
 		switch {
 		case !there:
 			return "parent " + dev + ": is gone"
