@@ -57,6 +57,7 @@ func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdat
 	if err := d.changeOptions(old.Driver, kv, up.Options); err != nil {
 		return nil, err
 	}
+	modesThere(old, kv, up.Options)
 	options, err := model.ParseOptions(old.Driver, kv)
 	if err != nil {
 		return nil, d.errorf(model.Invalid, "%w", err)
@@ -90,6 +91,17 @@ func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdat
 		return nil, d.errorf(model.Invalid, "%w", errors.Unwrap(err)) // without its words of a creation
 	}
 	return &n, d.checkSources(ctx, &n, old.Options)
+}
+
+// modesThere drops the gateway mode of a family that the network does not have, and
+// that gateway-mode gave it, when that of the other one changes.
+func modesThere(n *model.Network, kv, changes map[string]string) {
+	for is6, names := range map[bool][2]string{false: {"gateway-mode-ipv4", "gateway-mode-ipv6"}, true: {"gateway-mode-ipv6", "gateway-mode-ipv4"}} {
+		asked := slices.ContainsFunc(slices.Collect(maps.Keys(changes)), func(k string) bool { return model.OptionName(n.Driver, k) == names[0] })
+		if _, has := n.Subnet(is6); !has && !asked && kv[names[0]] != kv[names[1]] {
+			delete(kv, names[0])
+		}
+	}
 }
 
 // defaultMTU is what a network gets that asks for none: that of an adopted
