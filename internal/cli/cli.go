@@ -122,7 +122,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.runCommand(), a.execCommand(), a.psCommand(), a.rmCommand(), a.inspectCommand(),
 		a.networkCommand(), a.serviceCommand(), a.stackCommand(), a.portCommand(),
-		a.applyCommand(), a.planCommand(), a.diffCommand(), a.explainCommand(),
+		a.applyCommand(), a.planCommand(), a.diffCommand(), a.explainCommand(), a.eventsCommand(),
 		a.uplinkCommand(), a.clusterCommand(), a.nodeCommand(), a.daemonCommand(), a.cniCommand(), a.pipeworkCommand(), a.versionCommand(),
 	)
 	polish(root)

@@ -179,6 +179,8 @@ func TestCommands(t *testing.T) {
 		{"ps -a -o json", 0, "[]"},
 		{"network prune", 0, ""},
 		{"diff", 0, ""},
+		{"events --since 0s --until 0s", 0, ""},
+		{"events --until nope", 2, `sealane: query: until="nope": want a time as 2006-01-02T15:04:05, or how long ago, as 24h`},
 		{"version", 0, "sealane 1.2.3, api v1"},
 	} {
 		var args []string
@@ -277,7 +279,7 @@ func TestUsage(t *testing.T) {
 // sentence, and fits a terminal.
 func TestHelp(t *testing.T) {
 	for _, args := range []string{"", "run", "exec", "ps", "rm", "inspect", "network", "network create", "network ls", "network inspect", "network rm",
-		"network prune", "network update", "network connect", "network disconnect", "service", "service create", "service ls", "service inspect", "service update", "service rm", "stack", "stack ls", "stack rm", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "explain", "version"} {
+		"network prune", "network update", "network connect", "network disconnect", "service", "service create", "service ls", "service inspect", "service update", "service rm", "stack", "stack ls", "stack rm", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "explain", "events", "version"} {
 		page := sealane("", append(strings.Fields(args), "--help")...)
 		form := strings.TrimSpace("Usage: sealane " + args)
 		if page.status != 0 || page.err != "" || !strings.HasPrefix(page.out, form) {

@@ -114,7 +114,7 @@ func hostileCases() []hostileCase {
 		{"port ls @", none}, {"port ls --output @", none}, {"port ls --format @", anything()},
 		{"apply @", none}, {"apply --file @", none}, {"plan @", none}, {"plan --file @", none}, {"diff @", none},
 		{"apply --file /dev/null --stack @", none}, {"plan --file /dev/null --stack @", none},
-		{"stack @", none}, {"stack ls @", none}, {"stack ls --quiet=@", asBool}, {"stack ls --output @", none}, {"stack ls --format @", anything()}, {"stack rm @", none}, {"explain @ web", none}, {"explain web netns:@", none}, {"explain --backend @ web web", none}, {"explain --output @ web web", none}, {"explain --format @ web web", anything()}, {"version @", none}, {"cni @", none},
+		{"stack @", none}, {"stack ls @", none}, {"stack ls --quiet=@", asBool}, {"stack ls --output @", none}, {"stack ls --format @", anything()}, {"stack rm @", none}, {"explain @ web", none}, {"explain web netns:@", none}, {"explain --backend @ web web", none}, {"explain --output @ web web", none}, {"explain --format @ web web", anything()}, {"events @", none}, {"events --since @ --until 0s", []string{"0", "65536"}}, {"events --until @", []string{"0", "65536"}}, {"events --filter @ --until 0s", none}, {"events --output @ --until 0s", none}, {"events --format @ --until 0s", anything()}, {"version @", none}, {"cni @", none},
 		{"uplink attach @ br0", none}, {"uplink attach eth0 @", none}, {"uplink attach --timeout @ eth0 br0", none},
 		{"uplink detach @", none}, {"uplink detach --timeout @ eth0", none},
 		// The daemon of these tests is in no cluster and begins none.

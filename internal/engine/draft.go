@@ -270,6 +270,7 @@ func isNft(op kstate.Op) bool {
 func (d *draft) adopt() {
 	e := d.e
 	defer e.refreshGuests(d.changesGuests())
+	e.events.add(d.events())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, n := range d.networks {

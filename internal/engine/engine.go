@@ -157,6 +157,8 @@ type Engine struct {
 	extensions extensions
 	owed       []store.Change // what the store must still take back
 
+	events events // what happened, for who asks
+
 	portsMu sync.RWMutex // protects ports against Target, which cannot wait for work
 	poolsMu sync.RWMutex // protects pools against Usage, which cannot wait for work either
 

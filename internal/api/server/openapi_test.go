@@ -79,6 +79,7 @@ var calls = []struct{ method, path, body string }{
 	{"delete", "/v1/nodes/{ref=b}", ""},
 	{"post", "/v1/cluster/leave", `{"force":true}`},
 	{"get", "/v1/diff", ""},
+	{"get", "/v1/events?since=1h&until=0s&filter=type=network", ""},
 	{"post", "/v1/networks", `{"name":"wide","driver":"overlay","subnets":[{"prefix":"10.8.0.0/24"}]}`},
 	{"post", "/v1/services", `{"name":"web","network":"wide","ports":["80","53/udp"],"mode":"vip","lb":"hash","labels":{"a":"b"}}`},
 	{"post", "/v1/sandboxes", `{"name":"back","networks":[{"network":"wide","options":{"service":"web:8080*2,other"}}]}`},
