@@ -321,6 +321,7 @@ func askedFor() []string {
 func (b builder) input(proxyPort uint16, carried []string) {
 	b.base("input", "filter", "input", judging, append(carried,
 		"iifname "+model.PortPrefix+"* drop",
+		fmt.Sprintf("iifgroup %d drop", kstate.GroupNamed),
 		"ip saddr 127.0.0.0/8 iifname @bridges drop",
 		"ip daddr 127.0.0.0/8 iifname @bridges ct direction original drop",
 		"meta nfproto ipv4 iifname vmap @to_host4",

@@ -37,7 +37,7 @@ func hush(overlaid bool) kstate.Set {
 		must(s.Add(kstate.Chain{
 			Table: bridgeTable, Name: name, Type: "filter", Hook: hook, Priority: -300, Rules: append(first,
 				"meta protocol ip accept",
-				"oifname != "+model.PortPrefix+"* accept",
+				"oifname != "+model.PortPrefix+"* "+notNamed("oifgroup")+" accept",
 				"arp operation request goto asked4",
 				"icmpv6 type nd-neighbor-solicit goto asked6",
 				"icmpv6 type mld2-listener-report drop",

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -24,11 +25,13 @@ func narrowing(in Intent) bool {
 	return false
 }
 
+const cutUp = "ether type ip ip frag-off and 0x4000 == 0 ether daddr set ip daddr map @cut4 meta pkttype set host"
+
 // cutting returns the map and the chain that asks it, in the bridges' table.
 func cutting() []kstate.Object {
 	return []kstate.Object{*mapCut, kstate.Chain{
 		Table: bridgeTable, Name: "cut", Type: "filter", Hook: "prerouting", Priority: -260, Rules: []string{
-			"iifname " + model.PortPrefix + "* ether type ip ip frag-off and 0x4000 == 0 ether daddr set ip daddr map @cut4 meta pkttype set host",
+			"iifname " + model.PortPrefix + "* " + cutUp, fmt.Sprintf("iifgroup %d %s", kstate.GroupNamed, cutUp),
 		}}}
 }
 

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -31,6 +32,9 @@ func bridgeSet(name, key string) *kstate.NftSet {
 	return &kstate.NftSet{Table: bridgeTable, Name: name, Type: key}
 }
 
+// notNamed is true of what is no port of ours with a name of somebody's choice.
+func notNamed(group string) string { return fmt.Sprintf("%s != %d", group, kstate.GroupNamed) }
+
 // guard returns the bridges' table. Bridges of others are here too, so theirs are
 // let pass first. Ordinary packets meet one look-up, which is most of what the
 // guard costs them.
@@ -42,7 +46,7 @@ func guard() kstate.Set {
 	must(s.Add(bridgeTable, *setFree, *setMACs, *setOwn.v4, *setOwn.v6, kstate.Chain{
 		Table: bridgeTable, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []string{
 			"iifname . ether saddr . ip saddr @own4 goto mine4",
-			"iifname != " + model.PortPrefix + "* accept",
+			"iifname != " + model.PortPrefix + "* " + notNamed("iifgroup") + " accept",
 			"ether type ip6 goto ip6",
 			"iifname . ether saddr != @macs goto refused",
 			"ether type arp goto arp",

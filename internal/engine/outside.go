@@ -44,6 +44,44 @@ func (d *draft) settleOutside(ctx context.Context, sb *model.Sandbox, ep *model.
 	return d.checkWays(sb, ep, n)
 }
 
+// settleHostIf refuses a name for the host's end of an endpoint that is taken. Where
+// there is no such end there is no name.
+func (d *draft) settleHostIf(ctx context.Context, ep *model.Endpoint, n *model.Network) error {
+	if n.Driver != model.DriverBridge && n.Driver != model.DriverOVS {
+		ep.Alias = ""
+	}
+	if ep.Alias == "" {
+		return nil
+	}
+	view, err := d.host(ctx)
+	if err != nil {
+		return internal(d.ref, d.op, err)
+	}
+	l, there := view.links[ep.Alias]
+	if !there {
+		l, there = view.own[ep.Alias]
+	}
+	switch {
+	case there && l.Up && ep.Plug != nil:
+		return model.Errorf(model.Conflict, "", "", "Link %s exists and is up", ep.Alias) // the script's words
+	case there:
+		return d.errorf(model.Conflict, "hostif %s: the host has a device of that name", ep.Alias)
+	}
+	for _, o := range d.allNetworks() {
+		if o.HasBridge(ep.Alias) || o.Options.Parent == ep.Alias {
+			return d.errorf(model.Conflict, "hostif %s: is the device of network %s", ep.Alias, o.Name)
+		}
+	}
+	for sb := range d.allSandboxes() {
+		for _, o := range sb.Endpoints {
+			if o.Alias == ep.Alias {
+				return d.errorf(model.Conflict, "hostif %s: is the host's end of interface %s of sandbox %s", ep.Alias, o.IfName, sb.Name)
+			}
+		}
+	}
+	return nil
+}
+
 // hasOutside returns the sandbox on a network that has an address, or "".
 func (d *draft) hasOutside(n *model.Network, a netip.Addr) string {
 	for o := range d.allSandboxes() {

@@ -209,6 +209,9 @@ func (d *draft) wireSpec(dev string, spec PlugSpec, view *hostView) (NetworkSpec
 		if ns.Options["name"] = dev; !exists && ns.Driver == model.DriverBridge {
 			ns.Options["mtu"] = strconv.Itoa(defaultMTU) // as the script has it
 		}
+		if ns.Driver == model.DriverOVS {
+			ns.Options["trunks"] = string(model.AllVLANs) // as a port that is added without a VLAN
+		}
 		return ns, nil
 	}
 	if !exists {

@@ -203,6 +203,9 @@ func (d *draft) addEndpoint(ctx context.Context, sb *model.Sandbox, spec Endpoin
 	if err := d.settleOutside(ctx, sb, &ep, n, &spec); err != nil {
 		return err
 	}
+	if err := d.settleHostIf(ctx, &ep, n); err != nil {
+		return err
+	}
 	if err := d.settleShard(&ep, n); err != nil {
 		return err
 	}

@@ -155,13 +155,20 @@ type Link struct {
 	// told of it, and it is not made again nor changed, wherever it is.
 	Handed, Taken bool
 
-	Alias   string // for humans, not compared
-	AltName string // another name, given when it is made, not compared (IFLA_ALT_IFNAME)
-	Other   bool   // seen, not ours
-	Index   int    // observed only: the kernel's number, not compared
+	// Named, of a veth: its name is of somebody's choice, so the firewall knows it as a
+	// port by its link group, which is GroupNamed from the beginning. It is not compared.
+	Named bool
+
+	Alias string // for humans, not compared
+	Other bool   // seen, not ours
+	Index int    // observed only: the kernel's number, not compared
 
 	NoCarrier bool // observed only: up, and nothing is at the other end
 }
+
+// GroupNamed is the link group of ports of ours whose name does not say that they
+// are, see [Link.Named].
+const GroupNamed = 0x5ea5
 
 // Peer is the far end of a veth.
 type Peer struct {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"maps"
@@ -262,11 +263,12 @@ func (d DNS) validate() error {
 	return nil
 }
 
-// PortPrefix begins the name of the host's end of every endpoint's veth.
+// PortPrefix begins the name of the host's end of every endpoint's veth that nobody
+// chose a name for.
 const PortPrefix = "slv"
 
 // Device returns the name of the host's end of an endpoint's veth.
-func (e *Endpoint) Device() string { return PortPrefix + string(e.ID) }
+func (e *Endpoint) Device() string { return cmp.Or(e.Alias, PortPrefix+string(e.ID)) }
 
 // FarDevice returns the name that the far end of a handed endpoint's veth, or its
 // macvlan or ipvlan, has in the host until the container engine takes it.

@@ -25,20 +25,9 @@ func (o *EndpointOptions) setWay(name, value string) (err error) {
 	case endpointMTU:
 		o.MTU, err = number(value, 68, 65535, " bytes")
 	case endpointHostIf:
-		o.Alias, err = value, checkAlias(value)
+		o.Alias, err = value, CheckIfName(value)
 	}
 	return err
-}
-
-// maxAlias is the longest alternative name of a device in bytes (ALTIFNAMSIZ of
-// linux/if.h, with its final zero).
-const maxAlias = 127
-
-func checkAlias(name string) error {
-	if name == "" || name == "." || name == ".." || len(name) > maxAlias || strings.ContainsAny(name, "/: %\t") || !printable(name) {
-		return fmt.Errorf("%q: want 1 to %d characters without / : %% and spaces", name, maxAlias)
-	}
-	return nil
 }
 
 // Ways returns the endpoint's routes, after those to their routers that no

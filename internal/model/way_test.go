@@ -31,9 +31,9 @@ func TestWayOptions(t *testing.T) {
 		{"mtu", "1400", "1400", ""},
 		{"mtu", "67", "", "want 68 to 65535"},
 		{"hostif", "web-on-br1", "web-on-br1", ""},
-		{"hostif", "a/b", "", "without /"},
-		{"hostif", "a\tb", "", "without /"},
-		{"hostif", strings.Repeat("x", 128), "", "1 to 127"},
+		{"hostif", "a/b", "", "not allowed"},
+		{"hostif", "a\tb", "", "not allowed"},
+		{"hostif", strings.Repeat("x", 16), "", "at most 15"},
 	} {
 		o, err := ParseEndpointOptions(map[string]string{c.key: c.value})
 		got := map[string]any{"gateway": o.Routers, "route": o.Routes, "mtu": o.MTU, "hostif": o.Alias}[c.key]

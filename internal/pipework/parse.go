@@ -61,7 +61,7 @@ const usage = `Syntax:
   pipework --undo route|rule|tc GUEST ARGUMENTS
   pipework --list
 HOSTDEVICE: a bridge, a NIC (macvlan), ipvlan:NIC, phys:NIC, mac:ADDRESS of a NIC, ovsNAME, dummy
-OPTIONS:    -i INTERFACE in the container (eth1)   -l ALIAS of the host's end
+OPTIONS:    -i INTERFACE in the container (eth1)   -l NAME of the host's end
             -a 4|6 family of dhcp                  --direct-phys: the NIC itself goes into the container
 GUEST:      a container of Docker or LXC, docker:NAME, podman:NAME, containerd:NS/ID, lxc:NAME, machine:NAME, pid:N, netns:PATH`
 
@@ -246,8 +246,8 @@ func checkNames(c *command) error {
 			return err
 		}
 	}
-	if len(c.alias) > 127 || strings.ContainsAny(c.alias, "/: \t") {
-		return failf("pipework: -l %q: want at most 127 characters without / : and spaces", c.alias)
+	if c.alias != "" {
+		return checkName(c.alias)
 	}
 	return nil
 }

@@ -60,10 +60,14 @@ func Run(ctx context.Context, c Console, args []string) int {
 		return 1
 	}
 	for _, line := range model.Lines(err) {
-		if !isScripts(line) {
-			line = "pipework: " + line
+		switch {
+		case strings.HasPrefix(line, "Link "): // which the script says on stdout
+			fmt.Fprintln(c.Out, line)
+		case isScripts(line):
+			fmt.Fprintln(c.Err, line)
+		default:
+			fmt.Fprintln(c.Err, "pipework:", line)
 		}
-		fmt.Fprintln(c.Err, line)
 	}
 	return 1
 }

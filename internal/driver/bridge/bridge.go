@@ -102,7 +102,7 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 		Hairpin: f.BridgeNetfilter && e.Shard == 0, Pinned: e.Shard > 0, // see shards
 		GroupForward: !n.Options.NoAntispoof, // to the guard
 		Peer:         peer, Handed: e.Handed,
-		Alias: "sealane " + n.Name, AltName: e.Alias,
+		Alias: "sealane " + n.Name, Named: e.Alias != "",
 	}
 	sort(n, e, &l)
 	objs := append([]kstate.Object{l}, limits(n, e)...)

@@ -42,7 +42,7 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, _ driv
 	peer.Whole = n.Options.Datapath == model.DatapathNetdev
 	objs := []kstate.Object{kstate.Link{
 		Name: e.Device(), Type: kstate.TypeVeth, MTU: driver.MTU(n, e), MAC: model.MACForID(model.MACVeth, e.ID),
-		Up: true, NoARP: true, Peer: peer, Handed: e.Handed, Alias: "sealane " + n.Name, AltName: e.Alias,
+		Up: true, NoARP: true, Peer: peer, Handed: e.Handed, Alias: "sealane " + n.Name, Named: e.Alias != "",
 	}, port(n, e)}
 	if e.Handed {
 		return s, s.Add(objs...)

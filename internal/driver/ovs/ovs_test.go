@@ -40,7 +40,7 @@ func TestEndpoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := `link slve1 type veth mtu 1500 address ` + model.MACForID(model.MACVeth, "e1") + ` noarp up peer eth0 address 02:42:c0:00:02:07 netns /run/sealane/netns/s1
+			want := `link of-web type veth mtu 1500 address ` + model.MACForID(model.MACVeth, "e1") + ` noarp up peer eth0 address 02:42:c0:00:02:07 netns /run/sealane/netns/s1
 netns /run/sealane/netns/s1 addr 192.0.2.7/24 dev eth0
 netns /run/sealane/netns/s1 addr 2001:db8::7/64 dev eth0
 netns /run/sealane/netns/s1 addr fe80::42:c0ff:fe00:207/64 dev eth0
@@ -49,16 +49,16 @@ netns /run/sealane/netns/s1 addr fe80::42:c0ff:fe00:207/64 dev eth0
 				want = strings.Replace(strings.SplitAfter(want, "\n")[0], "peer eth0", "peer slpe1", 1)
 				want = strings.Replace(want, "netns /run/sealane/netns/s1", "netns ", 1)
 			}
-			want += "ovs-port slve1 bridge ovsbr0" + c.port + "\n"
+			want += "ovs-port of-web bridge ovsbr0" + c.port + "\n"
 			if s.String() != want {
 				t.Errorf("is\n%swant\n%s", s, want)
 			}
-			l := s[kstate.Link{Name: "slve1"}.Key()].(kstate.Link)
+			l := s[kstate.Link{Name: "of-web"}.Key()].(kstate.Link)
 			if l.Peer.Whole != c.whole {
 				t.Errorf("its far end sends whole frames: %v", l.Peer.Whole)
 			}
-			if l.AltName != "of-web" {
-				t.Errorf("its other name is %q", l.AltName)
+			if !l.Named {
+				t.Error("nothing says that it has a name of somebody's choice")
 			}
 		})
 	}

@@ -186,7 +186,7 @@ var frameRules = []string{
 	"icmpv6 type mld2-listener-report accept", "ip6 saddr :: icmpv6 type nd-neighbor-solicit accept", "icmpv6 type nd-redirect drop",
 	"meta l4proto ipv6-icmp icmpv6 type nd-router-solicit accept", "meta l4proto sctp th dport 80 accept",
 	"ether type ip ip frag-off & 0x3fff == 0 accept", "ip frag-off 0 ip saddr 192.0.2.1 accept", "exthdr frag missing accept", "ip6 saddr ::1 exthdr frag exists accept", "exthdr frag != exists frag nexthdr udp accept",
-	"frag frag-off != 0 accept", "frag frag-off 0 drop", "frag nexthdr udp accept", "ip6 nexthdr tcp accept", "ip6 nexthdr tcp ip6 saddr ::1 accept", "udp dport != 546 accept", "iifname != slv* accept",
+	"frag frag-off != 0 accept", "frag frag-off 0 drop", "frag nexthdr udp accept", "ip6 nexthdr tcp accept", "ip6 nexthdr tcp ip6 saddr ::1 accept", "udp dport != 546 accept", "iifname != slv* accept", "iifname != slv* iifgroup != 24229 accept", "oifgroup 7 accept",
 }
 
 // moreRules are rules beyond the firewall's, by the kind of chain they need.

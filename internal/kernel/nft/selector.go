@@ -37,6 +37,8 @@ var selectors = []selector{
 	{name: "oifname", typ: typeIfname, key: unix.NFT_META_OIFNAME, load: loadMeta},
 	{name: "meta iifname", typ: typeIfname, key: unix.NFT_META_IIFNAME, load: loadMeta},
 	{name: "meta oifname", typ: typeIfname, key: unix.NFT_META_OIFNAME, load: loadMeta},
+	{name: "iifgroup", typ: typeDevGroup, key: unix.NFT_META_IIFGROUP, load: loadMeta},
+	{name: "oifgroup", typ: typeDevGroup, key: unix.NFT_META_OIFGROUP, load: loadMeta},
 	{name: "meta mark", typ: typeMark, key: unix.NFT_META_MARK, load: loadMeta},
 	{name: "meta l4proto", typ: typeProto, tells: layerTransport, key: unix.NFT_META_L4PROTO, load: loadMeta},
 	{name: "meta protocol", typ: typeEtherType, tells: layerNetwork, key: unix.NFT_META_PROTOCOL, load: loadMeta},

@@ -42,6 +42,7 @@ var (
 	typeState     = &datatype{name: "ct_state", width: 4, parse: anyOf("invalid", 1, "established", 2, "related", 4, "new", 8, "untracked", 64)}
 	typeStatus    = &datatype{name: "ct_status", width: 4, parse: anyOf("expected", 1, "seen-reply", 2, "assured", 4, "confirmed", 8, "snat", 16, "dnat", 32, "dying", 512)}
 	typeAnyMark   = &datatype{name: "mark", width: 4, parse: parseNumber}
+	typeDevGroup  = &datatype{name: "devgroup", width: 4, parse: parseNumber}
 	typeEtherType = &datatype{name: "ether_type", width: 2, parse: parseEtherType}
 	typeARPOp     = &datatype{name: "arp_op", width: 2, parse: oneOf(2, "request", 1, "reply", 2, "rrequest", 3, "rreply", 4, "inrequest", 8, "inreply", 9, "nak", 10)}
 	typeFragOff   = &datatype{name: "frag_off", width: 2, parse: oneOf(2, "0", 0)}

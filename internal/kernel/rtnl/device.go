@@ -12,7 +12,8 @@ import (
 
 // Marks. The link groups are ours alone; a device in groupDoomed is as good
 // as removed: it is down, and the reaper takes it. One in groupHanded is ours in
-// the host's namespace, and elsewhere that of who took it there.
+// the host's namespace, and elsewhere that of who took it there. Ports that have a
+// name of somebody's choice are in kstate.GroupNamed.
 const (
 	groupOurs   = 0x5ea1
 	groupDoomed = 0x5ea2
@@ -70,7 +71,9 @@ type device struct {
 
 // ours reports whether a device of the host's is ours. One whose parent is
 // elsewhere was put here by somebody else's daemon.
-func (d device) ours() bool { return d.group == groupOurs && (d.nsid == noNSID || !d.onParent()) }
+func (d device) ours() bool {
+	return d.group == kstate.GroupNamed || d.group == groupOurs && (d.nsid == noNSID || !d.onParent())
+}
 
 func (d device) doomed() bool { return d.group == groupDoomed }
 

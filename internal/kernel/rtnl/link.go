@@ -27,11 +27,14 @@ func (p *pass) addLink(op int, l kstate.Link) error {
 		return err
 	}
 	near := device{name: l.Name, kind: string(l.Type), group: groupOurs, planned: true}
+	if l.Named {
+		near.group = kstate.GroupNamed
+	}
 	near.index, near.far = p.c.indexes()
 	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL).
 		link(unix.AF_UNSPEC, near.index, 0, 0).
 		str(unix.IFLA_IFNAME, l.Name).
-		u32(unix.IFLA_GROUP, groupOurs)
+		u32(unix.IFLA_GROUP, uint32(near.group))
 	if len(mac) > 0 {
 		m.attr(unix.IFLA_ADDRESS, mac)
 	}
@@ -144,9 +147,6 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 	m = change(near.index, false, false).noARP(l.NoARP)
 	if err := p.complete(op, l, near.index, m); err != nil {
 		return err
-	}
-	if l.AltName != "" {
-		host.add(op, altName(near.index, l.AltName))
 	}
 	if err := p.repin(op, kstate.Link{}, l, near); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -38,7 +39,7 @@ func refuse(mv Move, all map[string]device, again bool, sw switches) error {
 		return no(model.Unsupported, "is no Ethernet device, and cannot be a port of a bridge")
 	case wireless("/sys/class/net", mv.NIC):
 		return no(model.Unsupported, "is wireless: an access point takes frames of its own station only")
-	case nic.group == groupOurs:
+	case nic.group == groupOurs || nic.group == kstate.GroupNamed:
 		return no(model.Invalid, "is a device that Sealane made")
 	}
 	if child := occupied(all, nic); child != "" {
