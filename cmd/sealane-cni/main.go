@@ -18,7 +18,7 @@ import (
 func main() {
 	ctx := context.Background()
 	if filepath.Base(os.Args[0]) == "pipework" {
-		console := pipework.Console{Out: os.Stdout, Err: os.Stderr, Socket: cmp.Or(os.Getenv("SEALANE_SOCKET"), api.DefaultSocket)}
+		console := pipework.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Socket: cmp.Or(os.Getenv("SEALANE_SOCKET"), api.DefaultSocket)}
 		os.Exit(pipework.Run(ctx, console, os.Args[1:]))
 	}
 	os.Exit(cni.Run(ctx, cni.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}))

@@ -29,7 +29,7 @@ comes back when the container is started again.`,
 			if len(args) == 1 && (args[0] == "--help" || args[0] == "-h") {
 				return c.Help()
 			}
-			status := pipework.Run(c.Context(), pipework.Console{Out: a.Out, Err: a.Err, Socket: a.socket}, args)
+			status := pipework.Run(c.Context(), pipework.Console{In: a.In, Out: a.Out, Err: a.Err, Socket: a.socket}, args)
 			if status != 0 {
 				return &commandError{status}
 			}

@@ -30,7 +30,7 @@ func best(sb *model.Sandbox, nets map[model.ID]*model.Network, is6 bool, may fun
 	var best *model.Endpoint
 	for i := range sb.Endpoints {
 		e := &sb.Endpoints[i]
-		if n := nets[e.Network]; n == nil || n.Internal || !e.Has(is6) || !may(e, n) {
+		if n := nets[e.Network]; n == nil || n.Internal || !e.Has(is6) && !e.Unnumbered(is6) || !may(e, n) {
 			continue
 		}
 		if best == nil || less(e, best, nets, is6) {

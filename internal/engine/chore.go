@@ -59,7 +59,7 @@ func (e *Engine) RunChore(ctx context.Context, ref string, args []string, undo b
 	switch {
 	case err != nil:
 		return ran, internal(about, op, err)
-	case known && ran.isThere():
+	case known && (ran.isThere() || chore.Removes() && ran.isGone()):
 		return Ran{}, nil // as it shall be
 	case ran.Code != 0 || !chore.Changes():
 		return ran, e.letGo(ctx, sb)
@@ -71,6 +71,12 @@ func (e *Engine) RunChore(ctx context.Context, ref string, args []string, undo b
 // queueing discipline the kernel has words of its own.
 func (r Ran) isThere() bool {
 	return r.Code == 2 && (bytes.Contains(r.Stderr, []byte("File exists")) || bytes.Contains(r.Stderr, []byte("Exclusivity flag on")))
+}
+
+// isGone reports whether ip or tc refused to take away what is not there.
+func (r Ran) isGone() bool {
+	return r.Code == 2 && slices.ContainsFunc([]string{"No such process", "No such file or directory", "Cannot find specified", "Cannot delete qdisc with handle of zero"},
+		func(words string) bool { return bytes.Contains(r.Stderr, []byte(words)) })
 }
 
 // choreIn returns the sandbox of a container, made if there is none.

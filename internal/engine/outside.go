@@ -129,7 +129,7 @@ func (d *draft) checkWays(sb *model.Sandbox, ep *model.Endpoint, n *model.Networ
 		return pooled || ep.Has(is6) || ep.DHCP(is6) != nil
 	}
 	for _, a := range ep.Routers {
-		if !has(a.Is6()) {
+		if !has(a.Is6()) && ep.Plug == nil {
 			return d.errorf(model.Invalid, "gateway %s: the endpoint has no address of that family", a)
 		}
 		if slices.ContainsFunc(ep.Outside, func(p netip.Prefix) bool { return p.Addr() == a }) {

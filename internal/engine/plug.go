@@ -40,6 +40,9 @@ func (e *Engine) askRunning(ctx context.Context, about, op, ref string, enough f
 	if failed == nil && enough(sb) || failed != nil && who.guest.Runtime == model.RuntimeNetNS {
 		return who, nil // a path of which nothing is known is no namespace, which is said later
 	}
+	if who.guest.Runtime == model.RuntimeDocker {
+		return who, model.Errorf(model.Gone, "", "", "Docker inspect returned invalid PID 0") // the script's words
+	}
 	return who, model.Errorf(model.Gone, about, op, "%s", why(who.guest, runtime.Stopped))
 }
 
@@ -87,10 +90,16 @@ func (d *draft) plug(ctx context.Context, who answer, spec PlugSpec) (*model.San
 		return nil, nil, err
 	}
 	for i := range sb.Endpoints {
-		switch ep := &sb.Endpoints[i]; {
-		case ep.Plug != nil && ep.Plug.Same(spec.Command):
+		if ep := &sb.Endpoints[i]; ep.Plug != nil && ep.Plug.Same(spec.Command) {
 			return sb, ep, nil
-		case ep.Plug != nil && ep.IfName == spec.Endpoint.IfName:
+		}
+	}
+	n, err := d.wire(ctx, spec) // first, as the script asks for the device
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, ep := range sb.Endpoints {
+		if ep.Plug != nil && ep.IfName == spec.Endpoint.IfName {
 			return nil, nil, d.errorf(model.Conflict, "interface %s: is there by pipework %s", ep.IfName, ep.Plug.For(sb)).
 				WithHint("pipework --undo %s -i %s %s takes it away", ep.Plug.Device, ep.IfName, who.ref)
 		}
@@ -100,10 +109,6 @@ func (d *draft) plug(ctx context.Context, who answer, spec PlugSpec) (*model.San
 		return nil, nil, err
 	}
 	if err := d.notRuntimes(sb); err != nil {
-		return nil, nil, err
-	}
-	n, err := d.wire(ctx, spec)
-	if err != nil {
 		return nil, nil, err
 	}
 	if err := d.notTheirs(sb, string(n.ID)); err != nil {

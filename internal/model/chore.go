@@ -22,14 +22,35 @@ var (
 	clears = []string{"delete"}
 )
 
-// verb returns the first word that is neither an option nor the object, and its
-// place; "" for none, which shows.
-func (c Chore) verb() (string, int) {
-	objects := map[string]bool{"route": true, "rule": true, "qdisc": true, "class": true, "filter": true, "chain": true, "action": true}
-	for i, w := range c {
-		if i > 0 && !strings.HasPrefix(w, "-") && !objects[w] {
-			return w, i
+// objects are those of ip and tc in the order in which tc tries their beginnings, and
+// valued the options of tc that are followed by a value.
+var (
+	objects = []string{"route", "rule", "qdisc", "class", "filter", "chain", "actions"}
+	valued  = []string{"-b", "-batch", "-n", "-netns", "-cf", "-conf"}
+)
+
+// object returns what the command is about, in full, and the place of the word that
+// says so; "" for none.
+func (c Chore) object() (string, int) {
+	for i := 1; i < len(c); i++ {
+		switch w := c[i]; {
+		case c[0] == "tc" && slices.Contains(valued, w):
+			i++
+		case !strings.HasPrefix(w, "-"):
+			full := slices.IndexFunc(objects, func(o string) bool { return strings.HasPrefix(o, w) })
+			if w == "" || full < 0 {
+				return w, i
+			}
+			return objects[full], i
 		}
+	}
+	return "", -1
+}
+
+// verb returns the word after the object, and its place; "" for none, which shows.
+func (c Chore) verb() (string, int) {
+	if _, i := c.object(); i > 0 && i+1 < len(c) {
+		return c[i+1], i + 1
 	}
 	return "", -1
 }
@@ -42,6 +63,12 @@ func begins(verb string, words []string) bool {
 func (c Chore) Changes() bool {
 	v, _ := c.verb()
 	return v != "" && (begins(v, makes) || begins(v, clears) || !begins(v, shows))
+}
+
+// Removes reports whether the command takes something away.
+func (c Chore) Removes() bool {
+	v, _ := c.verb()
+	return begins(v, clears)
 }
 
 // Inverse returns the command that takes back one that makes something.

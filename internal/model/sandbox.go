@@ -315,6 +315,12 @@ func (e *Endpoint) Router(is6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
+// Unnumbered reports whether the endpoint leads to a router of a family without an
+// address of its own: what is sent there is from another interface's.
+func (e *Endpoint) Unnumbered(is6 bool) bool {
+	return e.Router(is6).IsValid() && !e.Has(is6) && e.DHCP(is6) == nil
+}
+
 // Reaches reports whether an address of the endpoint's leads to a without a router.
 func (e *Endpoint) Reaches(a netip.Addr) bool {
 	leads := func(p netip.Prefix) bool { return p.Contains(a) }

@@ -23,8 +23,7 @@ type thing struct {
 // without returns chores without those that made what c takes away, and whether
 // there were such.
 func (c Chore) without(chores []Chore) (left []Chore, undone bool) {
-	v, _ := c.verb()
-	if !begins(v, clears) {
+	if !c.Removes() {
 		return chores, false
 	}
 	gone, is := c.thing()
@@ -50,7 +49,7 @@ func (t thing) plainIn(chores []Chore) bool {
 	var last thing
 	count := 0
 	for _, c := range chores {
-		if c.object() != t.object || !c.makes() {
+		if object, _ := c.object(); object != t.object || !c.makes() {
 			continue
 		}
 		made, ok := c.thing()
@@ -94,7 +93,8 @@ func (t thing) tookWith(c Chore) bool {
 		return true
 	}
 	dev, place, _ := strings.Cut(t.called, " ")
-	below := c.object() != t.object || strings.Contains(made.called, " parent ")
+	object, _ := c.object()
+	below := object != t.object || strings.Contains(made.called, " parent ")
 	if t.object != "qdisc" || c[0] != "tc" || !below || strings.HasPrefix(place, "parent ") {
 		return false
 	}
@@ -123,16 +123,6 @@ func (c Chore) besides() bool {
 	return strings.HasPrefix(v, "ap") || strings.HasPrefix(v, "p")
 }
 
-// object is the second word that is no option: route, rule, qdisc, …
-func (c Chore) object() string {
-	for _, w := range c[1:] {
-		if !strings.HasPrefix(w, "-") {
-			return w
-		}
-	}
-	return ""
-}
-
 // thing reads what a command is about.
 func (c Chore) thing() (thing, bool) {
 	_, i := c.verb()
@@ -140,7 +130,7 @@ func (c Chore) thing() (thing, bool) {
 		return thing{}, false
 	}
 	words := c[i+1:]
-	switch object := c.object(); object {
+	switch object, _ := c.object(); object {
 	case "route":
 		return readRoute(words, slices.Contains(c, "-6"))
 	case "rule":

@@ -41,6 +41,7 @@ func TestDoChore(t *testing.T) {
 		{"with all that hangs below", "tc qdisc add dev eth1 clsact|tc qdisc add dev eth1 root handle 1: htb|tc class add dev eth1 parent 1: classid 1:1 htb rate 1mbit|tc qdisc add dev eth1 parent 1:1 pfifo|tc filter add dev eth1 parent 1: matchall flowid 1:1|tc filter add dev eth1 ingress matchall action drop|tc filter add dev eth2 parent 1: matchall flowid 1:1|tc qdisc del dev eth1 root",
 			"tc qdisc add dev eth1 clsact|tc filter add dev eth1 ingress matchall action drop|tc filter add dev eth2 parent 1: matchall flowid 1:1"},
 		{"what comes in", "tc qdisc add dev eth1 root pfifo|tc qdisc add dev eth1 handle ffff: ingress|tc filter add dev eth1 parent ffff: matchall action drop|tc qdisc del dev eth1 ingress", "tc qdisc add dev eth1 root pfifo"},
+		{"in fewer letters", "tc q add dev eth1 root pfifo|tc c add dev eth1 parent 1: classid 1:1 htb rate 1mbit|tc qdisc del dev eth1 root", ""},
 		{"a class by its number", "tc class add dev eth1 parent 1: classid 1:1 htb rate 1mbit|tc class del dev eth1 classid 1:1", ""},
 	} {
 		var sb Sandbox

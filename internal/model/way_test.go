@@ -70,6 +70,7 @@ func TestCheckOutside(t *testing.T) {
 func TestChores(t *testing.T) {
 	for line, changes := range map[string]bool{
 		"ip route show": false, "ip route": false, "ip route ls": false, "ip -6 route get 2001:db8::1": false, "tc qdisc": false, "tc -s qdisc show dev eth1": false,
+		"tc q show dev eth1": false, "tc actions ls action gact": false, "tc act": false, "tc -n x f ls": false, "tc q add dev eth1 root pfifo": true,
 		"ip route add 10.0.0.0/8 dev eth1": true, "ip route a 10.0.0.0/8 dev eth1": true, "ip rule del table 7": true, "ip route flush table 7": true,
 		"tc qdisc add dev eth1 root pfifo": true, "ip -6 route replace default via fe80::1 dev eth1": true,
 	} {

@@ -29,35 +29,53 @@ func parseClient(text string) (*client, bool, error) {
 	return c, true, c.read(name, strings.Fields(options))
 }
 
-// The options of udhcpc that have a meaning here, and those that say how the
-// program itself is to run.
+// program is a DHCP client's command line: options that have a meaning here, and
+// those that say how the program itself is to run, without and with a value.
+type program struct {
+	means        map[string]string
+	flags, takes []string
+	extra        string // the option that has any other, as NAME:VALUE
+}
+
 var (
-	udhcpc      = map[string]string{"-h": "dhcp-hostname", "-H": "dhcp-hostname", "-F": "dhcp-hostname", "-r": "dhcp-request", "-V": "dhcp-vendor-class", "-c": "dhcp-client-id"}
-	udhcpcFlags = []string{"-f", "-b", "-q", "-n", "-R", "-S", "-a", "-B", "-v", "-o", "-C"}
-	udhcpcTaken = []string{"-t", "-T", "-A", "-O", "-s", "-p", "-i"}
+	udhcpc = program{
+		means: map[string]string{"-h": "dhcp-hostname", "-H": "dhcp-hostname", "-F": "dhcp-hostname", "-r": "dhcp-request", "-V": "dhcp-vendor-class", "-c": "dhcp-client-id"},
+		flags: strings.Fields("-f -b -q -n -R -S -a -B -v -o -C"),
+		takes: strings.Fields("-t -T -A -O -s -p -i"),
+		extra: "-x",
+	}
+	// Of those of dhclient(8), -r and -x give an address back, and -S, -T and -P ask for
+	// something else: they are not known.
+	dhclient = program{
+		means: map[string]string{"-H": "dhcp-hostname", "-F": "dhcp-hostname", "-V": "dhcp-vendor-class", "-C": "dhcp-client-id"},
+		flags: strings.Fields("-4 -6 -1 -d -q -v -w -n -nw -N -R -B -i -I --no-pid"),
+		takes: strings.Fields("-p -s -g -e -D -cf -df -lf -pf -sf -4o6 -timeout --timeout --request-options --dad-wait-time --decline-wait-time --prefix-len-hint --address-prefix-len"),
+	}
 )
 
-// read takes udhcpc's options. dhclient's are its own: -v and the like say
-// nothing of what is asked for.
+// read takes the options of a client.
 func (c *client) read(name string, words []string) error {
+	p := udhcpc
+	if strings.HasPrefix(name, "dhclient") {
+		p = dhclient
+		c.is6 = slices.Contains(words, "-6")
+	}
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		switch {
-		case strings.HasPrefix(name, "dhclient") && strings.HasPrefix(w, "-"):
-			return failf("pipework: %s: option %s: not known here", name, w)
-		case slices.Contains(udhcpcFlags, w):
+		case slices.Contains(p.flags, w):
 			continue
 		case i+1 == len(words):
 			return failf("pipework: %s: option %s: not known, or without its value", name, w)
-		case slices.Contains(udhcpcTaken, w):
-		case w == "-x":
+		case slices.Contains(p.takes, w):
+		case w == p.extra:
 			if err := c.extra(name, words[i+1]); err != nil {
 				return err
 			}
-		case udhcpc[w] != "":
-			c.options[udhcpc[w]] = words[i+1]
+		case p.means[w] != "":
+			c.options[p.means[w]] = words[i+1]
 		default:
-			return failf("pipework: %s: option %s: not known (known: %s, -x)", name, w, strings.Join(slices.Sorted(maps.Keys(udhcpc)), ", "))
+			return failf("pipework: %s: option %s: not known (known: %s)", name, w, strings.Join(slices.Sorted(maps.Keys(p.means)), ", "))
 		}
 		i++
 	}

@@ -3,6 +3,7 @@ package pipework
 import (
 	"crypto/md5"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -144,7 +145,7 @@ func (r *reader) flag(a string) (bool, error) {
 		r.verb, r.chosen = v, true
 	case a == "--direct-phys":
 		r.direct = true
-	case strings.HasPrefix(a, "-"):
+	case strings.HasPrefix(a, "-") && len(r.words) > 0:
 		return true, failf("pipework: option %s: not known", a)
 	default:
 		return false, nil
@@ -154,14 +155,19 @@ func (r *reader) flag(a string) (bool, error) {
 
 func (r *reader) command() (*command, error) {
 	c := &command{verb: r.verb, alias: r.alias, ifName: r.ifName}
-	if (c.verb == wait || c.verb == list) && (len(r.words) > 0 || r.direct || r.alias != "" || r.family != "") || c.verb == list && r.ifName != "" {
+	if c.verb == wait {
+		c.alias = "" // and whatever else: the script looks at -i alone
+	}
+	if c.verb == list && (len(r.words) > 0 || r.direct || r.alias != "" || r.family != "" || r.ifName != "") {
 		return nil, syntax()
 	}
 	switch {
 	case c.verb == wait || c.verb == list:
 		return c, checkNames(c)
-	case len(r.words) < 2:
+	case len(r.words) < 2 || len(r.words) == 2 && c.verb == connect:
 		return nil, syntax()
+	case strings.HasPrefix(r.words[0], "-"):
+		return nil, failf("I do not know how to setup interface %s.", r.words[0])
 	case tools[r.words[0]] != nil:
 		return r.inside(c)
 	}
@@ -268,7 +274,7 @@ func (c *command) address(text, fam string) error {
 	}
 	if dhcp, ok, err := parseClient(text); ok || err != nil {
 		if err == nil {
-			dhcp.is6 = is6
+			dhcp.is6 = dhcp.is6 || is6
 			c.client = dhcp
 		}
 		return err
@@ -282,43 +288,65 @@ func (c *command) address(text, fam string) error {
 }
 
 func (c *command) oneAddress(text, fam string, is6 bool) error {
-	text, via, routed := strings.Cut(text, "@")
+	text, via, _ := strings.Cut(text, "@")
 	ip, bits, masked := strings.Cut(text, "/")
-	if text == "0/0" || text == "0.0.0.0/0" || text == "::/0" {
-		if routed {
-			return failf("pipework: %s@%s: a gateway takes an address", text, via)
-		}
-		return nil
+	if !masked {
+		return failf("The IP address should include a netmask.\nMaybe you meant %s/%d ?", ip, map[bool]int{false: 24, true: 64}[strings.Contains(ip, ":")])
 	}
-	a, err := parseAddr(ip)
+	if text == "0/0" || text == "0.0.0.0/0" || text == "::/0" {
+		return c.gateway(via)
+	}
+	a, err := parseAddr(padded(ip))
 	if err != nil {
 		return err
 	}
-	if !masked {
-		return failf("The IP address should include a netmask.\nMaybe you meant %s/%d ?", a, map[bool]int{false: 24, true: 64}[a.Is6()])
-	}
-	n, err := strconv.Atoi(bits)
-	if err != nil || n < 1 || n > a.BitLen() {
+	n, ok := length(bits, a)
+	if !ok {
 		return failf("pipework: %q: want ADDRESS/BITS, as 192.168.1.1/24", text)
 	}
 	if fam != "" && a.Is6() != is6 {
 		return failf("pipework: address %s: -a %s says otherwise", text, fam)
 	}
 	c.addrs = append(c.addrs, netip.PrefixFrom(a, n).String())
-	if !routed {
+	if via != "" && strings.Contains(via, ":") != a.Is6() {
+		return failf("pipework: gateway %s: is of another family than %s", via, text)
+	}
+	return c.gateway(via)
+}
+
+// gateway takes what is after @, which may be nothing.
+func (c *command) gateway(via string) error {
+	if via == "" {
 		return nil
 	}
 	gw, err := parseAddr(via)
 	switch {
 	case err != nil:
 		return err
-	case gw.Is6() != a.Is6():
-		return failf("pipework: gateway %s: is of another family than %s", gw, text)
 	case slices.ContainsFunc(c.via, func(v string) bool { return strings.Contains(v, ":") == gw.Is6() }):
 		return failf("pipework: gateway %s: is the second of its family", gw)
 	}
 	c.via = append(c.via, gw.String())
 	return nil
+}
+
+// padded is an IPv4 address with all its numbers: those that are left out at its end
+// are 0, as ip(8) has them.
+func padded(ip string) string {
+	if dots := strings.Count(ip, "."); dots < 3 && ip != "" && !strings.Contains(ip, ":") {
+		return ip + strings.Repeat(".0", 3-dots)
+	}
+	return ip
+}
+
+// length reads how many bits of an address are the subnet's: a number, or a mask.
+func length(text string, a netip.Addr) (int, bool) {
+	if mask, err := netip.ParseAddr(text); err == nil && a.Is4() && mask.Is4() {
+		n, _ := net.IPMask(mask.AsSlice()).Size()
+		return n, n > 0
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil && n > 0 && n <= a.BitLen()
 }
 
 func parseAddr(text string) (netip.Addr, error) {

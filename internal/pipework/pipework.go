@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 
 // Console is what a command line writes to, and where its daemon is.
 type Console struct {
+	In       io.Reader
 	Out, Err io.Writer
 	Socket   string // of the daemon
 }
@@ -75,7 +77,7 @@ func Run(ctx context.Context, c Console, args []string) int {
 // isScripts reports whether a line of the daemon's is one of the script's, which
 // others may read.
 func isScripts(line string) bool {
-	return strings.HasPrefix(line, "I do not know how to setup interface ") || strings.HasPrefix(line, "Mac address ")
+	return strings.HasPrefix(line, "I do not know how to setup interface ") || strings.HasPrefix(line, "Mac address ") || strings.HasPrefix(line, "Docker inspect ")
 }
 
 func (c Console) do(ctx context.Context, cmd *command) (int, error) {
@@ -140,18 +142,6 @@ func (c Console) list(ctx context.Context, client *api.Client) error {
 	return err
 }
 
-// inside runs a command of ip or tc in a container.
-func (c Console) inside(ctx context.Context, client *api.Client, cmd *command) (int, error) {
-	var ran api.Ran
-	err := running(ctx, func() (err error) {
-		ran, err = client.Run(ctx, api.Chore{Container: cmd.guest, Args: cmd.args, Undo: cmd.undone})
-		return err
-	})
-	io.WriteString(c.Out, ran.Stdout)
-	io.WriteString(c.Err, ran.Stderr)
-	return ran.Code, err
-}
-
 // request is what the daemon is asked for.
 func (c *command) request() api.Plug {
 	req := api.Plug{Device: c.device, Driver: c.driver, VLAN: c.vlan, Container: c.guest, Command: c.String()}
@@ -214,8 +204,6 @@ func (c *command) String() string {
 	switch {
 	case c.client != nil:
 		words = append(words, c.client.String())
-	case len(c.addrs) == 0:
-		words = append(words, "0/0")
 	default:
 		words = append(words, c.addresses())
 	}
@@ -232,7 +220,8 @@ func (c *command) String() string {
 	return model.CommandLine(words...)
 }
 
-// addresses are all with the gateway of its family after the first of each.
+// addresses are all with the gateway of its family after the first of each, or after
+// 0/0, which is none.
 func (c *command) addresses() string {
 	gateways := map[bool]string{}
 	for _, g := range c.via {
@@ -243,6 +232,12 @@ func (c *command) addresses() string {
 		is6 := strings.Contains(a, ":")
 		out = append(out, a+gateways[is6])
 		delete(gateways, is6)
+	}
+	for _, g := range gateways {
+		out = append(out, "0/0"+g)
+	}
+	if slices.Sort(out[len(c.addrs):]); len(out) == 0 {
+		return "0/0"
 	}
 	return strings.Join(out, ",")
 }

@@ -46,7 +46,7 @@ func TestPipework(t *testing.T) {
 	}
 	w.docker("stop -t 0 web two")
 	for _, name := range []string{"two", "docker:two", "web", "docker:web"} {
-		if got := w.sh("pipework br1 -i eth9 " + name + " 192.168.9.2/24 2>&1 && echo done || true"); !strings.HasSuffix(strings.TrimSpace(got), "is stopped") {
+		if got := w.sh("pipework br1 -i eth9 " + name + " 192.168.9.2/24 2>&1 && echo done || true"); !strings.HasSuffix(strings.TrimSpace(got), "Docker inspect returned invalid PID 0") {
 			w.Errorf("%s, which is stopped: %s", name, got)
 		}
 	}
