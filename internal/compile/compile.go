@@ -239,6 +239,7 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		if err != nil {
 			return nil, err
 		}
+		asPipework(part, sb, e, n)
 		if err := s.Merge(part); err != nil {
 			return nil, err
 		}

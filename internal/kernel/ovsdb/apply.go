@@ -276,17 +276,15 @@ func (p *plan) putPort(i int, o kstate.OVSPort) (away, here []operation, err err
 
 // join makes a device a port.
 func (p *plan) join(i int, o kstate.OVSPort, index int) []operation {
-	at, mark := strconv.Itoa(i), p.ids(nil)
+	at, ids := strconv.Itoa(i), p.ids(o.IDs)
 	r := vlans(o)
 	r["name"], r["interfaces"] = o.Device, named("i"+at)
-	if ids := p.ids(o.IDs); p.mark {
+	if p.mark {
 		ids[indexKey] = strconv.Itoa(index)
-		r["external_ids"] = mapOf(ids)
-	} else {
-		r["external_ids"] = mapOf(ids)
 	}
+	r["external_ids"] = mapOf(ids)
 	return []operation{
-		insert("Interface", "i"+at, map[string]any{"name": o.Device, "external_ids": mapOf(mark)}),
+		insert("Interface", "i"+at, map[string]any{"name": o.Device, "external_ids": mapOf(p.ids(o.IDs))}),
 		insert("Port", "p"+at, r),
 		mutate("Bridge", []any{is("name", o.Bridge)}, "ports", "insert", setOf(named("p"+at))),
 	}
