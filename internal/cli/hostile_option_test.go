@@ -31,7 +31,7 @@ func driverOptions() map[string]map[string][]string {
 			"advertise-count": count, "advertise-interval": none, "dad": asBool, "datapath": none, "ifname-prefix": asPrefix, "ipam": none, "mtu": none, "name": asDevice, "trunks": none, "vlan": none,
 		},
 		"phys --opt parent=up0": {
-			"advertise-count": count, "advertise-interval": none, "dad": asBool, "ifname-prefix": asPrefix, "ipam": none, "mtu": none, "parent": none,
+			"advertise-count": count, "advertise-interval": none, "dad": asBool, "ifname-prefix": asPrefix, "ipam": none, "mtu": none, "parent": none, "vlan": none,
 		},
 	}
 }

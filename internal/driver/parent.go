@@ -17,6 +17,9 @@ func Shared(n *model.Network) []kstate.Object {
 	if n.Driver == model.DriverBridge {
 		return sharedBridge(n)
 	}
+	if n.Driver == model.DriverPhys && n.NIC() == "" {
+		return []kstate.Object{kstate.Raise{Dev: n.Options.Parent}}
+	}
 	on, id, tagged := n.Tag()
 	switch {
 	case !n.OnParent() || n.Options.Parent == "":

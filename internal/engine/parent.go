@@ -131,8 +131,8 @@ func (d *draft) checkLower(n *model.Network, base kstate.Link, view *hostView) e
 // checkBeside refuses a network that cannot be on one device with another.
 func (d *draft) checkBeside(n *model.Network) error {
 	for _, o := range d.allNetworks() {
-		if o.Driver == model.DriverPhys && (o.Options.Parent == n.Lower() || o.Options.Parent == n.Options.Parent) {
-			return d.errorf(model.Conflict, "parent %s: belongs to network %s", o.Options.Parent, o.Name)
+		if o.Driver == model.DriverPhys && (o.Lower() == n.Lower() || o.Lower() == n.Options.Parent) {
+			return d.errorf(model.Conflict, "parent %s: belongs to network %s", o.Lower(), o.Name)
 		}
 		if o.HasPort(n.Lower()) {
 			return d.errorf(model.Conflict, "parent %s: network %s has it as a port of its bridge", n.Lower(), o.Name)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 
+	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -20,7 +21,8 @@ func (d *draft) settleNIC(n *model.Network, view *hostView) error {
 		return nil // Validate says what to give
 	}
 	for _, o := range d.allNetworks() {
-		if o.Options.Parent == name {
+		whole := n.Options.VLAN == 0 || o.Driver == model.DriverPhys && o.Options.VLAN == 0
+		if o.Options.Parent == name && (whole || o.Lower() == n.Lower()) {
 			return d.errorf(model.Conflict, "parent %s: belongs to network %s", name, o.Name)
 		}
 	}
@@ -28,11 +30,28 @@ func (d *draft) settleNIC(n *model.Network, view *hostView) error {
 	if !there {
 		return d.noParent(name, view)
 	}
-	if err := d.lendable(l, view); err != nil {
+	if err := d.settleNICVLAN(n, &l, view); err != nil {
 		return err
 	}
 	n.Options.MTU = cmp.Or(n.Options.MTU, l.MTU)
 	return nil
+}
+
+// settleNICVLAN decides about the VLAN of a NIC, whose device is l afterwards if it is
+// there. What moves must be free to.
+func (d *draft) settleNICVLAN(n *model.Network, l *kstate.Link, view *hostView) (err error) {
+	if n.Options.VLAN != 0 {
+		if *l, err = d.tagged(n, *l, view); err != nil {
+			return err
+		}
+	}
+	switch {
+	case n.NIC() != "":
+		return d.lendable(*l, view)
+	case l.Type == kstate.TypeLoopback:
+		return d.errorf(model.Invalid, "parent %s: is no NIC", l.Name)
+	}
+	return d.can(feature.VLAN)
 }
 
 // lendable refuses a device that others need where it is.
@@ -70,7 +89,7 @@ func (d *draft) lendNIC(ctx context.Context, ep *model.Endpoint, n *model.Networ
 	for sb := range d.allSandboxes() {
 		for e := range sb.On(n.ID) {
 			if e.ID != ep.ID && sb.Exit == nil {
-				return d.errorf(model.InUse, "network %s: device %s is with sandbox %s", n.Name, n.Options.Parent, sb.Name)
+				return d.errorf(model.InUse, "network %s: device %s is with sandbox %s", n.Name, n.Lower(), sb.Name)
 			}
 		}
 	}
@@ -78,10 +97,12 @@ func (d *draft) lendNIC(ctx context.Context, ep *model.Endpoint, n *model.Networ
 	if err != nil {
 		return internal(d.ref, d.op, err)
 	}
-	l, there := view.links[n.Options.Parent]
+	l, there := view.links[cmp.Or(n.NIC(), n.Options.Parent)]
 	if !there { // it is awaited
 		return nil
 	}
-	ep.MAC = cmp.Or(ep.MAC, l.MAC)
+	if ep.MAC = cmp.Or(ep.MAC, l.MAC); n.NIC() == "" {
+		return nil
+	}
 	return d.lendable(l, view)
 }

@@ -105,7 +105,10 @@ func wireOf(n *model.Network, spec EndpointSpec) (announce.Wire, bool) {
 			at.VLAN = spec.VLAN
 		}
 	case model.DriverPhys:
-		at.Place = wire.Place{Device: n.Options.Parent}
+		at.Place = wire.Place{Device: n.NIC()}
+		if n.NIC() == "" {
+			at.Place, at.VLAN = wire.Place{Device: n.Options.Parent}, n.Options.VLAN
+		}
 	}
 	return at, at.Device != ""
 }

@@ -111,7 +111,7 @@ func (d *draft) bridgeOnVLAN(n *model.Network, view *hostView) error {
 		}
 	}
 	for _, o := range d.allNetworks() {
-		if o.Driver == model.DriverPhys && o.Options.Parent == parent {
+		if o.Driver == model.DriverPhys && o.Lower() == parent {
 			return d.errorf(model.Conflict, "parent %s: belongs to network %s", parent, o.Name)
 		}
 	}

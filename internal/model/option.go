@@ -177,7 +177,7 @@ var optionTable = []option{
 			}
 			return nil
 		}},
-	{"vlan", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverOVS}, nil,
+	{"vlan", []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys}, nil,
 		func(o *Options, v string) (err error) { o.VLAN, err = number(v, 1, maxVLAN, ""); return }},
 	{"vni", []string{DriverFabric, DriverOverlay}, []string{dockerNetwork + "driver.overlay.vxlanid_list"},
 		func(o *Options, v string) (err error) { o.Backend.VNI, err = number(v, 1, 1<<24-1, ""); return }},

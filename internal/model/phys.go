@@ -14,3 +14,13 @@ func (n *Network) checkNIC() error {
 	}
 	return nil
 }
+
+// NIC returns the host's device that a network of driver phys moves: the parent, or a
+// VLAN of it that was there. Of one that was not the device is made where it is to be,
+// and the name is "".
+func (n *Network) NIC() string {
+	if n.Options.VLAN != 0 && !n.Options.Adopted {
+		return ""
+	}
+	return n.Lower()
+}

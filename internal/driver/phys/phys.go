@@ -10,7 +10,8 @@
 //	     └──────── comes back ─────┘  when the endpoint or the sandbox goes
 //
 // The NIC is what the kernel marks and the journal knows, see kernel/rtnl: it comes
-// home under its own name also when its namespace ends without us.
+// home under its own name also when its namespace ends without us. A VLAN of a NIC
+// that nobody made before is made in the sandbox, and goes with it.
 package phys
 
 import (
@@ -30,8 +31,11 @@ func (Driver) Network(*model.Network, driver.Facts) (kstate.Set, error) { return
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, _ driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
 	nic := kstate.Link{
-		NS: ns, Name: e.IfName, Type: kstate.TypeNIC, Parent: n.Options.Parent,
+		NS: ns, Name: e.IfName, Type: kstate.TypeNIC, Parent: n.NIC(),
 		MTU: driver.MTU(n, e), Up: true, Sysctls: e.InterfaceSysctls(),
+	}
+	if nic.Parent == "" {
+		nic.Type, nic.Parent, nic.VLAN = kstate.TypeVLAN, n.Options.Parent, n.Options.VLAN
 	}
 	if e.MAC != e.DerivedMAC() {
 		nic.MAC = e.MAC
