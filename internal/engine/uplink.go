@@ -387,13 +387,27 @@ func (e *Engine) keepUplinks(ctx context.Context, ops []kstate.Op, reason string
 		want := op.New.(kstate.Uplink)
 		e.cfg.Log.Info("repair", "op", op.String(), "reason", reason)
 		i := slices.IndexFunc(e.uplinks.list, func(u model.Uplink) bool { return u.NIC == want.NIC })
-		mv := nics.Move{NIC: want.NIC, Bridge: want.Bridge, Make: e.uplinks.list[i].Made, Keep: e.gateways(want.Bridge), KeepMTU: e.ownBridge(want.Bridge)}
+		mv := nics.Move{NIC: want.NIC, Bridge: want.Bridge, Make: e.uplinks.list[i].Made, Known: true, Keep: e.gateways(want.Bridge), KeepMTU: e.ownBridge(want.Bridge)}
 		if _, err := e.cfg.Uplinks.Attach(ctx, mv); err != nil {
 			e.uplinks.warned[want.NIC] = err.Error()
-			errs = append(errs, err)
+			errs = append(errs, err, e.bringHome(ctx, mv))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// bringHome gives a NIC back what went with its bridge, which was somebody's: the
+// host is cut off without it. The NIC is attached again once there is a bridge.
+func (e *Engine) bringHome(ctx context.Context, mv nics.Move) error {
+	ports, err := e.cfg.Uplinks.Ports()
+	if !slices.ContainsFunc(ports, func(p nics.Port) bool { return p.NIC == mv.NIC && p.Missing == mv.Bridge }) {
+		return err
+	}
+	rep, err := e.cfg.Uplinks.Detach(ctx, nics.Move{NIC: mv.NIC, Keep: mv.Keep})
+	if err == nil {
+		e.cfg.Log.Warn("uplink: its bridge is gone, everything is on the NIC again", "nic", mv.NIC, "bridge", mv.Bridge, "addresses", fmt.Sprint(rep.Addresses), "routes", rep.Routes)
+	}
+	return err
 }
 
 // ownBridge reports whether a bridge was made for a network, with an MTU of its own.

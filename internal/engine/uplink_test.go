@@ -99,6 +99,37 @@ func TestUplinkIsKept(t *testing.T) {
 	}
 }
 
+// TestUplinkWithoutItsBridge: what somebody's bridge took with it is the NIC's again,
+// until there is a bridge.
+func TestUplinkWithoutItsBridge(t *testing.T) {
+	r, y := uplinkRig(t)
+	must[nics.Report](r)(func() (nics.Report, error) {
+		_, rep, err := r.e.AttachUplink(r.ctx, UplinkSpec{NIC: "eth0", Bridge: "br7"})
+		return rep, err
+	}())
+	pass := func() string {
+		y.log = nil
+		_, _ = r.e.Sync(r.ctx, "test")
+		return strings.Join(y.log, ", ")
+	}
+	none := model.Errorf(model.NotFound, "uplink eth0", "attach", "bridge br7 does not exist")
+	y.ports, y.fail = []nics.Port{{NIC: "eth0", Bridge: "br7", Out: true, Missing: "br7"}}, none
+	if got := pass(); got != "attach eth0 br7, detach eth0 []" {
+		t.Errorf("did %s", got)
+	}
+	y.fail = none
+	if got := pass(); got != "attach eth0 br7" {
+		t.Errorf("then did %s", got)
+	}
+	all, err := r.e.Uplinks(r.ctx)
+	if err != nil || len(all) != 1 || all[0].Status.State != StateDegraded || !strings.HasSuffix(all[0].Status.Message, "bridge br7 does not exist") {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if got := pass(); got != "attach eth0 br7" || len(y.ports) != 1 {
+		t.Errorf("with a bridge did %s", got)
+	}
+}
+
 func TestUplinkOfADeadDaemon(t *testing.T) {
 	r, y := uplinkRig(t)
 	y.ports = []nics.Port{{NIC: "eth0", Bridge: "br7", Made: true}}

@@ -22,8 +22,8 @@ func (m *mover) detach(it items) error {
 	}
 	before := m.rec.On.Items
 	return run([]step{
-		{"settings of " + nic.name, func() error { return m.writeSettings(nic.name, m.lenient(nic.name)) }},
-		{"settings of " + m.rec.Bridge, func() error { return m.writeSettings(m.rec.Bridge, m.lenient(m.rec.Bridge)) }},
+		{"settings of " + nic.name, func() error { return m.writeSettings(nic.name, lenientOn(nic)) }},
+		{"settings of " + m.rec.Bridge, func() error { return m.writeSettings(br.name, lenientOn(br)) }},
 		{"addresses of " + nic.name, func() error { return m.giveAddresses(it, nic) }},
 		{"neighbours of " + nic.name, func() error { return m.giveNeighbours(it, nic) }},
 		{"addresses of " + nic.name, func() error { m.await(it, nic); return nil }},
@@ -53,9 +53,9 @@ func (m *mover) detach(it items) error {
 	})
 }
 
-// lenient is for the time of the move, if the device has the setting.
-func (m *mover) lenient(dev string) map[string]string {
-	if _, err := sysctl.Read(setting(rpFilter, dev)); err != nil {
+// lenientOn is for the time of the move, if the device is there and has the setting.
+func lenientOn(d device) map[string]string {
+	if _, err := sysctl.Read(setting(rpFilter, d.name)); d.index == 0 || err != nil {
 		return nil
 	}
 	return map[string]string{rpFilter: lenient}
@@ -70,28 +70,30 @@ func (m *mover) strictAgain() map[string]string {
 }
 
 // routesBack moves routes from the bridge, which need not be there, to the NIC. The
-// items may have been recorded on either.
+// items may have been recorded on either, and on the bridge that it was.
 func (m *mover) routesBack(it items, nic, br device, stays items) error {
 	from := br
 	if br.index == 0 {
 		from = device{index: 1 << 30, name: m.rec.Bridge} // nothing is by it
 	}
-	return m.moveRoutes(it.by(nic.index, from.index), from, nic, stays)
+	return m.moveRoutes(it.by(nic.index, from.index).by(m.rec.On.Index, from.index), from, nic, stays)
 }
 
 // release takes the NIC out of the bridge if it is its port.
 func (m *mover) release(nic, br device) error {
+	if br.kind == kindBridge {
+		if nic.master != br.index {
+			return nil
+		}
+		return m.setMaster(nic.index, 0)
+	}
 	if br.index == 0 {
-		return nil
+		if on, err := m.switches.PortOf(nic.name); err != nil || on != m.rec.Bridge {
+			return nil // its switch is gone, or has forgotten it
+		}
 	}
-	if br.kind != kindBridge {
-		m.before()
-		return m.switches.DelPort(br.name, nic.name)
-	}
-	if nic.master != br.index {
-		return nil
-	}
-	return m.setMaster(nic.index, 0)
+	m.before()
+	return m.switches.DelPort(m.rec.Bridge, nic.name)
 }
 
 // restoreBridge leaves the bridge as it was, or removes it if it is ours and nobody

@@ -32,10 +32,15 @@ type switches interface {
 	DelPort(bridge, port string) error
 }
 
-// ends returns both devices, with index 0 for one that is not there.
+// ends returns both devices, with index 0 for one that is not there. A bridge that
+// was made since, and has not the NIC, has but the name of the one that was attached to.
 func (m *mover) ends() (nic, bridge device, err error) {
 	all, err := m.devices()
-	return all[m.rec.NIC], all[m.rec.Bridge], err
+	nic, bridge = all[m.rec.NIC], all[m.rec.Bridge]
+	if m.rec.Phase != attaching && !m.rec.Made && bridge.kind == kindBridge && bridge.index != m.rec.On.Index && bridge.index != nic.master {
+		bridge = device{}
+	}
+	return nic, bridge, err
 }
 
 // step is one of the steps of a move, named for what goes wrong in it.
@@ -61,6 +66,9 @@ func (m *mover) attach(it items) error {
 	}
 	if nic.index == 0 {
 		return fmt.Errorf("device %s: %w", m.rec.NIC, unix.ENODEV)
+	}
+	if br.index == 0 && !m.rec.Made {
+		return fmt.Errorf("bridge %s: %w", m.rec.Bridge, unix.ENODEV)
 	}
 	if br.index == 0 {
 		if err := m.makeBridge(m.rec.Bridge, ownAlias(m.rec.NIC), nic.mac); err != nil {

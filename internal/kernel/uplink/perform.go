@@ -50,7 +50,7 @@ func (d Dir) attach(mv Move, before func()) (rep Report, err error) {
 	if err != nil {
 		return rep, err
 	}
-	if err := refuse(mv, all, old != nil, m.switches); err != nil {
+	if err := refuse(mv, all, old != nil || mv.Known, m.switches); err != nil {
 		return rep, err
 	}
 	if err := m.begin(mv, all, old); err != nil {
@@ -103,6 +103,23 @@ func (m *mover) learn(br device, keep []netip.Prefix) error {
 	})
 	m.rec.Moved = have.without(m.rec.On.Items, br.index).withoutOurs(keep)
 	m.rec.On.Index = br.index
+	return nil
+}
+
+// recall has the record say what goes back: what the bridge has for the NIC by now,
+// and what went with the bridge that it was, if that is gone or was made anew.
+func (m *mover) recall(nic, br device, keep []netip.Prefix) error {
+	went, index := m.rec.Moved.by(m.rec.Port.Index, nic.index), m.rec.On.Index
+	if br.index == 0 {
+		m.rec.Moved = went
+		return nil
+	}
+	if err := m.learn(br, keep); err != nil {
+		return err
+	}
+	if br.index != index && m.rec.Boot == bootID() {
+		m.rec.Moved = m.rec.Moved.with(went.by(index, br.index))
+	}
 	return nil
 }
 
@@ -201,37 +218,35 @@ func (m *mover) check(by string, whom []netip.Addr, timeout time.Duration) error
 
 // takeBack goes back to what the record says was before, because of an error.
 func (m *mover) takeBack(op string, because error) error {
-	err := m.undo()
-	if err != nil {
+	if _, err := m.undo(); err != nil {
 		because = fmt.Errorf("%w; taking it back: %w", because, err)
 	}
 	return model.Errorf(model.Conflict, "uplink "+m.rec.NIC, op, "%w", because)
 }
 
-// undo takes back a move that is not finished, from wherever it was cut off.
-func (m *mover) undo() error {
+// undo takes back a move that is not finished, from wherever it was cut off, and says
+// what became of it. From a bridge that is gone the way back is forth.
+func (m *mover) undo() (what string, err error) {
 	nic, br, err := m.ends()
-	if err != nil {
-		return err
-	}
 	switch {
-	case m.rec.Phase == detaching:
+	case err != nil || m.rec.Phase == attached:
+		return "", err
+	case m.rec.Phase == detaching && (br.index != 0 || m.rec.Made):
 		if err := m.attach(m.rec.Moved.by(m.rec.On.Index, nic.index).by(br.index, nic.index)); err != nil {
-			return err
+			return "", err
 		}
-		return m.note(attached)
-	case m.rec.Phase != attaching:
-		return nil
+		return "attached again", m.note(attached)
 	}
 	if err := m.detach(m.rec.Moved.by(m.rec.Port.Index, nic.index)); err != nil {
-		return err
+		return "", err
 	}
-	if m.rec.Again {
+	if m.rec.Phase == attaching && m.rec.Again {
 		m.rec.Moved, m.rec.Prior = m.rec.Prior, items{}
-		return m.note(attached)
+		return "taken back", m.note(attached)
 	}
+	what = map[phase]string{attaching: "taken back", detaching: "detached, for the bridge is gone"}[m.rec.Phase]
 	m.before()
-	return m.dir.drop(m.rec.NIC)
+	return what, m.dir.drop(m.rec.NIC)
 }
 
 // detach does a whole detach, with everything back as it was if it fails.
@@ -254,11 +269,8 @@ func (d Dir) detach(mv Move, before func()) (rep Report, err error) {
 	if m.rec.Boot != bootID() && (nic.index == 0 || nic.master == 0 || nic.master != br.index) {
 		return rep, d.drop(mv.NIC) // what it is about went with the power
 	}
-	m.rec.Moved = m.rec.Moved.by(m.rec.Port.Index, nic.index)
-	if br.index != 0 {
-		if err := m.learn(br, mv.Keep); err != nil {
-			return rep, err
-		}
+	if err := m.recall(nic, br, mv.Keep); err != nil {
+		return rep, err
 	}
 	if rep.Answering, err = m.ask(br, mv.Timeout, &rep); err != nil {
 		return rep, err
@@ -340,13 +352,11 @@ func (d Dir) Recover() ([]Recovered, error) {
 			continue
 		}
 		did := Recovered{NIC: r.NIC, Bridge: r.Bridge}
-		switch m.rec = r; {
-		case r.Boot != bootID():
-			did.What, err = "it was "+string(r.Phase)+" when the host went down: forgotten", d.drop(r.NIC)
-		case r.Phase == attaching:
-			did.What, err = "it was attaching when its process ended: taken back", m.undo()
-		default:
-			did.What, err = "it was detaching when its process ended: attached again", m.undo()
+		was := r.Phase
+		if m.rec = r; r.Boot != bootID() {
+			did.What, err = fmt.Sprintf("it was %s when the host went down: forgotten", was), d.drop(r.NIC)
+		} else if did.What, err = m.undo(); err == nil {
+			did.What = fmt.Sprintf("it was %s when its process ended: %s", was, did.What)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("uplink %s: take back: %w", r.NIC, err))

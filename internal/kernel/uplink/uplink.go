@@ -54,6 +54,8 @@ type Move struct {
 	// Make: an attach makes a Linux bridge if there is none of that name. A detach
 	// removes it again when nothing else is on it.
 	Make bool `json:"make,omitempty"`
+	// Known: an attach of what has been attached before, and may be the bridge's port.
+	Known bool `json:"known,omitempty"`
 	// KeepMTU: the bridge's MTU is somebody's wish and stays.
 	KeepMTU bool `json:"keepMTU,omitempty"`
 	// Keep are addresses of the bridge that stay there, unless they were the NIC's.
