@@ -27,7 +27,7 @@ type Runner interface {
 const choreTime = 30 * time.Second
 
 // RunChore runs a command of ip or tc in a container. One that changes something
-// and succeeds is run again in each namespace that the container gets. With undo,
+// and succeeds is run again whenever what it made has gone (furnish.go). With undo,
 // its inverse is run, and it is forgotten.
 func (e *Engine) RunChore(ctx context.Context, ref string, args []string, undo bool) (Ran, error) {
 	about, op := "container "+ref, "run "+args[0]
@@ -55,6 +55,10 @@ func (e *Engine) RunChore(ctx context.Context, ref string, args []string, undo b
 	case !sb.Live():
 		return Ran{}, model.Errorf(model.Gone, about, op, "sandbox %s: has no namespace now", sb.Name)
 	}
+	g, err := e.groundIn(ctx, sb)
+	if err != nil {
+		return Ran{}, internal(about, op, err)
+	}
 	ran, err := e.runIn(ctx, sb, chore)
 	switch {
 	case err != nil:
@@ -63,6 +67,9 @@ func (e *Engine) RunChore(ctx context.Context, ref string, args []string, undo b
 		return Ran{}, nil // as it shall be
 	case ran.Code != 0 || !chore.Changes():
 		return ran, e.letGo(ctx, sb)
+	}
+	if g != nil {
+		e.chores.note(sb.ID, map[string]string{chore.Text(): g.of(chore)})
 	}
 	return ran, e.changeChores(ctx, sb, func(c *model.Sandbox) { c.DoChore(chore) })
 }
@@ -149,35 +156,8 @@ func (e *Engine) changeChores(ctx context.Context, sb *model.Sandbox, change fun
 	case slices.EqualFunc(c.Chores, now.Chores, slices.Equal[model.Chore]):
 		return nil
 	}
+	if err := d.noteGrounds(); err != nil {
+		return err
+	}
 	return d.commit(ctx)
-}
-
-// choresDue lists the sandboxes of a draft that are in another namespace than
-// before, and have commands to run there.
-func (d *draft) choresDue() []*model.Sandbox {
-	var due []*model.Sandbox
-	for id, sb := range d.sandboxes {
-		if sb == nil || len(sb.Chores) == 0 || !sb.Live() || d.e.cfg.Runner == nil {
-			continue
-		}
-		if old := d.e.intent.Sandboxes[id]; old == nil || old.NetNS != sb.NetNS || old.Inode != sb.Inode {
-			due = append(due, sb)
-		}
-	}
-	return due
-}
-
-// doChores runs the commands of sandboxes in their new namespaces, in the
-// background: who restarts many containers does not wait for them.
-func (e *Engine) doChores(due []*model.Sandbox) {
-	for _, sb := range due {
-		e.background.Go(func() {
-			for _, c := range sb.Chores {
-				ran, err := e.runIn(e.ctx, sb, c)
-				if err != nil || ran.Code != 0 && !ran.isThere() {
-					e.cfg.Log.Warn("a command for a container's namespace", "sandbox", sb.Name, "command", c, "status", ran.Code, "err", err, "stderr", string(bytes.TrimSpace(ran.Stderr)))
-				}
-			}
-		})
-	}
 }

@@ -155,6 +155,14 @@ func (d *draft) commit(ctx context.Context) error {
 	}
 	d.releaseLeases()
 	ops := kstate.Diff(before, after)
+	if len(d.shake(ops)) > 0 || d.reseats() {
+		defer d.e.Kick("what commands in a container stand on")
+		err = d.noteGrounds()
+	}
+	if err != nil {
+		d.discard()
+		return internal(d.ref, d.op, err)
+	}
 	stored := make(chan error, 1)
 	change := d.change()
 	go func() { stored <- d.e.cfg.Store.Commit(change) }()
@@ -166,7 +174,6 @@ func (d *draft) commit(ctx context.Context) error {
 			d.e.Kick("a removal was refused")
 		}
 		changed, before := d.movesPorts(), d.before()
-		defer d.e.doChores(d.choresDue())
 		d.adopt()
 		d.serveNames(before)
 		d.e.tellOverlays()

@@ -147,6 +147,7 @@ type Engine struct {
 	meta       map[string]string
 	names      names
 	leases     leases
+	chores     chores
 	guests     guests
 	uplinks    attachments
 	fabrics    fabrics
@@ -182,6 +183,7 @@ func New(cfg Config) *Engine {
 		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
 		turns:     turns{at: map[model.ID]turn{}},
 		leases:    newLeases(),
+		chores:    newChores(),
 		checks:    newChecks(),
 		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}, noted: map[model.ID]*noted{}},
 		guests:    guests{desks: newDesks(), notes: map[model.ID]note{}},
@@ -264,6 +266,9 @@ func (e *Engine) load(snap store.Snapshot) error {
 	e.loadPublished()
 	for _, n := range snap.Networks {
 		e.keepWaiting(n)
+	}
+	if err := e.loadChores(); err != nil {
+		return err
 	}
 	return e.loadUplinks()
 }

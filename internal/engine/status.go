@@ -191,5 +191,8 @@ func (e *Engine) SandboxStatus(sb *model.Sandbox) Status {
 	if p, ok := e.unleased(sb); ok {
 		return Status{StateDegraded, p.text, p.since}
 	}
+	if p, ok := e.unfurnished(sb); ok {
+		return Status{StateDegraded, p.text, p.since}
+	}
 	return Status{StateRunning, "", sb.Created}
 }

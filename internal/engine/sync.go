@@ -42,10 +42,13 @@ func (e *Engine) pass(ctx context.Context, reason string) (ops, repairs []kstate
 	defer func(began time.Time) { e.took = time.Since(began) }(time.Now())
 	unpaid := errors.Join(e.payStore(), e.dropAbandoned(ctx))
 	were := maps.Clone(e.intent.Sandboxes)
-	ops, err = e.plan(ctx, true)
+	have, want, err := e.compare(ctx, true)
 	if err != nil {
 		return nil, nil, errors.Join(unpaid, err)
 	}
+	ops = kstate.Diff(have, want)
+	shaken, noted := e.shake(ops)
+	unpaid = errors.Join(unpaid, noted)
 	repairs = e.unexplained(ops, were)
 	for _, op := range repairs {
 		e.cfg.Log.Info("repair", "op", op.String(), "reason", reason)
@@ -55,6 +58,7 @@ func (e *Engine) pass(ctx context.Context, reason string) (ops, repairs []kstate
 	e.noteTurns()
 	e.noteSquatters(err)
 	e.tellSubnet()
+	e.furnish(have, shaken)
 	e.wantLeases()
 	e.wantTunnels()
 	moves, uerr := e.uplinkOps(true)
@@ -66,6 +70,20 @@ func (e *Engine) pass(ctx context.Context, reason string) (ops, repairs []kstate
 		e.watchful()
 	}
 	return ops, repairs, errors.Join(unpaid, err)
+}
+
+// shake is that of a draft, stored before the ops are applied.
+func (e *Engine) shake(ops []kstate.Op) (map[model.ID]bool, error) {
+	d := e.draft("commands", "note")
+	whose := d.shake(ops)
+	if len(whose) == 0 {
+		return nil, nil
+	}
+	e.Kick("what commands in a container stand on")
+	if err := d.noteGrounds(); err != nil {
+		return whose, err
+	}
+	return whose, d.commit(context.Background())
 }
 
 // unexplained returns the ops without those that remove what sandboxes had that were

@@ -71,6 +71,9 @@ func (c Chore) Removes() bool {
 	return begins(v, clears)
 }
 
+// Text is the command as one line.
+func (c Chore) Text() string { return strings.Join(c, " ") }
+
 // Inverse returns the command that takes back one that makes something.
 func (c Chore) Inverse() (Chore, bool) {
 	v, i := c.verb()
