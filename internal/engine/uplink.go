@@ -136,9 +136,32 @@ func (e *Engine) beginAttach(ctx context.Context, spec UplinkSpec) (mv nics.Move
 			return mv, d.errorf(model.Conflict, "%s is attached to bridge %s already: two of them would be a loop", u.NIC, u.Bridge)
 		}
 	}
+	if err := d.unoccupied(mv.NIC); err != nil {
+		return mv, err
+	}
 	mv.Keep = e.gateways(mv.Bridge)
 	e.setMoving(mv.Bridge)
 	return mv, nil
+}
+
+// unoccupied refuses a NIC on which containers have macvlans or ipvlans: the host does
+// not see those in other namespaces.
+func (d *draft) unoccupied(nic string) error {
+	for _, n := range d.e.intent.Networks {
+		if n.Driver != model.DriverMacvlan && n.Driver != model.DriverIPvlan || n.Lower() != nic {
+			continue
+		}
+		var who []string
+		for sb := range d.allSandboxes() {
+			for range sb.On(n.ID) {
+				who = append(who, sb.Name)
+			}
+		}
+		if slices.Sort(who); len(who) > 0 {
+			return d.errorf(model.InUse, "network %s: has a %s on it for %s, which takes what comes in before a bridge could", n.Name, n.Driver, strings.Join(slices.Compact(who), ", "))
+		}
+	}
+	return nil
 }
 
 // aimUplink finds the bridge that is meant: a device of that name, or else the

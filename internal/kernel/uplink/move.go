@@ -175,6 +175,9 @@ func (m *mover) enslave(nic, br device) error {
 		end := bypass(nic, br)
 		err := m.setMaster(nic.index, br.index)
 		end()
+		if errors.Is(err, unix.EBUSY) {
+			err = fmt.Errorf("a macvlan or ipvlan of some container is on it, and takes what comes in before a bridge could: %w", err)
+		}
 		if err != nil {
 			return err
 		}
