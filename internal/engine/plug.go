@@ -344,6 +344,20 @@ func (d *draft) dropWires(ctx context.Context) {
 	}
 }
 
+// dropIdleWires does so with those on a bridge that a NIC has left.
+func (e *Engine) dropIdleWires(ctx context.Context, bridge string) error {
+	d := e.draft("device "+bridge, "drop")
+	for id, n := range e.intent.Networks {
+		if n.Base() == bridge && n.Labels[model.LabelPipework] != "" && !d.inUse(id) && !d.othersUse(ctx, bridge) {
+			d.networks[id] = nil
+		}
+	}
+	if len(d.networks) == 0 {
+		return nil
+	}
+	return d.commit(ctx)
+}
+
 func (d *draft) inUse(network model.ID) bool {
 	return firstBy(d.allSandboxes(), func(sb *model.Sandbox) bool { return sb.Endpoint(network) != nil }) != nil
 }

@@ -22,6 +22,9 @@ type Uplinks interface {
 	Detach(context.Context, nics.Move) (nics.Report, error)
 	// Recover takes back what was begun by processes that are gone.
 	Recover() ([]nics.Recovered, error)
+	// Sweep removes bridges that were made for NICs and are nobody's any more, but for
+	// those to keep.
+	Sweep(keep []string) ([]string, error)
 	// Ports are the attached NICs as they are.
 	Ports() ([]nics.Port, error)
 }
@@ -139,7 +142,7 @@ func (e *Engine) beginAttach(ctx context.Context, spec UplinkSpec) (mv nics.Move
 	if err := d.unoccupied(mv.NIC); err != nil {
 		return mv, err
 	}
-	mv.Keep = e.gateways(mv.Bridge)
+	mv.Keep, mv.Used = e.gateways(mv.Bridge), d.uplinkNetwork(mv.Bridge) != nil
 	e.setMoving(mv.Bridge)
 	return mv, nil
 }
@@ -229,6 +232,9 @@ func (e *Engine) DetachUplink(ctx context.Context, nic string, timeout time.Dura
 	if err := e.setUplinks(left); err != nil {
 		return "", rep, internal("uplink "+nic, "detach", err)
 	}
+	if err := e.dropIdleWires(ctx, mv.Bridge); err != nil {
+		e.cfg.Log.Warn("uplink: the network of a bridge stays", "bridge", mv.Bridge, "err", err)
+	}
 	e.cfg.Log.Info("detached", "nic", nic, "bridge", mv.Bridge, "addresses", fmt.Sprint(rep.Addresses), "routes", rep.Routes)
 	e.Kick("an uplink was detached")
 	return mv.Bridge, rep, nil
@@ -253,7 +259,7 @@ func (e *Engine) beginDetach(nic string, timeout time.Duration) (mv nics.Move, e
 		return mv, err
 	}
 	e.setMoving(u.Bridge)
-	return nics.Move{NIC: nic, Bridge: u.Bridge, Keep: e.gateways(u.Bridge), Timeout: timeout}, nil
+	return nics.Move{NIC: nic, Bridge: u.Bridge, Keep: e.gateways(u.Bridge), Used: d.uplinkNetwork(u.Bridge) != nil, Timeout: timeout}, nil
 }
 
 // keepsUplink refuses to take an address from a network that is its gateway.
@@ -345,6 +351,20 @@ func (e *Engine) recoverUplinks() error {
 	return err
 }
 
+// sweepUplinks removes bridges that were made for uplinks and stayed for others, who are
+// gone too. The caller holds work.
+func (e *Engine) sweepUplinks() error {
+	var keep []string
+	for _, n := range e.intent.Networks {
+		keep = append(keep, n.Base())
+	}
+	gone, err := e.cfg.Uplinks.Sweep(keep)
+	for _, name := range gone {
+		e.cfg.Log.Info("removed a bridge that was made for an uplink", "bridge", name)
+	}
+	return err
+}
+
 // uplinkOps says what is not as intended of the uplinks. With settle, what is
 // attached and was confirmed after its daemon had died becomes intent. The caller
 // holds work.
@@ -353,7 +373,7 @@ func (e *Engine) uplinkOps(settle bool) ([]kstate.Op, error) {
 		return nil, nil
 	}
 	if settle {
-		if err := e.recoverUplinks(); err != nil {
+		if err := errors.Join(e.recoverUplinks(), e.sweepUplinks()); err != nil {
 			return nil, err
 		}
 	}
@@ -410,7 +430,7 @@ func (e *Engine) keepUplinks(ctx context.Context, ops []kstate.Op, reason string
 		want := op.New.(kstate.Uplink)
 		e.cfg.Log.Info("repair", "op", op.String(), "reason", reason)
 		i := slices.IndexFunc(e.uplinks.list, func(u model.Uplink) bool { return u.NIC == want.NIC })
-		mv := nics.Move{NIC: want.NIC, Bridge: want.Bridge, Make: e.uplinks.list[i].Made, Known: true, Keep: e.gateways(want.Bridge), KeepMTU: e.ownBridge(want.Bridge)}
+		mv := nics.Move{NIC: want.NIC, Bridge: want.Bridge, Make: e.uplinks.list[i].Made, Known: true, Used: e.draft("", "").uplinkNetwork(want.Bridge) != nil, Keep: e.gateways(want.Bridge), KeepMTU: e.ownBridge(want.Bridge)}
 		if _, err := e.cfg.Uplinks.Attach(ctx, mv); err != nil {
 			e.uplinks.warned[want.NIC] = err.Error()
 			errs = append(errs, err, e.bringHome(ctx, mv))

@@ -52,6 +52,8 @@ func (y *yard) Recover() ([]nics.Recovered, error) {
 	return done, nil
 }
 
+func (y *yard) Sweep([]string) ([]string, error) { return nil, nil }
+
 func (y *yard) Ports() ([]nics.Port, error) { return slices.Clone(y.ports), nil }
 
 // uplinkRig is a rig whose engine moves NICs in a yard.

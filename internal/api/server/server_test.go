@@ -53,6 +53,7 @@ func (y *yard) Detach(context.Context, uplink.Move) (uplink.Report, error) {
 
 func (y *yard) Recover() ([]uplink.Recovered, error) { return nil, nil }
 func (y *yard) Ports() ([]uplink.Port, error)        { return y.ports, nil }
+func (y *yard) Sweep([]string) ([]string, error)     { return nil, nil }
 
 // club is a cluster that everybody may join and leave.
 type club struct{ hosts []member.Record }

@@ -3,6 +3,7 @@ package uplink
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/sealane/sealane/internal/kernel/sysctl"
@@ -104,7 +105,7 @@ func (m *mover) restoreBridge(br device) error {
 	}
 	if m.rec.Made && m.isOwn(br) {
 		used, err := m.hasPorts(br)
-		if err != nil || used {
+		if err != nil || used || m.rec.Used {
 			return err
 		}
 		return m.removeDevice(br.index)
@@ -125,14 +126,14 @@ func (m *mover) restoreBridge(br device) error {
 	return errors.Join(append(errs, m.writeSettings(br.name, m.rec.On.Settings))...)
 }
 
-// isOwn reports whether a bridge is the one that was made for the NIC: it is called
-// so, or is not called anything yet.
+// isOwn reports whether a bridge is one that was made for a NIC: it is called so, or is
+// not called anything yet.
 func (m *mover) isOwn(br device) bool {
-	return br.kind == kindBridge && (br.alias == ownAlias(m.rec.NIC) || br.alias == "" && bytes.Equal(br.mac, m.rec.Port.MAC))
+	return br.own() || br.kind == kindBridge && br.alias == "" && m.rec.Made && bytes.Equal(br.mac, m.rec.Port.MAC)
 }
 
-func (m *mover) hasPorts(br device) (bool, error) {
-	all, err := m.devices()
+func (c conn) hasPorts(br device) (bool, error) {
+	all, err := c.devices()
 	if err != nil {
 		return false, err
 	}
@@ -142,6 +143,42 @@ func (m *mover) hasPorts(br device) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// Sweep removes bridges that were made for NICs which have left them, and returns their
+// names, once nobody uses them: no port, no address, none of the networks that keep lists.
+func (d Dir) Sweep(keep []string) (gone []string, err error) {
+	recs, err := d.all()
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial(func() {})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	all, err := c.devices()
+	if err != nil {
+		return nil, err
+	}
+	for name, br := range all {
+		if !br.own() || slices.Contains(keep, name) || slices.ContainsFunc(recs, func(r *record) bool { return r.Bridge == name }) {
+			continue
+		}
+		it, err := c.items(br)
+		if err != nil {
+			return gone, err
+		}
+		used, err := c.hasPorts(br)
+		if err != nil || used || len(it.movable().Addresses) > 0 {
+			continue
+		}
+		if err := c.removeDevice(br.index); err != nil {
+			return gone, fmt.Errorf("bridge %s: %w", name, err)
+		}
+		gone = append(gone, name)
+	}
+	return gone, nil
 }
 
 // movable leaves out what stays with the NIC, or comes by itself.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -131,7 +132,12 @@ func (c conn) setMaster(index, master int) error {
 
 // ownAlias is what a bridge of ours is known by: no link group, for it is to be
 // used as any other bridge, and adopted.
-func ownAlias(nic string) string { return "sealane uplink " + nic }
+func ownAlias(nic string) string { return ownPrefix + nic }
+
+const ownPrefix = "sealane uplink "
+
+// own reports whether a device is a bridge that was made for a NIC.
+func (d device) own() bool { return d.kind == kindBridge && strings.HasPrefix(d.alias, ownPrefix) }
 
 // genModeNone is IN6_ADDR_GEN_MODE_NONE of include/uapi/linux/if_link.h: no
 // link-local address is made.

@@ -126,7 +126,7 @@ func (m *mover) recall(nic, br device, keep []netip.Prefix) error {
 // begin makes the record of what is there.
 func (m *mover) begin(mv Move, all map[string]device, old *record) (err error) {
 	nic, br := all[mv.NIC], all[mv.Bridge]
-	r := &record{Boot: bootID(), Move: mv, Made: br.index == 0}
+	r := &record{Boot: bootID(), Move: mv, Made: br.index == 0 || br.own()}
 	r.Port = side{Index: nic.index, MAC: nic.mac, MTU: nic.mtu, Up: nic.up, Settings: readSettings(nic.name)}
 	if r.Port.Merging, err = m.merging(nic, br); err != nil {
 		return err
@@ -269,6 +269,7 @@ func (d Dir) detach(mv Move, before func()) (rep Report, err error) {
 	if m.rec.Boot != bootID() && (nic.index == 0 || nic.master == 0 || nic.master != br.index) {
 		return rep, d.drop(mv.NIC) // what it is about went with the power
 	}
+	m.rec.Used = mv.Used
 	if err := m.recall(nic, br, mv.Keep); err != nil {
 		return rep, err
 	}

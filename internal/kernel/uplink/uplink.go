@@ -56,6 +56,8 @@ type Move struct {
 	Make bool `json:"make,omitempty"`
 	// Known: an attach of what has been attached before, and may be the bridge's port.
 	Known bool `json:"known,omitempty"`
+	// Used: a network is on the bridge, which stays.
+	Used bool `json:"used,omitempty"`
 	// KeepMTU: the bridge's MTU is somebody's wish and stays.
 	KeepMTU bool `json:"keepMTU,omitempty"`
 	// Keep are addresses of the bridge that stay there, unless they were the NIC's.
