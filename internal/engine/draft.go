@@ -174,6 +174,7 @@ func (d *draft) commit(ctx context.Context) error {
 			d.e.Kick("a removal was refused")
 		}
 		changed, before := d.movesPorts(), d.before()
+		defer d.e.contest(d.returned())
 		d.adopt()
 		d.serveNames(before)
 		d.e.tellOverlays()

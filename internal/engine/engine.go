@@ -148,6 +148,7 @@ type Engine struct {
 	names      names
 	leases     leases
 	chores     chores
+	contests   contests
 	guests     guests
 	uplinks    attachments
 	fabrics    fabrics
@@ -184,6 +185,7 @@ func New(cfg Config) *Engine {
 		turns:     turns{at: map[model.ID]turn{}},
 		leases:    newLeases(),
 		chores:    newChores(),
+		contests:  contests{by: map[model.ID]problem{}},
 		checks:    newChecks(),
 		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}, noted: map[model.ID]*noted{}},
 		guests:    guests{desks: newDesks(), notes: map[model.ID]note{}},

@@ -191,6 +191,9 @@ func (e *Engine) SandboxStatus(sb *model.Sandbox) Status {
 	if p, ok := e.unleased(sb); ok {
 		return Status{StateDegraded, p.text, p.since}
 	}
+	if p, ok := e.contested(sb); ok {
+		return Status{StateConflict, p.text, p.since}
+	}
 	if p, ok := e.unfurnished(sb); ok {
 		return Status{StateDegraded, p.text, p.since}
 	}

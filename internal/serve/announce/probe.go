@@ -26,6 +26,9 @@ type Wire struct {
 	// Named: neighbours are asked from the device's own link-local address, not
 	// from none: a network that judges what a container sends lets that pass.
 	Named bool
+	// Has: the device has the address already, and what its own hardware address says
+	// of it is no news.
+	Has bool
 	// Ours, if not empty, begins the names of the ports of a bridge behind which
 	// nobody is who is not known to the caller.
 	Ours string
@@ -50,7 +53,7 @@ func Probe(ctx context.Context, w Wire, a netip.Addr) (net.HardwareAddr, error) 
 		if own := local(a); own != nil {
 			return own, nil
 		}
-		if w.lonely() {
+		if w.Lonely() {
 			return nil, nil
 		}
 	}
@@ -64,7 +67,7 @@ func Probe(ctx context.Context, w Wire, a netip.Addr) (net.HardwareAddr, error) 
 		if err := s.Send(question); err != nil {
 			return nil, fmt.Errorf("probe %s: %w", a, err)
 		}
-		holder, err := hear(ctx, s, w.VLAN, a)
+		holder, err := w.hear(ctx, s, a)
 		if holder != nil || err != nil {
 			return holder, err
 		}
@@ -110,9 +113,9 @@ func foreign(a netip.Addr) bool {
 	return errors.Is(unix.Bind(fd, to), unix.EADDRNOTAVAIL)
 }
 
-// lonely reports whether the wire is a bridge with nobody behind it who could have
-// an address of his own.
-func (w Wire) lonely() bool {
+// Lonely reports whether the wire is a bridge of the host's with nobody behind it who
+// could have an address of his own.
+func (w Wire) Lonely() bool {
 	dir, err := os.Open("/sys/class/net/" + w.Device + "/brif")
 	if err != nil {
 		return false
@@ -123,7 +126,7 @@ func (w Wire) lonely() bool {
 }
 
 // hear waits an interval for somebody who claims a.
-func hear(ctx context.Context, s *wire.Socket, vlan int, a netip.Addr) (net.HardwareAddr, error) {
+func (w Wire) hear(ctx context.Context, s *wire.Socket, a netip.Addr) (net.HardwareAddr, error) {
 	b := make([]byte, 256)
 	for until := time.Now().Add(probeInterval); ; {
 		f, err := s.Receive(ctx, until, b)
@@ -132,10 +135,10 @@ func hear(ctx context.Context, s *wire.Socket, vlan int, a netip.Addr) (net.Hard
 			return nil, nil
 		case err != nil:
 			return nil, fmt.Errorf("probe %s: %w", a, err)
-		case f.Outgoing || f.VLAN != vlan:
+		case f.Outgoing || f.VLAN != w.VLAN:
 			continue
 		}
-		if holder, asks := claim(f.Data, a); holder != nil && !(asks && bytes.Equal(holder, s.MAC)) {
+		if holder, asks := claim(f.Data, a); holder != nil && !((asks || w.Has) && bytes.Equal(holder, s.MAC)) {
 			return holder, nil
 		}
 	}
