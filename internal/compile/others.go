@@ -85,10 +85,7 @@ func Helpless(f Facts) string {
 		switch {
 		case o.Ends == kstate.EndsOpen || o.Hook == "input" && f.ProxyPort == 0:
 		case o.Legacy:
-			tool := "iptables-legacy"
-			if o.Table.Family == "ip6" {
-				tool = "ip6tables-legacy"
-			}
+			tool := o.Table.Family + "tables-legacy"
 			return fmt.Sprintf("chain %s of %s drops what it does not know: %s -I %s -m mark --mark %#[5]x/%#[5]x -j ACCEPT has it let pass what Sealane does", o.Chain, tool, tool, o.Chain, kstate.Mark)
 		case o.Priority <= judging:
 			return fmt.Sprintf("%s drops what it does not know before Sealane can judge it: give it a priority above %d", chain, judging)

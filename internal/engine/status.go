@@ -61,7 +61,6 @@ func (e *Engine) note(err error) {
 // noteOverlaps notes which networks meet something of the host's that was not
 // there when they were made, as a VPN's route. The caller holds mu.
 func (e *Engine) noteOverlaps(view *hostView) {
-	old := e.overlaps
 	e.overlaps = map[string]Status{}
 	for _, n := range e.intent.Networks {
 		for _, sub := range n.Subnets {
@@ -73,10 +72,7 @@ func (e *Engine) noteOverlaps(view *hostView) {
 				continue
 			}
 			s.Message = fmt.Sprintf("subnet %s: %s", sub.Prefix, s.Message)
-			if o := old[n.Ref()]; o.State == s.State {
-				s.Since = o.Since
-			}
-			e.overlaps[n.Ref()] = s
+			e.overlaps[n.Ref()] = s // since when it is so, turns knows
 		}
 	}
 }
