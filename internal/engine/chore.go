@@ -63,7 +63,7 @@ func (e *Engine) RunChore(ctx context.Context, ref string, args []string, undo b
 	switch {
 	case err != nil:
 		return ran, internal(about, op, err)
-	case known && (ran.isThere() || chore.Removes() && ran.isGone()):
+	case known && ran.Code != 0 && ran.asIntended(chore):
 		return Ran{}, nil // as it shall be
 	case ran.Code != 0 || !chore.Changes():
 		return ran, e.letGo(ctx, sb)

@@ -291,8 +291,7 @@ func (e *Engine) kickLater(after time.Duration) {
 
 // asIntended reports whether things are as a command wants them, by its work or before.
 func (r Ran) asIntended(c model.Chore) bool {
-	_, makes := c.Inverse()
-	return r.Code == 0 || makes && r.isThere() || !makes && r.isGone()
+	return r.Code == 0 || r.isThere() || c.Removes() && r.isGone()
 }
 
 // why says in a line what a command complained of.
