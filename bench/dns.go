@@ -60,6 +60,26 @@ func dnsRows(b *bench) error {
 		return err
 	}
 	b.table.compared("DNS: ours / Docker's", o, perSecond, o.ratio().inverse(), atLeast(1.5, times))
+	return b.backRow(ours, space)
+}
+
+// backRow measures how long after the start of a daemon that was killed the first
+// question is answered.
+func (b *bench) backRow(s *sealane, space string) error {
+	var took []float64
+	for range b.times(21) {
+		t, err := timed(func() error {
+			if err := s.restart(); err != nil {
+				return err
+			}
+			return s.within(space, 0, exec.CommandContext(b.ctx, filepath.Join(b.bin, "echo"), "dns", "-timeout", "5s", asked).Run)
+		})
+		if err != nil {
+			return fmt.Errorf("names after a restart: %w", err)
+		}
+		took = append(took, t)
+	}
+	b.table.absolute("DNS: from kill -9 and a start to the first answer", outcome{ours: took}, atMost(1, seconds))
 	return nil
 }
 

@@ -84,6 +84,19 @@ func (s *sealane) start(b *bench, args ...string) error {
 		}
 		s.cmd.Args = append(s.cmd.Args, "--state-dir", state)
 	}
+	return s.launch()
+}
+
+// restart kills the daemon and starts it again, as it was started.
+func (s *sealane) restart() error {
+	old := s.cmd
+	s.stop()
+	s.cmd = exec.Command(old.Path, old.Args[1:]...)
+	return s.launch()
+}
+
+// launch starts the daemon's process and returns when it answers.
+func (s *sealane) launch() error {
 	s.cmd.Stderr, s.cmd.SysProcAttr = &s.log, s.attr()
 	if err := s.do(s.cmd.Start); err != nil {
 		return err

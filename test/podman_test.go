@@ -25,11 +25,16 @@ cat >/etc/cni/net.d/20-app.conflist <<'END'
   {"type": "sealane-cni", "subnet": "10.50.0.0/24", "capabilities": {"portMappings": true, "aliases": true, "ips": true, "mac": true}},
   {"type": "tuning", "sysctl": {"net.ipv4.conf.IFNAME.log_martians": "1"}}
 ]}
+END
+cat >/etc/cni/net.d/21-back.conflist <<'END'
+{"cniVersion": "0.4.0", "name": "back", "plugins": [
+  {"type": "sealane-cni", "subnets": ["10.51.0.0/24", "fd51::/64"], "capabilities": {"portMappings": true, "aliases": true, "ips": true, "mac": true}}
+]}
 END`
 
-// TestPodman runs containers of the real Podman on a network: with a published
-// port, which Podman binds as well, with a fixed address, and again after a
-// restart.
+// TestPodman runs containers of the real Podman on networks: with a published
+// port, which Podman binds as well, with a fixed address, again after a restart, and
+// on several networks, as they begin and while they run.
 func TestPodman(t *testing.T) {
 	lab.Needs(t, strings.Fields(podman.Programs)...)
 	l := lab.New(t)
@@ -60,7 +65,32 @@ func TestPodman(t *testing.T) {
 	}
 	run("restart", "-t", "0", "web")
 	answers("web")
-	run("rm", "-f", "-t", "0", "web", "fixed")
+
+	shows := func(words ...string) {
+		t.Helper()
+		got := h.Must("sealane", "ps", "--format", "{{range .Endpoints}}{{.Network}} {{.IfName}} {{.Addresses}} {{.MAC}} {{.Aliases}}; {{end}}")
+		for _, word := range words {
+			if !strings.Contains(got, word) {
+				t.Errorf("there is no %s in\n%s", word, got)
+			}
+		}
+	}
+	run("network", "connect", "--alias", "front", "--ip", "10.51.0.66", "--ip6", "fd51::66", "--mac-address", "02:00:00:00:00:66", "back", "web")
+	run("run", "-d", "--name", "two", "--network", "back:ip=fd51::77,interface_name=eth100,alias=rear", "--network", "app:interface_name=eth7",
+		"echo", "/lab-echo", "serve", "-tcp", "80", "-name", "two")
+	shows("back eth1 [10.51.0.66/24 fd51::66/64] 02:00:00:00:00:66 [", "front", "back eth100 [10.51.0.2/24 fd51::77/64]", "rear", "app eth7 [10.50.0.")
+	for url, name := range map[string]string{"http://10.51.0.66/": "web", "http://[fd51::77]/": "two"} {
+		if got := h.Must("podman", podman.Args("exec", map[string]string{"web": "two", "two": "web"}[name], "/lab-echo", "get", "-timeout", "20s", url)...); !strings.Contains(got, "name "+name+"\n") {
+			t.Errorf("%s: %s", url, got)
+		}
+	}
+	answers("web")
+	run("network", "reload", "-a")
+	shows("back eth1 [10.51.0.66/24 fd51::66/64]", "back eth100 [10.51.0.", "app eth7 [10.50.0.")
+	answers("web")
+	run("network", "disconnect", "back", "web")
+	answers("web")
+	run("rm", "-f", "-t", "0", "web", "fixed", "two")
 	if got := h.Must("sealane", "ps", "-a", "-o", "json"); got != "[]\n" {
 		t.Errorf("left: %s", got)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ type clusterSettings struct {
 // setting is one of them, for all that goes through them.
 type setting struct {
 	to             *string
-	name, flanneld string // "" is none of flanneld's
+	name, flanneld string // names in its environment, with commas; "" is none of flanneld's
 	usual, usage   string
 }
 
@@ -61,8 +62,8 @@ func (s *clusterSettings) all() []setting {
 		{&s.Key, "etcd-key", "ETCD_KEYFILE", "", "file: its key"},
 		{&s.Username, "etcd-username", "ETCD_USERNAME", "", "who to be at etcd"},
 		{&s.PasswordFile, "etcd-password-file", "", "", "file: the password, in its first line"},
-		{&s.NodeAddr, "node-addr", "PUBLIC_IP", "", "where other hosts find this one: an IPv4 address, an IPv6 address or both, with a comma (default those of the uplink)"},
-		{&s.Uplink, "uplink", "IFACE", "", "the device to the other hosts (default that of the default route)"},
+		{&s.NodeAddr, "node-addr", "PUBLIC_IP,PUBLIC_IPV6", "", "where other hosts find this one: an IPv4 address, an IPv6 address or both, with a comma (default those of the uplink)"},
+		{&s.Uplink, "uplink", "IFACE", "", "the device to the other hosts, or an address that it has (default that of the default route)"},
 		{&s.SubnetFile, "subnet-file", "SUBNET_FILE", flannel.EnvFile, "where this host's subnet is told to others, as flanneld does; '' for none"},
 		{&s.DockerOpts, "docker-opts", "", "", "file: the options that start Docker with this host's subnet, as mk-docker-opts.sh writes them, such as /run/docker_opts.env"},
 		{&s.Bridge, "fabric-bridge", "", "", "the bridge of another program with this host's subnet: docker0 with --docker-opts, or cni0 (default one of Sealane's own)"},
@@ -75,13 +76,39 @@ func (s *clusterSettings) all() []setting {
 // flags makes a flag of each. Its default is what flanneld's environment says.
 func (s *clusterSettings) flags(f *pflag.FlagSet) {
 	for _, x := range s.all() {
-		usual := x.usual
-		if x.flanneld != "" {
-			usual = cmp.Or(os.Getenv("FLANNELD_"+x.flanneld), usual)
-		}
-		f.StringVar(x.to, x.name, usual, x.usage)
+		f.StringVar(x.to, x.name, cmp.Or(fromFlanneld(x.flanneld), x.usual), x.usage)
 	}
 	f.BoolVar(&s.Commands, "fabric-commands", false, "run the commands of configs with Flannel's backend extension, as root: whoever can write to etcd says which")
+}
+
+// flanneldEnv begins the names of flanneld's environment.
+const flanneldEnv = "FLANNELD_"
+
+// fromFlanneld is what its environment says under some names, with commas.
+func fromFlanneld(names string) string {
+	var out []string
+	for name := range strings.SplitSeq(names, ",") {
+		if text := os.Getenv(flanneldEnv + name); name != "" && text != "" {
+			out = append(out, text)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// unread lists what flanneld's environment says that is of no consequence here.
+func (s *clusterSettings) unread() (names []string) {
+	known := []string{"ETCD_PASSWORD"}
+	for _, x := range s.all() {
+		known = append(known, strings.Split(x.flanneld, ",")...)
+	}
+	for _, entry := range os.Environ() {
+		name, is := strings.CutPrefix(entry, flanneldEnv)
+		if name, _, _ = strings.Cut(name, "="); is && !slices.Contains(known, name) {
+			names = append(names, flanneldEnv+name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // hosts are what the daemon has of the others.
@@ -105,8 +132,14 @@ func (s *settings) hosts(node string, eng func() *engine.Engine, log *slog.Logge
 		Begin: func() { eng().JoinCluster() },
 		End:   func(ctx context.Context, force bool) error { return eng().LeaveCluster(ctx, force) },
 	})
-	if h.engine, err = s.Cluster.settled(node, log); err != nil {
+	if own.Name() != node {
+		log.Warn("node name: this host keeps the one that it joined its cluster with", "name", own.Name())
+	}
+	if h.engine, err = s.Cluster.settled(own.Name(), log); err != nil {
 		return h, err
+	}
+	if names := s.Cluster.unread(); len(names) > 0 {
+		log.Warn("environment: settings of flanneld's that are not read here", "names", strings.Join(names, " "))
 	}
 	if s.Cluster.Etcd != "" {
 		if own.Used() {
@@ -158,6 +191,9 @@ func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Clust
 		}
 		c.Addrs = append(c.Addrs, a)
 	}
+	if a, err := netip.ParseAddr(s.Uplink); err == nil && !slices.ContainsFunc(c.Addrs, func(o netip.Addr) bool { return o.Is6() == a.Is6() }) {
+		c.Addrs = append(c.Addrs, a)
+	}
 	if s.Commands {
 		c.Commands = processes{}
 	}
@@ -175,8 +211,8 @@ func (s *clusterSettings) dial(log *slog.Logger) (st cluster.Store, closed func(
 		return s.file(path)
 	}
 	st, err = etcd.Dial(etcd.Config{
-		Endpoints: strings.Split(s.Etcd, ","), CA: s.CA, Cert: s.Cert, Key: s.Key,
-		Username: s.Username, Password: os.Getenv("FLANNELD_ETCD_PASSWORD"), PasswordFile: s.PasswordFile, Log: log,
+		Endpoints: strings.Split(strings.ReplaceAll(s.Etcd, " ", ""), ","), CA: s.CA, Cert: s.Cert, Key: s.Key,
+		Username: s.Username, Password: os.Getenv(flanneldEnv + "ETCD_PASSWORD"), PasswordFile: s.PasswordFile, Log: log,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: %w", err)

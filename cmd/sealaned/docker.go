@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -59,9 +58,8 @@ func listenPlugin(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("socket %s: another daemon answers there", path)
+	if err := nobodyAt(path); err != nil {
+		return nil, err
 	}
 	return listenPrivately(path, func(path string) error { return os.Chmod(path, 0o600) })
 }

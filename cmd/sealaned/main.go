@@ -19,7 +19,9 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/sealane/sealane/internal/dockerplugin"
+	"github.com/sealane/sealane/internal/driver"
 	"github.com/sealane/sealane/internal/kernel/uplink"
+	"github.com/sealane/sealane/internal/metrics"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -34,20 +36,25 @@ type settings struct {
 	Socket    string          `yaml:"socket"`
 	Docker    string          `yaml:"docker-plugin"`
 	NodeName  string          `yaml:"node-name"`
+	Metrics   string          `yaml:"metrics"`
+	Accepted  string          `yaml:"bridge-accept-fwmark"`
 	LogLevel  string          `yaml:"log-level"`
 	LogFormat string          `yaml:"log-format"`
 	Cluster   clusterSettings `yaml:",inline"`
 	config    string
 	teardown  bool
+	accepted  driver.Mark
 }
+
+// The first thread is what /proc/PID/ns shows of us. It must not be one that visits a
+// sandbox: we would look like a process of the sandbox. When main begins it may be too
+// late: another thread may run that already.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	uplink.Stage()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// The first thread is what /proc/PID/ns shows of us. It must not be one that
-	// visits a sandbox: we would look like a process of the sandbox.
-	runtime.LockOSThread()
 	done := make(chan error)
 	go func() { done <- command().ExecuteContext(ctx) }()
 	err := <-done
@@ -104,6 +111,8 @@ func command() *cobra.Command {
 	f.StringVar(&s.config, "config", "", "a YAML file with these settings by name")
 	f.StringVar(&s.NodeName, "node-name", "", "this host's name in the log (default its host name)")
 	s.Cluster.flags(f)
+	f.StringVar(&s.Metrics, "metrics", "", "where Prometheus finds metrics, at /metrics: ADDRESS:PORT, :PORT or unix:/PATH; '' for nowhere")
+	f.StringVar(&s.Accepted, "bridge-accept-fwmark", "", "let packets with this mark, MARK or MARK/MASK, into every network that is not internal, whatever is published")
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.LogFormat, "log-format", "text", "text or json")
 	f.BoolVar(&s.teardown, "teardown", false, "remove everything a stopped daemon left in the kernel, then exit")
@@ -134,6 +143,15 @@ func (s *settings) complete(c *cobra.Command) error {
 	if len(s.Socket) > maxSocket {
 		return fmt.Errorf("socket %s: %d bytes, at most %d", s.Socket, len(s.Socket), maxSocket)
 	}
+	if s.Metrics != "" {
+		if _, err := metrics.ParseAddr(s.Metrics); err != nil {
+			return fmt.Errorf("metrics %w", err)
+		}
+	}
+	var err error
+	if s.accepted, err = driver.ParseMark(s.Accepted); err != nil {
+		return fmt.Errorf("bridge-accept-fwmark %w", err)
+	}
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		return fmt.Errorf("log-format %q: want text or json", s.LogFormat)
 	}
@@ -163,8 +181,9 @@ func (s *settings) readConfig(c *cobra.Command) error {
 		from string
 	}
 	all := []taken{
-		{"state-dir", &s.StateDir, file.StateDir}, {"run-dir", &s.RunDir, file.RunDir}, {"socket", &s.Socket, file.Socket},
-		{"node-name", &s.NodeName, file.NodeName}, {"log-level", &s.LogLevel, file.LogLevel}, {"log-format", &s.LogFormat, file.LogFormat},
+		{"state-dir", &s.StateDir, file.StateDir}, {"run-dir", &s.RunDir, file.RunDir}, {"socket", &s.Socket, file.Socket}, {"docker-plugin", &s.Docker, file.Docker},
+		{"node-name", &s.NodeName, file.NodeName}, {"metrics", &s.Metrics, file.Metrics}, {"bridge-accept-fwmark", &s.Accepted, file.Accepted},
+		{"log-level", &s.LogLevel, file.LogLevel}, {"log-format", &s.LogFormat, file.LogFormat},
 	}
 	for i, x := range file.Cluster.all() {
 		all = append(all, taken{x.name, s.Cluster.all()[i].to, *x.to})

@@ -26,7 +26,9 @@ import (
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kernel/facts"
 	"github.com/sealane/sealane/internal/kernel/linux"
+	"github.com/sealane/sealane/internal/kernel/trail"
 	"github.com/sealane/sealane/internal/kernel/uplink"
+	"github.com/sealane/sealane/internal/metrics"
 	"github.com/sealane/sealane/internal/runtime"
 	"github.com/sealane/sealane/internal/serve/announce"
 	"github.com/sealane/sealane/internal/serve/dhcp"
@@ -48,6 +50,11 @@ func run(ctx context.Context, s settings) error {
 	if err := capable(feature.Check); err != nil {
 		return err
 	}
+	watched, err := listenMetrics(s.Metrics)
+	if err != nil {
+		return err
+	}
+	defer watched.Close()
 	st, err := store.Open(filepath.Join(s.StateDir, storeName))
 	if err != nil {
 		return err
@@ -75,6 +82,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	defer px.Close()
 	notePort(s.RunDir, px.Port(), log)
+	kern.Spare(px.Port())
 
 	names := dns.New(log)
 	defer names.Close()
@@ -104,11 +112,12 @@ func run(ctx context.Context, s settings) error {
 		log.Info("services: the host chooses backends for all, and no socket of a container does", "why", why)
 	}
 	var features feature.Cache
+	guests := runtime.New(runtime.Config{})
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, Flows: kern.Flows, SocketsChoose: kern.WhyNoChoice() == nil,
+		ProxyPort: px.Port(), Accepted: s.accepted, PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, LinkLocals: facts.LinkLocals, Follow: trail.Follow, Flows: kern.Flows, SocketsChoose: kern.WhyNoChoice() == nil,
 		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Now: time.Now, Log: log,
-		Guests: runtime.New(runtime.Config{}), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
+		Guests: guests, Health: s.health(&features, guests), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})
 	targets.engine.Store(eng)
 	if err := eng.Start(ctx); err != nil {
@@ -131,6 +140,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	followers := serveDocker(ctx, s.Docker, passed.docker, eng, log)
 	defer followers()
+	defer watched.serve(ctx, metrics.Source{Engine: eng, Names: names, Proxy: px, Devices: facts.Devices}, log)()
 	return serve(ctx, listener, server.New(eng, info, log), log)
 }
 
@@ -227,14 +237,22 @@ func listen(s settings, passed net.Listener) (_ net.Listener, err error) {
 	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
 		return nil, err
 	}
-	if c, err := net.Dial("unix", s.Socket); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("socket %s: another daemon answers there", s.Socket)
+	if err := nobodyAt(s.Socket); err != nil {
+		return nil, err
 	}
 	if err := os.Remove(s.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	return listenPrivately(s.Socket, func(path string) error { return errors.Join(os.Chmod(path, 0o660), share(path)) })
+}
+
+// nobodyAt refuses a socket that is somebody else's.
+func nobodyAt(path string) error {
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return fmt.Errorf("socket %s: another daemon answers there", path)
+	}
+	return nil
 }
 
 // listenPrivately makes the socket under another name and moves it into place

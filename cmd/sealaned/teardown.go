@@ -35,7 +35,7 @@ func teardown(ctx context.Context, s settings) error {
 		RunDir: s.RunDir, Names: names, Uplinks: uplink.Under(s.StateDir), Now: time.Now, Log: log,
 	})
 	err = errors.Join(err, shortcut.Sweep(), kern.Remove(), kern.Close())
-	for _, file := range []string{s.Socket, s.Docker, filepath.Join(s.RunDir, portFile)} {
+	for _, file := range []string{s.Socket, s.Docker, metricsSocket(s.Metrics), filepath.Join(s.RunDir, portFile)} {
 		if rm := os.Remove(file); file != "" && rm != nil && !errors.Is(rm, os.ErrNotExist) {
 			err = errors.Join(err, rm)
 		}

@@ -25,10 +25,12 @@ type VersionInfo struct {
 }
 
 // Drift is how what there is differs from what one sandbox needs: operations as
-// in [Ops], and the addresses that others gave its interfaces, which stay.
+// in [Ops], the addresses that others gave its interfaces, which stay, and whether the
+// rules that lead its questions to the resolver were missing, which are back then.
 type Drift struct {
 	Ops   []string       `json:"ops"`
 	Added []AddedAddress `json:"added"`
+	Deaf  bool           `json:"deaf,omitzero"`
 }
 
 // AddedAddress is an address that somebody else gave an interface.
@@ -38,8 +40,9 @@ type AddedAddress struct {
 }
 
 // Ops are kernel operations in the order they are carried out, one line each:
-// "+ " adds, "~ " changes, "- " removes. It answers plan, apply and diff; of a stack they
-// are networks and services, as "+ network app: driver overlay".
+// "+ " adds, "~ " changes, "- " removes. It answers plan, apply and diff, where
+// "+ command web: ip rule …" is one that is due in a container; of a stack they are
+// networks and services, as "+ network app: driver overlay".
 type Ops struct {
 	Ops   []string `json:"ops"`
 	Notes []string `json:"notes,omitempty"` // what a file says that nothing is made of, and where

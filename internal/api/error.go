@@ -15,6 +15,10 @@ type ErrorBody struct {
 type ErrorDetail struct {
 	Kind    model.Kind `json:"kind"`
 	Message string     `json:"message"` // one line, "object: operation: cause"
+	// Done and Left are of what is done in steps, as a stack: those that were done before
+	// the error, and stay so, and those that were not, first the one that could not be.
+	Done []string `json:"done,omitempty"`
+	Left []string `json:"left,omitempty"`
 }
 
 // statuses is the one table from kinds of error to HTTP status (RFC 9110, section 15).
@@ -40,5 +44,9 @@ func StatusOf(k model.Kind) int {
 
 // err is the error as a Go value again.
 func (d ErrorDetail) err() error {
-	return &model.Error{Kind: d.Kind, Err: errors.New(d.Message)}
+	err := &model.Error{Kind: d.Kind, Err: errors.New(d.Message)}
+	if len(d.Left) == 0 {
+		return err
+	}
+	return &model.UnfinishedError{Err: err, Done: d.Done, Left: d.Left}
 }

@@ -74,10 +74,10 @@ type Membership struct {
 type ServiceSpec struct {
 	Name    string            `json:"name"`
 	Network string            `json:"network"`           // name or ID, of an overlay network
-	Ports   []string          `json:"ports,omitempty"`   // PORT[/tcp|udp|sctp]; none: where the published ones lead
+	Ports   []string          `json:"ports,omitempty"`   // PORT[-LAST][/tcp|udp|sctp]; none: where the published ones lead
 	Mode    string            `json:"mode,omitempty"`    // vip or dnsrr; vip
 	LB      string            `json:"lb,omitempty"`      // random, round-robin or hash; random
-	Publish []string          `json:"publish,omitempty"` // [ADDR:]PORT[:TARGET][/tcp|udp|sctp][,mode=host]
+	Publish []string          `json:"publish,omitempty"` // [ADDR:]PORT[:TARGET][/tcp|udp|sctp][,mode=host], both FIRST-LAST or neither
 	Nearby  bool              `json:"publishLocalFirst,omitempty"`
 	Health  *HealthWish       `json:"health,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
@@ -96,7 +96,7 @@ type HealthWish struct {
 type ServiceUpdate struct {
 	Ports []string `json:"ports,omitempty"` // instead of those there are
 	LB    string   `json:"lb,omitempty"`
-	// Published ports, as of a ServiceSpec, that are added; and PORT[/tcp|udp|sctp] that go,
+	// Published ports, as of a ServiceSpec, that are added; and PORT[-LAST][/tcp|udp|sctp] that go,
 	// before them.
 	PublishAdd []string    `json:"publishAdd,omitempty"`
 	PublishRm  []string    `json:"publishRm,omitempty"`
@@ -104,4 +104,7 @@ type ServiceUpdate struct {
 	Health     *HealthWish `json:"health,omitempty"`
 	Drain      []string    `json:"drain,omitempty"`   // backends: an endpoint's ID, a sandbox's name, or HOST/NAME
 	Undrain    []string    `json:"undrain,omitempty"` // backends
+	// Labels are set, RemoveLabels go.
+	Labels       map[string]string `json:"labels,omitempty"`
+	RemoveLabels []string          `json:"removeLabels,omitempty"`
 }

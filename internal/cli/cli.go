@@ -55,14 +55,19 @@ func Run(ctx context.Context, console Console, version string, args []string) in
 	return exitStatus(cmd, err)
 }
 
-// complain says what is wrong, a line for each error. A command that ended
-// badly has spoken for itself.
+// complain says what is wrong, a line for each error, and what was not done for it. A
+// command that ended badly has spoken for itself.
 func (a *app) complain(err error) {
 	if _, ok := errors.AsType[*commandError](err); ok {
 		return
 	}
 	for _, line := range model.Lines(err) {
 		fmt.Fprintln(a.Err, "sealane:", line)
+	}
+	if e, ok := errors.AsType[*model.UnfinishedError](err); ok {
+		for _, step := range e.Left {
+			fmt.Fprintln(a.Err, "sealane: not done:", model.Printable(step))
+		}
 	}
 }
 
@@ -122,7 +127,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.runCommand(), a.execCommand(), a.psCommand(), a.rmCommand(), a.inspectCommand(),
 		a.networkCommand(), a.serviceCommand(), a.stackCommand(), a.portCommand(),
-		a.applyCommand(), a.planCommand(), a.diffCommand(), a.explainCommand(), a.eventsCommand(),
+		a.applyCommand(), a.planCommand(), a.diffCommand(), a.explainCommand(), a.traceCommand(), a.doctorCommand(), a.eventsCommand(),
 		a.uplinkCommand(), a.clusterCommand(), a.nodeCommand(), a.daemonCommand(), a.cniCommand(), a.pipeworkCommand(), a.versionCommand(),
 	)
 	polish(root)

@@ -17,6 +17,7 @@ import (
 	"github.com/sealane/sealane/internal/api/server"
 	"github.com/sealane/sealane/internal/cli"
 	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/fake"
 	"github.com/sealane/sealane/internal/kernel/journal"
 	"github.com/sealane/sealane/internal/kstate"
@@ -51,6 +52,9 @@ func stoppable(t *testing.T) (k *fake.Kernel, stop func()) {
 	e := engine.New(engine.Config{
 		Kernel: k, Store: s, Processes: idle{}, Host: func() engine.Host { return engine.Host{} },
 		RunDir: dir, Now: time.Now, Log: log,
+		Follow: func(_ context.Context, p kernel.Probe) (kernel.Trail, error) {
+			return kernel.Trail{Dst: p.To, Answered: true}, nil
+		},
 	})
 	if err := e.Start(context.Background()); err != nil {
 		t.Fatal(err)
@@ -106,6 +110,18 @@ func TestCommands(t *testing.T) {
 		{"network create --subnet x b", 2, `sealane: network create: --subnet "x": want ADDRESS/BITS, as 10.1.0.0/16`},
 		{"network create -o x=y b", 2, `sealane: network b: create: option "x": not known to driver bridge, which knows advertise-count, advertise-interval, antispoof, dad, gateway-mode, gateway-mode-ipv4, gateway-mode-ipv6, host-access, host-binding, icc, ifname-prefix, inhibit-ipv4, ipam, masquerade, mtu, name, parent, source-ip, trunks, trusted-interfaces, vlan`},
 		{"network create --ipv4=false b", 2, "sealane: network b: create: no subnet: both address families are off"},
+		{"network create --ingress b", 2, "sealane: network create: --ingress: every host answers at ports of services without such a network: want service create --publish"},
+		{"network create --config-only b", 2, "sealane: network create: --config-only and --config-from: networks have no settings from elsewhere: want them in a file, for apply -f"},
+		{"network create --config-from x b", 2, "sealane: network create: --config-only and --config-from: networks have no settings from elsewhere: want them in a file, for apply -f"},
+		{"network create --scope planet b", 2, `sealane: network create: --scope "planet": want local, global or swarm`},
+		{"network create --scope swarm b", 2, "sealane: network create: --scope swarm: driver bridge decides: overlay and fabric span hosts, others do not"},
+		{"network create --scope local -d overlay b", 2, "sealane: network create: --scope local: driver overlay decides: overlay and fabric span hosts, others do not"},
+		{"network create --ipam-driver infoblox b", 2, `sealane: network create: --ipam-driver "infoblox": want default, or null for no addresses (from DHCP: network connect --ip dhcp)`},
+		{"network create --ipam-opt x=y b", 2, `sealane: network create: --ipam-opt "x=y": not known: want none, or com.docker.network.ipam.serial=true`},
+		{"network create --ipam-driver null --subnet 10.5.0.0/24 b", 2, "sealane: network b: create: option ipam: none: a subnet is given, 10.5.0.0/24"},
+		{"network create --attachable --scope local --ipam-driver null --ipam-opt com.docker.network.ipam.serial=true wire", 0, "ID"},
+		{"network inspect -f {{len_.Subnets}}{{.Options.ipam}} wire", 0, "0none"},
+		{"network rm wire", 0, "wire"},
 		{"network inspect --format {{.Name}}:{{.Internal}}:{{index_.Options_\"icc\"}}:{{json_.Labels}} app", 0, `app:true:false:{"x":""}`},
 		{"run --name web -p 8080:80 --network-alias www", 0, "ID"},
 		{"run --name web", 125, "sealane: sandbox web: create: the name is taken by sandbox ID"},
@@ -130,6 +146,13 @@ func TestCommands(t *testing.T) {
 		{"network ls -f name=^app$ -f name=^ost$ -f name=[b-c] --format {{.Name}}", 0, "app\nbridge"},
 		{"network ls -f name=[", 2, "sealane: filter name=[: want a part of a name, or a regular expression, as ^web$"},
 		{"ps -f name=^/web$ --format {{.Name}}", 0, "web"},
+		{"network ls -f name=app --format table", 0, "ID  NAME  DRIVER  SUBNETS  ENDPOINTS  STATUS\nID  app  bridge  10.9.0.0/24  1  ready"},
+		{"network ls -f type=builtin --format table_{{.Name}}\\t{{.Driver}}", 0, "NAME  DRIVER\nbridge  bridge\nhost  host\nnone  null"},
+		{"network ls -f dangling=true -f name=nope --format table_{{.ID}}:_{{.Status.State}}", 0, "ID: STATE"},
+		{"ps --format table{{upper_.Name}}\\t{{range_.Ports}}{{.HostPort}}->{{.Port}}_{{end}}\\t{{json_.Expose}}", 0, "NAME  HOST PORT->PORT  EXPOSE\nWEB  8080->80  []"},
+		{"ps --format table_{{.Nope}}", 2, "sealane: ps: --format: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type api.Sandbox"},
+		{"inspect --format table_{{.Name}} web", 0, "NAME\nweb"},
+		{"ps --format table{{define_\"x\"}}{{end}}", 0, ""},
 		{"network inspect -v -f {{.Name}} app", 0, "app"},
 		{"inspect -f {{.Name}} web", 0, "web"},
 		{"port ls --format json", 0, `{"sandbox":"web","protocol":"tcp","hostIP":"","hostPort":8080,"port":80,"count":1}`},
@@ -137,6 +160,8 @@ func TestCommands(t *testing.T) {
 		{"network connect --link-local-ip 10.0.0.1 bridge web", 1, "sealane: network bridge: connect web: network bridge: is connected already"},
 		{"ps --filter network=app --filter publish=8080 --filter status=running --format {{.Name}}", 0, "web"},
 		{"ps --filter expose=80 -q", 0, "ID"},
+		{"ps --filter status=away -q", 0, ""},
+		{"network list -q -f id=os", 0, "host"},
 		{"ps --filter expose=81 -q", 0, ""},
 		{"ps --filter publish=x", 2, "sealane: filter publish=x: want PORT[-END][/tcp|udp|sctp]"},
 		{"inspect --format {{range_.Endpoints}}{{.IfName}}={{.Network}}_{{end}} web", 0, "eth0=bridge app0=app"},
@@ -161,6 +186,11 @@ func TestCommands(t *testing.T) {
 		{"port rm web 80", 0, ""},
 		{"port rm web 80", 1, "sealane: sandbox web: unpublish: port 80/tcp is not published (it is one of 8000-8001:80-81/tcp, which goes as a whole)"},
 		{"port ls", 0, "SANDBOX  PORT\nweb  127.0.0.1:90->90/udp\nweb  8000-8001->80-81/tcp"},
+		{"port ls web 81/tcp", 0, "SANDBOX  PORT\nweb  8000-8001->80-81/tcp"},
+		{"port ls --format {{.HostPort}} web 90/udp", 0, "90"},
+		{"port ls web 90", 1, "sealane: sandbox web: list ports: port 90/tcp is not published"},
+		{"port ls web x", 2, `sealane: port ls: port "x": container port "x": want a number from 1 to 65535, or FIRST-LAST`},
+		{"port ls web 8000:80", 2, `sealane: port ls: port 8000:80/tcp: want PORT[/tcp|udp|sctp]`},
 		{"port ls --format {{.Sandbox}}_{{.HostPort}} web", 0, "web 90\nweb 8000"},
 		{"port add web published=9000,target=90,from=192.0.2.0/24", 0, "9000->90/tcp from 192.0.2.0/24"},
 		{"port rm web 9000:90", 0, ""},
@@ -173,7 +203,7 @@ func TestCommands(t *testing.T) {
 		{"network prune -f --filter until=soon", 2, "sealane: filter until=soon: want a time as 2006-01-02T15:04:05, or how long ago, as 24h"},
 		{"network prune -f --filter label!=y --filter until=0s", 0, "direct"},
 		{"network rm -f nope", 0, "nope"},
-		{"network rm app bridge nope", 1, "sealane: network bridge: remove: is built in and stays\nsealane: network nope: remove: no such network (sealane network ls shows those there are)"},
+		{"network remove app bridge nope", 1, "sealane: network bridge: remove: is built in and stays\nsealane: network nope: remove: no such network (sealane network ls shows those there are)"},
 		{"inspect nope", 1, "sealane: sandbox nope: find: no such sandbox (sealane ps -a shows those there are)"},
 		{"rm web netns:/run/netns/vm", 0, "web\nnetns:/run/netns/vm"},
 		{"ps -a -o json", 0, "[]"},
@@ -194,6 +224,25 @@ func TestCommands(t *testing.T) {
 		}
 		if got.status != c.status || steady(text) != c.out {
 			t.Errorf("sealane %s\n got %d %s\nwant %d %s", c.args, got.status, steady(got.out+got.err), c.status, c.out)
+		}
+	}
+}
+
+// TestLinksToNobody: they are legal where the other may come later, but seen.
+func TestLinksToNobody(t *testing.T) {
+	daemon(t)
+	warned := "sealane: warning: link dbb: no sandbox here has that name yet\n"
+	for _, c := range []struct{ line, err string }{
+		{"network create app", ""},
+		{"network create other", ""},
+		{"run --name db --network app", ""},
+		{"run --name web --network app --link db:x --link dbb:y", warned},
+		{"network connect --link dbb --link db:z other web", warned},
+		{"run --name dbb --network app", ""},
+		{"run --network app --link dbb", ""},
+	} {
+		if got := sealane("", strings.Fields(c.line)...); got.status != 0 || got.err != c.err {
+			t.Errorf("%s: %+v, want %s", c.line, got, c.err)
 		}
 	}
 }
@@ -239,7 +288,7 @@ func TestUsage(t *testing.T) {
 		"ps -o yaml":                   "ps: -o yaml: want json",
 		"ps -o json --format x":        "ps: -o and --format: want one of them",
 		"ps --format {{":               "ps: --format: :1: unclosed action",
-		"ps --format table":            `ps: --format table: want a template without a head, as {{.Name}}\t{{.ID}}, or no --format for our table`,
+		"ps --format table{{":          "ps: --format: :1: unclosed action",
 		"rm":                           "rm: want REF…",
 		"network create":               "network create: want [FLAGS] NAME",
 		"network create --ipv6=x a":    `network create: --ipv6 "x": want true or false`,
@@ -279,7 +328,7 @@ func TestUsage(t *testing.T) {
 // sentence, and fits a terminal.
 func TestHelp(t *testing.T) {
 	for _, args := range []string{"", "run", "exec", "ps", "rm", "inspect", "network", "network create", "network ls", "network inspect", "network rm",
-		"network prune", "network update", "network connect", "network disconnect", "service", "service create", "service ls", "service inspect", "service update", "service rm", "stack", "stack ls", "stack rm", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "explain", "events", "version"} {
+		"network prune", "network update", "network connect", "network disconnect", "service", "service create", "service ls", "service inspect", "service update", "service rm", "stack", "stack ls", "stack rm", "port", "port add", "port rm", "port ls", "apply", "plan", "diff", "explain", "trace", "doctor", "events", "version"} {
 		page := sealane("", append(strings.Fields(args), "--help")...)
 		form := strings.TrimSpace("Usage: sealane " + args)
 		if page.status != 0 || page.err != "" || !strings.HasPrefix(page.out, form) {

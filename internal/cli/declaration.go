@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
 )
 
 const declarationHelp = `FILE is YAML, or JSON if its name ends in .json; - is standard input:
@@ -69,6 +71,9 @@ func (a *app) declarationCommand(use, short, long string, do func(*api.Client, c
 			}
 			f.Variables = mentioned(string(f.Text))
 			ops, err := do(a.client(), c.Context(), f)
+			if e, ok := errors.AsType[*model.UnfinishedError](err); ok {
+				ops.Ops = e.Done
+			}
 			a.printOps(ops)
 			return err
 		},

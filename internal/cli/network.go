@@ -27,6 +27,7 @@ func (a *app) networkCreate() *cobra.Command {
 	var ipv4 bool
 	var labels, options []string
 	var subnets subnetFlags
+	var swarm swarmFlags
 	c := &cobra.Command{
 		Use:   "create [FLAGS] NAME",
 		Short: "Make a network",
@@ -56,6 +57,9 @@ func (a *app) networkCreate() *cobra.Command {
 			if spec.Labels, err = labelMap(labels); err != nil {
 				return usage("network create: %s", err)
 			}
+			if err := swarm.add(&spec); err != nil {
+				return usage("network create: %s", err)
+			}
 			n, err := a.client().CreateNetwork(c.Context(), spec)
 			if err == nil {
 				fmt.Fprintln(a.Out, n.ID)
@@ -71,6 +75,7 @@ func (a *app) networkCreate() *cobra.Command {
 	f.BoolVar(&ipv4, "ipv4", true, "choose an IPv4 subnet if none is given")
 	f.StringArrayVar(&labels, "label", nil, "`KEY=VALUE` to note; may be repeated")
 	f.StringArrayVarP(&options, "opt", "o", nil, "`KEY=VALUE` for the driver; may be repeated")
+	swarm.register(f)
 	return c
 }
 
@@ -90,8 +95,9 @@ func (a *app) networkLs() *cobra.Command {
 	var filters []string
 	var f format
 	c := &cobra.Command{
-		Use:   "ls",
-		Short: "List networks",
+		Use:     "ls",
+		Aliases: []string{"list"},
+		Short:   "List networks",
 		Long: `A FILTER is driver=, id=, name= (a part of it, or a regular expression),
 label=KEY[=VALUE], type=builtin|custom, scope=local|global (one host, or several),
 dangling=true|false (nobody uses it) or internal=true|false.`,
@@ -180,9 +186,10 @@ stays as it is.`,
 func (a *app) networkRm() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
-		Use:   "rm [FLAGS] NETWORK…",
-		Short: "Remove networks that nobody uses",
-		Args:  args(1, -1),
+		Use:     "rm [FLAGS] NETWORK…",
+		Aliases: []string{"remove"},
+		Short:   "Remove networks that nobody uses",
+		Args:    args(1, -1),
 		RunE: func(c *cobra.Command, refs []string) error {
 			client := a.client()
 			return a.each(refs, func(ref string) error {
@@ -246,7 +253,9 @@ sysctls=net.ipv4.conf.IFNAME.log_martians=1.`,
 			if err := checkLinks(req.Links); err != nil {
 				return usage("network connect: %s", err)
 			}
-			_, err = a.client().Connect(c.Context(), args[0], req)
+			if _, err = a.client().Connect(c.Context(), args[0], req); err == nil {
+				a.unmet(c.Context(), req.Links)
+			}
 			return err
 		},
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -13,7 +14,10 @@ import (
 )
 
 // format is how a reading command prints.
-type format struct{ output, template string }
+type format struct {
+	output, template string
+	columns, headed  bool // the template's, under a head; which is there
+}
 
 // flags adds -o and --format.
 func (f *format) flags(c *cobra.Command) { f.register(c, "") }
@@ -21,7 +25,7 @@ func (f *format) flags(c *cobra.Command) { f.register(c, "") }
 // register adds them, with a letter for --format.
 func (f *format) register(c *cobra.Command, letter string) {
 	c.Flags().StringVarP(&f.output, "output", "o", "", "`FORMAT`: json prints the API's JSON")
-	c.Flags().StringVarP(&f.template, "format", letter, "", "Go `TEMPLATE` for each item, as {{.Name}}\\t{{.ID}}; or json, an item a line")
+	c.Flags().StringVarP(&f.template, "format", letter, "", "Go `TEMPLATE` for each item, as {{.Name}}\\t{{.ID}}; table TEMPLATE has a head; json: one a line")
 }
 
 // check refuses a format that nobody knows before anything is asked, or one
@@ -34,8 +38,10 @@ func (f *format) check(c *cobra.Command, quiet bool) error {
 		return usage("%s: -o %s: want json", path(c), f.output)
 	case f.output != "" && f.template != "":
 		return usage("%s: -o and --format: want one of them", path(c))
-	case f.template == "table" || strings.HasPrefix(f.template, "table "):
-		return usage("%s: --format table: want a template without a head, as {{.Name}}\\t{{.ID}}, or no --format for our table", path(c))
+	}
+	if t, ok := strings.CutPrefix(f.template, "table"); ok { // alone it means our own table, as with docker
+		f.template = strings.TrimSpace(t)
+		f.columns = f.template != ""
 	}
 	_, err := f.parse(c)
 	return err
@@ -73,25 +79,36 @@ func (f *format) parse(c *cobra.Command) (*template.Template, error) {
 // the callback makes.
 func show[T any](c *cobra.Command, f *format, items []T, table func(io.Writer)) error {
 	w := c.OutOrStdout()
+	columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	switch {
 	case f.output == "json":
 		return printJSON(w, items)
-	case f.template != "":
-		t, err := f.parse(c)
-		if err != nil {
-			return err
-		}
-		for _, item := range items {
-			if err := t.Execute(w, item); err != nil {
-				return usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
-			}
-			fmt.Fprintln(w)
-		}
-		return nil
+	case f.template == "":
+		table(columns)
+		return columns.Flush()
+	case f.columns:
+		return errors.Join(fill(c, f, columns, items), columns.Flush())
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	table(t)
-	return t.Flush()
+	return fill(c, f, w, items)
+}
+
+// fill prints items by the template, under its head the first time.
+func fill[T any](c *cobra.Command, f *format, w io.Writer, items []T) error {
+	t, err := f.parse(c)
+	if err != nil {
+		return err
+	}
+	if f.columns && !f.headed {
+		fmt.Fprintln(w, head(t.Root))
+		f.headed = true
+	}
+	for _, item := range items {
+		if err := t.Execute(w, item); err != nil {
+			return usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -74,14 +75,17 @@ type publishedPort struct {
 func (a *app) portLs() *cobra.Command {
 	var f format
 	c := &cobra.Command{
-		Use:   "ls [REF]",
-		Short: "List published ports, of all sandboxes or of one",
-		Args:  args(0, 1),
+		Use:   "ls [REF [PORT]]",
+		Short: "List published ports, of all sandboxes or of one, or where one of its ports is",
+		Args:  args(0, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := f.check(c, false); err != nil {
 				return err
 			}
 			ports, err := a.ports(c.Context(), args)
+			if err == nil && len(args) > 1 {
+				ports, err = leadTo(args[0], args[1], ports)
+			}
 			if err != nil {
 				return err
 			}
@@ -115,6 +119,25 @@ func (a *app) ports(ctx context.Context, refs []string) ([]publishedPort, error)
 		for _, p := range sb.Ports {
 			ports = append(ports, publishedPort{sb.Name, p})
 		}
+	}
+	return ports, nil
+}
+
+// leadTo leaves those of a sandbox's ports that lead to one of its own, PORT or
+// PORT/PROTOCOL.
+func leadTo(ref, text string, ports []publishedPort) ([]publishedPort, error) {
+	want, err := model.ParsePort(text)
+	switch {
+	case err != nil:
+		return nil, usage("port ls: %s", err)
+	case want.HostPort != 0 || want.HostIP.IsValid() || want.From != "" || want.Count != 1:
+		return nil, usage("port ls: port %s: want PORT[/tcp|udp|sctp]", want)
+	}
+	ports = slices.DeleteFunc(ports, func(p publishedPort) bool {
+		return p.Protocol != want.Proto || want.Port < p.Port.Port || int(want.Port) >= int(p.Port.Port)+int(p.Count)
+	})
+	if len(ports) == 0 {
+		return nil, fmt.Errorf("sandbox %s: list ports: port %s is not published", ref, want)
 	}
 	return ports, nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -208,6 +209,17 @@ func checkLinks(texts []string) error {
 		}
 	}
 	return nil
+}
+
+// unmet says which links lead to nobody. Where there are names that is no error, as
+// the other may come later, and a wrong name would not be noticed.
+func (a *app) unmet(ctx context.Context, links []string) {
+	for _, text := range links {
+		l, _ := model.ParseLink(text) // the daemon took it
+		if _, err := a.client().Sandbox(ctx, l.Target); model.KindOf(err) == model.NotFound {
+			fmt.Fprintf(a.Err, "sealane: warning: link %s: no sandbox here has that name yet\n", l.Target)
+		}
+	}
 }
 
 // pairs reads KEY=VALUE arguments of a flag.

@@ -42,6 +42,7 @@ func (r *runner) run(ctx context.Context, spec api.SandboxSpec) error {
 	if len(spec.Command) == 0 {
 		sb, err := r.client.CreateSandbox(ctx, spec)
 		if err == nil {
+			r.unmet(ctx, spec.Links)
 			fmt.Fprintln(r.Out, sb.ID)
 		}
 		return err
@@ -58,6 +59,7 @@ func (r *runner) run(ctx context.Context, spec api.SandboxSpec) error {
 	if err != nil {
 		return err
 	}
+	r.unmet(ctx, spec.Links)
 	where, err := r.inside(ctx, sb)
 	if err != nil {
 		return r.abandon(ctx, sb, err)

@@ -30,7 +30,8 @@ func (a *app) serviceCreate() *cobra.Command {
 		Long: `Its backends are the containers that say so: sealane run --service NAME, and
 sealane network connect -o service=NAME. They may be there before it. --publish takes
 [ADDR:]PORT[:TARGET][/udp|sctp][,mode=host], or published=PORT,target=PORT,protocol=udp,
-mode=host; with mode=host only hosts with backends answer, by those.`,
+mode=host; with mode=host only hosts with backends answer, by those. PORT and TARGET may
+be ranges of the same length, 8080-8085:80-85.`,
 		Example: `  sealane service create --name web --network app --port 80
   sealane service create --name dns --network app --port 53/udp --port 53 --lb hash
   sealane service create --name shop --network app --publish 8080:80 --health http:/ready`,
@@ -71,7 +72,7 @@ mode=host; with mode=host only hosts with backends answer, by those.`,
 }
 
 func servicePortFlag(c *cobra.Command, to *[]string) {
-	c.Flags().StringArrayVar(to, "port", nil, "`PORT[/tcp|udp|sctp]` that it is asked for at; may be repeated")
+	c.Flags().StringArrayVar(to, "port", nil, "`PORT[/tcp|udp|sctp]` or FIRST-LAST that it is asked for at; may be repeated")
 }
 
 func serviceLBFlag(c *cobra.Command, to *string) {
@@ -136,7 +137,7 @@ func (a affinity) choose(c *cobra.Command, lb *string) error {
 // checkServing does the same for what may change.
 func checkServing(ports []string, lb string) error {
 	for _, text := range ports {
-		if _, err := model.ParseServicePort(text); err != nil {
+		if _, err := model.ParseServicePorts(text); err != nil {
 			return err
 		}
 	}
@@ -217,6 +218,8 @@ func (a *app) serviceUpdate() *cobra.Command {
 	var same affinity
 	var checks health
 	var nearby bool
+	var labels []string
+	var mode string
 	c := &cobra.Command{
 		Use:   "update [FLAGS] NAME",
 		Short: "Change a service, under its clients",
@@ -235,7 +238,10 @@ gets no more. NAME is NETWORK/NAME where several networks have a service of that
 				up.Health, err = checks.wish(c, false)
 			}
 			if err == nil {
-				err = checkServiceUpdate(up)
+				up.Labels, err = labelMap(labels)
+			}
+			if err == nil {
+				err = checkServiceUpdate(up, mode)
 			}
 			if err != nil {
 				return usage("service update: %s", err)
@@ -250,16 +256,28 @@ gets no more. NAME is NETWORK/NAME where several networks have a service of that
 	same.flag(c)
 	servicePortFlag(c, &up.Ports)
 	c.Flags().StringArrayVar(&up.PublishAdd, "publish-add", nil, "`PORT:TARGET` to publish it at besides; may be repeated")
-	c.Flags().StringArrayVar(&up.PublishRm, "publish-rm", nil, "`PORT[/udp]` that it is published at no more; may be repeated")
+	c.Flags().StringArrayVar(&up.PublishRm, "publish-rm", nil, "`PORT[/udp]` or FIRST-LAST that it is published at no more; may be repeated")
 	checks.flags(c)
 	c.Flags().BoolVar(&nearby, "publish-local-first", false, "at a published port, take backends of the host that is asked, if any")
+	c.Flags().StringArrayVar(&labels, "label-add", nil, "`KEY=VALUE` to note; may be repeated")
+	c.Flags().StringArrayVar(&up.RemoveLabels, "label-rm", nil, "label `KEY` to remove; may be repeated")
+	c.Flags().StringVar(&mode, "endpoint-mode", "", "`MODE` stays: make the service anew for another")
 	return c
 }
 
-// checkServiceUpdate refuses here what the daemon would refuse of a change.
-func checkServiceUpdate(up api.ServiceUpdate) error {
-	if len(up.Ports)+len(up.LB)+len(up.Drain)+len(up.Undrain)+len(up.PublishAdd)+len(up.PublishRm) == 0 && up.Nearby == nil && up.Health == nil {
-		return fmt.Errorf("want --drain, --undrain, --lb, --affinity, --port, --publish-add, --publish-rm, --publish-local-first or --health")
+// checkServiceUpdate refuses here what the daemon would refuse of a change, and what cannot
+// change: clients that know a service by its address would not hear of another mode.
+func checkServiceUpdate(up api.ServiceUpdate, mode string) error {
+	switch {
+	case mode != "":
+		return fmt.Errorf("--endpoint-mode: cannot change: sealane service rm, then sealane service create --endpoint-mode; the backends stay meanwhile")
+	case len(up.Ports)+len(up.LB)+len(up.Drain)+len(up.Undrain)+len(up.PublishAdd)+len(up.PublishRm)+len(up.Labels)+len(up.RemoveLabels) == 0 && up.Nearby == nil && up.Health == nil:
+		return fmt.Errorf("want --drain, --undrain, --lb, --affinity, --port, --publish-add, --publish-rm, --publish-local-first, --health, --label-add or --label-rm")
+	}
+	for _, k := range up.RemoveLabels {
+		if _, both := up.Labels[k]; both {
+			return fmt.Errorf("label %s: --label-add and --label-rm: want one of them", k)
+		}
 	}
 	if err := checkPublishes(up.PublishAdd); err != nil {
 		return err

@@ -43,6 +43,9 @@ func check(ctx context.Context, r *request) (any, error) {
 	for _, op := range now.Ops {
 		wrong = append(wrong, inWords(op))
 	}
+	if now.Deaf {
+		wrong = append(wrong, "missing: the rules in the container that lead questions for names to the resolver")
+	}
 	if len(wrong) > 0 {
 		return nil, errorf(codeDiffers, "container %s: network %s: %w", r.env.container, name, errors.New(strings.Join(few(wrong), "; ")))
 	}

@@ -224,6 +224,7 @@ func TestCommands(t *testing.T) {
 		{"check without a result", "CHECK", ``, nil, 7, "prevResult: missing", 0},
 		{"check, drifted", "CHECK", prev, map[string]any{sandbox: intended, diff: api.Drift{Ops: []string{"+ link slv1", "~ link slv2", "- addr 10.0.0.1/8"}}}, 105,
 			"missing: link slv1; not as here: link slv2; not intended: addr 10.0.0.1/8", 2},
+		{"check, deaf", "CHECK", prev, map[string]any{sandbox: intended, diff: api.Drift{Deaf: true}}, 105, "missing: the rules in the container that lead questions for names to the resolver", 2},
 		{"check, all gone", "CHECK", prev, map[string]any{sandbox: intended, diff: api.Drift{Ops: slices.Repeat([]string{"+ link slv1"}, 300)}}, 105, "missing: link slv1; and 290 more, which sealane diff shows", 2},
 		{"check, another address", "CHECK", strings.Replace(prev, "10.1.0.2", "10.1.0.3", 1), map[string]any{sandbox: intended, diff: api.Drift{}}, 105,
 			"address 10.1.0.3/16: prevResult says so, intended is [10.1.0.2/16 fd01::2/64]; address 10.1.0.2/16: prevResult does not have it", 2},

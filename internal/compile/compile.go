@@ -50,11 +50,6 @@ func drivers(name string) (driver.Driver, error) {
 	return nil, fmt.Errorf("driver %q: not known", name)
 }
 
-// Drivers lists the names of the drivers there are.
-func Drivers() []string {
-	return []string{model.DriverBridge, model.DriverMacvlan, model.DriverIPvlan, model.DriverOVS, model.DriverPhys, model.DriverFabric, model.DriverOverlay}
-}
-
 // All returns the whole desired state.
 func All(in Intent, f Facts) (kstate.Set, error) {
 	all, err := Host(in, f)
@@ -246,7 +241,7 @@ func Sandbox(sb *model.Sandbox, in Intent, f Facts) (kstate.Set, error) {
 		if !n.Bridged() {
 			continue // the guard is of our bridges
 		}
-		if err := s.Add(slices.Concat(genuine(sb, e, n), asked(sb, e), present(e, n), resident(e, n), chooser(sb, n, f))...); err != nil {
+		if err := s.Add(slices.Concat(genuine(sb, e, n), asked(sb, e, n), present(e, n), resident(e, n), chooser(sb, n, f))...); err != nil {
 			return nil, err
 		}
 	}

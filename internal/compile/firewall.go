@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sealane/sealane/internal/driver"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -178,7 +179,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 			"ip daddr . meta l4proto . th dport @exposed4 goto pass",
 			"ip6 daddr . meta l4proto . th dport @exposed6 goto pass"}
 	}
-	b.ingress(arriving, offering)
+	b.ingress(f.Accepted, arriving, offering)
 	b.input(f.ProxyPort, carried)
 	var asking, calling []string
 	if f.Serving || serving(in) || meshed {
@@ -254,24 +255,29 @@ func (b builder) forward(marked bool, clamps, parting []string) {
 	}
 }
 
-// ingress is what may enter a network, by its gateway mode; arriving: of what comes
-// from other hosts; offering: backends of published services.
-func (b builder) ingress(arriving, offering []string) {
+// ingress is what may enter a network, by its gateway mode; accepted: marked by somebody
+// for that; arriving: of what comes from other hosts; offering: backends of published services.
+func (b builder) ingress(accepted driver.Mark, arriving, offering []string) {
+	var marked []string
+	if accepted.Mask != 0 {
+		marked = []string{accepted.Match() + " goto there"}
+	}
 	b.chain("to_nat", slices.Concat([]string{
 		"ct direction reply ct state established goto pass",
 		"ct status dnat goto published",
 	}, arriving, []string{
 		"ct state related goto pass",
+	}, marked, []string{
 		"iifname . oifname @trusted goto published",
 		"ip saddr . ip daddr . meta l4proto . th dport @links4 goto pass",
 		"ip6 saddr . ip6 daddr . meta l4proto . th dport @links6 goto pass",
 		"drop",
 	})...)
-	b.chain("to_routed",
+	b.chain("to_routed", slices.Concat([]string{
 		"ct direction reply ct state established goto pass",
 		"icmp type echo-request goto there",
 		"icmpv6 type echo-request goto there",
-		"goto published")
+	}, marked, []string{"goto published"})...)
 	b.chain("to_open",
 		"ct direction original ct status dnat goto published",
 		"ct state established goto pass",

@@ -51,6 +51,7 @@ func hush(overlaid bool) kstate.Set {
 		"drop",
 	}}, kstate.Chain{Table: bridgeTable, Name: "asked6", Rules: []string{
 		"oifname . icmpv6 taddr @at6 accept",
+		"oifname . icmpv6 taddr " + interfaceID + " @at6 accept",
 		"oifname @free accept",
 		"drop",
 	}}))
@@ -59,7 +60,7 @@ func hush(overlaid bool) kstate.Set {
 
 // asked returns what a sandbox is asked for at one of its endpoints: every
 // address it has, as for what it may send.
-func asked(sb *model.Sandbox, e *model.Endpoint) []kstate.Object {
+func asked(sb *model.Sandbox, e *model.Endpoint, n *model.Network) []kstate.Object {
 	var objs []kstate.Object
 	at := func(is6 bool, addr string) {
 		objs = append(objs, elem(setAt.of(is6), e.Device()+" . "+addr, ""))
@@ -77,6 +78,9 @@ func asked(sb *model.Sandbox, e *model.Endpoint) []kstate.Object {
 	}
 	if e.Speaks6() {
 		at(true, model.LinkLocal(e.MAC).Addr().String())
+	}
+	if n.Options.NoIPAM {
+		at(true, model.InterfaceID(e.MAC).String())
 	}
 	return objs
 }

@@ -16,6 +16,8 @@ import (
 // the client's address, and what comes back finds the way by the flow's mark:
 //
 //	prerouting -100  published4, pick3, target4: a port of the host is rewritten to a backend's
+//	prerouting -300  what comes from a host of the mesh is tracked apart from what comes from
+//	                 others: a client may ask two hosts from one port
 //	prerouting  -80  from a host of the mesh: the flow is marked with who it is
 //	                 node4: a new flow to another host is marked with that one; all packets of
 //	                 marked flows that do not come by the mesh have the mark, and are routed by it
@@ -33,6 +35,7 @@ var (
 	mapNode        = perFamily("node", "ADDR . inet_proto . inet_service", "mark") // backends on other hosts → the host
 	setExposed     = perFamily("exposed", "ADDR . inet_proto . inet_service", "")  // those here
 	mapPeer        = set("peer", "ether_addr", "mark")                             // devices of the mesh → the host
+	setItself      = perFamily("itself", "ADDR . mark", "")                        // addresses of a host . that host
 )
 
 const meshDevices = "slm*"
@@ -85,6 +88,9 @@ func mesh(in Intent) []kstate.Object {
 			h := &m.Hosts[j]
 			if overlay.MeshWay(h, i == 1).IsValid() {
 				objs = append(objs, elem(mapPeer, model.MeshMAC(h.ID, i == 1), meshMark(h.Number, i == 1)))
+				for _, a := range h.Public {
+					objs = append(objs, elem(setItself.of(a.Is6()), fmt.Sprintf("%s . %s", a, meshMark(h.Number, i == 1)), ""))
+				}
 			}
 		}
 		dev := overlay.MeshDevice(i == 1)
@@ -107,10 +113,13 @@ func meshMark(number int, sealed bool) string {
 
 // mesh adds the chains of published ports.
 func (b builder) mesh() {
-	for _, f := range []families{mapPublished, mapPublishedAt, mapTarget, mapTargetAt, mapNode, setExposed} {
+	for _, f := range []families{mapPublished, mapPublishedAt, mapTarget, mapTargetAt, mapNode, setExposed, setItself} {
 		must(b.Add(*f.v4, *f.v6))
 	}
 	must(b.Add(*mapPeer))
+	// The answers are in no zone, so that the kernel gives the client another port where
+	// it would not tell them from those of another flow.
+	b.base("mesh_origin", "filter", "prerouting", -300, "iifname "+meshDevices+" ct original zone set @ll,80,16")
 	own := fmt.Sprintf("ct mark and %#x == %#x goto mesh_way", uint32(overlay.MeshMask), uint32(overlay.MeshMark))
 	b.base("mesh", "filter", "prerouting", steering, "iifname "+meshDevices+" goto mesh_from", own, "ct state new ct status dnat goto mesh_new")
 	b.chain("mesh_from", "ct state new ct mark set ether saddr map @peer")
@@ -180,26 +189,29 @@ func publishing() []string {
 
 // lending are the rules by which what a container of this host asks of another host has
 // this host's address: the other one knows no other way back to it, and may have the same.
+// So has what the other host asked itself, or a container of it: it takes nothing in that
+// has its own address.
 func lending(in Intent) []string {
 	plain, sealed := meshed(in)
 	m := overlay.MeshOf(append(plain, sealed...))
 	var rules []string
-	for _, is6 := range []bool{false, true} {
-		family, to := "ipv4", "masquerade"
-		if is6 {
-			family = "ipv6"
+	for _, f := range []struct{ family, ip, digit string }{{"ipv4", "ip", "4"}, {"ipv6", "ip6", "6"}} {
+		to := "masquerade"
+		if m != nil && m.Lends(f.digit == "6").IsValid() {
+			to = "snat " + f.ip + " to " + m.Lends(f.digit == "6").String()
 		}
-		if m != nil && m.Local.Is6() == is6 {
-			to = map[bool]string{false: "snat ip to ", true: "snat ip6 to "}[is6] + m.Local.String()
-		}
-		rules = append(rules, fmt.Sprintf("meta nfproto %s oifname %s iifname @bridges %s", family, meshDevices, to))
+		rules = append(rules, fmt.Sprintf("meta nfproto %s oifname %s iifname @bridges %s", f.family, meshDevices, to),
+			fmt.Sprintf("oifname %s %s saddr . ct mark @itself%s %s", meshDevices, f.ip, f.digit, to))
 	}
 	return rules
 }
 
 // offered returns the elements of a service's published ports.
-func offered(n *model.Network, s *model.Service) []kstate.Object {
+func offered(n *model.Network, s *model.Service, f Facts) []kstate.Object {
 	o := offer{network: n, seen: map[kstate.Key]bool{}}
+	if !n.Absent() {
+		o.near = neighbourhood(n, f)
+	}
 	for _, p := range s.Publish {
 		o.port(s, p)
 	}
@@ -209,6 +221,7 @@ func offered(n *model.Network, s *model.Service) []kstate.Object {
 // offer gathers the elements of a service's published ports.
 type offer struct {
 	network *model.Network
+	near    string // see neighbourhood
 	seen    map[kstate.Key]bool
 	objs    []kstate.Object
 }
@@ -242,11 +255,13 @@ func (o *offer) port(s *model.Service, p model.Publish) {
 		if len(p.Addrs) == 0 {
 			at := fmt.Sprintf("%s . %d", p.Proto, p.Port)
 			o.leads(mapPublished.of(is6), mapTarget.of(is6), at, pick, chosen, p, is6)
+			o.leadsNear(p, anyAddr(is6).String(), is6)
 		}
 		for _, a := range p.Addrs {
 			if a.Is6() == is6 {
 				at := fmt.Sprintf("%s . %s . %d", a, p.Proto, p.Port)
 				o.leads(mapPublishedAt.of(is6), mapTargetAt.of(is6), at, pick, chosen, p, is6)
+				o.leadsNear(p, a.String(), is6)
 			}
 		}
 	}
@@ -274,6 +289,13 @@ func (o *offer) leads(asked, target *kstate.NftSet, at, pick string, chosen []*m
 	}
 	for i, m := range chosen {
 		o.once(elem(target, fmt.Sprintf("%s . 0x%08x", at, overlay.ChoiceMark|i), fmt.Sprintf("%s . %d", m.Addr(is6), cmp.Or(m.Port, p.Target))))
+	}
+}
+
+// leadsNear sends containers that are kept apart to the daemon's proxy, see builder.near.
+func (o *offer) leadsNear(p model.Publish, at string, is6 bool) {
+	if o.near != "" && p.Proto != "sctp" {
+		o.once(elem(setNear.of(is6), fmt.Sprintf("%s . %s . %s . %d", o.near, at, p.Proto, p.Port), ""))
 	}
 }
 

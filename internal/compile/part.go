@@ -176,7 +176,7 @@ func service(n *model.Network, s *model.Service, f Facts) []kstate.Object {
 		objs = served(n, s, f)
 	}
 	if n.Overlay.Mesh != nil {
-		objs = append(objs, offered(n, s)...)
+		objs = append(objs, offered(n, s, f)...)
 	}
 	return objs
 }

@@ -235,13 +235,17 @@ func answers(ip, digit string) []string {
 	}
 }
 
-// served returns what a service is asked for by, and who its backends are.
+// served returns what a service is asked for by, and who its backends are. Where containers
+// may not reach each other (icc=false) it has none for them: who asks is refused at once.
 func served(n *model.Network, s *model.Service, f Facts) []kstate.Object {
 	objs := overlay.Asked(n, s)
 	for _, vip := range s.VIPs {
 		is6 := vip.Is6()
 		objs = append(objs, elem(setVIP.of(is6), vip.String(), ""))
 		ready := seats(s, is6)
+		if n.Options.NoICC {
+			ready = nil
+		}
 		for _, p := range s.Ports {
 			at := fmt.Sprintf("%s . %s . %d", vip, p.Proto, p.Port)
 			if len(ready) > 0 {

@@ -63,6 +63,7 @@ func guard() kstate.Set {
 		"goto refused")
 	chain("ip6",
 		"iifname . ether saddr . ip6 saddr @own6 goto mine6",
+		"iifname . ether saddr . ip6 saddr "+interfaceID+" @own6 goto mine6",
 		"iifname . ether saddr != @macs goto refused",
 		"ip6 saddr :: goto nameless",
 		"goto refused")
@@ -109,12 +110,17 @@ func guard() kstate.Set {
 		"goto refused")
 	chain("claim",
 		"iifname . ether saddr . icmpv6 taddr @own6 accept",
+		"iifname . ether saddr . icmpv6 taddr "+interfaceID+" @own6 accept",
 		"goto refused")
 	chain("refused",
 		"iifname @free accept",
 		"drop")
 	return s
 }
+
+// interfaceID leaves of an IPv6 address what its owner made of his hardware address. The
+// rest a router said, on a network whose addresses others give.
+const interfaceID = "& ::ffff:ffff:ffff:ffff"
 
 // genuine returns what the sandbox may send from one of its endpoints. What it has
 // in VLANs of its own making is for nobody to know.
@@ -134,6 +140,9 @@ func genuine(sb *model.Sandbox, e *model.Endpoint, n *model.Network) []kstate.Ob
 	}
 	if e.Speaks6() {
 		objs = append(objs, elem(setOwn.v6, from+" . "+model.LinkLocal(e.MAC).Addr().String(), ""))
+	}
+	if n.Options.NoIPAM {
+		objs = append(objs, elem(setOwn.v6, from+" . "+model.InterfaceID(e.MAC).String(), ""))
 	}
 	return objs
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/model"
@@ -51,15 +52,22 @@ func (p *Plugin) createEndpoint(ctx context.Context, req endpointRequest) (any, 
 		w.MAC = model.MACFor(w.Addrs[0])
 		out.MacAddress = w.MAC
 	}
-	if w.Services, err = services(req.Options[optionService]); err != nil {
+	if w.Services, err = services(req.Options); err != nil {
 		return nil, err
 	}
 	err = p.insist(ctx, func() error { return p.engine.Expect(ctx, string(n.ID), w) })
 	return endpointAnswer{out}, err
 }
 
-// services reads the option that lists those that the endpoint is a backend of.
-func services(option any) ([]model.Membership, error) {
+// services reads the option that lists those that the endpoint is a backend of. No
+// other option is for us, and one that looks like it is misspelt.
+func services(options map[string]any) ([]model.Membership, error) {
+	for key := range options {
+		if strings.HasPrefix(key, "sealane.") && key != optionService {
+			return nil, fmt.Errorf("option %q: not known: want %s", key, optionService)
+		}
+	}
+	option := options[optionService]
 	if option == nil {
 		return nil, nil
 	}

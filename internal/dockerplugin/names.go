@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -77,10 +78,13 @@ func (d *Directory) nameOne(ctx context.Context, sb *model.Sandbox, container st
 	if err != nil {
 		return false, err
 	}
-	aliases := map[model.ID][]string{}
+	aliases, linkLocal := map[model.ID][]string{}, map[model.ID][]netip.Addr{}
 	for _, on := range c.Container.NetworkSettings.Networks {
 		if id, err := short(on.EndpointID); err == nil {
 			aliases[id] = on.Aliases
+			if on.IPAMConfig != nil {
+				linkLocal[id] = on.IPAMConfig.LinkLocalIPs
+			}
 		}
 	}
 	name := strings.TrimPrefix(c.Container.Name, "/")
@@ -94,7 +98,7 @@ func (d *Directory) nameOne(ctx context.Context, sb *model.Sandbox, container st
 		err = fmt.Errorf("container %s: %w", name, err)
 	}
 	if err := errors.Join(err, d.engine.NameSandbox(ctx, sb.ID, engine.ContainerNames{
-		ID: c.Container.ID, Name: name, Hostname: c.Container.Config.Hostname, Aliases: aliases, Services: services,
+		ID: c.Container.ID, Name: name, Hostname: c.Container.Config.Hostname, Aliases: aliases, LinkLocal: linkLocal, Services: services,
 	})); err != nil {
 		return false, err
 	}

@@ -75,6 +75,8 @@ type Facts struct {
 	Meshed bool
 	// Narrowed: one has had a path that is narrower than the uplink.
 	Narrowed bool
+	// Accepted is borne by what may enter every network that is not internal.
+	Accepted Mark
 	// ProxyPort is where the daemon's proxy listens; 0 without one.
 	ProxyPort uint16
 	// AcceptRA are the host's devices that take IPv6 router advertisements

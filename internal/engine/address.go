@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -40,8 +43,27 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 	if ep.MAC == "" && n.OwnMAC() {
 		ep.MAC = ep.DerivedMAC()
 	}
+	d.shut6(sb, ep, n)
 	return nil
 }
+
+// shut6 turns IPv6 off on an interface that is to have none, where others' routers
+// would give it an address and a way out. On a bridge of ours the guard keeps them from it.
+func (d *draft) shut6(sb *model.Sandbox, ep *model.Endpoint, n *model.Network) {
+	_, has := n.Subnet(true)
+	theirs := n.Wired() || n.Options.Adopted || n.Options.Parent != ""
+	if has || !theirs || n.Options.NoIPAM || ep.Handed || ep.Speaks6() || sb.NoIPv6(ep.Sysctls) || d.can(feature.IPv6) != nil {
+		return
+	}
+	said := slices.ContainsFunc(ep.Sysctls, func(s string) bool { return strings.HasPrefix(s, noIPv6) })
+	wanted := slices.ContainsFunc(ep.LinkLocal, func(p netip.Prefix) bool { return p.Addr().Is6() }) || ep.Router(true).IsValid()
+	if !said && !wanted {
+		ep.Sysctls = append(slices.Clip(ep.Sysctls), noIPv6+"1")
+	}
+}
+
+// noIPv6 begins the setting of an interface that turns IPv6 off.
+const noIPv6 = "net.ipv6.conf.IFNAME.disable_ipv6="
 
 // takeAddress takes the wanted address of a subnet, the one that was chosen, or the
 // next one. Of an overlay network that this host heard of since the endpoint's addresses
@@ -175,15 +197,19 @@ func (d *draft) addLinks(sb *model.Sandbox, ep *model.Endpoint, links []model.Li
 	return nil
 }
 
-// checkTargets refuses links to nobody from the default network alone, as Docker
-// does. Elsewhere the other may come later: the link is a name that it will have.
+// checkTargets refuses links from the default network alone to who is not on it, as
+// Docker does. Elsewhere the other may come later: the link is a name that it will have.
 func (d *draft) checkTargets(links []model.Link, on ...model.Endpoint) error {
 	if slices.ContainsFunc(on, func(ep model.Endpoint) bool { return d.allNetworks()[ep.Network].Name != model.NetworkBridge }) {
 		return nil
 	}
 	for _, l := range links {
-		if d.sandboxNow(model.ID(l.Target)) == nil && d.findSandbox(l.Target) == nil {
+		to := cmp.Or(d.sandboxNow(model.ID(l.Target)), d.findSandbox(l.Target))
+		switch {
+		case to == nil:
 			return d.errorf(model.NotFound, "link %s: no such sandbox", l.Target).WithHint("on network bridge it has to be there before; sealane ps -a shows those there are")
+		case !slices.ContainsFunc(on, func(ep model.Endpoint) bool { return to.Endpoint(ep.Network) != nil }):
+			return d.errorf(model.Invalid, "link %s: is not on network bridge", l.Target).WithHint("on a network of both it has its name without a link")
 		}
 	}
 	return nil
@@ -194,27 +220,47 @@ func (d *draft) checkTargets(links []model.Link, on ...model.Endpoint) error {
 func dropEndpoint(sb *model.Sandbox, id model.ID) {
 	sb.Endpoints = slices.DeleteFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.ID == id })
 	sb.Links = slices.DeleteFunc(slices.Clone(sb.Links), func(l model.Link) bool { return l.Endpoint == id })
-	sb.Ports = slices.DeleteFunc(sb.Ports, func(m model.PortMapping) bool { return m.Endpoint == id })
+	var ports []model.PortMapping
+	for _, m := range sb.Ports {
+		if m, stays := m.Without(id); stays {
+			ports = append(ports, m)
+		}
+	}
+	sb.Ports = ports
 }
 
-// openPools makes the address pools of a network.
+// openPools makes the address pools of a network. Those of one subnet on one wire know of
+// each other.
 func (e *Engine) openPools(n *model.Network) {
 	e.poolsMu.Lock()
 	defer e.poolsMu.Unlock()
 	for _, s := range n.Subnets {
-		pool := ipam.NewPool(s)
-		e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}] = pool
+		pool, key := ipam.NewPool(s), poolKey{n.ID, s.Prefix.Addr().Is6()}
 		for _, leg := range n.Legs() {
 			if s.Prefix.Contains(leg) {
 				_ = pool.Claim(leg, "the host") // which Validate found free
 			}
 		}
+		for other, o := range e.pools {
+			if other.is6 == key.is6 && n.OnParent() && e.wires[other.network] == n.Wire() && pool.Beside(o) {
+				pool.Join(o)
+			}
+		}
+		e.pools[key] = pool
+	}
+	if n.OnParent() {
+		e.wires[n.ID] = n.Wire()
 	}
 }
 
 func (e *Engine) closePools(id model.ID) {
 	e.poolsMu.Lock()
 	defer e.poolsMu.Unlock()
-	delete(e.pools, poolKey{id, false})
-	delete(e.pools, poolKey{id, true})
+	for _, key := range []poolKey{{id, false}, {id, true}} {
+		if pool := e.pools[key]; pool != nil {
+			pool.Leave()
+		}
+		delete(e.pools, key)
+	}
+	delete(e.wires, id)
 }

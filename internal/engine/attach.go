@@ -31,7 +31,8 @@ type Attachment struct {
 // and the new endpoint. The sandbox is the one that stands for the namespace, or
 // a new one that has the container's name. What the container had in another
 // namespace is stale and goes first.
-func (e *Engine) Attach(ctx context.Context, a Attachment) (*model.Sandbox, *model.Endpoint, error) {
+func (e *Engine) Attach(ctx context.Context, a Attachment) (_ *model.Sandbox, _ *model.Endpoint, err error) {
+	defer e.timed("connect")(&err)
 	spec, done, err := e.settleWire(ctx, "network "+a.Network, "attach "+a.Container, a.EndpointSpec)
 	if err != nil {
 		return nil, nil, err
@@ -135,7 +136,8 @@ func besides(sb *model.Sandbox, n *model.Network, a Attachment) EndpointSpec {
 const wayBack = "net.ipv4.conf.IFNAME.rp_filter="
 
 // newPorts returns ports as those of a sandbox's newest endpoint, without those
-// that it has already: runtimes ask for the same ones with each of its networks.
+// that it has already: runtimes ask for the same ones with each of its networks, and they
+// are there as long as one of these is.
 func newPorts(sb *model.Sandbox, ports []model.PortMapping) []model.PortMapping {
 	with := sb.Endpoints[len(sb.Endpoints)-1].ID
 	var out []model.PortMapping
@@ -143,10 +145,12 @@ func newPorts(sb *model.Sandbox, ports []model.PortMapping) []model.PortMapping 
 		same := func(p model.PortMapping) bool {
 			return m.HostPort != 0 && m.Matches(p) && m.HostIP.IsValid() != p.Bound && m.From == p.From
 		}
-		if !slices.ContainsFunc(sb.Ports, same) {
-			m.Endpoint = with
-			out = append(out, m)
+		if i := slices.IndexFunc(sb.Ports, same); i >= 0 {
+			sb.Ports[i] = sb.Ports[i].With(with)
+			continue
 		}
+		m.Endpoint = with
+		out = append(out, m)
 	}
 	return out
 }
@@ -189,7 +193,8 @@ func (e *Engine) dropStale(ctx context.Context, a Attachment) error {
 // Detach takes the container of a runtime off a network, where its interface
 // has a name, or any with "". A sandbox that came by a runtime goes with the
 // last endpoint that one asked for.
-func (e *Engine) Detach(ctx context.Context, container, network, ifname string) error {
+func (e *Engine) Detach(ctx context.Context, container, network, ifname string) (err error) {
+	defer e.timed("disconnect")(&err)
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+network, "detach "+container)
@@ -252,6 +257,7 @@ func (d *draft) ofContainer(id string) (*model.Sandbox, error) {
 type Drift struct {
 	Ops   []kstate.Op   // that a pass would apply now
 	Added []kstate.Addr // that others gave its interfaces
+	Deaf  bool          // the resolver did not hear it: its rules were not there, and are now
 }
 
 // Drift compares what there is with what one sandbox needs.
@@ -288,7 +294,11 @@ func (e *Engine) Drift(ctx context.Context, ref string) (Drift, error) {
 	if len(ops) > 0 {
 		e.Kick("what a comparison found") // of settings nothing hints at that
 	}
-	return Drift{ops, added(sb, have)}, nil
+	deaf, err := e.mendNames(sb)
+	if err != nil {
+		return Drift{}, internal(d.ref, d.op, err)
+	}
+	return Drift{ops, added(sb, have), deaf}, nil
 }
 
 // broken are those of the ops that the last pass would apply too. The others are due

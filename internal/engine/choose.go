@@ -105,7 +105,7 @@ func (e *Engine) chooseProbed(ctx context.Context, prefix netip.Prefix, want net
 	e.mu.RLock()
 	var n *model.Network
 	for _, o := range e.intent.Networks {
-		if slices.ContainsFunc(o.Subnets, func(s model.Subnet) bool { return s.Prefix == prefix }) {
+		if slices.ContainsFunc(o.Subnets, func(s model.Subnet) bool { return s.Prefix == prefix }) && (n == nil || lends(o) > lends(n)) {
 			n = o
 		}
 	}

@@ -80,9 +80,10 @@ func (r Ran) isThere() bool {
 	return r.Code == 2 && (bytes.Contains(r.Stderr, []byte("File exists")) || bytes.Contains(r.Stderr, []byte("Exclusivity flag on")))
 }
 
-// isGone reports whether ip or tc refused to take away what is not there.
+// isGone reports whether ip or tc refused to take away what is not there, or on a device
+// that is not.
 func (r Ran) isGone() bool {
-	return r.Code == 2 && slices.ContainsFunc([]string{"No such process", "No such file or directory", "Cannot find specified", "Cannot delete qdisc with handle of zero"},
+	return r.Code != 0 && slices.ContainsFunc([]string{"No such process", "Cannot find device", "No such file or directory", "Cannot find specified", "Cannot delete qdisc with handle of zero"},
 		func(words string) bool { return bytes.Contains(r.Stderr, []byte(words)) })
 }
 
@@ -128,6 +129,8 @@ func (e *Engine) undoChore(ctx context.Context, sb *model.Sandbox, chore model.C
 		var err error
 		if ran, err = e.runIn(ctx, sb, inverse); err != nil {
 			return ran, internal(sb.Ref(), "undo", err)
+		} else if ran.isGone() {
+			ran = Ran{}
 		}
 	}
 	return ran, e.changeChores(ctx, sb, func(c *model.Sandbox) { c.UndoChore(chore) })

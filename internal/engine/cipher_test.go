@@ -76,8 +76,8 @@ func TestSealed(t *testing.T) {
 			t.Errorf("seen: %s", form)
 		}
 	}
-	a.check()
-	b.check()
+	a.checks()
+	b.checks()
 	a.ok(a.e.RemoveSandbox(a.ctx, "web", true))
 	a.dumps(false, "link slw0", "dev slw0", trunk)
 	eventually(t, "no device is wanted", func() bool { return len(la.last()) == 0 })
@@ -90,7 +90,7 @@ func TestSealed(t *testing.T) {
 		text := hostText(t, a, m)
 		return !has && !strings.Contains(text, "key")
 	})
-	a.check()
+	a.checks()
 }
 
 // hostText is what a host says of itself in the store.
@@ -226,6 +226,8 @@ func TestSealedRefused(t *testing.T) {
 	for want, options := range map[string]map[string]string{
 		"encrypted networks have UDP port 8474":    {"encrypted": "true", "port": "9000"},
 		"port: 8474 is that of encrypted networks": {"port": "8474"},
+		"port: 51822 is that of their tunnel":      {"port": "51822"},
+		"vni: 4095 is that of published ports":     {"vni": "4095"},
 		`option encrypted: "x": want true`:         {"encrypted": "x"},
 	} {
 		if _, err := a.overlay("app", options); model.KindOf(err) != model.Invalid || !strings.Contains(err.Error(), want) {

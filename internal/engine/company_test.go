@@ -128,7 +128,7 @@ func (w *crowdWalk) network(c *company) *model.Network {
 }
 
 // facts are as the engine keeps them.
-func facts(e *Engine) compile.Facts {
+func hostFacts(e *Engine) compile.Facts {
 	f := e.facts
 	f.RunDir = "/run/sealane"
 	return f
@@ -212,7 +212,7 @@ func texts(all []*model.Servant) (out []string) {
 
 // become changes a kernel by what is not the same, and compares it with all.
 func (w *crowdWalk) become(k *fake.Kernel, e *Engine, from, to *model.Network) error {
-	before, after, err := compile.Change(from, to, facts(e))
+	before, after, err := compile.Change(from, to, hostFacts(e))
 	if err != nil {
 		return err
 	}
@@ -223,9 +223,9 @@ func (w *crowdWalk) become(k *fake.Kernel, e *Engine, from, to *model.Network) e
 		}
 		return all
 	}
-	if !compile.LeavesHost(from, to, facts(e)) {
+	if !compile.LeavesHost(from, to, hostFacts(e)) {
 		for n, s := range map[*model.Network]kstate.Set{from: before, to: after} {
-			host, err := compile.Host(in(n), facts(e))
+			host, err := compile.Host(in(n), hostFacts(e))
 			if err != nil {
 				return err
 			}
@@ -243,7 +243,7 @@ func (w *crowdWalk) become(k *fake.Kernel, e *Engine, from, to *model.Network) e
 	if err != nil {
 		return err
 	}
-	want, err := compile.All(in(to), facts(e))
+	want, err := compile.All(in(to), hostFacts(e))
 	if err != nil {
 		return err
 	}

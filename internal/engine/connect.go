@@ -13,7 +13,8 @@ import (
 
 // Connect puts a sandbox, or what else ref means, on a network and returns its new
 // endpoint.
-func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, ports []model.PortMapping) (*model.Sandbox, *model.Endpoint, error) {
+func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, ports []model.PortMapping) (_ *model.Sandbox, _ *model.Endpoint, err error) {
+	defer e.timed("connect")(&err)
 	about, op := "network "+spec.Network, "connect "+ref
 	if n, err := e.Network(spec.Network); err == nil && n.Overlay != nil && e.connected(ref, spec.Network) {
 		return nil, nil, model.Errorf(model.Conflict, about, op, "network %s: is connected already", spec.Network)
@@ -53,7 +54,8 @@ func (e *Engine) asItIs(sb *model.Sandbox, ep *model.Endpoint) (*model.Sandbox, 
 }
 
 // CreateSandbox makes a sandbox with its endpoints and ports, all or nothing.
-func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (*model.Sandbox, error) {
+func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (_ *model.Sandbox, err error) {
+	defer e.timed("sandbox_create")(&err)
 	about := "sandbox " + spec.Name
 	spec.Networks = slices.Clone(spec.Networks)
 	for i, es := range spec.Networks {
@@ -80,7 +82,8 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (*model.Sa
 
 // Plug connects a running container and returns its endpoint. One that the same
 // command made is returned as it is, once it has its leases.
-func (e *Engine) Plug(ctx context.Context, ref string, spec PlugSpec) (*model.Sandbox, *model.Endpoint, error) {
+func (e *Engine) Plug(ctx context.Context, ref string, spec PlugSpec) (_ *model.Sandbox, _ *model.Endpoint, err error) {
+	defer e.timed("connect")(&err)
 	about, op := "device "+spec.Device, "connect "+ref
 	who, err := e.askRunning(ctx, about, op, ref, func(sb *model.Sandbox) bool { return hasPlug(sb, spec.Command) })
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -30,8 +29,9 @@ type EndpointDeclaration struct {
 
 // Apply makes what a declaration says and is not there yet, all or nothing,
 // and returns the ops that did it.
-func (e *Engine) Apply(ctx context.Context, decl Declaration) ([]kstate.Op, error) {
-	decl, err := e.askDeclared(ctx, decl)
+func (e *Engine) Apply(ctx context.Context, decl Declaration) (_ []kstate.Op, err error) {
+	defer e.timed("apply")(&err)
+	decl, err = e.askDeclared(ctx, decl)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (d *draft) declareEndpoint(ctx context.Context, ed EndpointDeclaration, ski
 
 // as reports whether an endpoint is as its declaration says.
 func as(ep *model.Endpoint, spec EndpointSpec) bool {
-	if spec.IfName != "" && spec.IfName != ep.IfName || spec.MAC != "" && !strings.EqualFold(spec.MAC, ep.MAC) {
+	if mac, _ := model.CheckMAC(spec.MAC); spec.MAC != "" && mac != ep.MAC || spec.IfName != "" && spec.IfName != ep.IfName {
 		return false
 	}
 	if spec.Priority != 0 && spec.Priority != ep.Priority || !ep.Limits.Has(spec.Limits) ||

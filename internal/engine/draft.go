@@ -23,6 +23,7 @@ type draft struct {
 	ref, op   string // for errors
 	networks  map[model.ID]*model.Network
 	sandboxes map[model.ID]*model.Sandbox
+	codes     map[model.ID]int // exit codes of commands that end with their sandboxes
 	cursors   map[string]string
 	rewind    map[poolKey]netip.Addr // cursors as they were
 	meta      map[string]string
@@ -34,7 +35,7 @@ type draft struct {
 
 func (e *Engine) draft(ref, op string) *draft {
 	return &draft{e: e, ref: ref, op: op, networks: map[model.ID]*model.Network{}, sandboxes: map[model.ID]*model.Sandbox{},
-		cursors: map[string]string{}, rewind: map[poolKey]netip.Addr{}, meta: map[string]string{}, crowd: map[bridgeKey]int{}}
+		codes: map[model.ID]int{}, cursors: map[string]string{}, rewind: map[poolKey]netip.Addr{}, meta: map[string]string{}, crowd: map[bridgeKey]int{}}
 }
 
 // allNetworks returns the networks as they are after the draft.
@@ -364,7 +365,7 @@ func held(sb *model.Sandbox) (map[netip.Addr]poolKey, []model.PortMapping) {
 	ports := make([]model.PortMapping, 0, len(sb.Ports))
 	for _, m := range sb.Ports {
 		if !m.Idle {
-			ports = append(ports, m)
+			ports = append(ports, m.Plain())
 		}
 	}
 	return addrs, ports

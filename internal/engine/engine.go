@@ -10,6 +10,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/driver"
 	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
@@ -57,7 +59,8 @@ type Config struct {
 	Processes Processes
 	Host      func() Host // read anew in each pass
 	RunDir    string
-	ProxyPort uint16 // 0 without a proxy
+	ProxyPort uint16      // 0 without a proxy
+	Accepted  driver.Mark // see driver.Facts
 	// PortsChanged, if not nil, is called after published ports or the
 	// addresses behind them changed: the proxy ends flows that lost theirs.
 	PortsChanged func()
@@ -75,6 +78,12 @@ type Config struct {
 	// SideRoutes, if not nil, lists where routes lead that Observe does not tell,
 	// those of tables but the main one: automatic subnets stay away from them.
 	SideRoutes func() []netip.Prefix
+	// LinkLocals, if not nil, lists the host's link-local addresses of IPv6, which
+	// Observe does not tell.
+	LinkLocals func() []netip.Addr
+	Health     Health
+	// Follow sends a probe and says what was seen of it; nil: nothing can.
+	Follow func(context.Context, kernel.Probe) (kernel.Trail, error)
 	// Flows, if not nil, lists the connections that the host sends elsewhere than was
 	// asked.
 	Flows func() ([]kernel.Flow, error)
@@ -142,6 +151,7 @@ type Engine struct {
 
 	inode      uint64 // of the daemon's own namespace; 0 until asked for
 	pools      map[poolKey]*ipam.Pool
+	wires      map[model.ID]string   // of networks on parents, with the pools
 	neighbours map[string]neighbours // by the host's device
 	ports      *ipam.Ports
 	meta       map[string]string
@@ -159,7 +169,10 @@ type Engine struct {
 	extensions extensions
 	owed       []store.Change // what the store must still take back
 
-	events events // what happened, for who asks
+	events  events  // what happened, for who asks
+	tallies Tallies // and how often
+
+	tracing chan struct{} // has room for who follows a probe
 
 	portsMu sync.RWMutex // protects ports against Target, which cannot wait for work
 	poolsMu sync.RWMutex // protects pools against Usage, which cannot wait for work either
@@ -178,10 +191,10 @@ type poolKey struct {
 func New(cfg Config) *Engine {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Engine{
-		cfg: cfg, kick: make(chan string, 1), ctx: ctx, stop: stop,
+		cfg: cfg, kick: make(chan string, 1), tracing: make(chan struct{}, 1), ctx: ctx, stop: stop,
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, register: register{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
-		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, ports: ipam.NewPorts(), meta: map[string]string{},
+		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, wires: map[model.ID]string{}, ports: ipam.NewPorts(), meta: map[string]string{},
 		turns:     turns{at: map[model.ID]turn{}},
 		leases:    newLeases(),
 		chores:    newChores(),
@@ -297,7 +310,7 @@ func (e *Engine) readFacts() compile.Facts {
 		e.cfg.Names.SetServers(h.Servers)
 	}
 	return compile.Facts{
-		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort, SocketsChoose: e.cfg.SocketsChoose,
+		RunDir: e.cfg.RunDir, ProxyPort: e.cfg.ProxyPort, Accepted: e.cfg.Accepted, SocketsChoose: e.cfg.SocketsChoose,
 		BridgeNetfilter: h.BridgeNetfilter, AcceptRA: h.AcceptRA, Neighbours: h.Neighbours, Resolv: h.Resolv, Uplinked: e.uplinked(),
 		Spanned: e.facts.Spanned, Sharded: e.facts.Sharded, Apart: e.facts.Apart, Overlaid: e.facts.Overlaid, Sealed: e.facts.Sealed, Serving: e.facts.Serving, Meshed: e.facts.Meshed, Narrowed: e.facts.Narrowed, Kept: e.facts.Kept, Picks: e.facts.Picks,
 	}
@@ -317,6 +330,15 @@ func (e *Engine) sandboxes() []*model.Sandbox {
 	return values(e.intent.Sandboxes)
 }
 
+// Sandboxes returns all sandboxes, oldest first.
+func (e *Engine) Sandboxes() []*model.Sandbox {
+	list := e.sandboxes()
+	slices.SortFunc(list, func(a, b *model.Sandbox) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return list
+}
+
 func values[V any](m map[model.ID]*V) []*V {
 	return slices.AppendSeq(make([]*V, 0, len(m)), maps.Values(m))
 }
@@ -333,13 +355,11 @@ func (e *Engine) Target(proto string, client netip.Addr, dst netip.AddrPort) (ne
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if dst.Addr().IsLoopback() {
-		if a, found := e.publishedAt(proto, dst.Port()); found {
-			return a, true
-		}
+	if a, found := e.publishedAt(proto, dst); found {
+		return a, true
 	}
 	sb := e.intent.Sandboxes[model.ID(owner)]
-	if sb == nil || !sb.Live() || !client.IsLoopback() && !allowed(sb, proto, client, dst) {
+	if sb == nil || !sb.Live() || !ours(client, dst.Addr()) && !allowed(sb, proto, client, dst) {
 		return netip.AddrPort{}, false
 	}
 	for _, is6 := range []bool{dst.Addr().Is6(), !dst.Addr().Is6()} {
@@ -349,6 +369,12 @@ func (e *Engine) Target(proto string, client netip.Addr, dst netip.AddrPort) (ne
 		}
 	}
 	return netip.AddrPort{}, false
+}
+
+// ours reports whether it is a program of the host's that asks dst, an address of the
+// host: what goes there leaves from it, or from a loopback address.
+func ours(client, dst netip.Addr) bool {
+	return client.IsLoopback() || client.WithZone("") == dst.WithZone("")
 }
 
 // allowed reports whether a mapping of sb at dst is for the client.

@@ -97,15 +97,16 @@ func (d *draft) events() []Event {
 			made = append(made, event("create"))
 		case old != nil && sb == nil:
 			gone = append(gone, event("destroy"))
-		case old != nil && old.Exit == nil && sb.Exit != nil:
-			end := event("die")
-			end.Attributes["exitCode"] = strconv.Itoa(sb.Exit.Code)
-			ended = append(ended, end)
-		case old != nil && !slices.Equal(old.Ports, sb.Ports):
+		case old != nil && !slices.EqualFunc(old.Ports, sb.Ports, func(a, b model.PortMapping) bool { return a.Plain() == b.Plain() }):
 			made = append(made, event("update"))
 		}
-		left = append(left, d.connections("disconnect", old, sb)...)
-		joined = append(joined, d.connections("connect", sb, old)...)
+		if code, died := d.died(id); died {
+			end := event("die")
+			end.Attributes["exitCode"] = strconv.Itoa(code)
+			ended = append(ended, end)
+		}
+		left = append(left, d.connections(now, "disconnect", old, sb)...)
+		joined = append(joined, d.connections(now, "connect", sb, old)...)
 	}
 	for _, id := range slices.Sorted(maps.Keys(d.networks)) {
 		old, n := d.e.intent.Networks[id], d.networks[id]
@@ -121,13 +122,26 @@ func (d *draft) events() []Event {
 	return slices.Concat(ended, left, gone, made, joined)
 }
 
+// died returns the exit code of a sandbox's command, if this draft is its end.
+func (d *draft) died(id model.ID) (code int, ok bool) {
+	old, sb := d.e.intent.Sandboxes[id], d.sandboxes[id]
+	if old == nil || old.Exit != nil {
+		return 0, false
+	}
+	if sb != nil && sb.Exit != nil {
+		return sb.Exit.Code, true
+	}
+	code, ok = d.codes[id]
+	return code, ok
+}
+
 func networkEvent(now time.Time, action string, n *model.Network) Event {
 	return Event{now, "network", action, n.ID, map[string]string{"name": n.Name, "driver": n.Driver}}
 }
 
 // connections returns an event for each endpoint that one state of a sandbox has
 // and another has not. One that has ended is on no network.
-func (d *draft) connections(action string, of, not *model.Sandbox) []Event {
+func (d *draft) connections(now time.Time, action string, of, not *model.Sandbox) []Event {
 	if of == nil || of.Exit != nil {
 		return nil
 	}
@@ -138,7 +152,7 @@ func (d *draft) connections(action string, of, not *model.Sandbox) []Event {
 			continue
 		}
 		if n := cmp.Or(d.networks[ep.Network], d.e.intent.Networks[ep.Network]); n != nil {
-			ev := networkEvent(d.e.cfg.Now().UTC(), action, n)
+			ev := networkEvent(now, action, n)
 			ev.Attributes["sandbox"], ev.Attributes["endpoint"] = of.Name, string(ep.ID)
 			out = append(out, ev)
 		}

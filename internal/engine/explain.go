@@ -26,32 +26,45 @@ const (
 // address. backend names the one of a service's backends whose way is told; "": the one
 // of which there is most to say. Nothing is changed.
 func (e *Engine) Explain(ctx context.Context, from, to, backend string) (trace.Answer, error) {
+	w, err := e.journey(ctx, "explain", from, to, backend)
+	return w.answer, err
+}
+
+// journey is a question that makes sense, and the answer to it.
+type journey struct {
+	ref    string
+	asked  trace.Question
+	answer trace.Answer
+}
+
+// journey answers for an operation that is named in errors.
+func (e *Engine) journey(ctx context.Context, op, from, to, backend string) (journey, error) {
 	ref := "way from " + from + " to " + to
 	t := parseTarget(to)
 	world, err := outsider(from)
 	switch {
 	case err != nil:
-		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "%w", err)
+		return journey{}, model.Errorf(model.Invalid, ref, op, "%w", err)
 	case t.nowhere() && !world.IsValid():
-		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "the host has several addresses: want one of them before the port")
+		return journey{}, model.Errorf(model.Invalid, ref, op, "the host has several addresses: want one of them before the port")
 	case t.nowhere():
-		return e.explainWay(ctx, ref, from, backend, t)
+		return e.explainWay(ctx, ref, op, from, backend, t)
 	case !t.addr.IsValid() && t.name == FromHost:
-		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "the host has several addresses: want one of them")
+		return journey{}, model.Errorf(model.Invalid, ref, op, "the host has several addresses: want one of them")
 	case t.addr.IsValid() && !addressee(t.addr):
-		return trace.Answer{}, model.Errorf(model.Invalid, ref, "explain", "%s: want the address of one host", t.addr)
+		return journey{}, model.Errorf(model.Invalid, ref, op, "%s: want the address of one host", t.addr)
 	}
 	if from != FromHost && !world.IsValid() {
-		if from, err = e.named(ctx, from, "explain"); err != nil {
-			return trace.Answer{}, err
+		if from, err = e.named(ctx, from, op); err != nil {
+			return journey{}, err
 		}
 	}
 	if !t.addr.IsValid() && !e.knowsService(t.name) {
-		if t.name, err = e.named(ctx, t.name, "explain"); err != nil {
-			return trace.Answer{}, err
+		if t.name, err = e.named(ctx, t.name, op); err != nil {
+			return journey{}, err
 		}
 	}
-	return e.explainWay(ctx, ref, from, backend, t)
+	return e.explainWay(ctx, ref, op, from, backend, t)
 }
 
 // outsider reads FromWorld and an address; the zero address is of something else.
@@ -117,30 +130,31 @@ func addressee(a netip.Addr) bool {
 	return a.Zone() == "" && a.Unmap().IsGlobalUnicast() && a.Unmap() != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// explainWay is Explain for references that mean what they say.
-func (e *Engine) explainWay(ctx context.Context, ref, from, backend string, t target) (a trace.Answer, err error) {
+// explainWay is journey for references that mean what they say.
+func (e *Engine) explainWay(ctx context.Context, ref, op, from, backend string, t target) (out journey, err error) {
 	e.work.Lock()
 	defer e.work.Unlock()
-	d := e.draft(ref, "explain")
+	d := e.draft(ref, op)
 	q := trace.Question{Addr: t.addr, Port: t.port, Proto: t.proto}
 	q.Outside, _ = outsider(from)
 	if from != FromHost && !q.Outside.IsValid() {
 		if q.From, q.FromMates, err = d.hereOrThere(from); err != nil {
-			return a, err
+			return out, err
 		}
 	}
 	if err := d.aim(&q, t, backend); err != nil {
-		return a, err
+		return out, err
 	}
 	have, want, err := e.compare(ctx, false)
 	if err != nil {
-		return a, internal(ref, "explain", err)
+		return out, internal(ref, op, err)
 	}
 	w := trace.World{Have: have, Want: want, Intent: e.intent, Leases: e.heard(), Filters: e.facts.Filters}
-	if a, err = trace.Explain(w, q); err != nil {
-		return a, &model.Error{Kind: model.Invalid, Ref: ref, Op: "explain", Err: err}
+	if out.answer, err = trace.Explain(w, q); err != nil {
+		return out, &model.Error{Kind: model.Invalid, Ref: ref, Op: op, Err: err}
 	}
-	return a, nil
+	out.ref, out.asked = ref, q
+	return out, nil
 }
 
 // aim finds what a packet is to go to: a service of a network that its sender is on, then

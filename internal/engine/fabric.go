@@ -20,6 +20,7 @@ import (
 	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/cluster/flannel"
 	"github.com/sealane/sealane/internal/driver/fabric"
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -29,7 +30,7 @@ type Cluster struct {
 	Later  bool          // it is alone, until JoinCluster
 	Prefix string        // of the keys, as flanneld's --etcd-prefix
 	Node   flannel.Node  // this host
-	Uplink string        // the device to the others; "" is that of the default route
+	Uplink string        // the device to the others, or an address of it; "" is that of the default route
 	Addrs  []netip.Addr  // where the others find this host, one of a family; else the uplink's
 	// Subnet, if not nil, tells others on this host of its subnet in the fabric whose
 	// config is under Prefix: nil is that it has none any more. It is called again and
@@ -60,19 +61,6 @@ type fabrics struct {
 	// The following belong to the holder of work, see tellSubnet.
 	told   bool   // others know of a subnet
 	untold string // why they do not know of it
-}
-
-// lease is this host's part of one fabric.
-type lease struct {
-	key    string
-	leaser *flannel.Leaser
-	news   chan struct{}   // readable when there is a view that was not settled
-	ctx    context.Context // ends with the fabric
-	end    context.CancelFunc
-
-	mu     sync.Mutex // protects the following
-	view   flannel.View
-	failed error // of settling it
 }
 
 // besideRoot is where networks are kept, each under a prefix of its own, besides that
@@ -159,58 +147,6 @@ func (e *Engine) followFabric(key string) *lease {
 	return l
 }
 
-// report takes a view. It does not wait.
-func (l *lease) report(v flannel.View) {
-	l.mu.Lock()
-	l.view = v
-	l.mu.Unlock()
-	select {
-	case l.news <- struct{}{}:
-	default:
-	}
-}
-
-// tendFabric settles what is reported, the latest.
-func (e *Engine) tendFabric(l *lease) {
-	for {
-		select {
-		case <-l.ctx.Done():
-			return
-		case <-l.news:
-		}
-		l.mu.Lock()
-		v := l.view
-		l.mu.Unlock()
-		err := e.settleFabric(l.ctx, l.key, v)
-		if v.Removed && err == nil && !e.fabricKept(l.key) {
-			err = e.endFabric(l)
-		}
-		if err != nil && l.ctx.Err() == nil {
-			e.cfg.Log.Error("fabric", "key", l.key, "err", err, "again", retry)
-			time.AfterFunc(retry, func() { l.report(v) })
-		}
-		l.mu.Lock()
-		l.failed = err
-		l.mu.Unlock()
-	}
-}
-
-// endFabric gives up the lease of a fabric that is no more. Another may come to be
-// under its key.
-func (e *Engine) endFabric(l *lease) error {
-	if err := l.leaser.Release(l.ctx); err != nil {
-		return err
-	}
-	e.fabrics.mu.Lock()
-	delete(e.fabrics.runs, l.key)
-	e.fabrics.mu.Unlock()
-	l.end()
-	if l.key == e.cfg.Cluster.Prefix {
-		e.followFabric(l.key)
-	}
-	return nil
-}
-
 // fabricNetwork returns the network of a fabric on this host, or nil. The caller holds
 // work or mu.
 func (e *Engine) fabricNetwork(key string) *model.Network {
@@ -250,7 +186,7 @@ func (e *Engine) describe(key string, c flannel.Config) (v flannel.Value, err er
 	if err != nil {
 		return v, err
 	}
-	at, err := e.here(view, c)
+	at, err := e.here(view, key, c)
 	if err != nil {
 		return v, err
 	}
@@ -286,9 +222,14 @@ func (e *Engine) vtep(key string) string {
 	return model.MACForID(model.MACTunnel, model.ID(e.cfg.Cluster.Node.ID+" "+key))
 }
 
-// here says where this host is among the others: its device, addresses and MTU.
-func (e *Engine) here(view *hostView, c flannel.Config) (f model.Fabric, err error) {
-	f.Uplink = cmp.Or(e.cfg.Cluster.Uplink, view.uplink(!c.EnableIPv4), view.uplink(c.EnableIPv4))
+// here says where this host is among a fabric's: its device, addresses and MTU. It stays
+// at an address as long as the device has it, whichever come beside. The caller holds work.
+func (e *Engine) here(view *hostView, key string, c flannel.Config) (f model.Fabric, err error) {
+	var was model.Fabric
+	if n := e.fabricNetwork(key); n != nil {
+		was = *n.Fabric
+	}
+	f.Uplink = cmp.Or(e.uplink(view), view.uplink(!c.EnableIPv4), view.uplink(c.EnableIPv4))
 	if f.Uplink == "" {
 		return f, errors.New("no default route: which device leads to the other hosts? sealane daemon --uplink IFACE says so")
 	}
@@ -307,6 +248,10 @@ func (e *Engine) here(view *hostView, c flannel.Config) (f model.Fabric, err err
 			*family.public = e.cfg.Cluster.Addrs[i]
 			continue
 		}
+		if a := was.Public(family.is6); view.hasAddr(f.Uplink, a) {
+			*family.public = a
+			continue
+		}
 		p, ok := view.address(f.Uplink, family.is6)
 		if !ok && spares(c.Backend, family.is6) {
 			continue
@@ -317,6 +262,17 @@ func (e *Engine) here(view *hostView, c flannel.Config) (f model.Fabric, err err
 		*family.public = p.Addr()
 	}
 	return f, nil
+}
+
+// uplink is the device that the settings say leads to the others, or "".
+func (e *Engine) uplink(view *hostView) string {
+	said := e.cfg.Cluster.Uplink
+	if a, err := netip.ParseAddr(said); err == nil {
+		if i := slices.IndexFunc(view.addrs, func(at kstate.Addr) bool { return at.Prefix.Addr() == a }); i >= 0 {
+			return view.addrs[i].Dev
+		}
+	}
+	return said
 }
 
 // shared is what Sealane adds to a fabric's config.
@@ -335,8 +291,8 @@ const sharedField = "Sealane"
 func sharedOf(key string, c flannel.Config) (s shared, err error) {
 	for _, f := range c.Others {
 		if f.Name == sharedField {
-			if err := json.Unmarshal(f.Value, &s); err != nil {
-				return s, fmt.Errorf("%s: %w", sharedField, err)
+			if json.Unmarshal(f.Value, &s) != nil { // it is JSON
+				return s, fmt.Errorf("%s: an object with ID, Name, Options and Labels belongs there", sharedField)
 			}
 		}
 	}
@@ -410,7 +366,7 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 	if err != nil {
 		return nil, err
 	}
-	f, err := d.e.here(view, *v.Config)
+	f, err := d.e.here(view, key, *v.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -441,7 +397,7 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 	if n.Options, err = model.ParseOptions(model.DriverFabric, s.Options); err != nil {
 		return nil, err
 	}
-	if err := d.checkTunnelPort(n); err != nil {
+	if err := cmp.Or(d.checkApart(n), d.checkTunnel(n)); err != nil {
 		return nil, err
 	}
 	n.Options.MTU = fabric.MTU(&f)
@@ -453,6 +409,21 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 	}
 	keepDocked(n, old)
 	return n, n.Validate()
+}
+
+// checkApart refuses a fabric that has addresses of another network over hosts.
+func (d *draft) checkApart(n *model.Network) error {
+	for _, o := range d.allNetworks() {
+		if o.ID == n.ID || !o.Spans() {
+			continue
+		}
+		for _, p := range n.Fabric.Whole {
+			if at := slices.IndexFunc(occupied(o), p.Overlaps); at >= 0 {
+				return fmt.Errorf("%s: overlaps %s of network %s", p, occupied(o)[at], o.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // backendOf is a config's backend in our words.

@@ -29,7 +29,8 @@ import (
 // TakeFabric makes the fabric with the prefixes of spec, which Docker holds as pools,
 // Docker's network spec.ID on this host. A cluster that has none gets one. What spec
 // says has to be so.
-func (e *Engine) TakeFabric(ctx context.Context, spec NetworkSpec) error {
+func (e *Engine) TakeFabric(ctx context.Context, spec NetworkSpec) (err error) {
+	defer e.timed("network_create")(&err)
 	id := spec.ID
 	spec.ID, spec.Origin, spec.FromPools, spec.Driver = "", "", false, model.DriverFabric
 	for i := range spec.Subnets {

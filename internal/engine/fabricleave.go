@@ -62,7 +62,7 @@ func (e *Engine) LeaveCluster(ctx context.Context, force bool) error {
 		}
 		if err := l.leaser.Release(ctx); err != nil && !force {
 			e.JoinCluster()
-			return model.Errorf(model.Internal, "cluster", "leave", "%w", err).WithHint("with --force the leases stay until their time is up")
+			return model.Errorf(model.Internal, "cluster", "leave", "%w", err).WithHint("with --force it leaves all the same; leases that the store still has end by themselves")
 		}
 	}
 	return e.forsakeFabrics(ctx)
@@ -140,7 +140,7 @@ func (e *Engine) NodeAddrs(ctx context.Context) ([]netip.Addr, error) {
 // nodeAddrs are those of the uplinks.
 func (e *Engine) nodeAddrs(view *hostView) (out []netip.Addr) {
 	for _, is6 := range []bool{false, true} {
-		dev := e.cfg.Cluster.Uplink
+		dev := e.uplink(view)
 		if dev == "" {
 			dev = view.uplink(is6)
 		}

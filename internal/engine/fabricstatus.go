@@ -24,13 +24,13 @@ func (e *Engine) followMoves(view *hostView) {
 			continue
 		}
 		if v.Removed {
-			l.report(v) // nobody may be on it by now
+			l.again() // nobody may be on it by now
 			continue
 		}
 		if v.Loss != nil && len(e.users(n.ID)) == 0 {
 			l.leaser.AskAgain() // nobody's addresses hinder any more
 		}
-		f, err := e.here(view, *v.Config)
+		f, err := e.here(view, key, *v.Config)
 		if err != nil {
 			continue // it may be back
 		}
@@ -45,7 +45,7 @@ func (e *Engine) followMoves(view *hostView) {
 			moved = moved || p.OnLink != onLink(p, f.Uplink, view) || led(have, p, view)
 		}
 		if moved {
-			l.report(v)
+			l.again()
 		}
 	}
 }

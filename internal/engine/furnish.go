@@ -214,27 +214,47 @@ func (c *chores) shake(sb *model.Sandbox, dev string, addr bool) (some bool) {
 // it has moved itself, in the background: who restarts many containers does not wait for
 // them. The caller holds work.
 func (e *Engine) furnish(have kstate.Set, shaken map[model.ID]bool) {
-	if e.cfg.Runner == nil {
-		return
-	}
-	spaces := map[kstate.NS]bool{}
-	var whose []*model.Sandbox
-	for _, sb := range e.intent.Sandboxes {
-		if len(sb.Chores) > 0 && sb.Live() && !shaken[sb.ID] {
-			whose, spaces[compile.NS(sb)] = append(whose, sb), true
+	for sb, g := range e.furnished(have) {
+		if !shaken[sb.ID] && e.chores.claim(sb, g, e.cfg.Now()) {
+			e.background.Go(func() { e.doChores(sb, g) })
 		}
 	}
-	if len(whose) == 0 {
-		return
+}
+
+// dueChores lists the commands that are due on what was seen, each after its sandbox's name.
+func (e *Engine) dueChores(have kstate.Set) (list []string) {
+	on := e.furnished(have)
+	e.chores.mu.Lock()
+	defer e.chores.mu.Unlock()
+	for sb, g := range on {
+		for _, x := range sb.Chores {
+			if e.chores.done[sb.ID][x.Text()] != g.of(x) {
+				list = append(list, sb.Name+": "+x.Text())
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// furnished are the sandboxes that have commands, each with its ground as it was seen.
+func (e *Engine) furnished(have kstate.Set) map[*model.Sandbox]*ground {
+	spaces := map[kstate.NS]bool{}
+	on := map[*model.Sandbox]*ground{}
+	for _, sb := range e.intent.Sandboxes {
+		if e.cfg.Runner != nil && len(sb.Chores) > 0 && sb.Live() {
+			on[sb], spaces[compile.NS(sb)] = nil, true
+		}
+	}
+	if len(on) == 0 {
+		return nil
 	}
 	all := grounds(have, e.cfg.Boot, spaces)
-	for _, sb := range whose {
-		g := all[compile.NS(sb)]
-		if g == nil || !e.chores.claim(sb, g, e.cfg.Now()) {
-			continue
-		}
-		e.background.Go(func() { e.doChores(sb, g) })
+	for sb := range on {
+		on[sb] = all[compile.NS(sb)]
 	}
+	maps.DeleteFunc(on, func(_ *model.Sandbox, g *ground) bool { return g == nil })
+	return on
 }
 
 // claim reports whether a command of a sandbox is due, and nobody runs them yet.

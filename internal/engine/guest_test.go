@@ -46,18 +46,11 @@ func (r *rig) settles(ref, place string) {
 	got := ""
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if got = r.place(ref); strings.Contains(got, place) {
-			r.idle()
 			r.check()
 			return
 		}
 	}
 	r.Fatalf("%s: %s, want %s", ref, got, place)
-}
-
-// idle waits until nobody is to be asked about.
-func (r *rig) idle() {
-	r.e.work.Lock()
-	defer r.e.work.Unlock()
 }
 
 func TestGuestFollowsItsContainer(t *testing.T) {
@@ -147,8 +140,10 @@ func TestGuestAwaited(t *testing.T) {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
-	if _, _, err := r.e.Connect(r.ctx, "pid:7", EndpointSpec{Network: "app", Await: true}, nil); model.KindOf(err) != model.Invalid {
-		t.Error(err)
+	for _, ref := range []string{"pid:7", `docker:"web"`, "docker:/web", "podman:a b", "podman:-x"} {
+		if _, _, err := r.e.Connect(r.ctx, ref, EndpointSpec{Network: "app", Await: true}, nil); model.KindOf(err) != model.Invalid {
+			t.Errorf("%s: %v", ref, err)
+		}
 	}
 	if _, _, err := r.e.Connect(r.ctx, "web", EndpointSpec{Network: "app", Await: true}, nil); model.KindOf(err) != model.Invalid || !strings.Contains(err.Error(), "docker:web") {
 		t.Error(err)
@@ -470,7 +465,6 @@ func TestGuestStorm(t *testing.T) {
 						return r.by(ref).NetNS == r.inn.rooms[ref].path() && strings.HasPrefix(r.place(ref), "running")
 					})
 				}
-				r.idle()
 				must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
 				r.check()
 				if t.Failed() {

@@ -246,8 +246,8 @@ func (d *draft) subject(ctx context.Context, a answer, await bool) (*model.Sandb
 			}
 		}
 	}
-	if await && a.guest.Runtime == model.RuntimePID {
-		return nil, d.errorf(model.Invalid, "%s: a process cannot be awaited", a.guest)
+	if err := a.guest.CheckAwaited(); await && err != nil {
+		return nil, d.errorf(model.Invalid, "%s: %w", a.guest, err)
 	}
 	sb := d.referred(cmpGuest(a))
 	switch {

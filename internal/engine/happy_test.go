@@ -272,7 +272,7 @@ func TestApplyAndPlan(t *testing.T) {
 	decl := Declaration{
 		Networks: []NetworkSpec{netSpec("app", "10.1.0.0/28"), netSpec("dual", "10.2.0.0/28", "fd00:2::/64", "icc=false")},
 		Endpoints: []EndpointDeclaration{
-			{Sandbox: "web", EndpointSpec: EndpointSpec{Network: "app", MAC: "02:00:00:00:00:AA", Aliases: []string{"www"}, Priority: 1}, Ports: ports("8080:80")},
+			{Sandbox: "web", EndpointSpec: EndpointSpec{Network: "app", MAC: "0200.0000.00AA", Aliases: []string{"www"}, Priority: 1}, Ports: ports("8080:80")},
 			{Sandbox: "web", EndpointSpec: EndpointSpec{Network: "dual", Addrs: []netip.Addr{netip.MustParseAddr("10.2.0.9")}}},
 			{Sandbox: "netns:" + givenNS.Path, EndpointSpec: EndpointSpec{Network: "app"}, Ports: ports("81")},
 		}}

@@ -18,6 +18,7 @@ type hostView struct {
 	own    map[string]kstate.Link // ours
 	addrs  []kstate.Addr
 	routes []kstate.Route
+	detour []kstate.Route // of tables that are asked before the main one
 
 	switches map[string]kstate.OVSBridge
 }
@@ -61,8 +62,12 @@ func viewOf(have kstate.Set) *hostView {
 				v.addrs = append(v.addrs, o)
 			}
 		case kstate.Route:
-			if o.NS.IsHost() && o.Table == 0 {
+			switch {
+			case !o.NS.IsHost():
+			case o.Table == 0:
 				v.routes = append(v.routes, o)
+			default:
+				v.detour = append(v.detour, o)
 			}
 		}
 	}
@@ -103,17 +108,31 @@ func (v *hostView) uplink(is6 bool) string {
 	return best.Dev
 }
 
-// address returns the first address of a device in a family.
+// address returns a device's address in a family: the first of those that others know it
+// by. One without a subnet may be a service's, which moves between hosts.
 func (v *hostView) address(dev string, is6 bool) (best netip.Prefix, ok bool) {
+	rank := 0
 	for _, a := range v.addrs {
 		if a.Dev != dev || a.Prefix.Addr().Is6() != is6 || a.Prefix.Addr().IsLinkLocalUnicast() {
 			continue
 		}
-		if !ok || a.Prefix.Addr().Less(best.Addr()) {
-			best, ok = a.Prefix, true
+		this := 0
+		if a.Prefix.IsSingleIP() {
+			this = 1
+		}
+		if a.Second {
+			this = 2
+		}
+		if !ok || cmp.Or(cmp.Compare(this, rank), a.Prefix.Addr().Compare(best.Addr())) < 0 {
+			best, rank, ok = a.Prefix, this, true
 		}
 	}
 	return best, ok
+}
+
+// hasAddr reports whether a device has an address.
+func (v *hostView) hasAddr(dev string, addr netip.Addr) bool {
+	return slices.ContainsFunc(v.addrs, func(a kstate.Addr) bool { return a.Dev == dev && a.Prefix.Addr() == addr })
 }
 
 // prefixes lists all on-link prefixes and route destinations of the host.
@@ -122,7 +141,7 @@ func (v *hostView) prefixes() []netip.Prefix {
 	for _, a := range v.addrs {
 		out = append(out, a.Prefix.Masked())
 	}
-	for _, r := range v.routes {
+	for _, r := range slices.Concat(v.routes, v.detour) {
 		if r.Dst.Bits() > 0 {
 			out = append(out, r.Dst)
 		}
@@ -132,7 +151,8 @@ func (v *hostView) prefixes() []netip.Prefix {
 
 // conflict says what of the host's a given subnet meets, or "". A network
 // may lie inside a routed prefix, as inside a VPN's 10.0.0.0/8, but not inside
-// or around one the host is connected to. devs are the network's own devices.
+// or around one the host is connected to, nor meet one of a table that is asked
+// before the main one, where the network's own route is. devs are the network's own devices.
 func (v *hostView) conflict(p netip.Prefix, devs ...string) string {
 	for _, a := range v.addrs {
 		if !slices.Contains(devs, a.Dev) && a.Prefix.Masked().Overlaps(p) {
@@ -142,6 +162,11 @@ func (v *hostView) conflict(p netip.Prefix, devs ...string) string {
 	for _, r := range v.routes {
 		if !slices.Contains(devs, r.Dev) && r.Dst.Bits() > 0 && p.Bits() <= r.Dst.Bits() && p.Overlaps(r.Dst) {
 			return fmt.Sprintf("overlaps the host's route to %s by device %s", r.Dst, r.Dev)
+		}
+	}
+	for _, r := range v.detour {
+		if !slices.Contains(devs, r.Dev) && r.Dst.Overlaps(p) {
+			return fmt.Sprintf("overlaps the host's route to %s by device %s in table %d, which a rule has asked before the main one", r.Dst, r.Dev, r.Table)
 		}
 	}
 	return ""

@@ -127,7 +127,7 @@ func TestSortingIsKept(t *testing.T) {
 	if got := r.lanes(); got != "new [10] sorts false, old [] sorts true" {
 		t.Error(got)
 	}
-	if left, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
+	if left, _, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
 		t.Errorf("to do %v, %v", left, err)
 	}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -55,7 +54,7 @@ func (e *Engine) lookLater() {
 		if e.ctx.Err() != nil {
 			return
 		}
-		e.Kick("after a change")
+		e.Kick(afterChange)
 		e.work.Lock()
 		defer e.work.Unlock()
 		if e.looking = time.Now().Before(e.until); e.looking {
@@ -72,8 +71,11 @@ func (e *Engine) Kick(reason string) {
 	}
 }
 
-// regular is the reason of a pass that nothing asked for.
-const regular = "regular"
+// Reasons of passes that nobody else gave.
+const (
+	regular     = "regular"        // nothing did
+	afterChange = "after a change" // see watchful
+)
 
 // loop runs passes until Close.
 func (e *Engine) loop(hints <-chan kernel.Hint) {
@@ -111,9 +113,7 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 			next = min(retry<<min(failures-1, 5), interval)
 			e.cfg.Log.Error("pass", "reason", reason, "err", err, "again", next)
 		}
-		if !errors.Is(err, kernel.ErrNotRunning) { // whom nobody undoes, but that cannot be
-			e.fought(repairs)
-		}
+		e.fought(succeeded(repairs, err))
 		if time.Since(asked) >= interval { // also where hints leave no regular pass
 			asked = time.Now()
 			e.askAll()
@@ -191,7 +191,16 @@ func (e *Engine) patience(now time.Time) time.Duration {
 	return max(e.repairs.delay(now, enough), e.returns.delay(now, reloads))
 }
 
-// fought notes what a pass had to repair.
+// succeeded are those of ops that an error does not tell of. The others nobody undoes.
+func succeeded(ops []kstate.Op, err error) []kstate.Op {
+	failed := map[kstate.Key]bool{}
+	for _, f := range opErrors(err) {
+		failed[f.Op.Object().Key()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(ops), func(op kstate.Op) bool { return failed[op.Object().Key()] })
+}
+
+// fought notes what a pass has repaired.
 func (e *Engine) fought(ops []kstate.Op) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

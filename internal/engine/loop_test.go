@@ -143,6 +143,23 @@ func TestFight(t *testing.T) {
 	})
 }
 
+// TestNobodyUndoesWhatFails: a parent that was unplugged is its own network's problem only.
+func TestNobodyUndoesWhatFails(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.begin()
+		app := r.network("app", "10.1.0.0/28")
+		r.wait(time.Minute)
+		r.proc.refuseAt(func(_ int, op kstate.Op) bool { return op.Object().Key() == sealane0 })
+		r.k.Remove(sealane0)
+		for range 2 * enough {
+			r.e.Kick("test")
+			r.wait(time.Second)
+		}
+		r.equal("the other network", r.e.NetworkStatus(app).State, StateReady)
+		r.equal("its own", r.status().State, StateDegraded)
+	})
+}
+
 func TestFailuresAreRetriedWithGrowingPauses(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.begin()

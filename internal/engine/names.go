@@ -21,6 +21,7 @@ type Resolver interface {
 	Set(views map[string]dns.View) error
 	SetServers([]netip.AddrPort)
 	Repair() error
+	Mend(key string) (missing bool, err error)
 }
 
 // Announcer tells neighbours of new addresses. *announce.Announcer is one.
@@ -131,7 +132,7 @@ func dnsHost(sb *model.Sandbox, ep *model.Endpoint) dns.Host {
 func (e *Engine) dnsView(sb *model.Sandbox) dns.View {
 	v := dns.View{NS: compile.NS(sb), Links: map[string]string{}}
 	nets := e.intent.Networks
-	v.Internal = compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil
+	v.Internal = compile.Gateway(sb, nets, false) == nil && compile.Gateway(sb, nets, true) == nil && !onWire(sb, nets)
 	eps := slices.Clone(sb.Endpoints)
 	slices.SortStableFunc(eps, func(a, b model.Endpoint) int { return cmp.Compare(b.Priority, a.Priority) })
 	for i := range eps {
@@ -150,6 +151,15 @@ func (e *Engine) dnsView(sb *model.Sandbox) dns.View {
 		v.Servers = append(v.Servers, netip.AddrPortFrom(a, 53))
 	}
 	return v
+}
+
+// onWire reports whether a sandbox is on a wire of others. Without a router there, too, it
+// is no internal network, and the host's servers are asked from the host.
+func onWire(sb *model.Sandbox, nets map[model.ID]*model.Network) bool {
+	return slices.ContainsFunc(sb.Endpoints, func(ep model.Endpoint) bool {
+		n := nets[ep.Network]
+		return n != nil && n.Wired() && !n.Internal
+	})
 }
 
 // serveNames brings the resolver from before a draft to after it, which is
@@ -211,6 +221,15 @@ func (e *Engine) leave(id model.ID) {
 	})
 }
 
+// mendNames has the resolver put its rules back in a sandbox, and reports whether some
+// were not there.
+func (e *Engine) mendNames(sb *model.Sandbox) (missing bool, err error) {
+	if e.cfg.Names == nil || !compile.Resolves(sb, e.intent.Networks, e.facts) {
+		return false, nil
+	}
+	return e.cfg.Names.Mend(string(sb.ID))
+}
+
 // repairNames has the resolver put its rules back where somebody flushed them:
 // nothing hints at that, for it happens inside sandboxes.
 func (e *Engine) repairNames() {
@@ -256,7 +275,8 @@ func derived(ep *model.Endpoint) bool {
 // announce tells the neighbours of endpoints that are new in a sandbox, or have
 // another hardware or IP address; and of those that had another endpoint of the sandbox
 // beside them on their network, which may have answered for their addresses, as
-// Linux does.
+// Linux does. The link-local addresses of IPv6 that a container engine gives are not told
+// of: the container is asking whether somebody has them, and would take that for a yes.
 func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 	if e.cfg.Announcer == nil {
 		return
@@ -282,7 +302,9 @@ func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 		a := announce.Endpoint{Device: ep.Device(), MAC: ep.MAC, Count: e.announcements(n, ep, start, from != nil && endpointByID(from, ep.ID) != nil),
 			Interval: cmp.Or(time.Duration(n.Options.AnnounceInterval)*time.Millisecond, announceInterval)}
 		for _, p := range slices.Concat(ep.Addrs, ep.Outside, ep.LinkLocal) {
-			a.Addrs = append(a.Addrs, p.Addr())
+			if probing := ep.Handed && p.Addr().Is6() && p.Addr().IsLinkLocalUnicast(); !probing {
+				a.Addrs = append(a.Addrs, p.Addr())
+			}
 		}
 		if !n.Bridged() {
 			a.Inside = wire.Place{NS: compile.NS(to), Device: ep.IfName}
@@ -297,7 +319,7 @@ func (e *Engine) announce(from, to *model.Sandbox, start bool) {
 // also after its sandbox was another.
 func known(from, to *model.Sandbox, ep *model.Endpoint) bool {
 	old := endpointByID(from, ep.ID)
-	if old == nil || old.MAC != ep.MAC || !slices.Equal(old.Outside, ep.Outside) {
+	if old == nil || old.MAC != ep.MAC || !slices.Equal(old.Outside, ep.Outside) || !slices.Equal(old.LinkLocal, ep.LinkLocal) {
 		return false
 	}
 	for beside := range from.On(ep.Network) {

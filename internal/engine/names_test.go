@@ -18,6 +18,7 @@ type book struct {
 	mu      sync.Mutex // protects the following
 	views   map[string]dns.View
 	repairs int
+	deaf    bool // all lack their rules
 }
 
 func (b *book) Put(key string, v dns.View) error {
@@ -52,6 +53,8 @@ func (b *book) Repair() error {
 	return nil
 }
 
+func (b *book) Mend(string) (bool, error) { return b.deaf, nil }
+
 func (b *book) has(id model.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -68,6 +71,20 @@ func withNames(t *testing.T) (*rig, *book) {
 	r.e = New(r.cfg)
 	r.ok(r.e.Start(r.ctx))
 	return r, b
+}
+
+// TestDeaf: of a sandbox that has the resolver it is said that its rules were missing.
+func TestDeaf(t *testing.T) {
+	r, b := withNames(t)
+	r.network("app")
+	r.sandbox("web", SandboxSpec{Networks: []EndpointSpec{{Network: "app"}}})
+	r.sandbox("plain", SandboxSpec{Networks: []EndpointSpec{{Network: model.NetworkBridge}}})
+	b.deaf = true
+	for name, want := range map[string]bool{"web": true, "plain": false} {
+		if got, err := r.e.Drift(r.ctx, name); err != nil || got.Deaf != want {
+			t.Errorf("%s: deaf %v, %v", name, got.Deaf, err)
+		}
+	}
 }
 
 // TestResolverStaysAfterReconnect leaves the last network and comes back while

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -33,7 +32,8 @@ type NetworkSpec struct {
 }
 
 // CreateNetwork makes a network and returns it.
-func (e *Engine) CreateNetwork(ctx context.Context, spec NetworkSpec) (*model.Network, error) {
+func (e *Engine) CreateNetwork(ctx context.Context, spec NetworkSpec) (_ *model.Network, err error) {
+	defer e.timed("network_create")(&err)
 	if spec.Driver == model.DriverFabric {
 		return e.createFabric(ctx, spec)
 	}
@@ -119,8 +119,8 @@ func (d *draft) checkNewNetwork(spec NetworkSpec) error {
 	if n := d.find(spec.Name); n != nil {
 		return d.errorf(model.Conflict, "the name is taken").WithHint("by network %s, driver %s", n.ID, n.Driver)
 	}
-	if !slices.Contains(compile.Drivers(), spec.Driver) {
-		return d.errorf(model.Invalid, "driver %q: not known", spec.Driver).WithHint("there is %s", strings.Join(compile.Drivers(), ", "))
+	if !slices.Contains(model.Drivers(), spec.Driver) {
+		return d.errorf(model.Invalid, "driver %q: not known", spec.Driver).WithHint("there is %s", strings.Join(model.Drivers(), ", "))
 	}
 	return nil
 }
@@ -232,9 +232,15 @@ func (d *draft) chooseGateway(n *model.Network, s *model.Subnet, view *hostView)
 func (d *draft) checkOverlap(n *model.Network, view *hostView) error {
 	for _, s := range n.Subnets {
 		for _, o := range d.allNetworks() {
-			for _, t := range o.Subnets {
-				if s.Prefix.Overlaps(t.Prefix) && !n.Apart(o) {
-					return d.errorf(model.Conflict, "subnet %s: overlaps %s of network %s", s.Prefix, t.Prefix, o.Name)
+			for _, t := range occupied(o) {
+				switch {
+				case !s.Prefix.Overlaps(t) || n.Apart(o):
+				case s.Prefix != t || !n.Beside(o):
+					return d.errorf(model.Conflict, "subnet %s: overlaps %s of network %s", s.Prefix, t, o.Name)
+				default:
+					if err := d.checkShared(n, s, o); err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -245,13 +251,37 @@ func (d *draft) checkOverlap(n *model.Network, view *hostView) error {
 	return nil
 }
 
+// checkShared refuses to keep addresses from the containers of a new network that those
+// of another one on its wire have, or the host. They may have the same router.
+func (d *draft) checkShared(n *model.Network, s model.Subnet, o *model.Network) error {
+	is6 := s.Prefix.Addr().Is6()
+	theirs, _ := o.Subnet(is6)
+	kept := append(slices.Collect(maps.Values(theirs.Aux)), theirs.Gateway)
+	legs := n.Legs()
+	d.e.poolsMu.Lock()
+	defer d.e.poolsMu.Unlock()
+	for _, a := range slices.Concat(legs, slices.Collect(maps.Values(s.Aux)), []netip.Addr{s.Gateway}) {
+		who, taken := d.e.pools[poolKey{o.ID, is6}].Owner(a)
+		if taken && (slices.Contains(legs, a) || !slices.Contains(kept, a)) {
+			return d.errorf(model.Conflict, "subnet %s: address %s: taken by %s on network %s", s.Prefix, a, who, o.Name)
+		}
+	}
+	return nil
+}
+
+// occupied is where containers of a network are, here or on other hosts.
+func occupied(n *model.Network) []netip.Prefix {
+	if n.Fabric != nil {
+		return n.Fabric.Whole
+	}
+	return prefixes(n.Subnets)
+}
+
 // taken lists the prefixes automatic subnets stay away from.
 func (d *draft) taken(view *hostView) []netip.Prefix {
 	out := view.prefixes()
 	for _, n := range d.allNetworks() {
-		for _, s := range n.Subnets {
-			out = append(out, s.Prefix)
-		}
+		out = append(out, occupied(n)...)
 	}
 	for _, a := range d.e.facts.Resolv.Servers {
 		out = append(out, netip.PrefixFrom(a, a.BitLen()))
@@ -286,7 +316,8 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
 }
 
 // RemoveNetworkOf removes a network of an origin that nobody is on.
-func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error {
+func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) (err error) {
+	defer e.timed("network_remove")(&err)
 	if origin == model.OriginDocker && e.docked(model.ID(ref)) != nil {
 		return e.undock(ctx, model.ID(ref))
 	}
@@ -320,7 +351,7 @@ func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error 
 		return d.errorf(model.Denied, "was made by %s", cmp.Or(n.Origin, "Sealane's own API")).WithHint("remove it there")
 	}
 	if users := e.users(n.ID); len(users) > 0 {
-		return d.errorf(model.InUse, "still used by %s", strings.Join(users, ", ")).WithHint("disconnect them or remove them first")
+		return d.errorf(model.InUse, "still used by %s", strings.Join(append(users, farUsers(n)...), ", ")).WithHint("disconnect them or remove them first")
 	}
 	if nic := e.uplinkOf(n.Base()); nic != "" && !n.Options.Adopted {
 		return d.errorf(model.InUse, "%s is attached to its bridge", nic).WithHint("sealane uplink detach %s", nic)
@@ -332,7 +363,8 @@ func (e *Engine) RemoveNetworkOf(ctx context.Context, origin, ref string) error 
 
 // PruneNetworks removes every network without endpoints that matches, nil being
 // all, but not the built-in ones, and returns the names of those that went.
-func (e *Engine) PruneNetworks(ctx context.Context, match func(*model.Network) bool) ([]string, error) {
+func (e *Engine) PruneNetworks(ctx context.Context, match func(*model.Network) bool) (_ []string, err error) {
+	defer e.timed("network_prune")(&err)
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("networks", "prune")

@@ -32,7 +32,7 @@ func TestOthersReload(t *testing.T) {
 			}
 			r.equal("status", r.status().State, StateReady)
 			r.equal("what passes is marked", strings.Contains(r.k.Dump(), "meta mark set"), "true")
-			if ops := must[[]kstate.Op](r)(r.e.Diff(r.ctx)); len(ops) > 0 {
+			if ops := r.left(); len(ops) > 0 {
 				t.Errorf("not as intended: %v", ops)
 			}
 			r.k.Remove(theirTable.Key())

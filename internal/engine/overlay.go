@@ -165,12 +165,12 @@ func (e *Engine) settleOverlays(ctx context.Context) error {
 	}
 	var failed []error
 	for _, rec := range v.Networks {
-		err := e.settleOverlay(ctx, v, rec)
+		err := e.settleOverlay(ctx, v, withUnread(v, rec, e.intent.Networks[rec.ID]))
 		e.noteOverlay(rec.ID, err)
 		failed = append(failed, err)
 	}
 	for _, n := range e.intent.Networks {
-		if _, there := v.Networks[n.ID]; n.Overlay != nil && !there {
+		if _, there := v.Networks[n.ID]; n.Overlay != nil && !there && !v.Unread[overlay.Key{Kind: overlay.KindNetwork, Network: n.ID}] {
 			failed = append(failed, e.forsakeOverlay(ctx, n))
 		}
 	}

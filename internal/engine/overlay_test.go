@@ -50,8 +50,9 @@ func (r *rig) checks() {
 	text := func() string {
 		return strings.Join(storedText(r.e.networks(), nil), "\n")
 	}
+	end := time.Now().Add(30 * time.Second)
 	for was, since := text(), time.Now(); time.Since(since) < 300*time.Millisecond; time.Sleep(10 * time.Millisecond) {
-		if now := text(); now != was {
+		if now := text(); now != was || len(r.left()) > 0 && time.Now().Before(end) {
 			was, since = now, time.Now()
 		}
 	}

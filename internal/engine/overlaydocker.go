@@ -30,7 +30,8 @@ const dockersName = "Docker"
 // TakeOverlay makes the overlay network with the subnets of spec, which Docker holds as
 // pools, Docker's network spec.ID on this host. A cluster that has none gets one. What
 // spec says has to be so.
-func (e *Engine) TakeOverlay(ctx context.Context, spec NetworkSpec) error {
+func (e *Engine) TakeOverlay(ctx context.Context, spec NetworkSpec) (err error) {
+	defer e.timed("network_create")(&err)
 	id := spec.ID
 	spec.ID, spec.Origin = "", ""
 	for i := range spec.Subnets {

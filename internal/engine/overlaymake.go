@@ -50,6 +50,12 @@ func (e *Engine) draftOverlay(ctx context.Context, spec NetworkSpec) (rec overla
 	defer e.work.Unlock()
 	d := e.draft("network "+spec.Name, "create")
 	defer d.discard()
+	return d.addOverlay(ctx, spec)
+}
+
+// addOverlay puts an overlay network into the draft, and returns what all hosts are to know
+// of it.
+func (d *draft) addOverlay(ctx context.Context, spec NetworkSpec) (rec overlay.Network, err error) {
 	if spec.Origin != "" {
 		return rec, d.errorf(model.Unsupported, "driver overlay: its networks are made by Sealane's own API")
 	}
@@ -68,7 +74,7 @@ func (e *Engine) draftOverlay(ctx context.Context, spec NetworkSpec) (rec overla
 		return rec, internal(d.ref, d.op, err)
 	}
 	n := &model.Network{ID: newID(), Name: spec.Name, Driver: model.DriverOverlay, Internal: spec.Internal, Subnets: slices.Clone(spec.Subnets), Options: o,
-		Labels: spec.Labels, Created: e.cfg.Now().UTC(), Overlay: &model.Overlay{VNI: cmp.Or(o.Backend.VNI, model.MinOverlayVNI)}}
+		Labels: spec.Labels, Created: d.e.cfg.Now().UTC(), Overlay: &model.Overlay{VNI: cmp.Or(o.Backend.VNI, model.MinOverlayVNI)}}
 	if err := d.settleSubnets(n, spec, view); err != nil {
 		return rec, err
 	}
@@ -81,6 +87,7 @@ func (e *Engine) draftOverlay(ctx context.Context, spec NetworkSpec) (rec overla
 	if err := d.checkTrunk(n, view); err != nil {
 		return rec, err
 	}
+	d.networks[n.ID] = n
 	return overlay.Network{ID: n.ID, Name: n.Name, Subnets: n.Subnets, VNI: o.Backend.VNI, Internal: n.Internal, Options: spec.Options, Labels: n.Labels, Created: n.Created}, nil
 }
 
@@ -141,6 +148,24 @@ func (e *Engine) dissolveOverlay(ctx context.Context, ref string) (done bool, er
 		e.overlayUnknown(ctx, n.ID)
 	}
 	return true, err
+}
+
+// maxFarUsers is how many endpoints of other hosts and services an error names.
+const maxFarUsers = 16
+
+// farUsers lists who on other hosts is on a network, and its services.
+func farUsers(n *model.Network) (names []string) {
+	o := partsOf(n)
+	for _, f := range o.Far {
+		names = append(names, cmp.Or(f.Sandbox, string(f.ID))+" of host "+f.Host)
+	}
+	for _, s := range o.Services {
+		names = append(names, s.Ref())
+	}
+	if more := len(names) - maxFarUsers; more > 0 {
+		names = append(names[:maxFarUsers], fmt.Sprintf("%d more", more))
+	}
+	return names
 }
 
 // claimAddresses claims an endpoint's addresses on an overlay network in the cluster, and

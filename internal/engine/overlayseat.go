@@ -85,7 +85,7 @@ func (d *draft) ownSeat(ctx context.Context) (*seat, error) {
 
 // seatOf says where this host is.
 func (e *Engine) seatOf(view *hostView) (*seat, error) {
-	uplink := cmp.Or(e.cfg.Cluster.Uplink, view.uplink(false), view.uplink(true))
+	uplink := cmp.Or(e.uplink(view), view.uplink(false), view.uplink(true))
 	if uplink == "" {
 		return nil, errors.New("no default route: which device leads to the other hosts? sealane daemon --uplink IFACE says so")
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	driver "github.com/sealane/sealane/internal/driver/overlay"
@@ -29,10 +28,8 @@ func (e *Engine) overlayStatus(n *model.Network) (Status, bool) {
 		return Status{StateDegraded, "the cluster's store is away: going on with what is known", o.view.Since}, true
 	}
 	if o.view != nil {
-		for _, p := range o.view.Problems { // by key, which has the network's ID
-			if strings.Contains(p, string(n.ID)) {
-				return Status{StateDegraded, p, o.view.Since}, true
-			}
+		if st, wrong := unreadStatus(o.view, n); wrong {
+			return st, true
 		}
 	}
 	if err := e.cipherTrouble(n); err != nil {

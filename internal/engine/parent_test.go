@@ -157,6 +157,7 @@ func TestParentRefusals(t *testing.T) {
 		{"flag and mode", createOn("ipvlan", "new", "parent=eth1", "mode=l3s", "ipvlan-flag=vepa"), model.Invalid, "option ipvlan-flag: vepa: is not for mode l3s"},
 		{"too large", createOn("macvlan", "new", "parent=eth1", "mtu=1501"), model.Invalid, "mtu 1501: parent eth1 has 1500"},
 		{"same wire", createOn("macvlan", "new", "parent=eth1.10", "10.6.0.8/29"), model.Conflict, "subnet 10.6.0.8/29: overlaps 10.6.0.0/28 of network ten"},
+		{"router on the same wire", createOn("macvlan", "new", "parent=eth1.10", "10.6.0.0/28", "host-leg=10.6.0.9"), model.Conflict, "subnet 10.6.0.0/28: address 10.6.0.9: taken by the host on network ten"},
 		{"host's network", createOn("macvlan", "new", "parent=eth1", "10.1.0.0/28"), model.Conflict, "subnet 10.1.0.0/28: overlaps 10.1.0.0/28 of network app"},
 		{"leg elsewhere", createOn("macvlan", "new", "parent=eth1", "10.8.8.0/28", "host-leg=10.8.9.1"), model.Invalid, "option host-leg: 10.8.9.1: outside subnet 10.8.8.0/28"},
 		{"leg of no family", createOn("macvlan", "new", "parent=eth1", "10.8.8.0/28", "host-leg=fd00::1"), model.Invalid, "option host-leg: fd00::1: the network has no subnet of that family"},

@@ -268,7 +268,8 @@ func (d *draft) hostDevice(ctx context.Context, text string) (string, error) {
 
 // Unplug takes away what pipework commands put into a container from a device: all,
 // or one interface, or what a command put there.
-func (e *Engine) Unplug(ctx context.Context, ref string, what model.Plug, ifName string) error {
+func (e *Engine) Unplug(ctx context.Context, ref string, what model.Plug, ifName string) (err error) {
+	defer e.timed("disconnect")(&err)
 	about, op := "device "+what.Device, "undo "+ref
 	known, err := e.named(ctx, ref, "undo")
 	e.work.Lock()

@@ -129,7 +129,7 @@ func TestPlugsLastRouterIsTheWayOut(t *testing.T) {
 	r.inn.run("docker:web")
 	way := func(want string) {
 		t.Helper()
-		if left, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
+		if left, _, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
 			t.Errorf("to do %v, %v", left, err)
 		}
 		const route = "/ns/net route default via "
@@ -240,7 +240,7 @@ func TestWiresInTwoVLANs(t *testing.T) {
 	r.unplug("web", "br1")
 	r.plug("web", PlugSpec{Device: "mac:02:00:00:00:00:77", Endpoint: EndpointSpec{IfName: "eth1"}, Command: "x"})
 	r.unplug("web", "eth7")
-	if left, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
+	if left, _, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
 		t.Errorf("to do %v, %v", left, err)
 	}
 }
@@ -282,7 +282,7 @@ func TestPlugCut(t *testing.T) {
 				_, _, err = r.e.Plug(r.ctx, "web", spec)
 			}
 			r.restart()
-			if left, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
+			if left, _, err := r.e.Diff(r.ctx); len(left) > 0 || err != nil {
 				t.Fatalf("undo %v, cut %d: to do %v, %v", undo, cut, left, err)
 			}
 			plugged := r.custom() != ""
@@ -394,6 +394,36 @@ func TestChoresFollowTheContainer(t *testing.T) {
 	do(true, "tc qdisc replace dev eth0 root pfifo")
 	if _, err := r.e.Sandbox("docker:web"); err == nil {
 		t.Error("the sandbox outlives its last command")
+	}
+}
+
+// TestDiffHasCommandsThatAreDue: nothing is as intended without what a command made.
+func TestDiffHasCommandsThatAreDue(t *testing.T) {
+	r := newRig(t)
+	run := &errands{}
+	r.e.cfg.Runner = run
+	r.e.cfg.Now = time.Now // by which what failed is tried again
+	r.inn.run("docker:web")
+	for _, line := range []string{"ip rule add from 10.0.0.1 table 7", "tc qdisc add dev eth0 root pfifo"} {
+		if _, err := r.e.RunChore(r.ctx, "web", strings.Fields(line), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	due := func() string {
+		t.Helper()
+		_, due, err := r.e.Diff(r.ctx)
+		r.ok(err)
+		return fmt.Sprint(due)
+	}
+	r.equal("what was done", due(), "[]")
+	run.say = func(args []string) Ran { return Ran{Code: map[string]int{"tc": 2}[args[0]]} }
+	r.inn.restart("docker:web")
+	r.e.hinted(*r.by("docker:web").Guest)
+	for _, state := range []string{"[web: tc qdisc add dev eth0 root pfifo]", "[]"} {
+		r.becomes(func() bool { return due() == state })
+		run.mu.Lock()
+		run.say = nil
+		run.mu.Unlock()
 	}
 }
 

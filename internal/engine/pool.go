@@ -216,7 +216,7 @@ func (d *draft) withSubnet(prefix netip.Prefix) (*model.Network, int) {
 	at := 0
 	for _, n := range d.allNetworks() {
 		for i := range n.Subnets {
-			if n.Subnets[i].Prefix == prefix && (there == nil || n.Driver == model.DriverPool) && (n.Overlay == nil || n.Docker != "") {
+			if n.Subnets[i].Prefix == prefix && (there == nil || lends(n) > lends(there)) && (n.Overlay == nil || n.Docker != "") {
 				there, at = n, i
 			}
 		}
@@ -230,6 +230,18 @@ func (d *draft) withSubnet(prefix netip.Prefix) (*model.Network, int) {
 		}
 	}
 	return nil, 0
+}
+
+// lends tells, of networks of one subnet, which of them a container engine means: more,
+// if it is only held for one, or was made by one.
+func lends(n *model.Network) int {
+	switch {
+	case n.Driver == model.DriverPool:
+		return 2
+	case n.Origin == model.OriginDocker:
+		return 1
+	}
+	return 0
 }
 
 // takeOver moves to a new network what is held of its subnets. Of others the

@@ -201,10 +201,10 @@ func (d *draft) publishes(taken *ipam.ConflictError) bool {
 }
 
 // checkHostIP refuses a host address that the host does not have: nobody could
-// ever reach a port there. Link-local ones of IPv6 come and go with their devices.
+// ever reach a port there.
 func (d *draft) checkHostIP(ctx context.Context, m model.PortMapping) error {
 	a := m.HostIP
-	if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.Is6() && a.IsLinkLocalUnicast() {
+	if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() {
 		return nil
 	}
 	has, err := d.hostHas(ctx, a)
@@ -234,6 +234,9 @@ func (d *draft) checkSources(ctx context.Context, n *model.Network, old model.Op
 // hostHas reports whether an address is one of the host's, or of a network's that
 // it has there.
 func (d *draft) hostHas(ctx context.Context, a netip.Addr) (bool, error) {
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return d.e.cfg.LinkLocals == nil || slices.Contains(d.e.cfg.LinkLocals(), a), nil
+	}
 	view, err := d.host(ctx)
 	if err != nil {
 		return false, internal(d.ref, d.op, err)
@@ -248,7 +251,8 @@ func (d *draft) hostHas(ctx context.Context, a netip.Addr) (bool, error) {
 
 // Publish publishes ports of a running sandbox, for a user, and returns them with the
 // host ports that were chosen.
-func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapping) ([]model.PortMapping, error) {
+func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapping) (_ []model.PortMapping, err error) {
+	defer e.timed("publish")(&err)
 	known, err := e.named(ctx, ref, "publish")
 	if err != nil {
 		return nil, err
@@ -257,8 +261,9 @@ func (e *Engine) Publish(ctx context.Context, ref string, ports []model.PortMapp
 }
 
 // Carry publishes ports of a container, for its engine.
-func (e *Engine) Carry(ctx context.Context, id model.ID, ports []model.PortMapping) error {
-	_, err := e.publish(ctx, string(id), string(id), ports, false)
+func (e *Engine) Carry(ctx context.Context, id model.ID, ports []model.PortMapping) (err error) {
+	defer e.timed("publish")(&err)
+	_, err = e.publish(ctx, string(id), string(id), ports, false)
 	return err
 }
 
@@ -297,7 +302,8 @@ func (e *Engine) publish(ctx context.Context, ref, known string, ports []model.P
 // Unpublish takes published ports back. Each of ports must mean one of the
 // sandbox's mappings: the same protocol and container ports, and the same host
 // address and port where they are given.
-func (e *Engine) Unpublish(ctx context.Context, ref string, ports []model.PortMapping) error {
+func (e *Engine) Unpublish(ctx context.Context, ref string, ports []model.PortMapping) (err error) {
+	defer e.timed("unpublish")(&err)
 	known, err := e.named(ctx, ref, "unpublish")
 	if err != nil {
 		return err

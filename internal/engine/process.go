@@ -20,6 +20,9 @@ const exitFile = "exit"
 // arrive, from the supervisor's file or the client.
 const exitGrace = time.Second
 
+// killed is the exit code of a command that SIGKILL ended, as shells say it.
+const killed = 128 + 9
+
 // SetProcess notes which process runs a sandbox's command.
 func (e *Engine) SetProcess(ctx context.Context, ref string, p model.Process) error {
 	e.work.Lock()
@@ -61,6 +64,7 @@ func (e *Engine) Exited(ctx context.Context, ref string, exit model.Exit) error 
 		return d.errorf(model.Invalid, "is a container of %s, which knows how it fares", sb.Guest.Runtime)
 	}
 	if sb.AutoRemove {
+		d.codes[sb.ID] = exit.Code
 		left := sb.Clone()
 		left.Process = nil // it has ended, or is the client that tells us so
 		return e.remove(ctx, d, left)
@@ -99,7 +103,7 @@ func (e *Engine) watch(sb *model.Sandbox) {
 			}
 		}
 		if now := e.current(id); now != nil && now.Process != nil && *now.Process == p {
-			e.report(id, model.Exit{Code: 137, Lost: true, At: e.cfg.Now().UTC()})
+			e.report(id, model.Exit{Code: killed, Lost: true, At: e.cfg.Now().UTC()})
 		}
 	})
 }

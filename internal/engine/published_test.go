@@ -18,7 +18,7 @@ func publishAs(t *testing.T, texts ...string) (out []model.Publish) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, p)
+		out = append(out, p...)
 	}
 	return out
 }

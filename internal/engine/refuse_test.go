@@ -190,6 +190,7 @@ func TestRefusals(t *testing.T) {
 		{"port taken in a range", publish("web", ports("9003-9004:1-2")...), model.Conflict, "port 9003/tcp: published by web"},
 		{"port at an address the host does not have", publish("web", ports("203.0.113.9:81:80")...), model.Invalid, "203.0.113.9 is no address of this host"},
 		{"port at a link-local address the host does not have", run(SandboxSpec{Networks: on("app"), Ports: ports("169.254.169.254:8061:80")}), model.Invalid, "169.254.169.254 is no address of this host"},
+		{"port at a link-local address of IPv6 that it does not have", publish("web", ports("[fe80::99]:8061:80")...), model.Invalid, "port [fe80::99]:8061:80/tcp: fe80::99 is no address of this host"},
 		{"port wanted twice", run(SandboxSpec{Networks: on("app"), Ports: ports("8061:80", "8061:80")}), model.Conflict, "sandbox new: create: port 8061/tcp: is wanted twice"},
 		{"new port wanted twice", publish("web", ports("8061:80", "8060-8062:81-83")...), model.Conflict, "port 8061/tcp: is wanted twice"},
 		{"unpublish another host port", func(r *rig) error { return r.e.Unpublish(r.ctx, "web", ports("9999:80")) }, model.NotFound, "sandbox web: unpublish: port 9999:80/tcp is not published"},

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,7 +19,8 @@ import (
 // Join puts an endpoint into the sandbox of a container engine, by the path that
 // its namespace has or will have, made if there is none. An endpoint that is
 // there already is returned as it is; one that was announced waits no longer.
-func (e *Engine) Join(ctx context.Context, netns, origin string, spec EndpointSpec) (*model.Sandbox, *model.Endpoint, error) {
+func (e *Engine) Join(ctx context.Context, netns, origin string, spec EndpointSpec) (_ *model.Sandbox, _ *model.Endpoint, err error) {
+	defer e.timed("connect")(&err)
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+spec.Network, "join")
@@ -113,7 +115,8 @@ func (e *Engine) sandboxWith(id model.ID) *model.Sandbox {
 
 // Part takes an endpoint away, and the sandbox with its last; or one that waits.
 // One that is not there is no error.
-func (e *Engine) Part(ctx context.Context, id model.ID) error {
+func (e *Engine) Part(ctx context.Context, id model.ID) (err error) {
+	defer e.timed("disconnect")(&err)
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("endpoint "+string(id), "remove")
@@ -154,8 +157,9 @@ func (d *draft) partLast(ctx context.Context, sb *model.Sandbox) error {
 type ContainerNames struct {
 	ID             string // in full
 	Name, Hostname string
-	Aliases        map[model.ID][]string // other names, by endpoint
-	Services       []model.Membership    // that it is a backend of where its endpoints are of none
+	Aliases        map[model.ID][]string     // other names, by endpoint
+	LinkLocal      map[model.ID][]netip.Addr // more addresses, which the engine gave it
+	Services       []model.Membership        // that it is a backend of where its endpoints are of none
 }
 
 // NameSandbox gives a sandbox of a container engine the name that it has there, and its
@@ -195,7 +199,7 @@ func (e *Engine) nameSandbox(ctx context.Context, sb *model.Sandbox, as Containe
 	}
 	for i := range c.Endpoints {
 		ep := &c.Endpoints[i]
-		ep.Aliases = as.Aliases[ep.ID]
+		ep.Aliases, ep.LinkLocal = as.Aliases[ep.ID], linkLocals(as.LinkLocal[ep.ID])
 		if n := e.intent.Networks[ep.Network]; n != nil && n.Overlay != nil && len(ep.Services) == 0 {
 			ep.Services = as.Services
 		}
@@ -212,6 +216,17 @@ func (e *Engine) nameSandbox(ctx context.Context, sb *model.Sandbox, as Containe
 		return d.errorf(model.Invalid, "%w", err)
 	}
 	return d.commit(ctx)
+}
+
+// linkLocals are the prefixes of link-local addresses that a container engine gave an
+// interface, without those that nobody can have there.
+func linkLocals(list []netip.Addr) (out []netip.Prefix) {
+	for _, a := range list {
+		if p, err := model.LinkLocalPrefix(a); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // seeRuntime notes which namespace a container engine's sandbox has, if its sockets are to
@@ -261,7 +276,7 @@ func (e *Engine) dropChoosers(ctx context.Context, have, want kstate.Set) error 
 
 func sameNames(a, b *model.Sandbox) bool {
 	return a.Name == b.Name && a.Hostname == b.Hostname && a.Container == b.Container && a.Inode == b.Inode && len(a.Ports) == len(b.Ports) && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b model.Endpoint) bool {
-		return slices.Equal(a.Aliases, b.Aliases) && slices.Equal(a.Services, b.Services)
+		return slices.Equal(a.Aliases, b.Aliases) && slices.Equal(a.LinkLocal, b.LinkLocal) && slices.Equal(a.Services, b.Services)
 	})
 }
 

@@ -382,7 +382,8 @@ func (d *draft) notRuntimes(sb *model.Sandbox) error {
 
 // Disconnect takes a sandbox off a network. A sandbox that only stood for a
 // foreign namespace goes with its last endpoint.
-func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
+func (e *Engine) Disconnect(ctx context.Context, ref, network string) (err error) {
+	defer e.timed("disconnect")(&err)
 	known, err := e.named(ctx, ref, "disconnect")
 	if err != nil {
 		return err
@@ -425,7 +426,8 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string) error {
 
 // RemoveSandbox removes a sandbox. One whose command still runs needs force,
 // which ends it. Of a runtime's container it removes what Sealane gave it.
-func (e *Engine) RemoveSandbox(ctx context.Context, ref string, force bool) error {
+func (e *Engine) RemoveSandbox(ctx context.Context, ref string, force bool) (err error) {
+	defer e.timed("sandbox_remove")(&err)
 	known, err := e.named(ctx, ref, "remove")
 	if err != nil {
 		return err
@@ -465,6 +467,9 @@ func (e *Engine) remove(ctx context.Context, d *draft, sb *model.Sandbox) error 
 		if sb.Mode == model.ModeOwn {
 			netns = sb.NetNS
 		}
+		if len(sb.Command) > 0 && sb.Process != nil {
+			d.codes[sb.ID] = killed
+		}
 		if err := e.cfg.Processes.Kill(sb.Process, netns); err != nil {
 			return internal(d.ref, d.op, err)
 		}
@@ -484,15 +489,6 @@ func internalOrNil(d *draft, err error) error {
 		return nil
 	}
 	return internal(d.ref, d.op, err)
-}
-
-// Sandboxes returns all sandboxes, oldest first.
-func (e *Engine) Sandboxes() []*model.Sandbox {
-	list := e.sandboxes()
-	slices.SortFunc(list, func(a, b *model.Sandbox) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-	})
-	return list
 }
 
 // Sandbox returns one sandbox by name, ID, the beginning of an ID, or by the

@@ -47,17 +47,24 @@ type ServiceUpdate struct {
 	PublishRm []model.ServicePort
 	Nearby    *bool
 	Health    model.HealthWish
-	Labels    map[string]string // instead of those there are
+	Labels    map[string]string
+	// DropLabels are the labels that go.
+	DropLabels []string
 	// Drain and Undrain name backends: an endpoint's ID, a sandbox's name, or
 	// HOST/NAME.
 	Drain, Undrain []string
 }
 
 // CreateService makes a service for all hosts, and returns it once this one knows it.
-func (e *Engine) CreateService(ctx context.Context, spec ServiceSpec) (Service, error) {
+func (e *Engine) CreateService(ctx context.Context, spec ServiceSpec) (_ Service, err error) {
+	defer e.timed("service_create")(&err)
 	ref := "service " + spec.Name
 	n, err := e.Network(spec.Network)
-	if err != nil {
+	switch {
+	case err == nil:
+	case model.Builtin(spec.Network): // host and none are no networks of the engine's
+		return Service{}, model.Errorf(model.Invalid, ref, "create", "network %s: services are of overlay networks", spec.Network)
+	default:
 		return Service{}, model.Errorf(model.NotFound, ref, "create", "network %s: no such network", spec.Network).WithHint("sealane network ls shows those there are")
 	}
 	dir := e.directory()
@@ -136,7 +143,8 @@ func (e *Engine) serviceOf(network model.ID, name string) Service {
 }
 
 // UpdateService changes a service on all hosts, and returns it once this one knows.
-func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate) (Service, error) {
+func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate) (_ Service, err error) {
+	defer e.timed("service_update")(&err)
 	s, dir, err := e.changeable(ref, "update")
 	if err != nil {
 		return Service{}, err
@@ -159,9 +167,7 @@ func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate
 		if up.Nearby != nil {
 			o.Nearby = *up.Nearby
 		}
-		if up.Labels != nil {
-			o.Labels = up.Labels
-		}
+		o.Labels = relabeled(o.Labels, up.Labels, up.DropLabels)
 		var err error
 		if o.Health, err = up.Health.Of(o.Health); err != nil {
 			return model.Errorf(model.Invalid, s.Ref(), "update", "%w", err)
@@ -214,7 +220,8 @@ func (s Service) backends(refs []string) ([]model.ID, error) {
 }
 
 // RemoveService removes a service from all hosts. Its backends stay.
-func (e *Engine) RemoveService(ctx context.Context, ref string) error {
+func (e *Engine) RemoveService(ctx context.Context, ref string) (err error) {
+	defer e.timed("service_remove")(&err)
 	s, dir, err := e.changeable(ref, "remove")
 	if err != nil {
 		return err

@@ -86,6 +86,7 @@ func TestServiceRefused(t *testing.T) {
 		says string
 	}{
 		"network": {ServiceSpec{Name: "x", Network: "none-such", Ports: port}, model.NotFound, "network none-such: no such network"},
+		"host's":  {ServiceSpec{Name: "x", Network: "host", Ports: port}, model.Invalid, "network host: services are of overlay networks"},
 		"driver":  {ServiceSpec{Name: "x", Network: "local", Ports: port}, model.Invalid, "services are of overlay networks"},
 		"name":    {ServiceSpec{Name: "a b", Network: "app", Ports: port}, model.Invalid, "name"},
 		"ports":   {ServiceSpec{Name: "x", Network: "app"}, model.Invalid, "port: missing"},
@@ -114,7 +115,7 @@ func TestServiceRefused(t *testing.T) {
 	if _, err := a.e.UpdateService(a.ctx, "first", ServiceUpdate{Drain: []string{"x"}}); model.KindOf(err) != model.NotFound {
 		t.Errorf("drain nobody: %v", err)
 	}
-	if err := a.e.RemoveNetwork(a.ctx, "app"); model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "service b, service c, service d and 2 more: on it") {
+	if err := a.e.RemoveNetwork(a.ctx, "app"); model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "service b, service c, service d, service e, service first: on it") {
 		t.Errorf("remove: %v", err)
 	}
 	a.checks()

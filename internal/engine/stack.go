@@ -45,11 +45,17 @@ func (e *Engine) PlanStack(ctx context.Context, s Stack) ([]Step, error) {
 		}
 	}
 	for _, spec := range s.Networks {
-		if err := p.network(ctx, spec); err != nil {
+		if err := p.network(spec); err != nil {
 			return nil, err
 		}
 	}
+	if err := e.makeable(ctx, p.fresh); err != nil {
+		return nil, err
+	}
 	if err := p.compare(); err != nil {
+		return nil, err
+	}
+	if err := p.servable(ctx); err != nil {
 		return nil, err
 	}
 	p.serve()
@@ -58,7 +64,7 @@ func (e *Engine) PlanStack(ctx context.Context, s Stack) ([]Step, error) {
 }
 
 // ApplyStack makes a stack what it is to be, and returns the steps it took. When one
-// cannot be taken, those before it are done, and those after it are not.
+// cannot be taken, the error is a [model.UnfinishedError].
 func (e *Engine) ApplyStack(ctx context.Context, s Stack) ([]Step, error) {
 	steps, err := e.PlanStack(ctx, s)
 	if err != nil {
@@ -66,10 +72,18 @@ func (e *Engine) ApplyStack(ctx context.Context, s Stack) ([]Step, error) {
 	}
 	for i, step := range steps {
 		if err := step.do(ctx); err != nil {
-			return steps[:i], err
+			return steps[:i], &model.UnfinishedError{Err: err, Done: linesOf(steps[:i]), Left: linesOf(steps[i:])}
 		}
 	}
 	return steps, nil
+}
+
+func linesOf(steps []Step) []string {
+	out := make([]string, len(steps))
+	for i, s := range steps {
+		out[i] = s.Line
+	}
+	return out
 }
 
 // StackParts is what there is of a stack.
@@ -122,7 +136,9 @@ type stackPlan struct {
 	Stack
 	e        *Engine
 	networks map[string]*model.Network // that there are, by name
+	fresh    []NetworkSpec             // that there are not yet
 	same     []pairing
+	gone     []Service // that the stack has no more
 	steps    []Step
 }
 
@@ -179,6 +195,7 @@ func (p *stackPlan) compare() error {
 	}
 	for _, s := range all {
 		if s.Labels[model.StackLabel] == p.Name {
+			p.gone = append(p.gone, s)
 			p.step("- service "+s.Name+" on "+s.Network.Name, func(ctx context.Context) error { return p.e.RemoveService(ctx, string(s.ID)) })
 		}
 	}

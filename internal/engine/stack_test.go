@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -28,7 +29,7 @@ func shop(name, network string, words ...string) ServiceSpec {
 			if err != nil {
 				panic(err)
 			}
-			s.Publish = append(s.Publish, p)
+			s.Publish = append(s.Publish, p...)
 			continue
 		}
 		p, err := model.ParseServicePort(w)
@@ -185,6 +186,22 @@ func TestStackRefused(t *testing.T) {
 		change(&n)
 		return Stack{Name: "shop", Networks: []NetworkSpec{wide("fresh"), n}}
 	}
+	vni, inner := wide("vni"), wide("inner")
+	vni.Options, inner.Internal = map[string]string{"vni": "4711"}, true
+	var many []string
+	for i := range 33 {
+		many = append(many, fmt.Sprintf("%d:80", 7000+i))
+	}
+	serving := func(s ServiceSpec) Stack {
+		return Stack{Name: "shop", Networks: []NetworkSpec{wide("fresh")}, Services: []ServiceSpec{shop("first", "fresh", "1"), s}}
+	}
+	_, err = a.e.CreateService(a.ctx, shop("pub", "theirs", "90:90"))
+	a.ok(err)
+	a.sandbox("own", SandboxSpec{Networks: []EndpointSpec{{Network: "theirs"}}, Ports: []model.PortMapping{{Proto: "tcp", HostPort: 80, Port: 80, Count: 1}}})
+	called := Stack{Name: "shop", External: []string{"theirs"}, Services: []ServiceSpec{shop("own", "theirs", "80")}}
+	for _, s := range []Stack{called, serving(shop("x", "fresh", "80:80"))} {
+		eventually(t, "the cluster knows of the container", func() bool { _, err := a.e.PlanStack(a.ctx, s); return err != nil })
+	}
 	dnsrr := shop("db", "app", "1")
 	dnsrr.DNSRR = true
 	for _, c := range []struct {
@@ -210,6 +227,16 @@ func TestStackRefused(t *testing.T) {
 		{Stack{Name: "shop", Networks: []NetworkSpec{wide("fresh"), netSpec("over", "10.3.0.0/25")}}, model.Conflict, "network over: create: subnet 10.3.0.0/25: overlaps"},
 		{Stack{Name: "shop", Networks: []NetworkSpec{wide("fresh"), wide("over", "10.5.0.0/25")}}, model.Conflict, "network over: create: subnet 10.5.0.0/25: overlaps"},
 		{Stack{Name: "shop", Networks: []NetworkSpec{wide("fresh")}, Services: []ServiceSpec{shop("x", "fresh", "81", "80:80")}}, model.Invalid, "service x: create: publish 80:80/tcp: the service has no port 80/tcp"},
+		{Stack{Name: "shop", Networks: []NetworkSpec{wide("x", "10.8.0.0/24"), wide("y", "10.8.0.0/16")}}, model.Conflict, "network y: create: subnet 10.8.0.0/16: overlaps 10.8.0.0/24 of network x"},
+		{Stack{Name: "shop", Networks: []NetworkSpec{wide("x", "10.8.0.0/24"), netSpec("y", "10.8.0.0/16")}}, model.Conflict, "network y: create: subnet 10.8.0.0/16: overlaps 10.8.0.0/24 of network x"},
+		{on(vni, func(n *NetworkSpec) {}), model.Conflict, "network vni: create: vni 4711 is taken by network app"},
+		{Stack{Name: "shop", Networks: []NetworkSpec{inner, app}, Services: []ServiceSpec{shop("db", "app", "1", "81:1"), shop("x", "inner", "80:80")}}, model.Invalid, "service x: create: publish 80:80/tcp: its network is internal"},
+		{serving(shop("x", "fresh", many...)), model.Invalid, "service x: create: 33 published ports: a service has up to 32"},
+		{serving(shop("x", "fresh", "80:80")), model.Conflict, "service x: create: port 80/tcp: container own of host a has it"},
+		{serving(shop("x", "fresh", "90:90")), model.Conflict, "service x: create: port 90/tcp: service pub of network theirs has it"},
+		{called, model.Conflict, "service own: create: own of host a is asked for by that name on network theirs"},
+		{serving(shop("x", "nope", "90")), model.NotFound, "service x: create: network nope: no such network"},
+		{Stack{Name: "shop", External: []string{"mine"}, Services: []ServiceSpec{shop("x", "mine", "90")}}, model.Invalid, "service x: create: network mine: services are of overlay networks"},
 		{on(back, func(n *NetworkSpec) { n.Options = map[string]string{"nmae": "br9"} }), model.Invalid, "nmae"},
 	} {
 		steps, err := a.e.ApplyStack(a.ctx, c.s)
@@ -226,8 +253,12 @@ func TestStackRefused(t *testing.T) {
 
 	// A network that somebody is on stays, and what came before it is done.
 	a.sandbox("user", SandboxSpec{Networks: []EndpointSpec{{Network: "back"}}})
-	if err := a.e.RemoveStack(a.ctx, "shop"); model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "network back: remove: still used by user") {
+	err = a.e.RemoveStack(a.ctx, "shop")
+	if model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "network back: remove: still used by user") {
 		t.Error(err)
+	}
+	if e, ok := errors.AsType[*model.UnfinishedError](err); !ok || fmt.Sprint(e.Done, e.Left) != "[- service db on app - network app] [- network back]" {
+		t.Errorf("%+v", e)
 	}
 	a.ok(a.e.RemoveSandbox(a.ctx, "user", true))
 	a.ok(a.e.RemoveStack(a.ctx, "shop"))

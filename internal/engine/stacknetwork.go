@@ -12,13 +12,11 @@ import (
 )
 
 // network plans for one network: it is made, or changed where it can.
-func (p *stackPlan) network(ctx context.Context, spec NetworkSpec) error {
+func (p *stackPlan) network(spec NetworkSpec) error {
 	spec.Labels, spec.Driver = p.labels(spec.Labels), cmp.Or(spec.Driver, model.DriverBridge)
 	n := p.networks[spec.Name]
 	if n == nil {
-		if err := p.e.makeable(ctx, spec); err != nil {
-			return err
-		}
+		p.fresh = append(p.fresh, spec)
 		p.step("+ network "+spec.Name+": "+newNetwork(spec), func(ctx context.Context) error {
 			_, err := p.e.CreateNetwork(ctx, spec)
 			return err
@@ -42,26 +40,6 @@ func (p *stackPlan) network(ctx context.Context, spec NetworkSpec) error {
 	}
 	p.step("~ network "+n.Name+": "+networkChange(up), do)
 	return nil
-}
-
-// makeable says why a network cannot be made, as far as this host knows.
-func (e *Engine) makeable(ctx context.Context, spec NetworkSpec) error {
-	switch spec.Driver {
-	case model.DriverFabric:
-		return nil // its making is its test
-	case model.DriverOverlay:
-		if e.directory() == nil {
-			return notClustered("network "+spec.Name, "create")
-		}
-		_, err := e.draftOverlay(ctx, spec)
-		return err
-	}
-	e.work.Lock()
-	defer e.work.Unlock()
-	d := e.draft("network "+spec.Name, "create")
-	defer d.discard()
-	_, err := d.addNetwork(ctx, spec)
-	return err
 }
 
 // newNetwork is what there is to say of a network that is to be made.

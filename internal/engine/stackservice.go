@@ -18,7 +18,6 @@ type serviceChange struct {
 	balance   *model.Balance
 	nearby    *bool
 	health    *model.HealthWish
-	labels    map[string]string // all of them; nil: as they are
 	more      map[string]string // of labels: new, or with another value
 	less      []string          // labels that go
 }
@@ -47,9 +46,7 @@ func changeOf(have *model.Service, want ServiceSpec) (c serviceChange) {
 		wish := model.WishHealth(want.Health)
 		c.health = &wish
 	}
-	if c.more, c.less = labelChange(have.Labels, want.Labels); len(c.more)+len(c.less) > 0 {
-		c.labels = want.Labels
-	}
+	c.more, c.less = labelChange(have.Labels, want.Labels)
 	return c
 }
 
@@ -154,7 +151,7 @@ func labelWords(more map[string]string, less []string) string {
 
 // change makes a change of a service on all hosts, in one.
 func (p *stackPlan) change(s Service, c serviceChange) func(context.Context) error {
-	up := ServiceUpdate{Ports: c.ports, Balance: c.balance, Publish: c.add, Nearby: c.nearby, Labels: c.labels}
+	up := ServiceUpdate{Ports: c.ports, Balance: c.balance, Publish: c.add, Nearby: c.nearby, Labels: c.more, DropLabels: c.less}
 	if c.health != nil {
 		up.Health = *c.health
 	}

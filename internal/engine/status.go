@@ -63,6 +63,9 @@ func (e *Engine) note(err error) {
 func (e *Engine) noteOverlaps(view *hostView) {
 	e.overlaps = map[string]Status{}
 	for _, n := range e.intent.Networks {
+		if n.Driver == model.DriverPool {
+			continue // what has it is the network that it is for
+		}
 		for _, sub := range n.Subnets {
 			s := Status{StateConflict, view.conflict(sub.Prefix, uplinks(n)...), e.cfg.Now().UTC()}
 			if s.Message == "" {

@@ -39,7 +39,10 @@ func (e *Engine) Sync(ctx context.Context, reason string) ([]kstate.Op, error) {
 func (e *Engine) pass(ctx context.Context, reason string) (ops, repairs []kstate.Op, err error) {
 	e.work.Lock()
 	defer e.work.Unlock()
-	defer func(began time.Time) { e.took = time.Since(began) }(time.Now())
+	defer func(began time.Time) {
+		e.took = time.Since(began)
+		e.countPass(reason, e.took, repairs, err)
+	}(time.Now())
 	unpaid := errors.Join(e.payStore(), e.dropAbandoned(ctx))
 	were := maps.Clone(e.intent.Sandboxes)
 	have, want, err := e.compare(ctx, true)
@@ -106,25 +109,17 @@ func (e *Engine) unexplained(ops []kstate.Op, were map[model.ID]*model.Sandbox) 
 	return slices.DeleteFunc(slices.Clone(ops), func(op kstate.Op) bool { return op.New == nil && had[op.Object().Key()] })
 }
 
-// Diff returns the ops a pass would apply now: what is not as intended.
-func (e *Engine) Diff(ctx context.Context) ([]kstate.Op, error) {
+// Diff returns what is not as intended: the ops a pass would apply now, and the commands
+// of containers that are due, each after its sandbox's name, also those that failed.
+func (e *Engine) Diff(ctx context.Context) (ops []kstate.Op, due []string, err error) {
 	e.work.Lock()
 	defer e.work.Unlock()
-	ops, err := e.plan(ctx, false)
+	have, want, err := e.compare(ctx, false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	moves, err := e.uplinkOps(false)
-	return append(ops, moves...), err
-}
-
-// plan does steps 2 to 6. With settle, lost sandboxes become so in the store.
-func (e *Engine) plan(ctx context.Context, settle bool) ([]kstate.Op, error) {
-	have, want, err := e.compare(ctx, settle)
-	if err != nil {
-		return nil, err
-	}
-	return kstate.Diff(have, want), nil
+	return append(kstate.Diff(have, want), moves...), e.dueChores(have), err
 }
 
 // compare does steps 2 to 5.
@@ -200,7 +195,7 @@ func (e *Engine) lost(have kstate.Set) map[model.ID]*model.Sandbox {
 			d.unseat(sb)
 			gone[id] = d.sandboxes[id]
 		} else {
-			gone[id] = ended(sb, model.Exit{Code: 137, Lost: true, At: e.cfg.Now().UTC()})
+			gone[id] = ended(sb, model.Exit{Code: killed, Lost: true, At: e.cfg.Now().UTC()})
 		}
 	}
 	return gone
@@ -249,6 +244,7 @@ func (e *Engine) settleLost(lost map[model.ID]*model.Sandbox) {
 			continue
 		}
 		if sb.AutoRemove {
+			d.codes[id] = sb.Exit.Code
 			d.sandboxes[id] = nil
 		}
 		e.cfg.Log.Warn("sandbox lost: its network namespace is gone", "sandbox", sb.Name, "netns", sb.NetNS)

@@ -61,12 +61,25 @@ func tunnelOf(n *model.Network) udptun.Want {
 	return w
 }
 
-// checkTunnelPort refuses a network whose tunnels would be at a UDP port of another's.
-func (d *draft) checkTunnelPort(n *model.Network) error {
+// checkTunnel refuses a network whose tunnels would be at a UDP port of another's, or be
+// another's device: those of backend vxlan that share a port have numbers.
+func (d *draft) checkTunnel(n *model.Network) error {
+	b := &n.Fabric.Backend
+	if b.Type == model.BackendVXLAN && b.MTU > n.Fabric.MTU {
+		return fmt.Errorf("Backend: MTU: %d: uplink %s has %d", b.MTU, n.Fabric.Uplink, n.Fabric.MTU)
+	}
+	for _, o := range d.allNetworks() {
+		if o.ID == n.ID || o.Fabric == nil || b.Type != model.BackendVXLAN || o.Fabric.Backend.Type != b.Type {
+			continue
+		}
+		if o.Fabric.Backend.Port == b.Port && o.Fabric.Backend.VNI == b.VNI {
+			return fmt.Errorf("backend %s: vni %d at port %d: is %s's", b.Type, b.VNI, b.Port, o.Name)
+		}
+	}
 	for _, port := range ownPorts(n) {
 		for _, o := range d.allNetworks() {
 			if o.ID != n.ID && slices.Contains(ownPorts(o), port) {
-				return fmt.Errorf("backend %s: port %d: is %s's", n.Fabric.Backend.Type, port, o.Name)
+				return fmt.Errorf("backend %s: port %d: is %s's", b.Type, port, o.Name)
 			}
 		}
 	}

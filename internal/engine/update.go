@@ -25,11 +25,12 @@ var fixedOptions = []string{"name", "ipam", "parent", "vlan", "mode", "ipvlan-fl
 // UpdateNetwork changes a network in place, and all that is on it, in one
 // commit: it happens wholly or not at all, and cuts no flow that the new
 // options allow.
-func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate) (*model.Network, error) {
+func (e *Engine) UpdateNetwork(ctx context.Context, ref string, up NetworkUpdate) (_ *model.Network, err error) {
+	defer e.timed("network_update")(&err)
 	e.work.Lock()
 	defer e.work.Unlock()
 	var made *model.Network
-	err := e.retryPorts(func(skip skipPorts) error {
+	err = e.retryPorts(func(skip skipPorts) error {
 		d := e.draft("network "+ref, "update")
 		old, err := d.network(ref)
 		if err != nil {
@@ -72,16 +73,7 @@ func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdat
 	if n.Wired() != old.Wired() || n.Options.Adopted && n.Sorts() != old.Sorts() {
 		return nil, d.errorf(model.Invalid, "option trunks: the network was made without VLANs, or for them").WithHint("make a new network")
 	}
-	n.Labels = maps.Clone(old.Labels)
-	for k, v := range up.Labels {
-		if n.Labels == nil {
-			n.Labels = map[string]string{}
-		}
-		n.Labels[k] = v
-	}
-	for _, k := range up.DropLabels {
-		delete(n.Labels, k)
-	}
+	n.Labels = relabeled(old.Labels, up.Labels, up.DropLabels)
 	for _, s := range n.Subnets {
 		if is6 := s.Prefix.Addr().Is6(); n.TakesGateway(is6) != old.TakesGateway(is6) {
 			return nil, d.errorf(model.Invalid, "gateway-mode %s: the network was made for another, with other addresses", n.Mode(is6)).WithHint("make a new network")
@@ -158,4 +150,17 @@ func (d *draft) putNetwork(ctx context.Context, n *model.Network, skip skipPorts
 		}
 	}
 	return nil
+}
+
+// relabeled are labels with some set and others gone.
+func relabeled(labels, more map[string]string, less []string) map[string]string {
+	out := maps.Clone(labels)
+	if out == nil && len(more) > 0 {
+		out = map[string]string{}
+	}
+	maps.Copy(out, more)
+	for _, k := range less {
+		delete(out, k)
+	}
+	return out
 }

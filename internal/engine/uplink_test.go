@@ -84,7 +84,7 @@ func TestUplinkIsKept(t *testing.T) {
 		if c.port.NIC == "eth1" {
 			y.ports = nil
 		}
-		ops, err := r.e.Diff(r.ctx)
+		ops, _, err := r.e.Diff(r.ctx)
 		if err != nil || len(ops) > 1 || len(ops) == 1 != (c.diff != "") || len(ops) == 1 && ops[0].String() != c.diff {
 			t.Errorf("%+v: diff %v, %v", c.port, ops, err)
 		}
@@ -163,7 +163,7 @@ func TestUplinkFails(t *testing.T) {
 		if err == nil || err.Error() != "uplink eth1: attach: another attach or detach is under way" {
 			t.Error(err)
 		}
-		if ops, err := r.e.Diff(r.ctx); err != nil || len(ops) > 0 {
+		if ops, _, err := r.e.Diff(r.ctx); err != nil || len(ops) > 0 {
 			t.Errorf("while it moves: %v, %v", ops, err)
 		}
 	}

@@ -33,7 +33,6 @@ const (
 	VXLAN           = "vxlan"
 	TUN             = "tun" // devices whose packets a program carries
 	WireGuard       = "wireguard"
-	Dummy           = "dummy"
 	OpenVSwitch     = "openvswitch" // the kernel's own datapath
 )
 
@@ -41,33 +40,33 @@ const (
 type Feature struct {
 	Name  string
 	Needs string // what brings it: a version, a configuration, a module
+	Gives string // what there is not without it
 	ask   func() error
 }
 
 // all lists the features in the order of All. It is a function because a
 // package has no variables that could change.
 func all() []Feature {
-	link := func(name, needs string) Feature {
-		return Feature{name, needs, func() error { return probe.Link(name) }}
+	link := func(name, needs, gives string) Feature {
+		return Feature{name, needs, gives, func() error { return probe.Link(name) }}
 	}
 	return []Feature{
-		{Nftables, "Linux 5.2 with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT (module nft_chain_nat) and CONFIG_NF_TABLES_BRIDGE", probe.Nftables},
-		{Holds, "Linux 5.14 with CONFIG_CGROUP_BPF, CONFIG_INET_UDP_DIAG and a mounted cgroup v2 hierarchy", bpf.Supported},
-		{NSID, "Linux 4.2", probe.AllNSID},
-		{IPv6, "CONFIG_IPV6 and no ipv6.disable=1 on the kernel's command line", probe.IPv6},
-		{BridgeNetfilter, "CONFIG_BRIDGE_NETFILTER (module br_netfilter)", probe.BridgeNetfilter},
-		{Limits, "the kernel's tbf, ingress, u32, mirred and ifb: CONFIG_NET_SCH_TBF, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED and CONFIG_IFB (modules sch_tbf, sch_ingress, cls_u32, act_mirred and ifb)", probe.Limits},
-		link(Veth, "CONFIG_VETH (module veth)"),
-		link(Bridge, "CONFIG_BRIDGE (module bridge)"),
-		link(Macvlan, "CONFIG_MACVLAN (module macvlan)"),
-		link(IPvlan, "CONFIG_IPVLAN (module ipvlan)"),
-		link(VLAN, "CONFIG_VLAN_8021Q (module 8021q)"),
-		{Sorting, "CONFIG_BRIDGE_VLAN_FILTERING (of module bridge)", probe.Sorting},
-		link(VXLAN, "CONFIG_VXLAN (module vxlan)"),
-		{TUN, "CONFIG_TUN (module tun) and the device /dev/net/tun", probe.TUN},
-		link(WireGuard, "Linux 5.6 with CONFIG_WIREGUARD (module wireguard)"),
-		link(Dummy, "CONFIG_DUMMY (module dummy)"),
-		{OpenVSwitch, "CONFIG_OPENVSWITCH (module openvswitch)", probe.OpenVSwitch},
+		{Nftables, "Linux 5.2 with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT (module nft_chain_nat) and CONFIG_NF_TABLES_BRIDGE", "there is no network without it", probe.Nftables},
+		{Holds, "Linux 5.14 with CONFIG_CGROUP_BPF, CONFIG_INET_UDP_DIAG and a mounted cgroup v2 hierarchy", "other programs may take published ports of the host", bpf.Supported},
+		{NSID, "Linux 4.2", "changes in containers are seen by regular passes only", probe.AllNSID},
+		{IPv6, "CONFIG_IPV6 and no ipv6.disable=1 on the kernel's command line", "no network has IPv6", probe.IPv6},
+		{BridgeNetfilter, "CONFIG_BRIDGE_NETFILTER (module br_netfilter)", "iptables does not see what is said on one bridge, which nothing needs", probe.BridgeNetfilter},
+		{Limits, "the kernel's tbf, ingress, u32, mirred and ifb: CONFIG_NET_SCH_TBF, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED and CONFIG_IFB (modules sch_tbf, sch_ingress, cls_u32, act_mirred and ifb)", "endpoints keep to no rates", probe.Limits},
+		link(Veth, "CONFIG_VETH (module veth)", "there is no network without it"),
+		link(Bridge, "CONFIG_BRIDGE (module bridge)", "there is no network without it"),
+		link(Macvlan, "CONFIG_MACVLAN (module macvlan)", "no networks of driver macvlan"),
+		link(IPvlan, "CONFIG_IPVLAN (module ipvlan)", "no networks of driver ipvlan"),
+		link(VLAN, "CONFIG_VLAN_8021Q (module 8021q)", "no VLANs on devices of the host"),
+		{Sorting, "CONFIG_BRIDGE_VLAN_FILTERING (of module bridge)", "no VLANs on bridges", probe.Sorting},
+		link(VXLAN, "CONFIG_VXLAN (module vxlan)", "no overlay networks, and no fabric with backend vxlan"),
+		{TUN, "CONFIG_TUN (module tun) and the device /dev/net/tun", "no fabric with backend udp, and no WireGuard that the kernel has not", probe.TUN},
+		link(WireGuard, "Linux 5.6 with CONFIG_WIREGUARD (module wireguard)", "it is carried by the daemon, slower"),
+		{OpenVSwitch, "CONFIG_OPENVSWITCH (module openvswitch)", "no networks on bridges of Open vSwitch but in its own process", probe.OpenVSwitch},
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // answers makes a feature that gives answers in turn.
 func answers(errs ...error) (Feature, *int) {
 	asked := 0
-	return Feature{"x", "a moon", func() error {
+	return Feature{"x", "a moon", "tides", func() error {
 		asked++
 		return errs[asked-1]
 	}}, &asked

@@ -36,6 +36,7 @@ type Pool struct {
 	lent   map[netip.Addr]bool      // of used, those of a container engine
 	freed  map[netip.Addr]time.Time // when; some are used again since
 	last   netip.Addr               // the last address given automatically; invalid at first
+	group  []*Pool                  // itself, and those that it has joined
 }
 
 // NewPool returns the pool of a subnet with its gateway and aux addresses taken.
@@ -44,6 +45,7 @@ func NewPool(s model.Subnet) *Pool {
 	if s.Range.IsValid() {
 		p.from = s.Range
 	}
+	p.group = []*Pool{p}
 	if s.Gateway.IsValid() {
 		p.take(s.Gateway, "the gateway")
 	}
@@ -109,7 +111,7 @@ func (p *Pool) Claim(a netip.Addr, owner string) error {
 	case p.subnet.Reserved(a):
 		return fmt.Errorf("address %s: is the network or broadcast address of %s", a, p.subnet.Prefix)
 	}
-	if by, ok := p.used[a]; ok {
+	if by, ok := p.owner(a); ok {
 		return fmt.Errorf("address %s: taken by %s", a, by)
 	}
 	p.take(a, owner)
@@ -143,7 +145,11 @@ func (p *Pool) next(now time.Time) (netip.Addr, bool) {
 	if p.last.IsValid() && p.from.Contains(p.last) {
 		a = p.step(p.last)
 	}
-	for range len(p.used) + len(p.freed) + 3 {
+	tries := 3
+	for _, q := range p.group {
+		tries += len(q.used) + len(q.freed)
+	}
+	for range tries {
 		if p.free(a, now) {
 			return a, true
 		}
@@ -182,24 +188,40 @@ func (p *Pool) step(a netip.Addr) netip.Addr {
 }
 
 func (p *Pool) free(a netip.Addr, now time.Time) bool {
-	if _, taken := p.used[a]; taken || p.subnet.Reserved(a) {
+	if _, taken := p.owner(a); taken || p.subnet.Reserved(a) {
 		return false
 	}
-	at, freed := p.freed[a]
-	return !freed || now.Sub(at) >= Quarantine
+	for _, q := range p.group {
+		if at, freed := q.freed[a]; freed && now.Sub(at) < Quarantine {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *Pool) oldestFreed() (netip.Addr, bool) {
 	var best netip.Addr
-	for a, at := range p.freed {
-		if _, taken := p.used[a]; taken || !p.from.Contains(a) {
-			continue
-		}
-		if !best.IsValid() || at.Before(p.freed[best]) || at.Equal(p.freed[best]) && a.Less(best) {
-			best = a
+	var since time.Time
+	for a, at := range p.rests() {
+		if !best.IsValid() || at.Before(since) || at.Equal(since) && a.Less(best) {
+			best, since = a, at
 		}
 	}
 	return best, best.IsValid()
+}
+
+// rests returns the addresses of the range that were freed and are not used again, and
+// when, the last time.
+func (p *Pool) rests() map[netip.Addr]time.Time {
+	out := map[netip.Addr]time.Time{}
+	for _, q := range p.group {
+		for a, at := range q.freed {
+			if _, taken := p.owner(a); !taken && p.from.Contains(a) && at.After(out[a]) {
+				out[a] = at
+			}
+		}
+	}
+	return out
 }
 
 // Release frees an address at a time. Freeing one that is not taken does

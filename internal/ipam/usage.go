@@ -16,11 +16,13 @@ type Usage struct {
 }
 
 // Usage returns how full the pool is. The time it takes grows with the addresses
-// freed lately, not with those in use.
+// freed lately and those in use of pools that it has joined, not with its own.
 func (p *Pool) Usage(now time.Time) Usage {
 	ends, near := p.ends()
+	others, othersNear := p.others()
+	near += othersNear
 	return Usage{
-		InUse:    uint64(len(p.used) + ends),
+		InUse:    uint64(len(p.used) + others + ends),
 		Reserved: uint64(p.own + ends),
 		Free:     sizeWithout(p.from, uint64(p.near+near)),
 		Resting:  p.resting(now),
@@ -43,8 +45,8 @@ func (p *Pool) ends() (all, near int) {
 }
 
 func (p *Pool) resting(now time.Time) (n uint64) {
-	for a, at := range p.freed {
-		if _, taken := p.used[a]; !taken && p.from.Contains(a) && now.Sub(at) < Quarantine {
+	for _, at := range p.rests() {
+		if now.Sub(at) < Quarantine {
 			n++
 		}
 	}

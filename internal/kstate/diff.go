@@ -35,10 +35,11 @@ func (o Op) Object() Object {
 // is what stood on it. What goes away with the object it stands on gets no op
 // of its own. Foreign objects are never removed nor changed.
 //
-// An nftables table whose sets or chains cannot stay is replaced as a whole:
-// rules hold sets in place, so no order of single steps would work. Its removal
-// comes right before its addition, so that both are one transaction without a
-// gap.
+// What changes in nftables follows each other, so that it is one transaction and no
+// packet meets half of it: before the removals of all else, or, where anything is
+// made before it, after that. A table whose sets or chains cannot stay is replaced as
+// a whole: rules hold sets in place, so no order of single steps would work. Its
+// removal comes right before its addition.
 func Diff(have, want Set) []Op {
 	gone := vanishing(have, want)
 	var del []placed
@@ -70,7 +71,42 @@ func Diff(have, want Set) []Op {
 	}
 	ops := arrange(make([]Op, 0, len(del)+len(add)), del)
 	slices.Reverse(ops)
-	return arrange(ops, add)
+	ops = arrange(ops, add)
+	together(ops, len(del))
+	return ops
+}
+
+// together moves the changes of nftables among the first n ops, which remove, next to
+// those among the others.
+func together(ops []Op, n int) {
+	from, to := ofNft(ops[:n])
+	first, last := ofNft(ops[n:])
+	switch first, last = n+first, n+last; {
+	case from == to || first == last:
+	case first == n:
+		swap(ops[to:last], n-to)
+	default:
+		swap(ops[from:first], to-from)
+	}
+}
+
+// ofNft is where ops of nftables are among some that are arranged.
+func ofNft(ops []Op) (from, to int) {
+	is := func(op Op) bool { k := op.Object().Key().Kind; return k >= KindTable && k <= KindElem }
+	if from = slices.IndexFunc(ops, is); from < 0 {
+		return 0, 0
+	}
+	for to = from; to < len(ops) && is(ops[to]); {
+		to++
+	}
+	return from, to
+}
+
+// swap has the first n ops come after the others.
+func swap(ops []Op, n int) {
+	slices.Reverse(ops[:n])
+	slices.Reverse(ops[n:])
+	slices.Reverse(ops)
 }
 
 // placed is an op and where the object it is about stands.

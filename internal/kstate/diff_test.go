@@ -154,6 +154,17 @@ func TestDiff(t *testing.T) {
 		{"an element with another value", all, change(all, moved), `
 			- elem inet sealane ports4 tcp . 80
 			+ elem inet sealane ports4 tcp . 80`},
+		{"which is one transaction, before what goes", set(table, *ports, port, hold, br), set(table, *ports, moved), `
+			- elem inet sealane ports4 tcp . 80
+			+ elem inet sealane ports4 tcp . 80
+			- hold tcp *:80
+			- link slb1`},
+		{"and after what comes", set(table, *ports, port, br), set(table, *ports, moved, hold, file), `
+			- link slb1
+			+ hold tcp *:80
+			- elem inet sealane ports4 tcp . 80
+			+ elem inet sealane ports4 tcp . 80
+			+ file /run/sealane/hosts`},
 		{"a route with another gateway", all, change(all, via), `
 			- route web 0.0.0.0/0
 			+ route web 0.0.0.0/0`},
@@ -276,9 +287,24 @@ func keys(ops []kstate.Op) string {
 type twin struct {
 	k    *fake.Kernel
 	lead func(have, want kstate.Set) []kstate.Op
+	torn bool // ops of nftables did not all follow each other
 }
 
-func (w twin) reach(t *testing.T, want kstate.Set) int {
+// torn reports whether what is changed in nftables is more than one transaction.
+func torn(ops []kstate.Op) bool {
+	runs, in := 0, false
+	for _, op := range ops {
+		k := op.Object().Key().Kind
+		is := k >= kstate.KindTable && k <= kstate.KindElem
+		if is && !in {
+			runs++
+		}
+		in = is
+	}
+	return runs > 1
+}
+
+func (w *twin) reach(t *testing.T, want kstate.Set) int {
 	t.Helper()
 	var scope kernel.Scope
 	for i := range 4 {
@@ -289,6 +315,7 @@ func (w twin) reach(t *testing.T, want kstate.Set) int {
 		t.Fatal(err)
 	}
 	ops := w.lead(have, want)
+	w.torn = w.torn || torn(ops)
 	if err := w.k.Apply(context.Background(), ops); err != nil {
 		t.Fatal(err)
 	}
@@ -312,8 +339,8 @@ func slow(have, want kstate.Set) []kstate.Op {
 
 func TestDiffAgainstItsSlowTwin(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	fast := twin{fake.New(&journal.Memory{}), kstate.Diff}
-	plain := twin{fake.New(&journal.Memory{}), slow}
+	fast := twin{k: fake.New(&journal.Memory{}), lead: kstate.Diff}
+	plain := twin{k: fake.New(&journal.Memory{}), lead: slow}
 	for i := range 200 {
 		before := fast.k.Dump()
 		want := kerneltest.Random(rng, "/run")
@@ -326,6 +353,9 @@ func TestDiffAgainstItsSlowTwin(t *testing.T) {
 		if again := fast.reach(t, want); again != 0 {
 			t.Fatalf("round %d: %d ops are left", i, again)
 		}
+	}
+	if fast.torn {
+		t.Error("a packet may meet half of a change")
 	}
 }
 

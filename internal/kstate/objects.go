@@ -145,8 +145,10 @@ type Link struct {
 	VLAN   int    // of vlan: its number
 	VXLAN  VXLAN  // of vxlan
 
-	// Sysctls are settings of a macvlan or ipvlan, as of a far end, see [Peer].
+	// Sysctls are settings of a macvlan or ipvlan, as of a far end, and Auto is of such
+	// a one, or of a NIC; see [Peer].
 	Sysctls string
+	Auto    bool
 
 	// Handed, of a veth: the far end is born in the host's namespace, down,
 	// for somebody else to take, rename, move and set up. Where it is and how
@@ -185,6 +187,11 @@ type Peer struct {
 	// MTU, and leaves nothing of that to hardware. It is so from the
 	// beginning, and neither observed nor compared.
 	Whole bool
+
+	// Auto: IPv6 configures itself, from a link-local address on, as routers on the
+	// link say and the namespace's settings allow. It is so from the beginning, and
+	// neither observed nor compared.
+	Auto bool
 
 	// In the host's namespace only: the bridge that the far end is a port
 	// of, and whether it may not talk to other isolated ports there.
@@ -284,6 +291,11 @@ type Addr struct {
 	Dev    string
 	Prefix netip.Prefix // host bits kept: 10.0.0.2/24
 	Other  bool
+	Second bool // of others: not one to be known by: behind another of its subnet, temporary, deprecated, or somebody else's too
+
+	// Cut, of what is there: somebody deleted the route to the prefix that the kernel
+	// made with it. A change makes that again.
+	Cut bool
 }
 
 func (o Addr) foreign() bool { return o.Other }
@@ -301,7 +313,13 @@ func (o Addr) On() []Key {
 }
 
 // String is "addr PREFIX dev DEV".
-func (o Addr) String() string { return o.NS.in("addr " + o.Prefix.String() + " dev " + o.Dev) }
+func (o Addr) String() string {
+	s := "addr " + o.Prefix.String() + " dev " + o.Dev
+	if o.Cut {
+		s += " without its route"
+	}
+	return o.NS.in(s)
+}
 
 // Hold keeps host ports First..Last of a protocol from being bound by any
 // other program, as if a socket of ours held each of them.

@@ -8,7 +8,8 @@ import (
 	"strconv"
 )
 
-// Route is a route. Those of others are told of the main table only.
+// Route is a route. Those of others are told of the main table, and of those that
+// their rules have asked before it, the default ones left out.
 type Route struct {
 	NS    NS
 	Dst   netip.Prefix // 0.0.0.0/0 or ::/0 is the default route
@@ -16,7 +17,7 @@ type Route struct {
 	Dev   string
 	Src   netip.Addr // what the host's own packets leave with; zero: the kernel's choice
 	Other bool
-	Table int // of the host: 0 is the main one; others count by a [Rule] alone
+	Table int // of the host: 0 is the main one; others count by a [Rule], or a rule of others, alone
 
 	Metric uint32 // of one that is not ours: the lowest to a destination is used
 

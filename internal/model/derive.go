@@ -78,24 +78,29 @@ func CheckMAC(s string) (string, error) {
 	return mac(b[:]...), nil
 }
 
-// parseMAC reads six pairs of hex digits with colons between them, or dashes.
+// parseMAC reads what net.ParseMAC does: twelve hex digits, or pairs of them with colons
+// or dashes between, or groups of four with dots.
 func parseMAC(s string) (b [6]byte, ok bool) {
-	if !strings.Contains(s, ":") {
-		s = strings.ReplaceAll(s, "-", ":")
+	digits := s
+	for separator, size := range map[string]int{":": 2, "-": 2, ".": 4} {
+		groups := strings.Split(s, separator)
+		if len(groups)*size == 2*len(b) && !slices.ContainsFunc(groups, func(g string) bool { return len(g) != size }) {
+			digits = strings.Join(groups, "")
+		}
 	}
-	parts := strings.Split(s, ":")
-	if len(parts) != len(b) {
+	if len(digits) != 2*len(b) {
 		return b, false
 	}
-	for i, p := range parts {
-		if len(p) != 2 {
-			return b, false
-		}
-		if _, err := hex.Decode(b[i:i+1], []byte(p)); err != nil {
-			return b, false
-		}
-	}
-	return b, true
+	_, err := hex.Decode(b[:], []byte(digits))
+	return b, err == nil
+}
+
+// InterfaceID derives the lower half of the IPv6 addresses that a device chooses itself,
+// from its hardware address, as the kernel would (RFC 4291, appendix A). The upper half is zero.
+func InterfaceID(macAddr string) netip.Addr {
+	a := LinkLocal(macAddr).Addr().As16()
+	a[0], a[1] = 0, 0
+	return netip.AddrFrom16(a)
 }
 
 // LinkLocal derives the IPv6 link-local address of a device from its hardware

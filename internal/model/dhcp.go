@@ -87,6 +87,12 @@ func (e *Endpoint) Leased(is6 bool) bool {
 // address, or a DHCP server is asked for one.
 func (e *Endpoint) Speaks6() bool { return e.Has(true) || e.DHCP6 != nil }
 
+// Auto reports whether the endpoint's IPv6 is left to its kernel and the routers of the
+// link: nobody here gives addresses of the network, and none is asked of a DHCP server.
+func (e *Endpoint) Auto(n *Network) bool {
+	return n.Options.NoIPAM && n.OwnMAC() && !e.Speaks6()
+}
+
 // SetLease gives the endpoint what a DHCP server said, in place of what it had
 // from one in that family; nil takes that away. What the user chose stays: a
 // router, an MTU, routes. most is the largest MTU in bytes that the network takes;

@@ -75,3 +75,16 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	e.Hint = fmt.Sprintf(format, args...)
 	return e
 }
+
+// UnfinishedError is an error of what is done in steps, each wholly or not at all: those
+// before it are done, and stay so.
+type UnfinishedError struct {
+	Err        error    // why the first of Left could not be done
+	Done, Left []string // steps, a line each
+}
+
+// Error is that of the step that could not be done.
+func (e *UnfinishedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error of the step that could not be done.
+func (e *UnfinishedError) Unwrap() error { return e.Err }

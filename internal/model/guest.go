@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -67,6 +68,20 @@ func (g Guest) check(ref string) error {
 	}
 	return nil
 }
+
+// CheckAwaited returns an error if no container can come that the reference means: a
+// process has its number by chance, and Docker and Podman give no such name.
+func (g Guest) CheckAwaited() error {
+	switch {
+	case g.Runtime == RuntimePID:
+		return fmt.Errorf("a process cannot be awaited")
+	case (g.Runtime == RuntimeDocker || g.Runtime == RuntimePodman) && !containerName.MatchString(g.Name):
+		return fmt.Errorf("%s gives no container that name: want letters, digits, _ . and -, a letter or digit first", g.Runtime)
+	}
+	return nil
+}
+
+var containerName = regexp.MustCompile("^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
 
 // String is the reference, "docker:web".
 func (g Guest) String() string { return string(g.Runtime) + ":" + g.Name }

@@ -79,6 +79,11 @@ func (n *Network) Bridged() bool {
 	return n.Driver == DriverBridge || n.Driver == DriverFabric || n.Driver == DriverOverlay
 }
 
+// Drivers returns the names of the drivers that networks can have.
+func Drivers() []string {
+	return []string{DriverBridge, DriverMacvlan, DriverIPvlan, DriverOVS, DriverPhys, DriverFabric, DriverOverlay}
+}
+
 // DriverPool is the driver of what is no network yet: a subnet that a container
 // engine holds, to give it to a network of ours or of its own.
 const DriverPool = "pool"

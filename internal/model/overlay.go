@@ -134,6 +134,10 @@ func (n *Network) checkOverlay() error {
 		return fmt.Errorf("option port: encrypted networks have UDP port %d", SealedPort)
 	case !n.Options.Encrypted && n.Options.Backend.Port == SealedPort:
 		return fmt.Errorf("option port: %d is that of encrypted networks", SealedPort)
+	case n.Options.Backend.Port == CipherPort:
+		return fmt.Errorf("option port: %d is that of their tunnel", CipherPort)
+	case n.Options.Backend.VNI == MeshVNI && (n.Options.Encrypted || cmp.Or(n.Options.Backend.Port, OverlayPort) == OverlayPort):
+		return fmt.Errorf("option vni: %d is that of published ports", MeshVNI)
 	}
 	return nil
 }

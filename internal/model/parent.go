@@ -56,7 +56,13 @@ func (n *Network) OwnMAC() bool {
 // Apart reports whether two networks are on different wires, where the same
 // addresses do not meet.
 func (n *Network) Apart(o *Network) bool {
-	return n.Wired() && o.Wired() && n.wire() != o.wire()
+	return n.Wired() && o.Wired() && n.Wire() != o.Wire()
+}
+
+// Beside reports whether two networks are on one device of the host's, where each may
+// have containers of one subnet.
+func (n *Network) Beside(o *Network) bool {
+	return n.ID != o.ID && n.OnParent() && o.OnParent() && n.Wire() == o.Wire()
 }
 
 // Wired reports whether the network's endpoints are on a wire of others, whose
@@ -65,8 +71,8 @@ func (n *Network) Wired() bool {
 	return n.OnParent() || n.Driver == DriverOVS || n.Driver == DriverPhys || n.onOthers()
 }
 
-// wire names it.
-func (n *Network) wire() string {
+// Wire names it.
+func (n *Network) Wire() string {
 	if n.OnParent() {
 		return n.Lower()
 	}

@@ -28,8 +28,10 @@ type PortMapping struct {
 	// port takes none of the host's. On a routed one it is open at the
 	// container's own address.
 	Idle bool `json:"idle,omitempty"`
-	// Endpoint, if not empty, is the one that the port came with and goes with.
-	Endpoint ID `json:"endpoint,omitempty"`
+	// Endpoint, if not empty, is the one that the port came with and goes with, but for
+	// those that it came with Also: their IDs, with spaces between them.
+	Endpoint ID     `json:"endpoint,omitempty"`
+	Also     string `json:"also,omitempty"`
 	// Added: a user published it of a container engine's container, whose own ports come
 	// and go as the engine says. While the engine has that on no network, it is the
 	// guest's that stands for it, and idle.
@@ -162,6 +164,33 @@ func (m PortMapping) Validate() error {
 	return nil
 }
 
+// With returns the port as one that came with another endpoint too.
+func (m PortMapping) With(id ID) PortMapping {
+	if m.Endpoint != "" {
+		m.Also = strings.TrimSpace(m.Also + " " + string(id))
+	}
+	return m
+}
+
+// Plain returns the port whatever it came with.
+func (m PortMapping) Plain() PortMapping {
+	m.Endpoint, m.Also = "", ""
+	return m
+}
+
+// Without returns the port as it is when an endpoint goes. It reports whether it stays.
+func (m PortMapping) Without(id ID) (_ PortMapping, stays bool) {
+	also := strings.Fields(m.Also)
+	if m.Endpoint == id {
+		if len(also) == 0 {
+			return m, false
+		}
+		m.Endpoint, also = ID(also[0]), also[1:]
+	}
+	m.Also = strings.Join(slices.DeleteFunc(also, func(s string) bool { return s == string(id) }), " ")
+	return m, true
+}
+
 // Matches reports whether m, as a user writes it, means the published mapping
 // p: the same protocol and container ports, and the same host address, host port and
 // clients where m has them.
@@ -252,7 +281,10 @@ func parsePortIP(s string) (netip.Addr, error) {
 		bare, bracketed = strings.CutSuffix(bare, "]")
 	}
 	a, err := netip.ParseAddr(bare)
-	if err != nil || a.Is6() != bracketed || a.Zone() != "" {
+	if err == nil && bracketed && a.Zone() != "" {
+		return a, fmt.Errorf("%q: want [%s], which is the address on whichever device has it", s, a.WithZone(""))
+	}
+	if err != nil || a.Is6() != bracketed {
 		return a, fmt.Errorf("%q: want an IPv4 address, or an IPv6 address in brackets", s)
 	}
 	if a = a.Unmap(); a.IsMulticast() {

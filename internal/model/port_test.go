@@ -82,7 +82,7 @@ func TestParsePortRefuses(t *testing.T) {
 		"::1:8080:80":            `host address "::1": want an IPv4 address, or an IPv6 address in brackets`,
 		"2001:db8::1:8080:80":    `host address "2001:db8::1": want an IPv4 address, or an IPv6 address in brackets`,
 		"[127.0.0.1]:8080:80":    `host address "[127.0.0.1]": want an IPv4 address`,
-		"[fe80::1%eth0]:8080:80": `host address "[fe80::1%eth0]": want`,
+		"[fe80::1%eth0]:8080:80": `host address "[fe80::1%eth0]": want [fe80::1], which is the address on whichever device has it`,
 		"[::1:8080:80":           `host address "[::1": want`,
 		"300.0.0.1:8080:80":      `host address "300.0.0.1": want`,
 		"localhost:8080:80":      `host address "localhost": want an IPv4 address`,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -37,11 +36,18 @@ func (p Publish) String() string {
 	return text
 }
 
+// published is what a user says of ports to publish: the first, and the last of those in a row.
+type published struct {
+	Publish
+	last, end uint16 // of hosts, and of the service
+}
+
 // ParsePublish reads [ADDR:]PORT[:TARGET][/PROTO][,mode=host|ingress], TARGET as PORT if
 // it is missing, as `docker service create --publish` has it with an address besides; and
-// its long form published=PORT,target=PORT[,protocol=PROTO][,mode=host|ingress].
-func ParsePublish(text string) (p Publish, err error) {
-	p.Proto = "tcp"
+// its long form published=PORT,target=PORT[,protocol=PROTO][,mode=host|ingress]. PORT and
+// TARGET may be FIRST-LAST, of as many ports each.
+func ParsePublish(text string) ([]Publish, error) {
+	p := published{Publish: Publish{Proto: "tcp"}}
 	ok := false
 	if strings.Contains(strings.Split(text, ",")[0], "=") {
 		ok = p.long(text)
@@ -49,14 +55,24 @@ func ParsePublish(text string) (p Publish, err error) {
 		short, rest, _ := strings.Cut(text, ",")
 		ok = p.short(short) && (rest == "" && short == text || p.field(rest) && strings.HasPrefix(rest, "mode="))
 	}
-	if !ok {
-		return Publish{}, fmt.Errorf("publish %q: want [ADDR:]PORT[:TARGET][/tcp, /udp or /sctp][,mode=host], or published=PORT,target=PORT[,protocol=udp][,mode=host]", Printable(text))
+	switch count := int(p.last-p.Port) + 1; {
+	case !ok:
+		return nil, fmt.Errorf("publish %q: want [ADDR:]PORT[:TARGET][/tcp, /udp or /sctp][,mode=host], or published=PORT,target=PORT[,protocol=udp][,mode=host]", Printable(text))
+	case p.last-p.Port != p.end-p.Target:
+		return nil, fmt.Errorf("publish %q: want two ranges of the same length", Printable(text))
+	case count > MaxPublish:
+		return nil, fmt.Errorf("publish %q: %d ports: a service has up to %d", Printable(text), count, MaxPublish)
 	}
-	return p, nil
+	out := []Publish{p.Publish}
+	for one := p.Publish; one.Port < p.last; {
+		one.Port, one.Target = one.Port+1, one.Target+1
+		out = append(out, one)
+	}
+	return out, nil
 }
 
 // long reads fields with commas between them, each once.
-func (p *Publish) long(text string) bool {
+func (p *published) long(text string) bool {
 	seen := map[string]bool{}
 	for part := range strings.SplitSeq(text, ",") {
 		key, _, _ := strings.Cut(part, "=")
@@ -69,13 +85,13 @@ func (p *Publish) long(text string) bool {
 }
 
 // field reads KEY=VALUE.
-func (p *Publish) field(text string) bool {
+func (p *published) field(text string) bool {
 	key, value, _ := strings.Cut(text, "=")
 	switch key {
 	case "published":
-		return parsePortNumber(value, &p.Port)
+		return span(value, &p.Port, &p.last)
 	case "target":
-		return parsePortNumber(value, &p.Target)
+		return span(value, &p.Target, &p.end)
 	case "protocol":
 		p.Proto = strings.ToLower(value)
 		return isProto(p.Proto)
@@ -87,7 +103,7 @@ func (p *Publish) field(text string) bool {
 }
 
 // short reads [ADDR:]PORT[:TARGET][/PROTO].
-func (p *Publish) short(text string) bool {
+func (p *published) short(text string) bool {
 	rest, proto, has := strings.Cut(text, "/")
 	if has {
 		p.Proto = strings.ToLower(proto)
@@ -105,14 +121,14 @@ func (p *Publish) short(text string) bool {
 	if !has {
 		target = port
 	}
-	return isProto(p.Proto) && parsePortNumber(port, &p.Port) && parsePortNumber(target, &p.Target)
+	return isProto(p.Proto) && span(port, &p.Port, &p.last) && span(target, &p.Target, &p.end)
 }
 
-// parsePortNumber reads 1 to 65535.
-func parsePortNumber(text string, into *uint16) bool {
-	n, err := strconv.ParseUint(text, 10, 16)
-	*into = uint16(n)
-	return err == nil && n != 0
+// span reads PORT or FIRST-LAST, from 1 to 65535.
+func span(text string, first, last *uint16) bool {
+	var err error
+	*first, *last, err = parseSpan(text)
+	return err == nil
 }
 
 // cutHost cuts an address from before ports: "[::1]:80:80", "192.0.2.1:80".
@@ -148,8 +164,15 @@ func (p Publish) Mappings() []PortMapping {
 	return out
 }
 
+// MaxPublish is how many ports a service publishes at most: it is claimed in the cluster with
+// them at once.
+const MaxPublish = 32
+
 // CheckPublish reports what a service cannot publish.
 func (s *Service) CheckPublish() error {
+	if len(s.Publish) > MaxPublish {
+		return fmt.Errorf("%d published ports: a service has up to %d", len(s.Publish), MaxPublish)
+	}
 	for i, p := range s.Publish {
 		if p.Port == 0 {
 			return fmt.Errorf("publish %s: want a port from 1 on", p)
@@ -164,7 +187,7 @@ func (s *Service) CheckPublish() error {
 			return fmt.Errorf("publish %s: a service without an address of its own (dnsrr) publishes with mode=host only", p)
 		}
 		for _, a := range p.Addrs {
-			if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" || a.Is4In6() {
+			if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Zone() != "" || a.Is4In6() {
 				return fmt.Errorf("publish %s: address %s: want one of a host", p, a)
 			}
 		}

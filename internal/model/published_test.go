@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -21,15 +22,30 @@ func TestParsePublish(t *testing.T) {
 		"mode=host,target=53,published=5353,protocol=udp": {Port: 5353, Target: 53, Proto: "udp", Local: true},
 	} {
 		p, err := ParsePublish(text)
-		if err != nil || !reflect.DeepEqual(p, want) {
+		if err != nil || !reflect.DeepEqual(p, []Publish{want}) {
 			t.Errorf("%s: %+v, %v", text, p, err)
+			continue
 		}
-		if again, err := ParsePublish(p.String()); err != nil || !reflect.DeepEqual(again, want) {
+		if again, err := ParsePublish(p[0].String()); err != nil || !reflect.DeepEqual(again, p) {
 			t.Errorf("%s: %s is %+v, %v", text, p, again, err)
 		}
 	}
+	for text, want := range map[string]string{
+		"8080-8082:80-82": "[8080:80/tcp 8081:81/tcp 8082:82/tcp]", "53-54/udp": "[53:53/udp 54:54/udp]", "80-80:81-81": "[80:81/tcp]",
+		"192.0.2.1:65534-65535:1-2,mode=host":            "[192.0.2.1:65534:1/tcp,mode=host 192.0.2.1:65535:2/tcp,mode=host]",
+		"published=8080-8081,target=80-81,protocol=sctp": "[8080:80/sctp 8081:81/sctp]",
+		"8080-8081:80":    "want two ranges of the same length",
+		"8080:80-81":      "want two ranges of the same length",
+		"1-33:1-33":       "33 ports: a service has up to 32",
+		"1-65535:1-65535": "65535 ports: a service has up to 32",
+	} {
+		p, err := ParsePublish(text)
+		if got := fmt.Sprint(p, err); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
 	for _, text := range []string{
-		"", ",", "x", "0", "70000", "80:0", "80:70000", "80:81:82", "80/", "80/icmp", "80,", "80,mode=", "80,mode=other", "80,target=81", "80,mode=host,mode=host", "80-81:80-81",
+		"", ",", "x", "0", "70000", "80:0", "80:70000", "80:81:82", "80/", "80/icmp", "80,", "80,mode=", "80,mode=other", "80,target=81", "80,mode=host,mode=host", "81-80:81-80", "80-:80-", "-80", "80-81-82",
 		"fd01::1:80:80", "[fd01::1]80", "[fd01::1%eth0]:80:80", "[::ffff:1.2.3.4]:80:80", "1.2.3:80:80", "-1", "+1:80", " 80", "80 ", "published=80", "target=80", "published=80,target=80,mode=x",
 		"published=80,target=80,x=y", "published=80,target=80,target=81", "published=,target=80", "published=80,target=80,", "published=80,target=80,protocol=", "mode=host", "80\n:80", "8080:80,\x1b[31m",
 	} {
@@ -46,7 +62,7 @@ func TestCheckPublish(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return p
+		return p[0]
 	}
 	base := Service{Name: "web", Ports: []ServicePort{{80, "tcp"}, {53, "udp"}}}
 	for _, c := range []struct {
@@ -61,6 +77,7 @@ func TestCheckPublish(t *testing.T) {
 		{[]Publish{one("8080:80,mode=host")}, true, ""},
 		{[]Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{netip.IPv4Unspecified()}}}, false, "want one of a host"},
 		{[]Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{{}}}}, false, "want one of a host"},
+		{[]Publish{one("127.0.0.1:8080:80")}, false, "address 127.0.0.1: want one of a host"},
 		{[]Publish{{Port: 0, Target: 80, Proto: "tcp"}}, false, "from 1 on"},
 	} {
 		s := base

@@ -49,18 +49,36 @@ type ServicePort struct {
 // String is "80/tcp".
 func (p ServicePort) String() string { return fmt.Sprintf("%d/%s", p.Port, p.Proto) }
 
+// MaxServicePorts is how many ports a service is asked for at, at most.
+const MaxServicePorts = 256
+
 // ParseServicePort reads "80", which is TCP, or "53/udp".
 func ParseServicePort(text string) (p ServicePort, err error) {
-	number, proto, has := strings.Cut(text, "/")
-	if p.Proto = "tcp"; has {
-		p.Proto = strings.ToLower(proto)
-	}
-	n, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || n == 0 || !slices.Contains([]string{"tcp", "udp", "sctp"}, p.Proto) {
+	all, err := ParseServicePorts(text)
+	if err != nil || strings.Contains(text, "-") {
 		return p, fmt.Errorf("port %q: want PORT or PORT/tcp, udp or sctp, PORT from 1 to 65535", text)
 	}
-	p.Port = uint16(n)
-	return p, nil
+	return all[0], nil
+}
+
+// ParseServicePorts reads what ParseServicePort does, and FIRST-LAST in the place of the
+// port, which is all of them.
+func ParseServicePorts(text string) (out []ServicePort, err error) {
+	number, proto, has := strings.Cut(text, "/")
+	first, last, err := parseSpan(number)
+	if proto = strings.ToLower(proto); !has {
+		proto = "tcp"
+	}
+	switch count := int(last-first) + 1; {
+	case err != nil || !isProto(proto):
+		return nil, fmt.Errorf("port %q: want PORT or FIRST-LAST, from 1 to 65535, and /tcp, /udp or /sctp if any", text)
+	case count > MaxServicePorts:
+		return nil, fmt.Errorf("port %q: %d ports: a service has up to %d", text, count, MaxServicePorts)
+	}
+	for i := range last - first + 1 {
+		out = append(out, ServicePort{first + i, proto})
+	}
+	return out, nil
 }
 
 // Balance is how a backend is chosen for a new flow.
@@ -193,10 +211,30 @@ func ParseMembership(text string) (m Membership, err error) {
 	return m, nil
 }
 
+// maxLabel is how long a part of a name between dots may be, in bytes (RFC 1035, 2.3.4).
+const maxLabel = 63
+
+// checkAsked refuses names that nobody can ask a resolver for, or that mean another
+// service's backends.
+func checkAsked(name string) error {
+	if of, has := strings.CutPrefix(strings.ToLower(name), "tasks."); has {
+		return fmt.Errorf("name %q: means the backends of service %s", name, of)
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > maxLabel {
+			return fmt.Errorf("name %q: want 1 to %d characters between dots", name, maxLabel)
+		}
+	}
+	return nil
+}
+
 // Validate reports the first thing that makes the service impossible.
 func (s *Service) Validate() error {
 	bad := func(format string, args ...any) *Error { return Errorf(Invalid, s.Ref(), "create", format, args...) }
 	if err := CheckName(s.Name); err != nil {
+		return bad("%w", err)
+	}
+	if err := checkAsked(s.Name); err != nil {
 		return bad("%w", err)
 	}
 	if len(s.Ports) == 0 {

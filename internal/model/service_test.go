@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -54,6 +55,15 @@ func TestParseServicePort(t *testing.T) {
 	}
 }
 
+func TestParseServicePorts(t *testing.T) {
+	for text, want := range map[string]string{"80": "[80/tcp]", "80-82/UDP": "[80/udp 81/udp 82/udp]", "65535-65535": "[65535/tcp]", "1-256": "[1/tcp 2/tcp", "1-257": "257 ports: a service has up to 256",
+		"80-": "want PORT", "82-80": "want PORT", "0-1": "want PORT", "1-65536": "want PORT", "1-2/": "want PORT", "1-2/icmp": "want PORT", "": "want PORT"} {
+		if got := fmt.Sprint(ParseServicePorts(text)); !strings.Contains(got, want) {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestServiceValidate(t *testing.T) {
 	at := ServicePort{80, "tcp"}
 	for _, c := range []struct {
@@ -63,6 +73,12 @@ func TestServiceValidate(t *testing.T) {
 		{Service{Name: "web", Ports: []ServicePort{at, {80, "udp"}}}, ""},
 		{Service{Name: "", Ports: []ServicePort{at}}, `service : create: name ""`},
 		{Service{Name: "web"}, "service web: create: port: missing"},
+		{Service{Name: "Tasks.web", Ports: []ServicePort{at}}, `name "Tasks.web": means the backends of service web`},
+		{Service{Name: "tasks", Ports: []ServicePort{at}}, ""},
+		{Service{Name: "a.tasks.b", Ports: []ServicePort{at}}, ""},
+		{Service{Name: strings.Repeat("a", 63) + ".b", Ports: []ServicePort{at}}, ""},
+		{Service{Name: strings.Repeat("a", 64), Ports: []ServicePort{at}}, "want 1 to 63 characters between dots"},
+		{Service{Name: "a..b", Ports: []ServicePort{at}}, "want 1 to 63 characters between dots"},
 		{Service{Name: "web", Ports: []ServicePort{at, at}}, "port 80/tcp: is there twice"},
 	} {
 		if err := c.s.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

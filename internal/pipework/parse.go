@@ -406,8 +406,11 @@ func parseMAC(text string) (string, error) {
 	}
 	for i, p := range parts {
 		n, err := strconv.ParseUint(p, 16, 8)
-		if err != nil || len(p) > 2 || i == 0 && n&1 != 0 {
+		switch {
+		case err != nil || len(p) > 2:
 			return "", bad
+		case i == 0 && n&1 != 0:
+			return "", failf("pipework: hardware address %q: is of a group", text)
 		}
 		parts[i] = fmt.Sprintf("%02x", n)
 	}

@@ -158,7 +158,7 @@ func TestRefusals(t *testing.T) {
 		{"br1 -a 6 web 10.0.0.1/8", "-a 6 says otherwise", false},
 		{"br1 -a link web 10.0.0.1/8", "want 4, 6, inet or inet6", false},
 		{"br1 web ten/8", "want an IP address", false},
-		{"br1 web 10.0.0.1/8 01:00:00:00:00:00", "hardware address", false},
+		{"br1 web 10.0.0.1/8 01:00:00:00:00:00", "is of a group", false},
 		{"br1 web 10.0.0.1/8 52:54", "hardware address", false},
 		{"br1 web 10.0.0.1/8 @4095", "want 1 to 4094", false},
 		{"br1 web 10.0.0.1/8 @ten", "want 1 to 4094", false},

@@ -48,6 +48,8 @@ var rules = []rule{
 	{in: []string{"ours"}, forbid: []string{"log", "log/slog"},
 		unless: append([]string{"internal/engine/...", "internal/serve/...", "internal/cluster/...", "cmd/..."}, testOnly...),
 		why:    "return an error or a value: only engine, serve, cmd and what follows other hosts know what is worth a line in the log"},
+	{in: []string{"ours"}, forbid: []string{"github.com/prometheus/..."}, unless: append([]string{"internal/metrics/..."}, testOnly...),
+		why: "count with package tally; only metrics knows who reads"},
 	{in: []string{"ours"}, forbid: []string{"unsafe", "C"}, unless: []string{"internal/kernel/...", "internal/serve/..."},
 		why: "only what talks to the kernel may need it"},
 	{in: []string{"ours"}, forbid: []string{"io/ioutil", "math/rand", "github.com/pkg/errors", "github.com/sirupsen/logrus"}, tests: true,
@@ -77,11 +79,11 @@ func forbiddenImports(m *module, rules []rule) []string {
 // layers are the packages from the bottom up. A package may import those of
 // lower layers and its own subtree.
 var layers = [][]string{
-	{"internal/model", "internal/kstate"},
+	{"internal/model", "internal/kstate", "internal/tally"},
 	{"internal/driver/...", "internal/ipam/..."},
 	{"internal/compile/...", "internal/store/...", "internal/cluster/...", "internal/kernel/...", "internal/serve/...", "internal/feature/...", "internal/runtime/..."},
 	{"internal/engine/...", "internal/trace/..."},
-	{"internal/cli/...", "internal/cni/...", "internal/dockerplugin/...", "internal/pipework/...", "internal/api/..."},
+	{"internal/cli/...", "internal/cni/...", "internal/dockerplugin/...", "internal/pipework/...", "internal/api/...", "internal/metrics/..."},
 	{"cmd/..."},
 }
 

@@ -157,10 +157,14 @@ func (w *walk) published() string {
 			continue
 		}
 		var list []string
+		at := "at the host's addresses"
 		for _, m := range sb.Ports {
+			if !n.Mode(w.dst.Is6()).NAT() {
+				at, m.HostIP, m.HostPort = "there", netip.Addr{}, 0
+			}
 			list = append(list, m.String())
 		}
-		return fmt.Sprintf("%s is reached at the host's addresses, by its published ports: %s", sb.Ref(), strings.Join(list, ", "))
+		return fmt.Sprintf("%s is reached %s, by its published ports: %s", sb.Ref(), at, strings.Join(list, ", "))
 	}
 	return ""
 }
@@ -284,7 +288,10 @@ func (w *walk) leaveHost(r kstate.Route) {
 		return
 	}
 	n, p := w.beyond(w.dst)
+	sb, wire := w.child(r.Dev, hop(r, w.dst))
 	switch {
+	case sb != nil:
+		w.stop(hostName, r.Dev, "%s is %s's on %s, driver %s: %s", hop(r, w.dst), sb.Ref(), wire.Ref(), wire.Driver, neverMeet)
 	case l.Type == kstate.TypeVXLAN && !l.Other && meshDevice(l.Name):
 		w.overMesh(l, hop(r, w.dst))
 	case l.Type == kstate.TypeVXLAN && !l.Other:

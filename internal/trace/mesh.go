@@ -26,6 +26,7 @@ func (w *walk) steered() (r kstate.Route, ok bool) {
 		return r, false
 	}
 	w.step(hostName, "", 0, "chain mesh_new: %s port %d/%s is on another host: mark %s, for the whole flow", w.dst, w.dport, w.proto, text)
+	w.mark = text
 	rule, ok := w.ruleOf(uint32(mark))
 	if !ok {
 		return r, false
@@ -119,23 +120,34 @@ func (w *walk) comeByMesh(h *model.MeshHost, dev string) {
 	}
 }
 
-// lent gives what a container here asks of another host this host's address, and reports
-// whether it did.
+// lent gives what a container here asks of another host this host's address, and what the
+// other host asked itself; it reports whether it did.
 func (w *walk) lent(p packet) bool {
-	if !meshDevice(p.out) || !w.is.rules.has("bridges", p.in) {
+	if !meshDevice(p.out) {
 		return false
 	}
-	var local netip.Addr
-	for _, n := range w.Intent.Networks {
-		if n.Overlay != nil && n.Overlay.Mesh != nil && n.Overlay.Mesh.Local.Is6() == w.src.Is6() {
-			local = n.Overlay.Mesh.Local
-		}
+	why := "the other host knows no way back to a container of this one"
+	if _, asked := w.element("inet", "itself"+digit(w.src.Is6()), w.src.String()+" . "+w.mark); asked {
+		why = "the other host takes nothing in that has its own address"
+	} else if !w.is.rules.has("bridges", p.in) {
+		return false
 	}
+	local := w.lends()
 	if !local.IsValid() {
 		w.step(hostName, "", 0, "postrouting: %s leaves as an address of this host", w.src)
 		return true
 	}
-	w.step(hostName, "", 0, "postrouting: %s leaves as %s: the other host knows no way back to a container of this one", w.src, local)
+	w.step(hostName, "", 0, "postrouting: %s leaves as %s: %s", w.src, local, why)
 	w.hidden, w.src = w.src, local
 	return true
+}
+
+// lends is the address that this host gives to who asks by it, if it is known.
+func (w *walk) lends() netip.Addr {
+	for _, n := range w.Intent.Networks {
+		if n.Overlay != nil && n.Overlay.Mesh != nil {
+			return n.Overlay.Mesh.Lends(w.src.Is6())
+		}
+	}
+	return netip.Addr{}
 }

@@ -40,9 +40,31 @@ func (w *walk) publish(in string) bool {
 		return true
 	}
 	if w.is.rules.has("proxy_at"+d, w.dst.String(), w.proto, port) || w.is.rules.has("proxy"+d, w.proto, port) || w.is.rules.has("proxy_ranges"+d, w.proto, port) {
+		if in != "" && !w.admitted() {
+			w.stop(hostName, "", "chain proxy: the daemon's proxy serves port %s/%s for such clients, but by from= not for %s: it ends what that begins", port, w.proto, w.src)
+			return true
+		}
 		w.step(hostName, "", 0, "chain proxy: the daemon's proxy serves port %s/%s for such clients", port, w.proto)
 	}
 	return false
+}
+
+// admitted reports whether the port of the host that is asked for is published for the
+// source. Those of services are for everybody.
+func (w *walk) admitted() bool {
+	limited := false
+	for _, sb := range w.Intent.Sandboxes {
+		for _, m := range sb.Ports {
+			if !sb.Live() || m.Proto != w.proto || w.dport < m.HostPort || m.HostLast() < w.dport || !model.Meet(m.HostIP, w.dst) {
+				continue
+			}
+			if m.From.Allows(w.src) {
+				return true
+			}
+			limited = true
+		}
+	}
+	return !limited
 }
 
 // offered chooses a backend of the service that is asked for at a port of the host. It
@@ -122,6 +144,11 @@ func (w *walk) fromOutside() {
 		return
 	}
 	w.way.Src = w.src
+	if sb, n := w.child(r.Dev, w.dst); sb != nil {
+		w.step(hostName, r.Dev, w.linkMTU(r.Dev), "%s, driver %s: %s has %s, past the host's routes and firewall", n.Ref(), n.Driver, sb.Ref(), w.dst)
+		w.vanish()
+		return
+	}
 	w.step(hostName, r.Dev, w.linkMTU(r.Dev), "what %s sends to %s comes in by it, if the others' routes lead here", w.src, w.dst)
 	w.received(r.Dev)
 }

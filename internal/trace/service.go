@@ -133,7 +133,7 @@ func (w *walk) asks(n *model.Network, s *model.Service, from kstate.Link, a neti
 	l := w.is.links[place{name: dev}]
 	parted := from.Isolated && w.isolated(n, nil)
 	switch {
-	case parted && !l.ProxyARP:
+	case parted && (!l.ProxyARP || a.Is6()): // which is for IPv4 only
 		w.stop(hostName, dev, "the ports are isolated: icc=false of %s keeps its containers apart", n.Ref())
 		return
 	case parted:
@@ -190,7 +190,9 @@ func (w *walk) call(s *model.Service, in string) {
 func (w *walk) unserved(s *model.Service) string {
 	asked := model.ServicePort{Port: w.dport, Proto: w.proto}
 	ready := slices.ContainsFunc(s.Backends, func(m model.Member) bool { return m.State == model.MemberReady && m.Addr(w.dst.Is6()).IsValid() })
-	switch {
+	switch n := w.networkOf(s); {
+	case n != nil && n.Options.NoICC:
+		return fmt.Sprintf("icc=false of %s keeps its containers apart, and %s's backends from them", n.Ref(), s.Ref())
 	case !slices.Contains(s.Ports, asked):
 		var has []string
 		for _, p := range s.Ports {

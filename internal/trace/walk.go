@@ -30,6 +30,7 @@ type walk struct {
 	asked   netip.AddrPort
 	stray   bool          // the source has a port by which the host knows the answers
 	backend model.ID      // of a service, whose way is to be told; "": any
+	mark    string        // of the flow, which says to which host it goes by the mesh; "": to none
 	member  *model.Member // the backend that was chosen; nil: none, or nobody that is known
 
 	end  *model.Sandbox  // where it arrived; nil: the host, or elsewhere
@@ -277,16 +278,6 @@ func (w *walk) leaveBy(ep *model.Endpoint, n *model.Network, r kstate.Route) {
 	if ok {
 		w.bridge(n, l, hop(r, w.dst))
 	}
-}
-
-// onWire leaves by a network that others are on, past the host.
-func (w *walk) onWire(n *model.Network, r kstate.Route) {
-	dev := n.Lower()
-	if n.Driver == model.DriverOVS {
-		dev = n.Device()
-	}
-	w.step(hostName, dev, w.linkMTU(dev), "%s, driver %s: it leaves here, past the host's routes and firewall; %s is to take it", n.Ref(), n.Driver, hop(r, w.dst))
-	w.vanish()
 }
 
 // port returns the host's end of an endpoint, and ends the way if it is not in order.

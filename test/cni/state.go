@@ -38,6 +38,7 @@ func checkChecks() []check {
 		})},
 		{"check.address-gone", "CHECK", "should", "CHECK fails when the address is gone, unless it was added again", since, spoilt(removeAddress)},
 		{"check.route-gone", "CHECK", "should", "CHECK fails when the default route is gone, unless it was added again", since, spoilt(removeDefault)},
+		{"check.subnet-route-gone", "CHECK", "should", "CHECK fails when the route to the address's subnet is gone, unless it was added again", since, spoilt(removeSubnet)},
 		{"check.host-side-gone", "CHECK", "should", "CHECK fails when the host's end is no port of the bridge any more, unless it was made one again", since, spoilt(unplug)},
 		{"check.other-address", "CHECK", "must", "CHECK fails when `prevResult` has an address that the interface has not", since, checkOtherAddress},
 		{"check.deleted", "CHECK", "sense", "CHECK after DEL fails", since, func(t *trial) error {
@@ -190,6 +191,17 @@ func removeDefault(a *attachment) error {
 	}
 	return a.c.onLink("eth0", func(h *netlink.Handle, l netlink.Link) error {
 		return h.RouteDel(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
+	})
+}
+
+// removeSubnet removes the route that the kernel made with the address.
+func removeSubnet(a *attachment) error {
+	_, subnet, err := net.ParseCIDR(a.result.address().String())
+	if err != nil {
+		return err
+	}
+	return a.c.onLink("eth0", func(h *netlink.Handle, l netlink.Link) error {
+		return h.RouteDel(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: subnet, Scope: netlink.SCOPE_LINK})
 	})
 }
 

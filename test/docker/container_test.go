@@ -11,6 +11,7 @@ func TestContainers(t *testing.T) {
 	w.sub("World", outside)
 	w.sub("Addresses", addresses)
 	w.sub("Connect", connect)
+	w.sub("LinkLocal", linkLocal)
 	w.sub("Restart", restart)
 	w.sub("Guard", guard)
 }
@@ -89,6 +90,7 @@ func connect(w *world) {
 	w.reach("db", "tcp://front:8000 10.71.0.2 web", "tcp://10.70.0.2:8000 no")
 	w.shows(named, "sealane ps", "app=10.70.0.2", "back=10.71.0.9")
 	w.refused("docker network connect back web", "already")
+	w.refused("docker network connect --driver-opt sealane.servce=www app db", `"sealane.servce"`, "sealane.service")
 	w.docker("network disconnect back web")
 	w.reach("web", "tcp://10.71.0.2:8000 no", "tcp://192.0.2.2:8000 192.0.2.1 b")
 	w.unchanged(before, "web was connected and disconnected")
@@ -102,6 +104,26 @@ func connect(w *world) {
 	w.reach("web", "tcp://192.0.2.2:8000 192.0.2.1 b")
 	w.docker("rm -f web db")
 	w.shows(0, "sealane ps -a", "!web", "!db", "!docker")
+	w.asIntended()
+}
+
+// linkLocal: a container is reached at the link-local addresses that it was given, of
+// both families, and another may not use them.
+func linkLocal(w *world) {
+	w.app("")
+	for _, name := range []string{"web", "two"} {
+		w.run(name, "--network bridge")
+	}
+	w.docker("network connect --link-local-ip 169.254.9.9 --link-local-ip fe80::99 app web")
+	w.docker("network connect --link-local-ip 169.254.9.10 app two")
+	w.reach("two", "tcp://169.254.9.9:8000 169.254.9.10 web", "tcp://[fe80::99%eth1]:8000 fe80::42:aff:fe46:3 web")
+	w.shows(0, "sealane inspect web", `"169.254.9.9/16"`, `"fe80::99/64"`)
+	w.in("two", "ip addr add 169.254.9.11/16 dev eth1")
+	w.in("two", "ip route add 169.254.9.9 dev eth1 src 169.254.9.11")
+	w.reach("two", "tcp://169.254.9.9:8000 no")
+	w.in("two", "ip route del 169.254.9.9")
+	w.docker("restart -t 0 web") // its hardware address is another now
+	w.reach("two", "tcp://169.254.9.9:8000 169.254.9.10 web")
 	w.asIntended()
 }
 

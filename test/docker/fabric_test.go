@@ -154,7 +154,7 @@ func (h *hosts) restarts() {
 // families: a second network, of both, beside the first one.
 func (h *hosts) families() {
 	const both = "docker network create -d sealane --ipam-driver sealane -o driver=fabric --ipv6 --subnet 10.6.0.0/16 --subnet fd06::/48 "
-	h.one.refused(both+"both", "VNI already exists")
+	h.one.refused(both+"both", "vni 1 at port 8472: is pods's")
 	h.one.sh(both + "-o vni=2 both")
 	h.two.shows(named, "sealane network ls", " both ")
 	h.two.refused("docker network create -d sealane --ipam-driver sealane -o driver=fabric --subnet 10.6.0.0/16 -o vni=2 both", "subnet 10.6.0.0/16: overlaps those of network both of the cluster, [10.6.0.0/16 fd06::/48]")

@@ -9,6 +9,7 @@ func TestNetworks(t *testing.T) {
 	w := both(t)
 	w.sub("OurAddresses", ourAddresses)
 	w.sub("DockersAddresses", dockersAddresses)
+	w.sub("OthersDrivers", othersDrivers)
 	w.sub("Range", addressRange)
 	w.sub("Internal", internal)
 	w.sub("Options", options)
@@ -58,6 +59,23 @@ func dockersAddresses(w *world) {
 	w.shows(named, "sealane ps", "web ", "app="+web, "two ")
 	w.docker("rm -f web two")
 	w.docker("network rm app six")
+	w.unchanged(before, "the networks went")
+}
+
+// othersDrivers are Docker's own, with addresses of ours: what has those is no conflict.
+func othersDrivers(w *world) {
+	before := w.state()
+	w.docker("network create -d bridge --ipam-driver sealane --subnet 10.77.0.0/24 plain")
+	w.docker("network create -d macvlan -o parent=eth0 --ipam-driver sealane --subnet 10.78.0.0/24 --gateway 10.78.0.254 lan")
+	w.run("one", "--network plain")
+	w.run("two", "--network lan --ip 10.78.0.9")
+	w.run("three", "--network lan")
+	w.reach("a", "tcp://10.77.0.2:8000 10.77.0.1 one")
+	w.reach("three", "tcp://10.78.0.9:8000 10.78.0.1 two")
+	w.refused("docker run --network lan --ip 10.78.0.9 echo /lab-echo serve", "10.78.0.9", "taken")
+	w.sh("docker exec one /lab-echo get http://192.0.2.2:8000/")
+	w.shows(0, "sealane network ls", "pool-10.77.0.0-24", "pool-10.78.0.0-24", "!conflict")
+	w.clear()
 	w.unchanged(before, "the networks went")
 }
 

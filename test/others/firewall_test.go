@@ -70,6 +70,8 @@ const firewalldStop = `pid=$(cat /run/firewalld.pid); kill $pid; while kill -0 $
 
 var firewalldChains = []string{"inet firewalld filter_FORWARD", "inet firewalld filter_INPUT"}
 
+// TestFirewalld: also, as Docker's TestFirewalldReloadNoZombies, what was taken back stays
+// away when firewalld loads its rules again.
 func TestFirewalld(t *testing.T) {
 	lab.Needs(t, "firewalld", "dbus-daemon")
 	h := newHosts(t)
@@ -81,6 +83,11 @@ func TestFirewalld(t *testing.T) {
 	h.exceptions(firewalldChains...)
 	h.sh("firewall-cmd --reload")
 	h.open("firewall-cmd --reload", true)
+	h.sh("sealane network create --subnet 10.99.0.0/24 gone && sealane port add web 8099:80 && sealane port rm web 8099:80 && sealane network rm gone && firewall-cmd --reload")
+	h.open("a reload after a removal", true)
+	if back := h.sh("nft list ruleset | grep -e 8099 -e 10.99.0; true"); back != "" {
+		t.Errorf("after a reload there is again:\n%s", back)
+	}
 	h.sh(firewalldStop)
 	h.open("stop", false)
 	h.exceptions()

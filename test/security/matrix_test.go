@@ -21,7 +21,8 @@ import (
 //
 // Who asks is a host, "host" itself, the same network's peer, web itself, or a
 // sandbox by name. Verdicts are those of modes: yes, no, or what address of the
-// client is seen: web's, or the host's. A dot is not asked.
+// client is seen: web's, or the host's. A dot is not asked. Among them are Docker's
+// TestDirectRemoteAccessOnExposedPort and TestAccessPortPublishedOnLoopbackAddress.
 var rows = []struct{ id, what, client, target, want string }{
 	{"S1", "outside to a published port of the host", "remote", "tcp host pub", "client no client no no"},
 	{"S1", "outside to a published port of the host", "remote", "udp host pub", "client no client no no"},

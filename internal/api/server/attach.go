@@ -42,7 +42,7 @@ func (s *service) detach(r *http.Request, req api.Detach) (none, error) {
 
 func (s *service) sandboxDiff(r *http.Request, _ none) (api.Drift, error) {
 	d, err := s.engine.Drift(r.Context(), r.PathValue("ref"))
-	out := api.Drift{Ops: lines(d.Ops).Ops, Added: []api.AddedAddress{}}
+	out := api.Drift{Ops: lines(d.Ops).Ops, Added: []api.AddedAddress{}, Deaf: d.Deaf}
 	for _, a := range d.Added {
 		out.Added = append(out.Added, api.AddedAddress{IfName: a.Dev, Address: a.Prefix})
 	}

@@ -34,8 +34,12 @@ func (s *service) apply(r *http.Request, req api.Declaration) (api.Ops, error) {
 }
 
 func (s *service) diff(r *http.Request, _ none) (api.Ops, error) {
-	ops, err := s.engine.Diff(r.Context())
-	return lines(ops), err
+	ops, due, err := s.engine.Diff(r.Context())
+	out := lines(ops)
+	for _, command := range due {
+		out.Ops = append(out.Ops, "+ command "+command)
+	}
+	return out, err
 }
 
 // describe serves the document.

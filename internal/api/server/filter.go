@@ -96,7 +96,7 @@ func networkFilter(r *http.Request) (func(api.Network) bool, error) {
 		}
 		is := func(b bool) func(string) bool { return func(v string) bool { return v == strconv.FormatBool(b) } }
 		return f.any("driver", func(v string) bool { return v == n.Driver }) &&
-			f.any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
+			f.any("id", func(v string) bool { return strings.Contains(n.ID, v) }) &&
 			named(n.Name) &&
 			f.any("scope", func(v string) bool {
 				return (v == "local") == !slices.Contains([]string{model.DriverFabric, model.DriverOverlay}, n.Driver)
@@ -151,7 +151,7 @@ func (s *service) sandboxFilter(r *http.Request) (match func(api.Sandbox) bool, 
 	if err != nil {
 		return nil, false, err
 	}
-	if err := f.oneOf("status", engine.StateRunning, engine.StateExited, engine.StateLost, engine.StateDegraded); err != nil {
+	if err := f.oneOf("status", engine.StateRunning, engine.StateAway, engine.StateExited, engine.StateLost, engine.StateDegraded); err != nil {
 		return nil, false, err
 	}
 	named, err := f.names()
@@ -176,7 +176,7 @@ func (s *service) sandboxFilter(r *http.Request) (match func(api.Sandbox) bool, 
 		on := func(v string) bool {
 			return slices.ContainsFunc(sb.Endpoints, func(ep api.Endpoint) bool { return ep.Network == v })
 		}
-		return f.any("id", func(v string) bool { return strings.HasPrefix(sb.ID, v) }) &&
+		return f.any("id", func(v string) bool { return strings.Contains(sb.ID, v) }) &&
 			named(sb.Name) &&
 			f.any("status", func(v string) bool { return v == sb.Status.State }) &&
 			f.any("network", on) && publishes(sb, published) && exposes(sb, exposed)

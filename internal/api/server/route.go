@@ -102,6 +102,8 @@ func table() []route {
 		on(get, prefix+"/explain", "Follow a packet step by step through what the kernel has, and the answer to it", (*service).explain).
 			asking("from", "a sandbox, host, or world:ADDRESS for somebody beyond the host").asking("to", "a sandbox, an address or a service; with :PORT or :PORT/PROTOCOL after it, what goes there; from world also :PORT alone, of the host").
 			offering("backend", "the backend of a service whose way is told, by its container's name, HOST/NAME or the ID of its endpoint"),
+		on(post, prefix+"/trace", "Send a packet, and say what the host's packet filters do with it and with its answer", (*service).trace),
+		on(get, prefix+"/doctor", "Say whether this host and the daemon are well, and what would be right", (*service).doctor),
 		on(get, prefix+"/events", "Say what was made, changed and removed, or wait for it: from now on, or from what is remembered", (*service).events).
 			offering("from", "the number of the first, as the last answer said").offering("since", "a time, or how long ago, of the first").
 			offering("until", "the same, of the end").with(filtered(eventKeys())),

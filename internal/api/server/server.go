@@ -99,8 +99,11 @@ func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (s *service) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
-	message := strings.Join(model.Lines(err), "; ")
-	s.answer(w, r, status, api.ErrorBody{Error: api.ErrorDetail{Kind: model.KindOf(err), Message: message}})
+	detail := api.ErrorDetail{Kind: model.KindOf(err), Message: strings.Join(model.Lines(err), "; ")}
+	if e, ok := errors.AsType[*model.UnfinishedError](err); ok {
+		detail.Done, detail.Left = e.Done, e.Left
+	}
+	s.answer(w, r, status, api.ErrorBody{Error: detail})
 }
 
 func (s *service) answer(w http.ResponseWriter, r *http.Request, status int, v any) {

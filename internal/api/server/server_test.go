@@ -20,6 +20,7 @@ import (
 	"github.com/sealane/sealane/internal/cluster/flannel"
 	"github.com/sealane/sealane/internal/cluster/member"
 	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/fake"
 	"github.com/sealane/sealane/internal/kernel/journal"
 	"github.com/sealane/sealane/internal/kernel/uplink"
@@ -127,6 +128,9 @@ func hostOf(t testing.TB, c engine.Cluster) *host {
 	log := slog.New(slog.DiscardHandler)
 	e := engine.New(engine.Config{
 		Kernel: k, Cluster: c, Store: s, Processes: idle{}, Runner: idle{}, Host: func() engine.Host { return engine.Host{} },
+		Follow: func(_ context.Context, p kernel.Probe) (kernel.Trail, error) {
+			return kernel.Trail{Dst: p.To, Answered: true}, nil
+		},
 		Uplinks: &yard{}, RunDir: filepath.Join(dir, "run"), Now: time.Now, Log: log,
 	})
 	if err := e.Start(context.Background()); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 
 	"github.com/sealane/sealane/internal/api"
@@ -81,10 +82,10 @@ func serviceSpec(req api.ServiceSpec, op string) (engine.ServiceSpec, error) {
 
 func (s *service) updateService(r *http.Request, req api.ServiceUpdate) (api.Service, error) {
 	ref := r.PathValue("ref")
-	if len(req.Ports)+len(req.LB)+len(req.Drain)+len(req.Undrain)+len(req.PublishAdd)+len(req.PublishRm) == 0 && req.Nearby == nil && req.Health == nil {
+	if len(req.Ports)+len(req.LB)+len(req.Drain)+len(req.Undrain)+len(req.PublishAdd)+len(req.PublishRm)+len(req.Labels)+len(req.RemoveLabels) == 0 && req.Nearby == nil && req.Health == nil {
 		return api.Service{}, invalid("service "+ref, "update", "nothing to change")
 	}
-	up := engine.ServiceUpdate{Drain: req.Drain, Undrain: req.Undrain, Nearby: req.Nearby}
+	up := engine.ServiceUpdate{Drain: req.Drain, Undrain: req.Undrain, Nearby: req.Nearby, Labels: req.Labels, DropLabels: req.RemoveLabels}
 	var err error
 	if up.Ports, err = servicePorts(req.Ports); err == nil {
 		up.Publish, err = publishedPorts(req.PublishAdd)
@@ -116,28 +117,26 @@ func (s *service) removeService(r *http.Request, _ none) (none, error) {
 	return none{}, s.engine.RemoveService(r.Context(), r.PathValue("ref"))
 }
 
-// servicePorts reads PORT[/PROTOCOL].
+// servicePorts reads PORT[-LAST][/PROTOCOL].
 func servicePorts(texts []string) ([]model.ServicePort, error) {
-	var out []model.ServicePort
-	for _, text := range texts {
-		p, err := model.ParseServicePort(text)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, nil
+	return portList(texts, model.MaxServicePorts, model.ParseServicePorts)
 }
 
-// publishedPorts reads [ADDR:]PORT[:TARGET][/PROTOCOL][,mode=host].
+// publishedPorts reads [ADDR:]PORT[-LAST][:TARGET[-LAST]][/PROTOCOL][,mode=host].
 func publishedPorts(texts []string) ([]model.Publish, error) {
-	var out []model.Publish
+	return portList(texts, model.MaxPublish, model.ParsePublish)
+}
+
+// portList reads ports of which a text may say several; a service has up to most.
+func portList[T any](texts []string, most int, parse func(string) ([]T, error)) (out []T, err error) {
 	for _, text := range texts {
-		p, err := model.ParsePublish(text)
+		some, err := parse(text)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, p)
+		if out = append(out, some...); len(out) > most {
+			return nil, fmt.Errorf("%q: with those before it %d ports: a service has up to %d", model.Printable(text), len(out), most)
+		}
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@ package stack
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -108,8 +109,8 @@ func (n *network) rename(v value) error {
 // driver reads the driver of a network.
 func (n *network) driver(v value) error {
 	text, err := v.text()
-	if err == nil && (text == "host" || text == "null" || text == "none") {
-		return v.fail("%s: is no driver of a network here: want overlay, bridge or another", text)
+	if err == nil && !slices.Contains(model.Drivers(), text) {
+		return v.fail("%q: no such driver: want %s", text, strings.Join(model.Drivers(), ", "))
 	}
 	n.spec.Driver = text
 	return err

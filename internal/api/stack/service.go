@@ -296,6 +296,8 @@ func (f *file) seat(s *service) error {
 			return p.name.fail("network %s: driver %s: services are of overlay networks", p.key, n.spec.Driver)
 		case s.spec.Network != "":
 			return p.name.fail("network %s: the second one: a service is on one network; its containers may be on more", p.key)
+		case n.spec.Internal && len(s.publish) > 0:
+			return s.publish[0].fail("network %s: is internal: nothing outside reaches it", p.key)
 		default:
 			s.spec.Network = n.spec.Name
 		}

@@ -90,7 +90,8 @@ func TestRefused(t *testing.T) {
 		{"name: shop\nendpoints: []", `stack.yaml:2: endpoints: is of a file whose networks are a list`},
 		{"name: shop\nx-sealane: {}", `stack.yaml:2: x-sealane: is a key of services`},
 		{"name: shop\nnetworks:\n  app:\n    subnet: x", `stack.yaml:4: networks.app.subnet: not a known key`},
-		{"name: shop\nnetworks:\n  app: {driver: host}", `stack.yaml:3: networks.app.driver: host: is no driver`},
+		{"name: shop\nnetworks:\n  app: {driver: host}", `stack.yaml:3: networks.app.driver: "host": no such driver: want bridge, macvlan, `},
+		{"name: shop\nnetworks:\n  app:\n    driver: nope", `stack.yaml:4: networks.app.driver: "nope": no such driver`},
 		{"name: shop\nnetworks:\n  app: {internal: maybe}", `stack.yaml:3: networks.app.internal: "maybe": want true or false`},
 		{"name: shop\nnetworks:\n  app: {external: true, driver: overlay}", `stack.yaml:3: networks.app.driver: the network is external`},
 		{"name: shop\nnetworks:\n  app: {external: {name: x, y: z}}", `stack.yaml:3: networks.app.external.y: not a known key`},
@@ -131,6 +132,8 @@ func TestRefused(t *testing.T) {
 		{head + "    expose: [80]\n    networks: [nowhere]", `stack.yaml:6: services.web.networks[0]: "nowhere": no such network in networks`},
 		{head + "    expose: [80]\n    networks: [app, out]", `services.web.networks[1]: network out: the second one`},
 		{head + "    expose: [80]\n    networks: [app, app]", `services.web.networks[1]: "app": is there twice`},
+		{"name: shop\nnetworks: {app: {internal: true}}\nservices:\n  web:\n    networks: [app]\n    ports:\n    - 80:80", `stack.yaml:7: services.web.ports[0]: network app: is internal: nothing outside reaches it`},
+		{head + "    ports: ['1-32:1-32', '33:33']", `stack.yaml:5: services.web.ports[1]: 33 published ports: a service has up to 32`},
 		{head + "    expose: [80]\n    networks: [back]", `services.web.networks[0]: network back: driver bridge: services are of overlay networks`},
 		{head + "    networks: {app: {aliases: [www]}}", `services.web.networks.app.aliases[0]: "www": a service has one name`},
 		{head + "    networks: {app: {ipv4_address: 10.1.0.1}}", `services.web.networks.app.ipv4_address: is of one container`},
@@ -261,7 +264,7 @@ func FuzzRead(f *testing.F) {
 		}
 		for _, s := range d.Services {
 			for _, p := range s.Publish {
-				if q, err := model.ParsePublish(p); err != nil || q.String() != p {
+				if q, err := model.ParsePublish(p); err != nil || fmt.Sprint(q) != "["+p+"]" {
 					t.Fatalf("%s: %v, %v", p, q, err)
 				}
 			}

@@ -22,6 +22,8 @@ func (s *Store) explain(ctx context.Context, op string, err error) error {
 		return ctx.Err()
 	case s.ctx.Err() != nil:
 		return fmt.Errorf("etcd %s: %s: %w: it was closed", s.name, op, cluster.ErrAway)
+	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthFailed):
+		s.repass()
 	}
 	return fmt.Errorf("etcd %s: %s: %w", s.name, op, s.kind(err))
 }

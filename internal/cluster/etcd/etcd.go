@@ -52,8 +52,10 @@ type Store struct {
 	turn   chan struct{}  // who connects has it
 	work   sync.WaitGroup // revocations
 
+	password func() (string, error) // as it is by now
+
 	mu      sync.Mutex      // protects the following
-	cfg     clientv3.Config // of which only the endpoints change
+	cfg     clientv3.Config // of which only the endpoints and the password change
 	client  *clientv3.Client
 	known   lineage
 	granted map[string][]grant // by key
@@ -61,7 +63,7 @@ type Store struct {
 
 // Dial prepares a store. It connects with the first call, so that an etcd that is
 // away is no error here. Files are read now; a certificate is read again whenever a
-// connection is made, so that it can be renewed.
+// connection is made, so that it can be renewed, and a password when etcd refuses it.
 func Dial(c Config) (*Store, error) {
 	endpoints, err := c.endpoints()
 	if err != nil {
@@ -80,7 +82,7 @@ func Dial(c Config) (*Store, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{name: name, user: c.Username, asked: &asked, turn: make(chan struct{}, 1), granted: map[string][]grant{}}
+	s := &Store{name: name, user: c.Username, asked: &asked, turn: make(chan struct{}, 1), password: c.password, granted: map[string][]grant{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.cfg = clientv3.Config{
 		Endpoints: endpoints, TLS: tls, Username: c.Username, Password: password, Context: s.ctx,
@@ -171,6 +173,24 @@ func (s *Store) connect() (*clientv3.Client, error) {
 	c.SetEndpoints(s.cfg.Endpoints...) // they may be others by now
 	s.client = c
 	return c, nil
+}
+
+// repass has the store use the password that its file says by now, if that is another one,
+// from the next call on.
+func (s *Store) repass() {
+	password, err := s.password()
+	if err != nil {
+		return // somebody may be writing it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if password == s.cfg.Password {
+		return
+	}
+	if s.cfg.Password = password; s.client != nil {
+		_ = s.client.Close() // it has the old one for ever
+		s.client = nil
+	}
 }
 
 // SetEndpoints has the store use other members of the same cluster from now on. Their

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/sealane/sealane/internal/cluster"
@@ -105,6 +106,28 @@ func TestUsers(t *testing.T) {
 	}
 	if b := <-ann.Watch(t.Context(), "/b/", rev); b.Err != nil {
 		t.Errorf("watch after a restart: %v", b.Err)
+	}
+
+	// Another password is used once its file has it.
+	root, err := clientv3.New(clientv3.Config{Endpoints: []string{m.url}, Username: "root", Password: "root", Context: t.Context()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if _, err := root.UserChangePassword(t.Context(), "ann", "other"); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, ann, `"ann" or its password is wrong`)
+	if err := os.WriteFile(file, []byte("other\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if _, err = ann.List(t.Context(), "/b/"); err == nil {
+			break
+		}
+	}
+	if snap, err := ann.List(t.Context(), "/b/"); err != nil || len(snap.Entries) != 1 {
+		t.Errorf("with another password: %v, %v", snap, err)
 	}
 }
 

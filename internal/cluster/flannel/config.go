@@ -96,8 +96,33 @@ func ParseConfig(text []byte) (Config, error) {
 			return Config{}, err
 		}
 	}
-	c.Backend, c.BackendOthers, err = parseBackend(t.Backend)
-	return c, err
+	if c.Backend, c.BackendOthers, err = parseBackend(t.Backend); err != nil {
+		return c, err
+	}
+	return c, c.checkMTU()
+}
+
+// checkMTU says why an MTU leaves containers too little: IPv6 needs 1280 bytes (RFC 8200),
+// IPv4 68 (RFC 791). Around packets are the headers of the backend, as flanneld counts
+// them; of vxlan between IPv6 addresses, as the kernel does.
+func (c Config) checkMTU() error {
+	mtu, around, least := 0, 0, 68
+	switch b := c.Backend.(type) {
+	case VXLAN:
+		mtu, around = b.MTU, 50
+		if c.EnableIPv6 {
+			around = 70
+		}
+	case WireGuard:
+		mtu, around = b.MTU, 80
+	}
+	if c.EnableIPv6 {
+		least = 1280
+	}
+	if mtu != 0 && mtu-around < least {
+		return fmt.Errorf("Backend: MTU: %d: %d at least: %d of it are not the containers'", mtu, least+around, around)
+	}
+	return nil
 }
 
 // parse makes a Range of what is written; "" and 0 are what is not.
@@ -110,6 +135,9 @@ func (f family) parse(network string, length int, lo, hi string) (Range, error) 
 		return Range{}, fmt.Errorf("%s: %q: an %s prefix belongs there, with its length", f.network, network, f.name)
 	}
 	r := Range{Network: p.Masked()}
+	if err := (model.Subnet{Prefix: r.Network}).Validate(); err != nil {
+		return Range{}, fmt.Errorf("%s: %w", f.network, err)
+	}
 	if r.SubnetLen, err = f.subnetLen(r.Network, length); err != nil {
 		return Range{}, err
 	}

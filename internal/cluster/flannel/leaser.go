@@ -327,7 +327,7 @@ func (l *Leaser) hindrance(store error) string {
 		return store.Error()
 	case l.confErr != nil && l.confHere:
 		return fmt.Sprintf("%s: %v", config, l.confErr)
-	case l.known && !l.confHere:
+	case l.known && !l.confHere && l.config != nil:
 		return config + ": missing: the fabric's config belongs there"
 	case l.descErr != nil:
 		return l.descErr.Error()

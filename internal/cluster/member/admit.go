@@ -218,7 +218,7 @@ func (r *running) serveRenew(w http.ResponseWriter, q *http.Request) {
 		answer(w, nil, model.Errorf(model.Denied, "certificate", "renew", "only for a host of the cluster, with its certificate"))
 		return
 	}
-	p, err := r.renew(q.Context(), req.PEM, q.TLS.PeerCertificates[0])
+	p, err := r.renewHost(q.Context(), req.PEM, q.TLS.PeerCertificates[0])
 	if err != nil {
 		answer(w, nil, model.Errorf(model.Denied, "certificate", "renew", "%w", err))
 		return
@@ -226,8 +226,8 @@ func (r *running) serveRenew(w http.ResponseWriter, q *http.Request) {
 	answer(w, renewal{encodeCert(p.host)}, nil)
 }
 
-// renew answers a request of a host that has a certificate.
-func (r *running) renew(ctx context.Context, text []byte, old *x509.Certificate) (p papers, err error) {
+// renewHost answers a request of a host that has a certificate.
+func (r *running) renewHost(ctx context.Context, text []byte, old *x509.Certificate) (p papers, err error) {
 	csr, err := parseRequest(text)
 	if err != nil {
 		return p, err
@@ -235,13 +235,18 @@ func (r *running) renew(ctx context.Context, text []byte, old *x509.Certificate)
 	if key, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok || !key.Equal(old.PublicKey) {
 		return p, errors.New("the key is another")
 	}
+	return r.renew(ctx, text, old.Subject.CommonName, func(rec Record) bool { return rec.has(old) })
+}
+
+// renew signs for the host of a name again, if it is still who asks.
+func (r *running) renew(ctx context.Context, text []byte, name string, is func(Record) bool) (p papers, err error) {
 	ca, err := r.dir.authority()
 	if err != nil {
 		return p, err
 	}
 	err = change(ctx, r.admin, func(ros roster) (t cluster.Txn, err error) {
-		rec, ok := ros.hosts[old.Subject.CommonName]
-		if !ok || !rec.has(old) {
+		rec, ok := ros.hosts[name]
+		if !ok || !is(rec) {
 			return t, errRemoved
 		}
 		if p, rec, err = ca.papersOf(text, rec, r.cfg.Now()); err != nil {

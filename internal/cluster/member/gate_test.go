@@ -406,3 +406,16 @@ func outsiders(t *testing.T, h *Host) {
 		t.Errorf("a client leaves: %v", err)
 	}
 }
+
+// TestRemovedWhileOff: a host that was removed meanwhile is told so when it is back.
+func TestRemovedWhileOff(t *testing.T) {
+	a, b := pair(t)
+	b.Close()
+	if err := a.Remove(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 30*time.Second, "told that it was removed", func() bool { return b.Status(t.Context()).Problem == errRemoved.Error() })
+}

@@ -45,6 +45,7 @@ type Config struct {
 	Name   string // of this host, unlike the others'
 	Prefix string // of the fabrics' keys
 	Ports  Ports
+	Quota  int64 // bytes that etcd's database may have; 0: 512 MiB
 	Now    func() time.Time
 	Log    *slog.Logger
 	// ID is who this host is in leases of fabrics, once and for all.
@@ -71,8 +72,18 @@ type Host struct {
 	err error      // of Start
 }
 
-// New prepares a host's part. Nothing is done yet.
-func New(c Config) *Host { return &Host{cfg: c, dir: dir(c.Dir)} }
+// New prepares a host's part. Nothing is done yet. A host that is in a cluster has the
+// name that it joined with, whatever Config says: by that the others know it.
+func New(c Config) *Host {
+	h := &Host{cfg: c, dir: dir(c.Dir)}
+	if f, err := h.dir.readHost(); err == nil {
+		h.cfg.Name = f.Name
+	}
+	return h
+}
+
+// Name is this host's in clusters.
+func (h *Host) Name() string { return h.cfg.Name }
 
 // Used reports whether this host is in a cluster, by what is kept.
 func (h *Host) Used() bool { return h.dir.used() }
@@ -278,7 +289,7 @@ func (r *running) keepEtcd() {
 
 // runEtcd runs it, and the gate before it, until one of the two ends.
 func (r *running) runEtcd() error {
-	c, err := etcdConfig(r.dir, r.host, r.cfg.Ports, r.cfg.Log)
+	c, err := r.etcdConfig()
 	if err != nil {
 		return err
 	}

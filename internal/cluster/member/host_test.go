@@ -136,9 +136,15 @@ func TestSixHosts(t *testing.T) {
 	if all, err := a.Hosts(t.Context()); err != nil || len(all) != 6 {
 		t.Errorf("%d hosts when one has left, %v", len(all), err)
 	}
+	if _, err := a.Invite(t.Context(), false); err != nil {
+		t.Errorf("the token went with who left: %v", err)
+	}
 	renewed(t, a, clock)
 	renewed(t, f, clock)
 	removed(t, a, f)
+	if _, err := a.Invite(t.Context(), false); model.KindOf(err) != model.NotFound {
+		t.Errorf("who was removed may know the token, which is good: %v", err)
+	}
 	risen(t, hosts, clock)
 }
 
@@ -248,6 +254,30 @@ func within(t *testing.T, limit time.Duration, what string, is func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("not %s within %s", what, limit)
 		}
+	}
+}
+
+// TestRenamed has a host whose name is another when its daemon starts again: to the
+// cluster it is who joined, also where it says who it is.
+func TestRenamed(t *testing.T) {
+	h := newHost(t, 1, &days{})
+	if _, err := h.Init(t.Context(), netip.Addr{}); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	c := h.cfg
+	c.Name = "other"
+	again := New(c)
+	t.Cleanup(again.Close)
+	if err := again.Start(); err != nil || again.Name() != "a" {
+		t.Fatalf("%s: %v", again.Name(), err)
+	}
+	within(t, 20*time.Second, "well", func() bool { return again.Status(t.Context()).Quorum })
+	if err := again.Remove(t.Context(), "a"); model.KindOf(err) != model.Invalid {
+		t.Errorf("it removes itself: %v", err)
+	}
+	if err := again.Leave(t.Context(), false); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sealane/sealane/internal/model"
@@ -82,7 +83,7 @@ func (h *Host) ask(ctx context.Context, t Token, to string, addr netip.Addr) (f 
 	defer cancel()
 	c, err := dialPinned(ctx, t, to, h.cfg.Now())
 	if err != nil {
-		return f, err
+		return f, h.elsewhere(to, err)
 	}
 	defer c.Close()
 	if !addr.IsValid() {
@@ -112,9 +113,28 @@ func (h *Host) ask(ctx context.Context, t Token, to string, addr netip.Addr) (f 
 	var a joinAnswer
 	req := joinRequest{Secret: t.secret[:], Name: id.name, ID: node, Addrs: id.addrs, Ports: h.cfg.Ports, Request: csr}
 	if err := post(ctx, c, pathJoin, req, &a); err != nil {
-		return f, err
+		return f, h.elsewhere(to, err)
 	}
 	return h.keep(t, a, id, key)
+}
+
+// elsewhere says of an error which port was meant, if it was at one where members let in
+// only hosts that have joined, or each other.
+func (h *Host) elsewhere(to string, err error) error {
+	_, port, _ := net.SplitHostPort(to)
+	p := h.cfg.Ports
+	others := port == portText(p.Client) || port == portText(p.Peer)
+	e, answered := errors.AsType[*model.Error](err)
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case ok && op.Op == "dial": // nobody is there
+		return err
+	case !others && !strings.Contains(err.Error(), "tls: certificate required"):
+		return err
+	case !answered:
+		e = model.Errorf(model.Denied, to, "", "hosts that have not joined are not let in at this port")
+	}
+	return e.WithHint("hosts join at port %s, unless the member was told another", portText(p.Join))
 }
 
 // keep writes what a member answered, if it is what was asked for.

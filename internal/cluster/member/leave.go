@@ -82,7 +82,7 @@ func (h *Host) Remove(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
-	if err := r.expel(ctx, name); err != nil {
+	if err := r.expel(ctx, name, keyToken); err != nil { // which it may know
 		if e, ok := errors.AsType[*model.Error](err); ok {
 			return e
 		}
@@ -93,8 +93,8 @@ func (h *Host) Remove(ctx context.Context, name string) error {
 }
 
 // expel removes a host from the members, if it is one, and from the roster at last:
-// from then on it is refused.
-func (r *running) expel(ctx context.Context, name string) error {
+// from then on it is refused. Other keys go with it.
+func (r *running) expel(ctx context.Context, name string, with ...string) error {
 	ros, err := readRoster(ctx, r.admin)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (r *running) expel(ctx context.Context, name string) error {
 			return err
 		}
 		err := change(ctx, r.admin, func(ros roster) (cluster.Txn, error) {
-			return ros.remove(name, r.cfg.Now()), nil
+			return ros.remove(name, r.cfg.Now(), with...), nil
 		})
 		if err != nil || name == r.host.Name { // we are refused now
 			return err

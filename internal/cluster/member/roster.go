@@ -181,13 +181,13 @@ func (r roster) put(rec Record) (cluster.Txn, error) {
 	}, err
 }
 
-// remove is the change that removes a host: its certificates are refused, and the
-// token goes, which it may know.
-func (r roster) remove(name string, now time.Time) cluster.Txn {
+// remove is the change that removes a host, and other keys with it: its certificates are
+// refused.
+func (r roster) remove(name string, now time.Time, with ...string) cluster.Txn {
 	t := cluster.Txn{
 		If:     []cluster.If{{Key: keyTurn, Rev: r.revs[keyTurn]}},
 		Put:    []cluster.Put{{Key: keyTurn, Value: []byte(name)}},
-		Delete: []string{keyHosts + name, keyToken},
+		Delete: append([]string{keyHosts + name}, with...),
 	}
 	for _, c := range r.hosts[name].Certificates {
 		if ttl := c.Ends.Sub(now) + skew; ttl > 0 {

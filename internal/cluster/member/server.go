@@ -1,10 +1,10 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -22,7 +22,7 @@ import (
 
 // What etcd may take, and how long it remembers.
 const (
-	quota     = 512 << 20 // bytes of its database
+	quota     = 512 << 20 // bytes of its database, unless Config says others
 	remembers = "1h"      // of the history
 )
 
@@ -40,7 +40,8 @@ func at(a netip.Addr, port uint16) string {
 
 // etcdConfig is the configuration of this host's etcd. It talks to other members only,
 // who show that they are: hosts come through the gate.
-func etcdConfig(d dir, h hostFile, p Ports, log *slog.Logger) (*embed.Config, error) {
+func (r *running) etcdConfig() (*embed.Config, error) {
+	d, h, p := r.dir, r.host, r.cfg.Ports
 	c := embed.NewConfig()
 	c.Name, c.Dir = h.Name, d.path(dirEtcd)
 	client, err := url.Parse(at(h.Addr, p.Client))
@@ -63,10 +64,10 @@ func etcdConfig(d dir, h hostFile, p Ports, log *slog.Logger) (*embed.Config, er
 		SkipClientSANVerify: true, // a host may have more addresses than its certificate
 	}
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, remembers
-	c.QuotaBackendBytes, c.MaxLearners, c.EnableGRPCGateway = quota, maxMembers, false
+	c.QuotaBackendBytes, c.MaxLearners, c.EnableGRPCGateway = cmp.Or(r.cfg.Quota, quota), maxMembers, false
 	// What etcd ends the process for ends one of its goroutines: the host's networks
 	// need this process.
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcd.Logger(log).WithOptions(
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcd.Logger(r.cfg.Log).WithOptions(
 		zap.WithFatalHook(zapcore.WriteThenGoexit), zap.WithPanicHook(zapcore.WriteThenGoexit)))
 	return c, nil
 }

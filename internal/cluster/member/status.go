@@ -9,9 +9,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -66,11 +65,16 @@ func (h *Host) Status(ctx context.Context) Status {
 	if _, err := r.state(); err != nil {
 		s.Problem = err.Error()
 	}
+	ended := !s.Certificate.IsZero() && !r.cfg.Now().Before(s.Certificate)
+	if ended && !r.host.Member {
+		s.Problem = "this host's certificate has ended: sealane node rm " + s.Name + " on a member, then sealane cluster leave --force and join here"
+	}
+	refused := r.askRefused(ctx)
 	members, err := r.members(ctx)
 	if s.Quorum = err == nil; err != nil {
 		members = r.membersHere()
 		switch {
-		case status.Code(err) == codes.PermissionDenied:
+		case !ended && <-refused:
 			s.Problem = errRemoved.Error()
 		case s.Problem == "":
 			s.Problem = "the cluster does not answer: " + strings.TrimPrefix(err.Error(), "etcdserver: ")
@@ -82,6 +86,16 @@ func (h *Host) Status(ctx context.Context) Status {
 		r.addRoster(ctx, &s)
 	}
 	return s
+}
+
+// askRefused asks whether members refuse this host, also before they hear what it asks.
+func (r *running) askRefused(ctx context.Context) <-chan bool {
+	told := make(chan bool, 1)
+	go func() {
+		_, err := r.store.List(ctx, keyTurn)
+		told <- errors.Is(err, cluster.ErrRefused)
+	}()
+	return told
 }
 
 func (r *running) addRoster(ctx context.Context, s *Status) {

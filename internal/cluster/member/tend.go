@@ -28,26 +28,34 @@ const (
 	askTime    = 2 * time.Second
 )
 
-// tend keeps what is known of the members, has learners vote, and renews this host's
-// certificate.
+// tend keeps what is known of the members, has learners vote, renews this host's
+// certificate, and makes room in its etcd when that is full.
 func (r *running) tend() {
-	rest, renewed := tendClient, time.Time{}
+	rest, renewed, reclaimed := tendClient, time.Time{}, time.Time{}
 	if r.host.Member {
 		rest = tendMember
 	}
 	for sleep(r.ctx, rest) {
+		if now := r.cfg.Now(); now.Sub(renewed).Abs() > tendRenew {
+			renewed = now
+			r.keepCertificate(now)
+		}
 		members, err := r.members(r.ctx)
 		if err != nil {
 			continue // Status says so, and so does who uses the store
 		}
 		r.keepVoters(members)
 		r.rise(members)
-		if e, _ := r.state(); e != nil && e.Server.Leader() == e.Server.MemberID() {
-			r.promote(members)
+		e, _ := r.state()
+		if e == nil {
+			continue
 		}
-		if now := r.cfg.Now(); now.Sub(renewed) > tendRenew {
-			renewed = now
-			r.keepCertificate(now)
+		if now := r.cfg.Now(); full(e.Server) && now.Sub(reclaimed).Abs() > reclaimRest {
+			reclaimed = now
+			r.reclaim(e.Server)
+		}
+		if e.Server.Leader() == e.Server.MemberID() {
+			r.promote(members)
 		}
 	}
 }
@@ -195,11 +203,19 @@ func (d dir) certificateNow() (*x509.Certificate, error) {
 	return parseCert(text)
 }
 
+// good says whether a certificate is one at a time.
+func good(c *x509.Certificate, now time.Time) bool {
+	return !now.Before(c.NotBefore) && now.Before(c.NotAfter)
+}
+
 // keepCertificate renews this host's certificate when a third of its life is left.
 func (r *running) keepCertificate(now time.Time) {
 	old, err := r.dir.certificateNow()
-	if err == nil && old.NotAfter.Sub(now) > renewAt {
+	if err == nil && good(old, now) && old.NotAfter.Sub(now) > renewAt {
 		return
+	}
+	if err == nil && !good(old, now) && r.host.Member {
+		err = r.signOwn(old, now)
 	}
 	if err == nil {
 		err = r.renewOwn(old)
@@ -211,6 +227,28 @@ func (r *running) keepCertificate(now time.Time) {
 	r.cfg.Log.Info("cluster: this host's certificate was renewed")
 }
 
+// ownLife is how long a certificate is good that a member signed for itself.
+const ownLife = 24 * time.Hour
+
+// signOwn signs this member's certificates, to be renewed at once: with those that it has
+// nobody answers. All members may have been off for longer than certificates last.
+func (r *running) signOwn(old *x509.Certificate, now time.Time) error {
+	ca, err := r.dir.authority()
+	if err != nil {
+		return err
+	}
+	csr, err := r.requestAgain(old)
+	if err != nil {
+		return err
+	}
+	rec := Record{Name: old.Subject.CommonName, Addrs: addrsOf(old), Member: true}
+	p, _, err := ca.papersOf(csr, rec, now.Add(ownLife-nodeLife))
+	if err != nil {
+		return err
+	}
+	return r.dir.writePapers(p)
+}
+
 // renewOwn has this host, if it has the CA's key, or a member sign the key again.
 func (r *running) renewOwn(old *x509.Certificate) error {
 	csr, err := r.requestAgain(old)
@@ -219,7 +257,7 @@ func (r *running) renewOwn(old *x509.Certificate) error {
 	}
 	var p papers
 	if r.host.Member {
-		p, err = r.renew(r.ctx, csr, old)
+		p, err = r.renewMember(csr)
 	} else {
 		p.host, err = r.askRenewal(csr)
 	}
@@ -227,6 +265,15 @@ func (r *running) renewOwn(old *x509.Certificate) error {
 		return err
 	}
 	return r.dir.writePapers(p)
+}
+
+// renewMember signs this member's key again, and puts what it signed on the roster.
+func (r *running) renewMember(csr []byte) (papers, error) {
+	id, err := r.cfg.ID()
+	if err != nil {
+		return papers{}, err
+	}
+	return r.renew(r.ctx, csr, r.host.Name, func(rec Record) bool { return rec.ID == id })
 }
 
 // requestAgain makes a signing request as that of an older certificate.

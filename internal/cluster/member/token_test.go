@@ -135,7 +135,7 @@ func TestRoster(t *testing.T) {
 		t.Fatalf("%d hosts, %d members, %v", len(r.hosts), r.members(), err)
 	}
 	serial := r.hosts["b"].Certificates[0].Serial
-	if err := change(ctx, s, func(r roster) (cluster.Txn, error) { return r.remove("b", now), nil }); err != nil {
+	if err := change(ctx, s, func(r roster) (cluster.Txn, error) { return r.remove("b", now, keyToken), nil }); err != nil {
 		t.Fatal(err)
 	}
 	after, err := readRoster(ctx, s)

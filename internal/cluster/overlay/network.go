@@ -35,6 +35,26 @@ func (d *Directory) Create(ctx context.Context, n Network) (Network, error) {
 	return made, err
 }
 
+// Creatable says why Create would refuse networks, each beside those before it.
+func (d *Directory) Creatable(ctx context.Context, all ...Network) error {
+	b, err := d.readBook(ctx)
+	if err != nil {
+		return fault(all[0].Ref(), "create", err)
+	}
+	for _, n := range all {
+		if n.VNI == 0 {
+			n.VNI = b.freeVNI()
+		}
+		if _, err := b.changed(nil, &n); err != nil {
+			return err
+		}
+		for _, k := range append(claimsOf(&n), Key{Kind: KindNetwork, Network: n.ID}) {
+			b.items[k] = &item{key: k, net: n, entry: cluster.Entry{Value: []byte(n.ID)}}
+		}
+	}
+	return nil
+}
+
 // Update changes a network. What f leaves of it is checked as in Create; its ID and the
 // time at which it was created stay. An error of f's is returned as it is.
 func (d *Directory) Update(ctx context.Context, id model.ID, f func(*Network) error) error {
@@ -280,7 +300,7 @@ func (d *Directory) mark(ctx context.Context, i *item, n *Network) error {
 }
 
 // maxNamed is how many endpoints an error names.
-const maxNamed = 3
+const maxNamed = 16
 
 // unused says which endpoints and services are on a network, but for those of hosts that are no more.
 func (d *Directory) unused(ctx context.Context, i *item) error {

@@ -35,12 +35,28 @@ func (k *keeper) unnumbered(now time.Time) bool {
 	defer k.mu.Unlock()
 	k.tap.mu.Lock()
 	defer k.tap.mu.Unlock()
+	if k.number == 0 { // its daemon starts again
+		k.number = k.tap.real.said(k.o.ID)
+	}
 	has := k.tap.real.items[Key{Kind: KindNumber, Number: k.number}].holder() == k.o.ID
 	if wait := k.numberAt.Sub(now); has || k.host == nil || wait > 0 && wait <= numberRetry {
 		return false
 	}
 	k.numberAt = now.Add(numberRetry)
 	return true
+}
+
+// said is the number that a host's record says, or 0.
+func (r stock) said(host string) int {
+	i := r.items[Key{Kind: KindHost, Host: host}]
+	if i == nil {
+		return 0
+	}
+	h, err := ParseHost(i.entry.Value)
+	if err != nil {
+		return 0
+	}
+	return h.Number
 }
 
 // numbered notes what came of a claim.
@@ -114,11 +130,6 @@ func (k *keeper) cardOf(number int) []byte {
 // lowest. After others were quicker again and again it is one of the next, so that many do
 // not want the same. 0: none is free.
 func (d *Directory) pickNumber(r stock, was int, avoid map[int]bool, tries int) int {
-	if i := r.items[Key{Kind: KindHost, Host: d.o.ID}]; i != nil && was == 0 {
-		if h, err := ParseHost(i.entry.Value); err == nil {
-			was = h.Number
-		}
-	}
 	var own, free, last []int
 	for n := 1; n <= model.MaxHostNumber; n++ {
 		switch h := r.items[Key{Kind: KindNumber, Number: n}].holder(); {

@@ -13,9 +13,6 @@ import (
 // A port of the cluster's hosts is one service's, whatever the addresses of hosts that it
 // is published at: that is a claim, which is worth nothing without the service.
 
-// maxPublish is how many ports a service may publish: it is claimed with them at once.
-const maxPublish = 32
-
 // PortClaim is whose a published port is.
 type PortClaim struct {
 	Network model.ID `json:"network"`
@@ -57,10 +54,10 @@ func (s *Service) Publishes(k Key) bool {
 // port is "port 8080/tcp".
 func (k Key) port() string { return "port " + model.ServicePort{Port: k.Port, Proto: k.Proto}.String() }
 
-// checkPublish reports what does not fit into a record.
-func (s *Service) checkPublish() error {
-	if len(s.Publish) > maxPublish {
-		return fmt.Errorf("%d published ports: up to %d fit", len(s.Publish), maxPublish)
+// fits reports what does not fit into a record.
+func (s *Service) fits() error {
+	if len(s.Ports) > model.MaxServicePorts || len(s.Draining) > maxDraining {
+		return fmt.Errorf("%d ports, %d draining: up to %d and %d fit", len(s.Ports), len(s.Draining), model.MaxServicePorts, maxDraining)
 	}
 	for _, p := range s.Publish {
 		if len(p.Addrs) > maxAddrs {

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -23,7 +24,7 @@ func published(network, name string, ports ...string) Service {
 		if err != nil {
 			panic(err)
 		}
-		s.Publish = append(s.Publish, p)
+		s.Publish = append(s.Publish, p...)
 	}
 	return s
 }
@@ -420,6 +421,33 @@ func TestNumbers(t *testing.T) {
 		quiet()
 		if p := hosts[0].view().Hosts["n-9"]; p.Number != 0 || p.Name != "host9" {
 			t.Errorf("a number that another has: %+v", p)
+		}
+	})
+}
+
+// partial is a store that lists all or nothing.
+type partial struct{ cluster.Store }
+
+func (p *partial) List(ctx context.Context, under string) (cluster.Snapshot, error) {
+	if under != prefix+"/" {
+		return cluster.Snapshot{}, cluster.ErrAway
+	}
+	return p.Store.List(ctx, under)
+}
+
+// TestNumberStays: a daemon that starts again says the number that its host has, also while
+// it could claim none.
+func TestNumberStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		a, b := start(t, m, 1), start(t, m, 2)
+		quiet()
+		was := b.view().Hosts["n-1"].Number
+		a.stop()
+		start(t, m, 1, func(o *Options) { o.Store = &partial{m.Another()} })
+		quiet()
+		if got := b.view().Hosts["n-1"].Number; got != was || was == 0 {
+			t.Errorf("it has number %d, and had %d", got, was)
 		}
 	})
 }

@@ -93,7 +93,7 @@ func (s *seen) view(now state, kept []string) *View {
 	changed = changed || v.Known != s.last.Known || v.InTouch != s.last.InTouch || !v.Since.Equal(s.last.Since) ||
 		!v.Restored.Equal(s.last.Restored) || v.LastError != s.last.LastError
 	if problems := s.problems(kept); !slices.Equal(problems, v.Problems) {
-		v.Problems, changed = problems, true
+		v.Problems, v.Unread, changed = problems, s.unread(), true
 	}
 	if !changed {
 		return nil
@@ -286,6 +286,17 @@ func (n *Network) outside(addrs []netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// unread are the records that cannot be read.
+func (s *seen) unread() map[Key]bool {
+	out := map[Key]bool{}
+	for text := range s.bad {
+		if k, ok := ParseKey(text); ok {
+			out[k] = true
+		}
+	}
+	return out
 }
 
 // problems are what is wrong with keys and what the keeper says, in order.

@@ -59,10 +59,7 @@ func (s *Service) Validate() error {
 	if b, err := model.ParseBalance(string(s.Balance)); err != nil || b != s.Balance {
 		return fmt.Errorf("lb %q: want round-robin, hash or nothing", s.Balance)
 	}
-	if len(s.Ports) > maxNames || len(s.Draining) > maxDraining {
-		return fmt.Errorf("%d ports, %d draining: up to %d and %d fit", len(s.Ports), len(s.Draining), maxNames, maxDraining)
-	}
-	if err := s.checkPublish(); err != nil {
+	if err := s.fits(); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(s.Draining, func(id model.ID) bool { return !isID(string(id)) }) {

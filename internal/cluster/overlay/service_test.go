@@ -233,7 +233,7 @@ func TestServiceRecords(t *testing.T) {
 		`,"publish":[{"port":8080,"target":81,"protocol":"tcp"}]`: "has no port 81/tcp", `,"publish":[{"port":8080,"target":80,"protocol":"TCP"}]`: "has no port 80/TCP",
 		`,"publish":[{"port":8080,"target":80,"protocol":"tcp"},{"port":8080,"target":80,"protocol":"tcp"}]`: "twice",
 		`,"publish":[{"port":8080,"target":80,"protocol":"tcp","addrs":["::ffff:1.2.3.4"]}]`:                 "want one of a host",
-		`,"publish":[` + strings.Repeat(`{"port":8080,"target":80,"protocol":"tcp"},`, 33) + `{}]`:           "twice",
+		`,"publish":[` + strings.Repeat(`{"port":8080,"target":80,"protocol":"tcp"},`, 33) + `{}]`:           "up to 32",
 		`,"draining":["a b"]`: "draining", `,"draining":"x"`: "",
 	} {
 		s, err := ParseService(k, fmt.Appendf(nil, whole, add))

@@ -44,6 +44,26 @@ func (d *Directory) CreateService(ctx context.Context, s Service, want func(take
 	return s, model.Errorf(model.Conflict, s.Ref(), "create", "%w", errCrowd)
 }
 
+// Servable says why CreateService would refuse a service, or UpdateService in the place of
+// what it was, as far as it does not matter which addresses are free. Of the network its
+// name, whether it is internal, and its ID count, which one that is to be made has not.
+func (d *Directory) Servable(ctx context.Context, n *Network, s Service, was *model.Service) error {
+	op, before := "create", []model.Publish(nil)
+	if was != nil {
+		op, before = "update", was.Publish
+	}
+	if err := s.fits(); err != nil {
+		return model.Errorf(model.Invalid, s.Ref(), op, "%w", err)
+	}
+	if s.Network = n.ID; was == nil && n.ID != "" {
+		if err := d.unnamed(ctx, &s, n); err != nil {
+			return err
+		}
+	}
+	u := newUnit()
+	return d.publish(ctx, &u, &s, before, n.Internal, op)
+}
+
 // network finds the network that a scene is on.
 func (s *scene) network(ref, op string) (*item, error) {
 	i := s.item(Key{Kind: KindNetwork, Network: s.e.Network})

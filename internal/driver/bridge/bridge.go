@@ -92,7 +92,7 @@ func gateways(n *model.Network, dev string) []kstate.Object {
 // Endpoint returns the veth, what limits it, and the addresses of its far end.
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
-	peer := kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()}
+	peer := kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls(), Auto: e.Auto(n)}
 	if e.Handed {
 		peer = kstate.Peer{Name: e.FarDevice(), MAC: e.MAC}
 	}

@@ -41,7 +41,7 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
 	l := device(n, driver.MTU(n, e))
-	l.NS, l.Name, l.Sysctls = ns, e.IfName, e.InterfaceSysctls()
+	l.NS, l.Name, l.Sysctls, l.Auto = ns, e.IfName, e.InterfaceSysctls(), e.Auto(n)
 	inner := *e
 	if n.OwnMAC() {
 		l.MAC = e.MAC

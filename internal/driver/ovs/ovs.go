@@ -35,7 +35,7 @@ func (Driver) Network(*model.Network, driver.Facts) (kstate.Set, error) { return
 // Endpoint returns the veth, its port, and what its far end has.
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, _ driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
-	peer := kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls()}
+	peer := kstate.Peer{NS: ns, Name: e.IfName, MAC: e.MAC, Sysctls: e.InterfaceSysctls(), Auto: e.Auto(n)}
 	if e.Handed {
 		peer = kstate.Peer{Name: e.FarDevice(), MAC: e.MAC}
 	}

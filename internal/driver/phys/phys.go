@@ -32,7 +32,7 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, _ driv
 	s := kstate.Set{}
 	nic := kstate.Link{
 		NS: ns, Name: e.IfName, Type: kstate.TypeNIC, Parent: n.NIC(),
-		MTU: driver.MTU(n, e), Up: true, Sysctls: e.InterfaceSysctls(),
+		MTU: driver.MTU(n, e), Up: true, Sysctls: e.InterfaceSysctls(), Auto: e.Auto(n),
 	}
 	if nic.Parent == "" {
 		nic.Type, nic.Parent, nic.VLAN = kstate.TypeVLAN, n.Options.Parent, n.Options.VLAN

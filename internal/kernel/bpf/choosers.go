@@ -346,7 +346,7 @@ func (m *chooserMaps) flows(ns kstate.NS) (flows []kernel.Flow, err error) {
 			return err
 		}
 		defer conn.Close()
-		values, err := (&diag{conn}).stored(m.sockets)
+		values, err := (&diag{conn: conn}).stored(m.sockets)
 		for _, v := range values {
 			if len(v) == len(chosen{}) {
 				s := chosen(v)

@@ -54,7 +54,10 @@ type socket struct {
 }
 
 // diag asks the kernel for the sockets of one network namespace (sock_diag(7)).
-type diag struct{ conn *netlink.Conn }
+type diag struct {
+	conn   *netlink.Conn
+	spared uint16 // see Holder.Spare
+}
 
 // openDiag opens in the calling thread's network namespace, and asks once for
 // each protocol: where a kernel cannot answer, that is kernel.ErrUnsupported.
@@ -63,7 +66,7 @@ func openDiag() (*diag, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sock_diag: %w", err)
 	}
-	d := &diag{conn}
+	d := &diag{conn: conn}
 	if _, err := d.look([]kstate.Hold{{Proto: "tcp", First: 1, Last: 1}, {Proto: "udp", First: 1, Last: 1}}); err != nil {
 		_ = d.close()
 		if errors.Is(err, unix.ENOENT) {
@@ -103,7 +106,7 @@ func (d *diag) look(holds []kstate.Hold) (*sight, error) {
 	slices.SortFunc(out, func(a, b socket) int {
 		return cmp.Or(cmp.Compare(a.port, b.port), a.addr.Compare(b.addr), cmp.Compare(a.inode, b.inode))
 	})
-	return &sight{sockets: out}, nil
+	return &sight{sockets: out, spared: d.spared}, nil
 }
 
 // span returns the lowest and highest port of a protocol and how many there

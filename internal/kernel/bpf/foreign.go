@@ -35,13 +35,11 @@ func (e *inUse) Unwrap() error { return kernel.ErrInUse }
 // sight is what one look at the sockets showed.
 type sight struct {
 	sockets []socket        // in order of ports
+	spared  uint16          // see Holder.Spare
 	own     map[uint32]bool // inodes of our own; nil until somebody asks
 }
 
-// conflict returns an error about the first foreign socket that is in h's way,
-// or nil. A socket of this process is in nobody's way: the daemon's proxy
-// listens on a port that the kernel chose, and packets to published ports are
-// rewritten before they could reach it.
+// conflict returns an error about the first socket that is in h's way, or nil.
 func (s *sight) conflict(h kstate.Hold) error {
 	for _, found := range s.inWay(h) {
 		if !s.ours(found) {
@@ -62,8 +60,11 @@ func (s *sight) inWay(h kstate.Hold) (out []socket) {
 	return out
 }
 
-// ours reports whether a socket is one of this process.
+// ours reports whether a socket is one of this process that is in nobody's way.
 func (s *sight) ours(of socket) bool {
+	if of.port != s.spared {
+		return false
+	}
 	if s.own == nil {
 		s.own = ownSockets()
 	}

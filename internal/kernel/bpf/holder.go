@@ -47,6 +47,7 @@ type way interface {
 	take([]kstate.Hold) []error
 	release([]kstate.Hold) []error
 	observe() ([]kstate.Hold, error)
+	spare(port uint16)
 	close() error
 	remove() error
 }
@@ -86,6 +87,15 @@ func Open(dir string, opts ...Option) (*Holder, error) {
 // Why says why ports are held by sockets, which end with the process. It is
 // nil when they are held by pinned programs.
 func (h *Holder) Why() error { return h.why }
+
+// Spare says at which port sockets of this process are in nobody's way: the daemon's proxy
+// listens at one that the kernel chose, and packets to published ports are rewritten
+// before they could reach it.
+func (h *Holder) Spare(port uint16) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.way.spare(port)
+}
 
 // Apply carries out ops on kstate.Hold objects in order, as kernel.Kernel says.
 // A port that another process's socket has is an error that wraps

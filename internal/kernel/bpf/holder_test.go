@@ -305,10 +305,11 @@ func TestConflictBound(t *testing.T) {
 	})
 }
 
-// A socket of this very process, as the daemon's proxy has some, is in nobody's
-// way; a foreign one on the same port is.
+// A socket of this very process is in nobody's way at the one port that is spared, where
+// the daemon's proxy has some; a foreign one there is, and one of ours at another.
 func TestOwnSocket(t *testing.T) {
 	bothWays(t, func(t *testing.T, h *Holder) {
+		h.Spare(5000)
 		for _, c := range []struct{ socket, hold, refused string }{
 			{"tcp [::]:5000", "tcp *:4990-5010", "tcp 0.0.0.0:5000"},
 			{"tcp [::]:5000", "tcp *:5000", "tcp 127.0.0.1:5000"},
@@ -343,6 +344,14 @@ func TestOwnSocket(t *testing.T) {
 		err = h.Apply(add("udp *:5000"))
 		if !errors.Is(err, kernel.ErrInUse) || !strings.Contains(err.Error(), who) {
 			t.Errorf("%v: want in use by %s", err, who)
+		}
+		served, err := bindTo(t, "udp 127.0.0.1:6000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(served)
+		if err := h.Apply(add("udp *:6000")); !errors.Is(err, kernel.ErrInUse) {
+			t.Errorf("%v: want in use by this process", err)
 		}
 	})
 }

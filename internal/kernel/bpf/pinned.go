@@ -84,6 +84,8 @@ func (p *pinned) open() (err error) {
 	return attachAll(p.dir, trie.Map)
 }
 
+func (p *pinned) spare(port uint16) { p.diag.spared = port }
+
 // take does not ask first which holds are in force already: to write one again
 // changes nothing. Only of those that fail it asks, for they have not.
 func (p *pinned) take(holds []kstate.Hold) []error {

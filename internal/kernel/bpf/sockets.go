@@ -26,6 +26,12 @@ func openSockets() *sockets {
 	return &sockets{diag: d, held: map[kstate.Hold][]int{}}
 }
 
+func (s *sockets) spare(port uint16) {
+	if s.diag != nil {
+		s.diag.spared = port
+	}
+}
+
 func (s *sockets) take(holds []kstate.Hold) []error {
 	errs := make([]error, len(holds))
 	for i, h := range holds {

@@ -270,7 +270,9 @@ func (k *Kernel) putAddr(o kstate.Addr) error {
 	if !ok {
 		return fmt.Errorf("device %s %w", o.Dev, kernel.ErrMissing)
 	}
-	if _, ok := w.objs[o.Key()]; ok {
+	if have, ok := w.objs[o.Key()].(kstate.Addr); ok {
+		have.Cut = false
+		w.set(have)
 		return nil
 	}
 	for p := range w.addrs(o.NS, o.Dev) {

@@ -81,6 +81,10 @@ func (o *outside) Route(_ *testing.T, dst netip.Prefix, dev string) {
 	o.Foreign(kstate.Route{Dst: dst, Dev: dev})
 }
 
+func (o *outside) Unroute(_ *testing.T, ns kstate.NS, dev string, p netip.Prefix) {
+	o.Tamper(kstate.Addr{NS: ns, Dev: dev, Prefix: p, Cut: true})
+}
+
 func (o *outside) DefaultIn(_ *testing.T, ns kstate.NS, via netip.Addr, dev string) {
 	o.Foreign(kstate.Route{NS: ns, Dst: kstate.Aside{}.Dst(), Via: via, Dev: dev})
 }

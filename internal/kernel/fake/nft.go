@@ -224,7 +224,7 @@ func scan(t kstate.Table, text string) []kstate.Key {
 	var out []kstate.Key
 	words := strings.Fields(text)
 	for i, w := range words {
-		if name, ok := strings.CutPrefix(w, "@"); ok {
+		if name, ok := strings.CutPrefix(w, "@"); ok && !strings.Contains(name, ",") { // with commas it is a piece of the packet
 			out = append(out, kstate.NftSet{Table: t, Name: name}.Key())
 		}
 		if (w == "jump" || w == "goto") && i+1 < len(words) {

@@ -51,6 +51,8 @@ type Outside interface {
 	SetMAC(t *testing.T, ns kstate.NS, dev, mac string)
 	// Route puts an on-link route on a device of the host.
 	Route(t *testing.T, dst netip.Prefix, dev string)
+	// Unroute deletes the route that the kernel made with an address.
+	Unroute(t *testing.T, ns kstate.NS, dev string, p netip.Prefix)
 	// DefaultIn puts a default route without a metric on a device in a namespace.
 	DefaultIn(t *testing.T, ns kstate.NS, via netip.Addr, dev string)
 	// Delete deletes any device of the host.

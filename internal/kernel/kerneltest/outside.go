@@ -214,6 +214,29 @@ var outsideCases = []testcase{
 		s.Outside.Flush(s.T)
 		s.reach(want)
 	}},
+	{"a subnet's route that somebody deletes: a hint, and it is made again, and goes with the address", func(s *suite) {
+		a := s.ns("a")
+		want := set(bridge("slb1", 1), kstate.NetNS{NS: a}, port(veth("slv1", a, "eth0", 1), "slb1"), port(veth("slv2", a, "eth1", 2), "slb1"),
+			addr(host, "slb1", "10.1.0.1/24"), addr(host, "slb1", "fd01::1/64"), addr(a, "eth0", "10.1.0.2/24"), addr(a, "eth0", "fd01::2/64"),
+			addr(a, "eth1", "10.1.0.3/24"), addr(a, "eth1", "fd01::3/64"))
+		s.reach(want)
+		time.Sleep(settling)
+		hinted := s.watch()
+		for _, o := range want.Sorted() {
+			of, ok := o.(kstate.Addr)
+			if !ok {
+				continue
+			}
+			s.Outside.Unroute(s.T, of.NS, of.Dev, of.Prefix)
+			if !hinted(3 * time.Second) {
+				s.Errorf("%s: no hint", of)
+			}
+			s.does(want, "~ "+of.String())
+			s.reach(want)
+		}
+		s.reach(set(bridge("slb1", 1), addr(host, "slb1", "192.0.2.1/24")))
+		s.add(bridge("slb2", 2), addr(host, "slb2", "10.1.0.1/24"), route(host, "198.51.100.0/24", "10.1.0.9", "slb2"))
+	}},
 	{"a bridge of two parts heals", func(s *suite) {
 		a := s.ns("a")
 		v := port(veth("slv1", a, "eth0", 1), "slb2")

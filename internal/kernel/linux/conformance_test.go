@@ -85,6 +85,14 @@ func (o *outside) Route(t *testing.T, dst netip.Prefix, dev string) {
 	run(t, "ip route add %s dev %s", dst, dev)
 }
 
+func (o *outside) Unroute(t *testing.T, ns kstate.NS, dev string, p netip.Prefix) {
+	enter := ""
+	if !ns.IsHost() {
+		enter = "nsenter --net=" + ns.Path + " "
+	}
+	run(t, "%sip route del %s dev %s proto kernel", enter, p.Masked(), dev)
+}
+
 func (o *outside) DefaultIn(t *testing.T, ns kstate.NS, via netip.Addr, dev string) {
 	run(t, "nsenter --net=%s ip route add default via %s dev %s proto static onlink", ns.Path, via, dev)
 }

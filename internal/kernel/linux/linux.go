@@ -299,6 +299,9 @@ func (l *Linux) Flows() ([]kernel.Flow, error) {
 // see kstate.Choice; nil: they can.
 func (l *Linux) WhyNoChoice() error { return l.chooser.Why() }
 
+// Spare says at which port the daemon's proxy listens, which is in nobody's way.
+func (l *Linux) Spare(port uint16) { l.holds.Spare(port) }
+
 // Filters returns what others filter of the packets that pass the host or go to
 // it, in no order. It reads all rules of the tables concerned: 3 µs for each.
 func (l *Linux) Filters(ctx context.Context) ([]kstate.Filter, error) {

@@ -167,3 +167,9 @@ func (p *pick) add(c *compiler) error {
 	}
 	return nil
 }
+
+func (zone) add(c *compiler) error {
+	c.emit(&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 10, Len: 2},
+		asked{&expr.Ct{Key: expr.CtKeyZONE, Register: 1, SourceRegister: true}})
+	return nil
+}

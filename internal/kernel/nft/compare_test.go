@@ -256,3 +256,16 @@ func TestSameTarget(t *testing.T) {
 	}`)
 	sameRules(t, mine, rawRules(t, c, "bridge", "sealane")["c"], rawRules(t, c, "bridge", "other")["c"])
 }
+
+// TestSameHalf: half of an address is looked up as nft does it, and nft lists it.
+func TestSameHalf(t *testing.T) {
+	c := open(t)
+	b := kstate.Table{Family: "bridge", Name: "sealane"}
+	source := kstate.NftSet{Table: b, Name: "source6", Type: "ifname . ether_addr . ipv6_addr"}
+	const half = "iifname . ether saddr . ip6 saddr & ::ffff:ffff:ffff:ffff @source6 accept"
+	mine := kstate.Chain{Table: b, Name: "c", Type: "filter", Hook: "prerouting", Rules: []string{half}}
+	apply(t, c, kerneltest.Adds(b, source, mine)...)
+	run(t, "table bridge other {\nset source6 { type ifname . ether_addr . ipv6_addr; }\nchain c { type filter hook prerouting priority 0;\n"+half+"\n}\n}")
+	sameRules(t, mine, rawRules(t, c, "bridge", "sealane")["c"], rawRules(t, c, "bridge", "other")["c"])
+	listedAs(t, mine)
+}

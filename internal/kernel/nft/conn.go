@@ -30,7 +30,8 @@ type Conn struct {
 	watchMu sync.Mutex // protects the following; locked after writeMu
 	watches map[*watch]bool
 
-	port uint32 // of write: the kernel signs our changes with it
+	port   uint32 // of write: the kernel signs our changes with it
+	tables uint32 // flags of tables that it makes
 }
 
 // Open connects to the namespace of the descriptor ns, which may be closed

@@ -230,7 +230,7 @@ var moreRules = map[string][]string{
 		"tcp flags syn / syn,rst tcp option maxseg size set rt mtu", "tcp option maxseg size set rt mtu", "tcp flags syn,ack / syn,ack,rst,fin counter accept",
 		"meta l4proto tcp tcp option maxseg size set rt mtu", "tcp flags syn / syn,rst ip saddr 192.0.2.1 ip daddr 192.0.2.2 tcp option maxseg size set rt mtu",
 	},
-	"filter prerouting": {"tcp dport and 61440 == 61440 accept", "tcp sport and 32768 == 0 drop", "tcp sport & 61440 != 4096 drop", "notrack", `iifname "br0" notrack`, "ip saddr 192.0.2.1 notrack accept"},
+	"filter prerouting": {"tcp dport and 61440 == 61440 accept", "tcp sport and 32768 == 0 drop", "tcp sport & 61440 != 4096 drop", "notrack", `iifname "br0" notrack`, "ct original zone set @ll,80,16", "ip saddr 192.0.2.1 ct original zone set @ll,80,16 accept", "ip saddr 192.0.2.1 notrack accept"},
 	"nat postrouting": {
 		"masquerade", "snat ip to 192.0.2.1", "ip saddr 10.1.0.0/24 snat ip to 192.0.2.1", "ip6 saddr 2001:db8::1 snat ip6 to 2001:db8::2",
 		"oifname br0 snat ip to ip saddr map @sources", "tcp dport 80 masquerade",

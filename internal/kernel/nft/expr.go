@@ -68,6 +68,9 @@ func (c *compiler) load(key []*selector) error {
 	slot := 0
 	for _, s := range key {
 		c.emit(s.load(s, register(slot)))
+		if s.mask != nil {
+			c.emit(maskedIn(register(slot), s.mask))
+		}
 		slot += aligned(s.typ.width) / 4
 	}
 	return nil
@@ -217,9 +220,11 @@ func (m match) teach(c *compiler, data []byte) error {
 	return nil
 }
 
-func masked(mask []byte) expr.Any {
+func masked(mask []byte) expr.Any { return maskedIn(1, mask) }
+
+func maskedIn(reg uint32, mask []byte) expr.Any {
 	return &expr.Bitwise{
-		SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)),
+		SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)),
 		Mask: bytes.Clone(mask), Xor: make([]byte, len(mask)),
 	}
 }

@@ -273,7 +273,7 @@ func (r *reader) guests(tables []kstate.Table) error {
 // it is removed.
 func guestText(a attrs) (string, bool) {
 	data := a.find(unix.NFTA_RULE_USERDATA)
-	if commentIn(data) != guestComment && !xtComment(a.find(unix.NFTA_RULE_EXPRESSIONS)) {
+	if commentIn(data) != guestComment && xtComment(a.find(unix.NFTA_RULE_EXPRESSIONS)) != guestComment {
 		return "", false
 	}
 	if rule, ok := decodeUserdata(data); ok {
@@ -286,16 +286,15 @@ func guestText(a attrs) (string, bool) {
 	return fmt.Sprintf("restored rule handle %d", binary.BigEndian.Uint64(handle)), true
 }
 
-// xtComment says whether expressions have our comment as iptables writes it.
-func xtComment(exprs attrs) bool {
+// xtComment is the comment that iptables gave a rule, struct xt_comment_info of its match
+// "comment", or "".
+func xtComment(exprs attrs) string {
 	for _, e, ok := exprs.next(); ok; _, e, ok = exprs.next() {
 		data := attrs(attrs(e).find(unix.NFTA_EXPR_DATA))
 		if text(attrs(e).find(unix.NFTA_EXPR_NAME)) == "match" && text(data.find(unix.NFTA_MATCH_NAME)) == "comment" {
 			words, _, _ := strings.Cut(string(data.find(unix.NFTA_MATCH_INFO)), "\x00")
-			if words == guestComment {
-				return true
-			}
+			return words
 		}
 	}
-	return false
+	return ""
 }

@@ -24,7 +24,7 @@ func (t *transaction) table(i int, o kstate.Table, del bool) error {
 	e, err := t.begin(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, o, i)
 	if err == nil {
 		e.str(unix.NFTA_TABLE_NAME, o.Name)
-		e.u32(unix.NFTA_TABLE_FLAGS, 0) // wakes a dormant one
+		e.u32(unix.NFTA_TABLE_FLAGS, t.conn.tables) // 0 wakes a dormant one
 		e.close()
 	}
 	return err

@@ -155,7 +155,7 @@ func (r *reader) tables() (mine, theirs []kstate.Table, err error) {
 			r.owned = append(r.owned, t)
 		}
 		switch {
-		case flags&unix.NFT_TABLE_F_DORMANT != 0:
+		case flags&unix.NFT_TABLE_F_DORMANT != 0, isTrail(t.Name):
 		case t.Name == ours && notMine == nil:
 			mine = append(mine, t)
 		case notTheirs == nil:

@@ -9,15 +9,16 @@ import (
 
 // rule is a rule taken apart. The language, a part of nft's:
 //
-//	rule      = { match | look-up | counter | notrack | clamp | assignment | diversion } [ end ] [ comment "text" ]
+//	rule      = { match | look-up | counter | notrack | zone | clamp | "meta nftrace set 1" | assignment | diversion } [ end ] [ comment "text" ]
 //	match     = key [ "==" | "!=" ] ( value | "@" set ) | "tcp flags" flags "/" flags |
 //	            ( mark | "ip frag-off" | port ) ( "and" | "&" ) number ( "==" | "!=" ) number
 //	look-up   = key "vmap" "@" map
-//	key       = selector { "." selector }
+//	key       = selector [ "&" address ] { "." selector [ "&" address ] }
 //	assignment = ( "meta" | "ct" ) "mark" "set" ( number | key "map" "@" map |
 //	            mark [ ( "or" | "and" ) number ] | "numgen" ( "random" | "inc" ) "mod" number |
 //	            "jhash" selector "mod" number "seed" number )
 //	mark      = "meta mark" | "ct mark"
+//	zone      = "ct original zone set @ll,80,16"
 //	clamp     = "tcp option maxseg size set rt mtu"
 //	diversion = "ether daddr set" key "map" "@" map | "meta pkttype set host"
 //	end       = verdict | "reject" [ "with tcp reset" ] | "masquerade" | "redirect" [ "to" ":" port ] |
@@ -52,6 +53,7 @@ type (
 	counter    struct{}
 	clamp      struct{}             // the peer is told that no larger segments than the route's come through
 	notrack    struct{}             // the packet's connection is not tracked
+	zone       struct{}             // flows that begin with packets of one sender are apart: the end of its hardware address says whose
 	reject     struct{ reset bool } // by what ends a TCP connection, not by ICMP
 	masquerade struct{}
 	redirect   struct{ port uint16 } // 0: the port stays
@@ -123,6 +125,8 @@ func parseStmt(c *cursor) (s stmt, last bool, err error) {
 		return counter{}, false, nil
 	case c.accept("notrack"):
 		return notrack{}, false, nil
+	case c.accept("ct", "original", "zone", "set", "@ll,80,16"):
+		return zone{}, false, nil
 	case c.accept("tcp", "option", "maxseg", "size", "set", "rt", "mtu"):
 		return clamp{}, false, nil
 	case c.accept("reject"):
@@ -141,6 +145,8 @@ func parseStmt(c *cursor) (s stmt, last bool, err error) {
 	case c.accept("ether", "daddr", "set"):
 		s, err = parseReaddress(c)
 		return s, false, err
+	case c.accept("meta", "nftrace", "set", "1"):
+		return traced{}, false, nil
 	case c.accept("meta", "pkttype", "set", "host"):
 		return receive{}, false, nil
 	case c.accept("meta", "mark", "set"):
@@ -173,6 +179,10 @@ func parseKey(c *cursor) ([]*selector, error) {
 		s := takeSelector(c)
 		if s == nil {
 			return nil, fmt.Errorf("%s, want a selector", c.found())
+		}
+		s, err := s.masked(c)
+		if err != nil {
+			return nil, err
 		}
 		key = append(key, s)
 		if !c.accept(".") {

@@ -55,6 +55,7 @@ func TestBadRules(t *testing.T) {
 		"iifname sl-0123456789abc drop":                           "interface name",
 		"iifname * drop":                                          `"" is not an interface name`,
 		`iifname "" drop`:                                         `"" is not an interface name`,
+		"ip6 saddr & 7 @own6":                                     `"7" is not an IPv6 address`,
 		"iifname . drop":                                          `found "drop", want a selector`,
 		"iifname . oifname br0 drop":                              `found "br0", want the name of a set`,
 		"iifname . ct state @x drop":                              "ct state cannot be joined",

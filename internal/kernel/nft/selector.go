@@ -17,6 +17,7 @@ type selector struct {
 	tells layer  // the layer that an equal match makes known
 	key   uint32 // meta or ct key, or offset in the header
 	load  func(s *selector, reg uint32) expr.Any
+	mask  []byte // the bits that a rule looks at, nil for all
 }
 
 // layer is a part of a packet whose protocol decides what a field means. Where
@@ -48,6 +49,10 @@ var selectors = []selector{
 	{name: "ct status", typ: typeStatus, key: unix.NFT_CT_STATUS, load: loadCt},
 	{name: "ct direction", typ: typeDirection, key: unix.NFT_CT_DIRECTION, load: loadCt},
 	{name: "ct mark", typ: typeMark, key: unix.NFT_CT_MARK, load: loadCt},
+	{name: "ct protocol", typ: typeProto, key: unix.NFT_CT_PROTOCOL, load: loadCt},
+	{name: "ct original ip saddr", typ: typeIPv4, key: unix.NFT_CT_SRC_IP, load: loadAsked},
+	{name: "ct original ip6 saddr", typ: typeIPv6, key: unix.NFT_CT_SRC_IP6, load: loadAsked},
+	{name: "ct original proto-src", typ: typeService, key: unix.NFT_CT_PROTO_SRC, load: loadAsked},
 	{name: "ct original ip daddr", typ: typeIPv4, key: unix.NFT_CT_DST_IP, load: loadAsked},
 	{name: "ct original ip6 daddr", typ: typeIPv6, key: unix.NFT_CT_DST_IP6, load: loadAsked},
 	{name: "ct original proto-dst", typ: typeService, key: unix.NFT_CT_PROTO_DST, load: loadAsked},
@@ -86,7 +91,9 @@ var selectors = []selector{
 	{name: "sctp sport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_SCTP, key: 0, load: loadTransport},
 	{name: "sctp dport", typ: typeService, layer: layerTransport, value: unix.IPPROTO_SCTP, key: 2, load: loadTransport},
 	{name: "icmp type", typ: typeICMP, layer: layerTransport, value: unix.IPPROTO_ICMP, over: unix.NFPROTO_IPV4, key: 0, load: loadTransport},
+	{name: "icmp id", typ: typeService, layer: layerTransport, value: unix.IPPROTO_ICMP, over: unix.NFPROTO_IPV4, key: 4, load: loadTransport},
 	{name: "icmpv6 type", typ: typeICMPv6, layer: layerTransport, value: unix.IPPROTO_ICMPV6, over: unix.NFPROTO_IPV6, key: 0, load: loadTransport},
+	{name: "icmpv6 id", typ: typeService, layer: layerTransport, value: unix.IPPROTO_ICMPV6, over: unix.NFPROTO_IPV6, key: 4, load: loadTransport},
 	{name: "icmpv6 taddr", typ: typeIPv6, layer: layerTransport, value: unix.IPPROTO_ICMPV6, over: unix.NFPROTO_IPV6, key: 8, load: loadTransport},
 	{name: "th sport", typ: typeService, key: 0, load: loadTransport},
 	{name: "th dport", typ: typeService, key: 2, load: loadTransport},
@@ -141,8 +148,8 @@ func (s *selector) header(base expr.PayloadBase, reg uint32) expr.Any {
 	return &expr.Payload{DestRegister: reg, Base: base, Offset: s.key, Len: uint32(s.typ.width)}
 }
 
-// asked reads what a flow's first packet asked for, which expr.Ct cannot: it
-// leaves the direction out, or writes it in four bytes.
+// asked reads what a flow's first packet asked for, or writes its zone, which expr.Ct
+// cannot: it leaves the direction out, or writes it in four bytes.
 type asked struct{ *expr.Ct }
 
 func (x asked) append(e *encoder) {
@@ -150,10 +157,24 @@ func (x asked) append(e *encoder) {
 	e.str(unix.NFTA_EXPR_NAME, "ct")
 	data := e.nest(unix.NFTA_EXPR_DATA)
 	e.u32(unix.NFTA_CT_KEY, uint32(x.Key))
-	e.u32(unix.NFTA_CT_DREG, x.Register)
+	if x.SourceRegister {
+		e.u32(unix.NFTA_CT_SREG, x.Register)
+	} else {
+		e.u32(unix.NFTA_CT_DREG, x.Register)
+	}
 	e.bytes(unix.NFTA_CT_DIRECTION, []byte{0}) // IP_CT_DIR_ORIGINAL
 	e.unnest(data)
 	e.unnest(whole)
+}
+
+// masked takes the bits of an IPv6 address that count, if a rule says which.
+func (s *selector) masked(c *cursor) (*selector, error) {
+	if s.typ != typeIPv6 || !c.accept("&") {
+		return s, nil
+	}
+	some := *s
+	some.mask = make([]byte, s.typ.width)
+	return &some, s.typ.parse(some.mask, c.next().text)
 }
 
 // takeSelector takes the selector that comes next, nil if none does.

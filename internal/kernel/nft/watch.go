@@ -153,6 +153,9 @@ func matters(r reply) time.Duration {
 	if table == ours {
 		return pause
 	}
+	if isTrail(table) {
+		return 0
+	}
 	if _, err := guestFamily(familyName(r.family())); err != nil {
 		return 0
 	}

@@ -23,13 +23,19 @@ func entry(a kstate.Addr) string {
 	return "addr/" + in + a.Dev + "/" + a.Prefix.String()
 }
 
-// addAddr queues a new address.
-func (p *pass) addAddr(op int, a kstate.Addr) error {
+// home is the namespace and the device that an address is for.
+func (p *pass) home(a kstate.Addr) (*space, device, error) {
 	s, err := p.space(a.NS)
 	if err != nil {
-		return err
+		return nil, device{}, err
 	}
 	d, err := s.device(a.Dev)
+	return s, d, err
+}
+
+// addAddr queues a new address.
+func (p *pass) addAddr(op int, a kstate.Addr) error {
+	s, d, err := p.home(a)
 	if err != nil {
 		return err
 	}
@@ -53,6 +59,28 @@ func (p *pass) addAddr(op int, a kstate.Addr) error {
 	s.add(op, m)
 	return nil
 }
+
+// joinAddr queues the route to an address's prefix as the kernel makes it, and would
+// remove it with the address (fib_add_ifaddr in net/ipv4/fib_frontend.c,
+// addrconf_prefix_route in net/ipv6/addrconf.c).
+func (p *pass) joinAddr(op int, a kstate.Addr) error {
+	s, d, err := p.home(a)
+	if err != nil {
+		return err
+	}
+	to := a.Prefix.Masked()
+	m := newMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
+	if to.Addr().Is4() {
+		m.route(unix.AF_INET, uint8(to.Bits()), unix.RTPROT_KERNEL, unix.RT_SCOPE_LINK, unix.RTN_UNICAST).attr(unix.RTA_PREFSRC, a.Prefix.Addr().AsSlice())
+	} else {
+		m.route(unix.AF_INET6, uint8(to.Bits()), unix.RTPROT_KERNEL, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST).u32(unix.RTA_PRIORITY, prefixMetric)
+	}
+	s.add(op, m.attr(unix.RTA_DST, to.Addr().AsSlice()).u32(unix.RTA_OIF, uint32(d.index)))
+	return nil
+}
+
+// prefixMetric is what the kernel gives an IPv6 prefix's route (IP6_RT_PRIO_ADDRCONF).
+const prefixMetric = 256
 
 // removeAddr queues the end of an address of ours.
 func (p *pass) removeAddr(op int, a kstate.Addr) error {
@@ -190,11 +218,7 @@ func (p *pass) note(op int, key string) error {
 // settleAddr takes an address that is there exactly as wanted for done. If it
 // was there before us, on a device that is not ours, it is not ours either.
 func (p *pass) settleAddr(op int, a kstate.Addr, failed error) error {
-	s, err := p.space(a.NS)
-	if err != nil {
-		return failed
-	}
-	d, err := s.device(a.Dev)
+	s, d, err := p.home(a)
 	if err != nil {
 		return failed
 	}
@@ -226,7 +250,28 @@ type address struct {
 	index  int
 	prefix netip.Prefix
 	origin uint8 // IFA_PROTO
+	second bool  // see kstate.Addr
 }
+
+// subnet is a prefix on a device, by its index.
+type subnet struct {
+	index  int
+	prefix netip.Prefix
+}
+
+// connected are the subnets that routes lead to without a router.
+func connected(routes []route) map[subnet]bool {
+	all := map[subnet]bool{}
+	for _, r := range routes {
+		if !r.via.IsValid() && !r.blackhole {
+			all[subnet{r.index, r.dst}] = true
+		}
+	}
+	return all
+}
+
+// routed reports whether the kernel makes a route with an address of ours.
+func (a address) routed() bool { return !a.prefix.IsSingleIP() && !a.second }
 
 // Origins of an address that the kernel made itself: linux/if_addr.h, since 5.18.
 const (
@@ -257,7 +302,8 @@ func parseAddress(b []byte) (address, bool) {
 	if len(b) < unix.SizeofIfAddrmsg || b[0] != unix.AF_INET && b[0] != unix.AF_INET6 {
 		return address{}, false
 	}
-	a := address{index: int(native.Uint32(b[4:]))}
+	const second = unix.IFA_F_SECONDARY | unix.IFA_F_DEPRECATED | unix.IFA_F_DADFAILED // of IPv6 the first is IFA_F_TEMPORARY
+	a := address{index: int(native.Uint32(b[4:])), second: b[2]&second != 0}
 	var local, addr netip.Addr
 	attrs(b[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) {
 		switch typ {

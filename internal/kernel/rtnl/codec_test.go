@@ -203,6 +203,7 @@ func FuzzMessages(f *testing.F) {
 			parseDevice(body)
 			parseAddress(body)
 			parseRoute(body)
+			parseDetour(body)
 			parseRule(body)
 			parseQueue(body)
 			parseFilter(body)

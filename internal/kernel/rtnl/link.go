@@ -182,7 +182,7 @@ func (p *pass) complete(op int, l kstate.Link, index int, m *message) error {
 
 // furnishFar queues what makes the new far end of a veth as it shall be.
 func (p *pass) furnishFar(op int, l kstate.Link, near device, far *space) error {
-	far.quiet(op, near.far, kstate.Link{})
+	far.quiet(op, near.far, kstate.Link{Auto: l.Peer.Auto})
 	if err := p.portFar(op, kstate.Peer{}, l.Peer, near.far); err != nil {
 		return err
 	}
@@ -411,18 +411,20 @@ func (m *message) newPort(l kstate.Link) {
 
 // quiet queues the settings of a new device that is to do nothing by itself.
 //
-// IPv6 autoconfiguration ends: no address of its own, no duplicate address
+// IPv6 autoconfiguration ends, unless it is wanted: no address of its own, no duplicate address
 // detection, no router solicitations. That must be a message of its own before
 // the one that sets the device up, as do_setlink in net/core/rtnetlink.c does
 // that first. Without IPv6 there is nothing to end.
 //
 // IPv4 addresses do not take the others of their subnet along when they go.
 func (s *space) quiet(op, index int, l kstate.Link) {
-	m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, index, 0, 0)
-	m.nest(unix.IFLA_AF_SPEC, func() {
-		m.nest(unix.AF_INET6, func() { m.u8(unix.IFLA_INET6_ADDR_GEN_MODE, in6AddrGenModeNone) })
-	})
-	s.addForgiving(op, m, kernel.ErrUnsupported)
+	if !l.Auto {
+		m := newMessage(unix.RTM_NEWLINK, 0).link(unix.AF_UNSPEC, index, 0, 0)
+		m.nest(unix.IFLA_AF_SPEC, func() {
+			m.nest(unix.AF_INET6, func() { m.u8(unix.IFLA_INET6_ADDR_GEN_MODE, in6AddrGenModeNone) })
+		})
+		s.addForgiving(op, m, kernel.ErrUnsupported)
+	}
 	s.add(op, inetConf(index, append(passing(l), ipv4DevconfPromote, 1)...))
 }
 

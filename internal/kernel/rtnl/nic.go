@@ -142,7 +142,7 @@ func (p *pass) lendNIC(op int, l kstate.Link) error {
 	if err != nil {
 		return err
 	}
-	s.quiet(op, d.index, kstate.Link{})
+	s.quiet(op, d.index, kstate.Link{Auto: l.Auto})
 	return p.dress(op, s, d, l)
 }
 

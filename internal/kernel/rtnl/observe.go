@@ -224,6 +224,10 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 		var more []route
 		more, err = s.sock.tables(v.ctx)
 		routes = append(routes, more...)
+		if err == nil {
+			more, err = s.sock.detours(v.ctx)
+			routes = append(routes, more...)
+		}
 	}
 	if err != nil {
 		return err
@@ -239,6 +243,7 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 		v.c.marks.Store(true)
 	}
 	marks := !s.ns.IsHost() && v.c.marks.Load()
+	joined := connected(routes)
 	for _, a := range addrs {
 		d, known := devs[a.index]
 		o := kstate.Addr{NS: s.ns, Dev: d.name, Prefix: a.prefix}
@@ -250,13 +255,15 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 		if ours[a.index] && marks {
 			o.Other = a.origin != protocol
 		}
+		o.Second = o.Other && a.second
+		o.Cut = ours[a.index] && !o.Other && d.up && d.master == 0 && a.routed() && !joined[subnet{a.index, a.prefix.Masked()}]
 		if known && !hidden[a.index] && !kernels {
 			v.objs = append(v.objs, o)
 		}
 	}
 	v.aside(s, routes)
 	for _, r := range slices.Backward(routes) { // of several by one way the kernel lists the best first, and the last counts
-		o := kstate.Route{NS: s.ns, Dst: r.dst, Via: r.via, Dev: devs[r.index].name, Other: r.protocol != protocol}
+		o := kstate.Route{NS: s.ns, Dst: r.dst, Via: r.via, Dev: devs[r.index].name, Other: r.protocol != protocol, Table: r.table}
 		if o.Other {
 			o.Metric = r.metric
 		}
@@ -264,7 +271,7 @@ func (v *view) addrsAndRoutes(s *space, devs map[int]device) error {
 			o.Src = r.src
 		}
 		if !o.Other {
-			o.Onlink, o.Blackhole, o.MTU, o.Table = r.onlink, r.blackhole, r.mtu, r.table
+			o.Onlink, o.Blackhole, o.MTU = r.onlink, r.blackhole, r.mtu
 		}
 		o.First = !o.Other && o.Dst.Bits() == 0 && o.Dst.Addr().Is6() && r.metric == firstMetric
 		if r.aside() || r.blackhole && o.Other {

@@ -207,8 +207,11 @@ func (p *pass) plan(i int) error {
 		}
 		return p.changeLink(i, op.Old.(kstate.Link), o)
 	case kstate.Addr:
-		if op.New == nil {
+		switch {
+		case op.New == nil:
 			return p.removeAddr(i, o)
+		case op.Old != nil:
+			return p.joinAddr(i, o)
 		}
 		return p.addAddr(i, o)
 	case kstate.Route:

@@ -116,8 +116,7 @@ func (p *pass) settleRoute(r kstate.Route, failed error) error {
 	return fmt.Errorf("another route to %s: %w", r.Dst, failed)
 }
 
-// route is a unicast route, or a blackhole, as the kernel reports it: one of the main
-// table, or of ours.
+// route is a unicast route, or a blackhole, as the kernel reports it.
 type route struct {
 	dst      netip.Prefix
 	table    int // 0 is the main one
@@ -142,7 +141,7 @@ func (s *socket) routes(ctx context.Context) ([]route, error) {
 // tables lists ours in all others.
 func (s *socket) tables(ctx context.Context) ([]route, error) {
 	all, err := s.listRoutes(ctx, unix.RT_TABLE_UNSPEC, protocol)
-	return slices.DeleteFunc(all, func(r route) bool { return r.table == 0 }), err
+	return slices.DeleteFunc(all, func(r route) bool { return r.table == 0 || r.protocol != protocol }), err
 }
 
 // listRoutes lists those of a table and a protocol, each of which may be any. Kernels
@@ -210,5 +209,5 @@ func parseRoute(b []byte) (route, bool) {
 	if r.blackhole {
 		r.index = 0
 	}
-	return r, r.dst.IsValid() && (r.table == 0 || r.protocol == protocol) && (b[7] == unix.RTN_UNICAST || r.blackhole) && flags&unix.RTM_F_CLONED == 0
+	return r, r.dst.IsValid() && (b[7] == unix.RTN_UNICAST || r.blackhole) && flags&unix.RTM_F_CLONED == 0
 }

@@ -197,13 +197,16 @@ func (c *Conn) judge(h header, body []byte) string {
 			return "address " + a.prefix.String() + was(h)
 		}
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		// A route that the kernel made goes with its address.
-		if r, ok := parseRoute(body); ok && r.protocol != unix.RTPROT_KERNEL && c.counts(h, r.index) {
+		// A route that the kernel made goes with its address, if nobody deletes it.
+		if r, ok := parseRoute(body); ok && (r.protocol != unix.RTPROT_KERNEL || h.port != 0) && c.counts(h, r.index) {
 			return "route " + r.dst.String() + was(h)
 		}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		if r, ok := parseRule(body); ok {
 			return r.String() + was(h)
+		}
+		if d, ok := parseDetour(body); ok {
+			return fmt.Sprintf("rule that looks into table %d%s", d.table, was(h))
 		}
 	case unix.RTM_DELNEIGH:
 		if len(body) < unix.SizeofNdMsg {

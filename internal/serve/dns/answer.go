@@ -35,6 +35,7 @@ func (v *view) out() *forwarder {
 // reply appends the reply to a request over UDP or TCP. If nothing was appended
 // there is none to be given, or not at once: then the forwarder has to be asked.
 func (v *view) reply(dst []byte, q *question, msg []byte, udp bool, now time.Time) ([]byte, *forwarder) {
+	q.by = senseless
 	switch said := q.parse(msg); said {
 	case valid:
 	case ignored:
@@ -42,6 +43,7 @@ func (v *view) reply(dst []byte, q *question, msg []byte, udp bool, now time.Tim
 	default:
 		return q.refuse(dst, said), nil
 	}
+	q.by = fromHere
 	limit := maxTCP
 	if udp {
 		limit = q.limit()
@@ -49,6 +51,7 @@ func (v *view) reply(dst []byte, q *question, msg []byte, udp bool, now time.Tim
 	if b, done := v.answer(dst, q, limit); done {
 		return b, nil
 	}
+	q.by = fromNobody
 	if v.private == nil && v.host == nil {
 		return q.empty(dst, dns.RcodeNameError), nil // musl waits 5 s for a better answer than any other error
 	}
@@ -57,8 +60,10 @@ func (v *view) reply(dst []byte, q *question, msg []byte, udp bool, now time.Tim
 		return q.empty(dst, dns.RcodeServerFailure), nil
 	}
 	if e := f.cache.get(q.identity(), now); e != nil {
+		q.by = fromCache
 		return e.render(dst, q, now, limit), nil
 	}
+	q.by = fromServer
 	return dst, f
 }
 

@@ -34,7 +34,7 @@ func town() *view {
 // nobody is a host without servers: what would be asked of it is SERVFAIL.
 func nobody() *atomic.Pointer[forwarder] {
 	var p atomic.Pointer[forwarder]
-	p.Store(newForwarder(nil, nil, hostCache))
+	p.Store(newForwarder(nil, nil, hostCache, new(counts)))
 	return &p
 }
 

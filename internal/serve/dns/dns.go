@@ -62,6 +62,7 @@ type Resolver struct {
 	batches *sync.Pool // of *batch
 	rules   *rules
 	host    atomic.Pointer[forwarder] // the host's servers
+	counts  counts
 
 	mu    sync.Mutex // protects slots
 	slots map[string]*slot
@@ -77,7 +78,7 @@ type slot struct {
 // New returns a resolver without sandboxes and without servers of the host.
 func New(log *slog.Logger) *Resolver {
 	r := &Resolver{log: log, batches: newBatches(), rules: newRules(), slots: map[string]*slot{}}
-	r.host.Store(newForwarder(nil, nil, hostCache))
+	r.host.Store(newForwarder(nil, nil, hostCache, &r.counts))
 	return r
 }
 
@@ -87,7 +88,7 @@ func New(log *slog.Logger) *Resolver {
 func (r *Resolver) SetServers(servers []netip.AddrPort) {
 	// What is being asked of the old ones may still be answered.
 	if !slices.Equal(r.host.Load().addresses(), servers) {
-		r.host.Store(newForwarder(servers, nil, hostCache))
+		r.host.Store(newForwarder(servers, nil, hostCache, &r.counts))
 	}
 }
 
@@ -168,6 +169,23 @@ func (r *Resolver) Repair() error {
 		})
 	}
 	return inParallel(todo)
+}
+
+// Mend installs the rules of one sandbox again if somebody changed them, and reports
+// whether that was so. A key that is not served is an error.
+func (r *Resolver) Mend(key string) (missing bool, err error) {
+	r.mu.Lock()
+	s := r.slots[key]
+	r.mu.Unlock()
+	if s == nil {
+		return false, fmt.Errorf("dns: %s: is not served", key)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.on == nil {
+		return false, fmt.Errorf("dns: %s: is not served", key)
+	}
+	return s.on.mend()
 }
 
 // Close stops serving. The rules stay in the namespaces, so that questions wait

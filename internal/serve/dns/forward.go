@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sealane/sealane/internal/kernel/netns"
 )
@@ -18,6 +19,7 @@ func own() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 11}) }
 type forwarder struct {
 	servers []*upstream
 	cache   *cache
+	counts  *counts
 	ctx     context.Context
 	stop    context.CancelFunc
 
@@ -35,8 +37,8 @@ type flight struct {
 // waiter is told the answer, nil if there is none.
 type waiter interface{ told(e *entry) }
 
-func newForwarder(servers []netip.AddrPort, space *netns.Handle, cached int) *forwarder {
-	f := &forwarder{cache: newCache(cached), flights: map[string]*flight{}}
+func newForwarder(servers []netip.AddrPort, space *netns.Handle, cached int, counts *counts) *forwarder {
+	f := &forwarder{cache: newCache(cached), counts: counts, flights: map[string]*flight{}}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	for _, s := range servers {
 		f.servers = append(f.servers, &upstream{addr: s, space: space})
@@ -74,7 +76,11 @@ func (f *forwarder) ask(q *question, w waiter) {
 }
 
 func (f *forwarder) fly(fl *flight) {
+	began := time.Now()
 	e := f.race(&fl.q)
+	if f.ctx.Err() == nil { // else it ended because nobody is asked any more
+		f.counts.flights.Note(outcome(e), time.Since(began))
+	}
 	if e != nil {
 		f.cache.put(fl.q.identity(), e)
 	}

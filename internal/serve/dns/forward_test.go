@@ -52,7 +52,7 @@ func forwards(t testing.TB, f *forwarder, m *dns.Msg) (*dns.Msg, time.Duration) 
 func question1(name string) *dns.Msg { return new(dns.Msg).SetQuestion(name, dns.TypeA) }
 
 func forwarderTo(t testing.TB, servers ...netip.AddrPort) *forwarder {
-	f := newForwarder(servers, nil, hostCache)
+	f := newForwarder(servers, nil, hostCache, new(counts))
 	t.Cleanup(f.close)
 	return f
 }

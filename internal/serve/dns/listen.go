@@ -33,8 +33,9 @@ type listener struct {
 	host  *atomic.Pointer[forwarder]
 	view  atomic.Pointer[view]
 
-	batches *sync.Pool // of *batch; the resolver's, as are the rules
+	batches *sync.Pool // of *batch; the resolver's, as are the next two
 	rules   *rules
+	counts  *counts
 
 	udp  *net.UDPConn
 	from []byte // control message that replies need, mostly none
@@ -56,7 +57,7 @@ func listen(r *Resolver, view View) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{log: r.log, ns: view.NS, space: space, host: &r.host, batches: r.batches, rules: r.rules}
+	l := &listener{log: r.log, ns: view.NS, space: space, host: &r.host, batches: r.batches, rules: r.rules, counts: &r.counts}
 	l.much, l.accept = notice.New(r.log, "dns: a sandbox asks too much; the rest is refused to it"), notice.New(r.log, "dns: receive")
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	if err := space.Do(l.open); err != nil {
@@ -146,7 +147,7 @@ func (l *listener) show(v View) {
 	case old != nil && old.private != nil && slices.Equal(old.private.addresses(), servers):
 		next.private = old.private
 	default:
-		next.private = newForwarder(servers, l.space, privateCache)
+		next.private = newForwarder(servers, l.space, privateCache, l.counts)
 	}
 	l.view.Store(next)
 	if old != nil && old.private != nil && old.private != next.private {
@@ -157,6 +158,19 @@ func (l *listener) show(v View) {
 // repair installs the rules again.
 func (l *listener) repair() error {
 	return l.space.Do(func() error { return l.rules.install(l.ports()) })
+}
+
+// mend installs the rules again if they are not all there, and reports whether that
+// was so.
+func (l *listener) mend() (missing bool, err error) {
+	err = l.space.Do(func() error {
+		whole, err := l.rules.whole()
+		if missing = err == nil && !whole; !missing {
+			return err
+		}
+		return l.rules.install(l.ports())
+	})
+	return missing, err
 }
 
 // remove removes the rules and stops serving.
@@ -178,6 +192,17 @@ func (l *listener) close() error {
 	}
 	l.work.Wait()
 	return l.space.Close()
+}
+
+// count counts a question for who watches, and reports whether f is to be asked: it is
+// not nil, and the sandbox does not ask too much.
+func (l *listener) count(f *forwarder, q *question) bool {
+	asked := f != nil && l.begin(f)
+	if f != nil && !asked {
+		q.by = overLimit
+	}
+	l.counts.questions[q.by].Add(1)
+	return asked
 }
 
 // begin counts a question that is forwarded, or says that there are too many.

@@ -201,6 +201,26 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+func TestMend(t *testing.T) {
+	r, s := start(t), newSpace(t, "up")
+	if _, err := r.Mend("a"); err == nil {
+		t.Error("nobody is served, and nothing is wrong")
+	}
+	put(t, r, "a", View{NS: s.NS(), Zones: []*Zone{webZone()}})
+	for damage, want := range map[string]bool{
+		"true": false, "nft flush ruleset": true, "nft flush table ip sealane-dns": true, "nft flush chain ip sealane-dns answers": true,
+		"nft add rule ip sealane-dns questions drop": true, "nft insert rule ip sealane-dns answers drop": true,
+	} {
+		s.shell(damage)
+		if missing, err := r.Mend("a"); err != nil || missing != want {
+			t.Errorf("%s: missing %v, %v", damage, missing, err)
+		}
+		if got := s.ask(t, "web", dns.TypeA); got != "NOERROR 192.0.2.2" {
+			t.Errorf("%s: %s", damage, got)
+		}
+	}
+}
+
 func TestRemove(t *testing.T) {
 	r, a, b := start(t), newSpace(t, "up"), newSpace(t, "up")
 	views := map[string]View{"a": {NS: a.NS()}, "b": {NS: b.NS()}}

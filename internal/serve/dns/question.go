@@ -57,6 +57,7 @@ type question struct {
 	odd        bool // the name has bytes no host name has; zones know no such name
 	edns, do   bool
 	size       uint16 // what the client takes over UDP
+	by         source // who answers it
 
 	raw     [maxName + 4]byte // the question section as it came, for the reply
 	rawLen  int

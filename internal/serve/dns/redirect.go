@@ -32,6 +32,9 @@ import (
 // port 53 in both directions, tracks it, and may take it elsewhere.
 const (
 	tableName    = "sealane-dns"
+	asks         = "questions" // a chain
+	tells        = "answers"
+	perChain     = 2 // rules: of UDP and of TCP
 	afterOthers  = 300
 	beforeOthers = -300
 	domain       = 53
@@ -81,17 +84,41 @@ func (r *rules) uninstall() error {
 	})
 }
 
+// whole reports whether the table has as many rules as are installed.
+func (r *rules) whole() (is bool, err error) {
+	err = r.talk(func(c *nftables.Conn) error {
+		is = true
+		for _, name := range []string{asks, tells} {
+			have, err := c.GetRules(emptyTable(), &nftables.Chain{Name: name})
+			if err != nil {
+				return err
+			}
+			is = is && len(have) == perChain
+		}
+		return nil
+	})
+	return is, err
+}
+
 // transact sends what add adds, who is told whether the table is there.
 func (r *rules) transact(add func(c *nftables.Conn, there bool)) error {
+	return r.talk(func(c *nftables.Conn) error {
+		tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
+		if err != nil {
+			return err
+		}
+		add(c, slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }))
+		return c.Flush()
+	})
+}
+
+// talk opens a socket for what is to be said.
+func (r *rules) talk(say func(*nftables.Conn) error) error {
 	c, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
-	if err == nil {
-		add(c, slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }))
-		err = c.Flush()
-	}
+	err = say(c)
 	go func() {
 		r.closing <- struct{}{}
 		c.CloseLasting()
@@ -105,7 +132,7 @@ func (r *rules) transact(add func(c *nftables.Conn, there bool)) error {
 
 // fill adds what is in the table.
 func fill(c *nftables.Conn, t *nftables.Table, udp, tcp uint16) {
-	questions, answers := chain(c, t, "questions", afterOthers), chain(c, t, "answers", beforeOthers)
+	questions, answers := chain(c, t, asks, afterOthers), chain(c, t, tells, beforeOthers)
 	for _, p := range []struct {
 		proto    byte
 		port     uint16

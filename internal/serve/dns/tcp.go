@@ -54,8 +54,8 @@ func (l *listener) converse(conn net.Conn) {
 			return
 		}
 		reply, f := l.view.Load().reply(nil, &q, msg, false, time.Now())
-		switch {
-		case f != nil && l.begin(f):
+		switch admitted := l.count(f, &q); {
+		case admitted:
 			asked := q
 			open.Go(func() {
 				defer l.asking.Add(-1) // not before it is sent: who reads nothing has not many

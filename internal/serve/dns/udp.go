@@ -89,8 +89,11 @@ func (l *listener) turn(fd int) syscall.Errno {
 			continue
 		}
 		reply, f := v.reply(b.reply[i][:0], &b.q, b.request[i][:b.in[i].n], true, now)
-		if f != nil {
-			reply = l.forward(f, &b.q, b.client(i), reply)
+		switch admitted := l.count(f, &b.q); {
+		case admitted:
+			f.ask(&b.q, &udpAsker{l, b.q, b.client(i)})
+		case f != nil:
+			reply = b.q.empty(reply, dns.RcodeServerFailure)
 		}
 		b.add(i, reply)
 	}
@@ -147,15 +150,6 @@ type udpAsker struct {
 	*listener
 	q  question
 	to netip.AddrPort
-}
-
-// forward asks f, or appends the refusal if the sandbox asks too much already.
-func (l *listener) forward(f *forwarder, q *question, to netip.AddrPort, dst []byte) []byte {
-	if !l.begin(f) {
-		return q.empty(dst, dns.RcodeServerFailure)
-	}
-	f.ask(q, &udpAsker{l, *q, to})
-	return dst
 }
 
 func (a *udpAsker) told(e *entry) {

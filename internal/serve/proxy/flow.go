@@ -54,22 +54,26 @@ func (fs *flows) begin(proto string, client netip.Addr, dst netip.AddrPort) (*fl
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	target, ok := fs.resolve.Target(proto, client, dst)
+	all := fs.crowd(proto)
 	if !ok {
+		all.done.Unserved++
 		return nil, false
 	}
 	f := &flow{proto: proto, client: client, dst: dst, target: target}
 	f.last.Store(time.Now().UnixNano())
-	all := fs.crowd(proto)
 	out, ok := all.add(f)
 	if !ok || out != nil {
 		fs.full.Say("protocol", proto, "most", all.most, "client", client, "destination", dst)
 	}
 	if !ok {
+		all.done.Full++
 		return nil, false
 	}
+	all.done.Begun++
 	f.Context, f.end = context.WithCancel(fs.ctx)
 	context.AfterFunc(f, func() { fs.forget(f) })
 	if out != nil {
+		all.done.Ousted++
 		out.end()
 	}
 	return f, true

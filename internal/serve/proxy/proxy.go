@@ -15,7 +15,8 @@
 //	    A flow that was not redirected, or that nobody serves, ends here.
 //	 3. A target that is an address of this host is refused: the firewall would
 //	    redirect it back to port P, for ever. But who asks for a loopback address may
-//	    be sent to one that is none.
+//	    be sent to one that is none, and the very destination may be asked again: the
+//	    resolver says so of clients whose packets come here by where they come from.
 //	 4. Bytes are copied both ways until both sides are done (TCP), or nothing
 //	    came for a while (UDP).
 //
@@ -123,7 +124,7 @@ func (p *Proxy) connectable(dst, target netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	if own && (!dst.Addr().IsLoopback() || target.Addr().IsLoopback()) {
+	if own && (target.Addr().IsLoopback() || !dst.Addr().IsLoopback() && target != dst) {
 		return fmt.Errorf("%s: is an address of this host", target)
 	}
 	return nil

@@ -48,6 +48,7 @@ type crowd struct {
 	pushy bool
 	open  map[*flow]struct{}
 	count map[share]int
+	done  Count // but what is open
 }
 
 func newCrowd(most int, pushy bool) *crowd {

@@ -1,0 +1,266 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/feature"
+	"github.com/sealane/sealane/internal/kernel/facts"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// Check is one thing that was looked at.
+type Check struct {
+	State string // CheckOK …
+	What  string // was looked at
+	Why   string // it is so
+	Right string // what would be right; "": it is
+}
+
+// States of checks.
+const (
+	CheckOK   = "ok"
+	CheckWarn = "warn" // it works, and may not for long, or not for all
+	CheckFail = "fail"
+)
+
+// Health is how the daemon looks at what is no state of its own. All of it may be nil.
+type Health struct {
+	Vitals     func() facts.Vitals
+	Forwarding func() map[string]bool // by family
+	Features   func() []feature.Answer
+	Runtimes   func() []model.Runtime // that are on the host and answer by a socket
+	Ask        func(context.Context, netip.AddrPort) (time.Duration, error)
+	Plugin     func() error // nil: Docker finds us
+}
+
+// patient is how long a name server or a runtime may take to answer the doctor.
+const patient = 3 * time.Second
+
+// Doctor looks whether this host and this daemon are well: what the kernel lacks, what is
+// not as intended, which networks and sandboxes do not fare as they should, who else filters, and
+// what is nearly used up. It changes nothing, and takes some seconds where somebody does
+// not answer.
+func (e *Engine) Doctor(ctx context.Context) []Check {
+	ctx, cancel := context.WithTimeout(ctx, 2*patient)
+	defer cancel()
+	return slices.Concat(e.checkFeatures(), e.checkDrift(ctx), e.checkForwarding(), e.checkNetworks(), e.checkRecords(), e.checkSandboxes(), e.checkOthers(),
+		e.checkVitals(), e.checkServers(ctx), e.checkRuntimes(ctx), e.checkPlugin())
+}
+
+func fine(what, why string, args ...any) Check {
+	return Check{State: CheckOK, What: what, Why: fmt.Sprintf(why, args...)}
+}
+
+// checkFeatures is about the kernel.
+func (e *Engine) checkFeatures() (out []Check) {
+	if e.cfg.Health.Features == nil {
+		return nil
+	}
+	var has []string
+	for _, f := range e.cfg.Health.Features() {
+		_, missing := errors.AsType[*feature.Missing](f.Err)
+		switch {
+		case f.Err == nil:
+			has = append(has, f.Name)
+		case missing:
+			out = append(out, Check{CheckWarn, "kernel", "has no " + f.Name + ": " + f.Gives, "needs " + f.Needs + ", and a restart of the daemon"})
+		default:
+			out = append(out, Check{CheckWarn, "kernel", f.Err.Error(), "that it can be asked"})
+		}
+	}
+	return append([]Check{fine("kernel", "has %s", strings.Join(has, ", "))}, out...)
+}
+
+// checkDrift is about what a pass would do now.
+func (e *Engine) checkDrift(ctx context.Context) []Check {
+	ops, due, err := e.Diff(ctx)
+	switch {
+	case err != nil:
+		return []Check{{CheckFail, "intent", "what the kernel has cannot be told: " + err.Error(), "see the log"}}
+	case len(ops) == 0 && len(due) > 0:
+		return []Check{{CheckWarn, "intent", "not as intended: command " + due[0], "it is run again, later and later; sealane inspect says why it failed"}}
+	case len(ops) > 0:
+		more := ""
+		if len(ops) > 1 {
+			more = fmt.Sprintf(", and %d more", len(ops)-1)
+		}
+		return []Check{{CheckWarn, "intent", fmt.Sprintf("not as intended: %s%s", ops[0], more), "it is mended within 30 seconds; sealane diff lists what stays"}}
+	}
+	return []Check{fine("intent", "everything is as intended")}
+}
+
+// checkForwarding is about what networks need of the host.
+func (e *Engine) checkForwarding() (out []Check) {
+	if e.cfg.Health.Forwarding == nil {
+		return nil
+	}
+	e.mu.RLock()
+	nets := values(e.intent.Networks)
+	e.mu.RUnlock()
+	on := e.cfg.Health.Forwarding()
+	for _, family := range []struct {
+		name, setting string
+		is6           bool
+	}{{"IPv4", "net.ipv4.ip_forward", false}, {"IPv6", "net.ipv6.conf.all.forwarding", true}} {
+		needed := slices.ContainsFunc(nets, func(n *model.Network) bool {
+			_, has := n.Subnet(family.is6)
+			return has && n.Routed() && !n.Internal
+		})
+		switch passes, known := on[family.name]; {
+		case !known || !needed:
+		case passes:
+			out = append(out, fine("forwarding", "the host passes on %s", family.name))
+		default:
+			out = append(out, Check{CheckFail, "forwarding", family.setting + " is 0: no network reaches anything by " + family.name, "Sealane sets it again within 30 seconds; find out who takes it back"})
+		}
+	}
+	return out
+}
+
+// checkNetworks is about each network: its status, and how full it is.
+func (e *Engine) checkNetworks() (out []Check) {
+	for _, n := range e.Networks() {
+		s := e.NetworkStatus(n)
+		switch {
+		case s.State != StateReady:
+			out = append(out, Check{CheckFail, n.Ref(), s.State + ": " + s.Message, "sealane network inspect " + n.Name + " says more"})
+		case s.Message != "":
+			out = append(out, Check{CheckWarn, n.Ref(), s.Message, "a subnet that nothing of the host's is in"})
+		default:
+			out = append(out, fine(n.Ref(), "%s", s.State))
+		}
+		usage := e.Usage(n)
+		for i, sub := range n.Subnets {
+			if u := usage[i]; u.InUse > u.Reserved+1 && sub.Prefix.Bits() < sub.Prefix.Addr().BitLen()-1 { // else it is for who is on it
+				out = append(out, fullness(n, sub.Prefix, u.InUse, u.Free)...)
+			}
+		}
+	}
+	return out
+}
+
+// fullness is about one subnet of which somebody has addresses.
+func fullness(n *model.Network, sub netip.Prefix, used, free uint64) []Check {
+	c := Check{CheckWarn, n.Ref(), fmt.Sprintf("subnet %s: %d addresses are in use, %d free", sub, used, free), "a network with a larger subnet, or fewer containers on this one"}
+	switch {
+	case free == 0:
+		c.State = CheckFail
+	case free > used/9: // more than a tenth
+		return nil
+	}
+	return []Check{c}
+}
+
+// checkSandboxes is about those that do not fare well.
+func (e *Engine) checkSandboxes() (out []Check) {
+	well := 0
+	for _, sb := range e.sandboxes() {
+		switch s := e.SandboxStatus(sb); s.State {
+		case StateDegraded, StateConflict:
+			out = append(out, Check{CheckFail, sb.Ref(), s.State + ": " + s.Message, "sealane inspect " + sb.Name + " says more"})
+		case StateLost:
+			out = append(out, Check{CheckWarn, sb.Ref(), "lost: " + s.Message, "sealane rm " + sb.Name})
+		default:
+			well++
+		}
+	}
+	slices.SortFunc(out, func(a, b Check) int { return cmp.Compare(a.What, b.What) })
+	return append([]Check{fine("sandboxes", "%d are as they should be", well)}, out...)
+}
+
+// checkOthers is about who else filters.
+func (e *Engine) checkOthers() []Check {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var out []Check
+	if text := compile.Helpless(e.facts); text != "" {
+		out = append(out, Check{CheckFail, "firewalls", text, "docs/others.md says what cannot be helped"})
+	}
+	var tables []string
+	for _, f := range e.facts.Filters {
+		name := f.Table.Family + " " + f.Table.Name
+		if f.Legacy {
+			name = f.Table.Family + "tables-legacy"
+		}
+		if !slices.Contains(tables, name) {
+			tables = append(tables, name)
+		}
+	}
+	slices.Sort(tables)
+	switch {
+	case len(tables) == 0:
+		out = append(out, fine("firewalls", "nobody else filters what passes the host"))
+	case len(out) == 0:
+		out = append(out, fine("firewalls", "others filter too: %s; sealane trace says what they do with a packet", strings.Join(tables, ", ")))
+	}
+	if e.facts.BridgeNetfilter {
+		out = append(out, fine("br_netfilter", "is on: what containers of one bridge say to each other passes iptables, too"))
+	}
+	return out
+}
+
+// checkServers asks the host's name servers, all at the same time.
+func (e *Engine) checkServers(ctx context.Context) []Check {
+	if e.cfg.Health.Ask == nil {
+		return nil
+	}
+	servers := e.cfg.Host().Servers
+	if len(servers) == 0 {
+		return []Check{{CheckWarn, "names", "the host has no name server", "a nameserver in /etc/resolv.conf"}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patient)
+	defer cancel()
+	out, dead := make([]Check, len(servers)), 0
+	var mu sync.Mutex
+	atOnce(len(servers), func(i int) {
+		took, err := e.cfg.Health.Ask(ctx, servers[i])
+		mu.Lock()
+		defer mu.Unlock()
+		if out[i] = fine("names", "server %s answers in %s", servers[i], took.Round(time.Millisecond)); err != nil {
+			dead++
+			out[i] = Check{CheckWarn, "names", fmt.Sprintf("server %s: %v", servers[i], err), "one in /etc/resolv.conf that answers"}
+		}
+	})
+	for i := range out {
+		if dead == len(out) {
+			out[i].State = CheckFail
+		}
+	}
+	return out
+}
+
+// checkRuntimes asks each runtime about a container that nobody has.
+func (e *Engine) checkRuntimes(ctx context.Context) (out []Check) {
+	if e.cfg.Health.Runtimes == nil || e.cfg.Guests == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patient)
+	defer cancel()
+	for _, r := range e.cfg.Health.Runtimes() {
+		if _, err := e.cfg.Guests.Find(ctx, model.Guest{Runtime: r, Name: "sealane-doctor"}); err != nil {
+			out = append(out, Check{CheckWarn, string(r), err.Error(), "that it runs, if containers of it are to be connected"})
+			continue
+		}
+		out = append(out, fine(string(r), "answers"))
+	}
+	return out
+}
+
+func (e *Engine) checkPlugin() []Check {
+	if e.cfg.Health.Plugin == nil {
+		return nil
+	}
+	if err := e.cfg.Health.Plugin(); err != nil {
+		return []Check{{CheckWarn, "docker plugin", err.Error(), "a restart of the daemon, or --docker-plugin '' if Docker is not to use it"}}
+	}
+	return []Check{fine("docker plugin", "Docker finds Sealane as a driver")}
+}

@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"bytes"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealane/sealane/internal/cluster"
+	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/model"
+)
+
+// notebook is a log to be read.
+type notebook struct {
+	mu   sync.Mutex // protects the following
+	text bytes.Buffer
+}
+
+func (n *notebook) Write(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.Write(b)
+}
+
+func (n *notebook) count(what string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Count(n.text.String(), what)
+}
+
+// configured starts a rig's engine in a cluster whose users write configs by hand.
+func configured(t *testing.T) (r *rig, put func(config string), log *notebook) {
+	r, log = bare(t), &notebook{}
+	r.quiet = true
+	r.prepare()
+	m := cluster.NewMemory(nil)
+	put = func(config string) {
+		t.Helper()
+		if _, _, err := m.Commit(r.ctx, cluster.Txn{Put: []cluster.Put{{Key: "/net/config", Value: []byte(config)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.cfg.Log = slog.New(slog.NewTextHandler(log, nil))
+	r.cfg.Tunnels, r.cfg.Cluster = &diggers{}, Cluster{Store: m, Prefix: "/net", Node: flannel.Node{Name: "a"}}
+	r.e = New(r.cfg)
+	r.ok(r.e.Start(r.ctx))
+	return r, put, log
+}
+
+// What went wrong with a config is not tried again once there is another: neither what
+// this host does nor what it says is of the one before.
+func TestFabricSettlesTheLatest(t *testing.T) {
+	r, put, log := configured(t)
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`)
+	r.becomes(func() bool { return r.e.seen("/net") != nil })
+	says := func() string { return r.e.NetworkStatus(r.e.seen("/net")).Message }
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"},"Sealane":{"Options":{"nonsense":"1"}}}`)
+	r.becomes(func() bool { return strings.HasPrefix(says(), `option "nonsense": not known`) })
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"},"Sealane":{"Options":{"masquerade":"false"}}}`)
+	r.becomes(func() bool { return r.e.seen("/net").Options.NoMasq && says() == "" })
+	for end := time.Now().Add(3 * retry); time.Now().Before(end); time.Sleep(retry / 50) {
+		if s := says(); s != "" {
+			t.Fatalf("says of a config that is no more: %s", s)
+		}
+	}
+	if n := log.count(`level=ERROR msg=fabric `); n != 1 {
+		t.Errorf("the log says it %d times", n)
+	}
+}
+
+// What a config asks that this host cannot do is said in its words, and not in those of
+// Go or the kernel.
+func TestFabricRefusesClearly(t *testing.T) {
+	r, put, _ := configured(t)
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`)
+	r.becomes(func() bool { return r.e.seen("/net") != nil })
+	for config, want := range map[string]string{
+		`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"},"Sealane":"x"}`:                   "Sealane: an object with ID, Name, Options and Labels belongs there",
+		`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"},"Sealane":{"Options":{"icc":1}}}`: "Sealane: an object with ID, Name, Options and Labels belongs there",
+		`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","MTU":1451}}`:                        "Backend: MTU: 1451: uplink eth0 has 1450",
+	} {
+		put(config)
+		r.becomes(func() bool { return r.e.NetworkStatus(r.e.seen("/net")).Message == want })
+		if n := r.e.seen("/net"); n.Fabric.Backend.Type != model.BackendHostGW {
+			t.Errorf("%s: %+v", config, n.Fabric)
+		}
+	}
+}
+
+// A host that is on no network, because the config makes no sense, says so in its log.
+func TestFabricConfigNobodyHas(t *testing.T) {
+	r, put, log := configured(t)
+	put(`{"Network":"10.5.0.0/29","Backend":{"Type":"host-gw"}}`)
+	r.becomes(func() bool { return log.count("/net/config: Network: 10.5.0.0/29: /28 at most") > 0 })
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`)
+	r.becomes(func() bool { return r.e.seen("/net") != nil })
+	if n := log.count("/net/config: Network: 10.5.0.0/29"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if n := log.count("missing"); n != 0 {
+		t.Error("that there is no network is nothing to complain of")
+	}
+}
+
+// Fabrics of one host share neither addresses nor a device: the one that comes second, or
+// becomes so, is refused with the reason, and what it was goes on.
+func TestFabricsApart(t *testing.T) {
+	r, put, _ := configured(t)
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+	r.becomes(func() bool { return r.e.seen("/net") != nil })
+	_, err := r.fabric("more", nil, "10.6.0.0/16")
+	r.refused(err, model.Conflict, "network more: create: this host cannot join: backend vxlan: vni 1 at port 8472: is flannel's")
+	must[*model.Network](t)(r.fabric("more", map[string]string{"vni": "2"}, "10.6.0.0/16"))
+	was := r.e.seen("/net").Subnets
+	for config, why := range map[string]string{
+		`{"Network":"10.0.0.0/9","Backend":{"Type":"vxlan"}}`:          "10.0.0.0/9: overlaps 10.6.0.0/16 of network more",
+		`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":2}}`: "backend vxlan: vni 2 at port 8472: is more's",
+	} {
+		put(config)
+		r.becomes(func() bool { return r.e.NetworkStatus(r.e.seen("/net")).Message == why })
+		if n := r.e.seen("/net"); !reflect.DeepEqual(n.Subnets, was) || n.Fabric.Backend.VNI != 1 {
+			t.Errorf("%s: %+v", config, n)
+		}
+	}
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+	r.becomes(func() bool { return r.e.NetworkStatus(r.e.seen("/net")).Message == "" })
+
+	// Nor do others have a part of it: containers of other hosts may be there.
+	_, err = r.e.CreateNetwork(r.ctx, NetworkSpec{Name: "mine", Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.6.200.0/24")}}})
+	r.refused(err, model.Conflict, "network mine: create: subnet 10.6.200.0/24: overlaps 10.6.0.0/16 of network more")
+}
