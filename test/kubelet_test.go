@@ -191,6 +191,11 @@ func (k *kubelet) sandbox(config *cri.PodSandboxConfig) (pod, error) {
 func (k *kubelet) run(config *cri.PodSandboxConfig) pod {
 	k.Helper()
 	p, err := k.sandbox(config)
+	for err != nil && strings.Contains(err.Error(), "failed to rename") {
+		// A directory that containerd made just before it was killed. With this
+		// error it takes the directory away.
+		p, err = k.sandbox(config)
+	}
 	if err != nil {
 		k.Fatalf("pod %s: %v", config.Hostname, err)
 	}
