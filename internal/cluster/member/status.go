@@ -3,9 +3,12 @@ package member
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -65,6 +68,9 @@ func (h *Host) Status(ctx context.Context) Status {
 	if _, err := r.state(); err != nil {
 		s.Problem = err.Error()
 	}
+	if r.host.Member && !here(r.host.Addr) {
+		s.Problem = fmt.Sprintf("this host no longer has %s, where the others find its etcd: give it that address again; or remove it, sealane node rm %s on another member, and sealane cluster leave --force and join here", s.Addr, s.Name)
+	}
 	ended := !s.Certificate.IsZero() && !r.cfg.Now().Before(s.Certificate)
 	if ended && !r.host.Member {
 		s.Problem = "this host's certificate has ended: sealane node rm " + s.Name + " on a member, then sealane cluster leave --force and join here"
@@ -86,6 +92,16 @@ func (h *Host) Status(ctx context.Context) Status {
 		r.addRoster(ctx, &s)
 	}
 	return s
+}
+
+// here reports whether this host has an address.
+func here(a netip.Addr) bool {
+	l, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
+	if err != nil {
+		return !errors.Is(err, syscall.EADDRNOTAVAIL)
+	}
+	_ = l.Close() // nothing was said
+	return true
 }
 
 // askRefused asks whether members refuse this host, also before they hear what it asks.

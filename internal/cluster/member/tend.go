@@ -35,16 +35,19 @@ func (r *running) tend() {
 	if r.host.Member {
 		rest = tendMember
 	}
-	for sleep(r.ctx, rest) {
+	for wait := tendMember; sleep(r.ctx, wait); wait = rest { // who has just joined may know one member only
 		if now := r.cfg.Now(); now.Sub(renewed).Abs() > tendRenew {
 			renewed = now
 			r.keepCertificate(now)
 		}
 		members, err := r.members(r.ctx)
 		if err != nil {
-			continue // Status says so, and so does who uses the store
+			// Status says so, and so does who uses the store. All that were asked may be
+			// away while others, of whom this host's own etcd has heard, are not.
+			r.keepVoters(append(voterURLs(r.membersHere()), r.votersNow()...))
+			continue
 		}
-		r.keepVoters(members)
+		r.keepVoters(voterURLs(members))
 		r.rise(members)
 		e, _ := r.state()
 		if e == nil {
@@ -99,8 +102,9 @@ func voterURLs(members []*pb.Member) []string {
 }
 
 // keepVoters has this host ask the members that vote now, also after a restart.
-func (r *running) keepVoters(members []*pb.Member) {
-	now := voterURLs(members)
+func (r *running) keepVoters(now []string) {
+	slices.Sort(now)
+	now = slices.Compact(now)
 	if r.leaving.Load() || len(now) == 0 || slices.Equal(now, r.votersNow()) {
 		return
 	}
