@@ -20,6 +20,7 @@ import (
 
 	"github.com/sealane/sealane/internal/dockerplugin"
 	"github.com/sealane/sealane/internal/driver"
+	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/metrics"
 	"github.com/sealane/sealane/internal/model"
@@ -40,10 +41,12 @@ type settings struct {
 	Accepted  string          `yaml:"bridge-accept-fwmark"`
 	LogLevel  string          `yaml:"log-level"`
 	LogFormat string          `yaml:"log-format"`
+	Bridge    bridgeSettings  `yaml:",inline"`
 	Cluster   clusterSettings `yaml:",inline"`
 	config    string
 	teardown  bool
 	accepted  driver.Mark
+	network   engine.DefaultNetwork
 }
 
 // The first thread is what /proc/PID/ns shows of us. It must not be one that visits a
@@ -113,6 +116,7 @@ func command() *cobra.Command {
 	s.Cluster.flags(f)
 	f.StringVar(&s.Metrics, "metrics", "", "where Prometheus finds metrics, at /metrics: ADDRESS:PORT, :PORT or unix:/PATH; '' for nowhere")
 	f.StringVar(&s.Accepted, "bridge-accept-fwmark", "", "let packets with this mark, MARK or MARK/MASK, into every network that is not internal, whatever is published")
+	s.Bridge.flags(f)
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.LogFormat, "log-format", "text", "text or json")
 	f.BoolVar(&s.teardown, "teardown", false, "remove everything a stopped daemon left in the kernel, then exit")
@@ -152,6 +156,9 @@ func (s *settings) complete(c *cobra.Command) error {
 	if s.accepted, err = driver.ParseMark(s.Accepted); err != nil {
 		return fmt.Errorf("bridge-accept-fwmark %w", err)
 	}
+	if s.network, err = s.Bridge.network(); err != nil {
+		return err
+	}
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		return fmt.Errorf("log-format %q: want text or json", s.LogFormat)
 	}
@@ -184,6 +191,9 @@ func (s *settings) readConfig(c *cobra.Command) error {
 		{"state-dir", &s.StateDir, file.StateDir}, {"run-dir", &s.RunDir, file.RunDir}, {"socket", &s.Socket, file.Socket}, {"docker-plugin", &s.Docker, file.Docker},
 		{"node-name", &s.NodeName, file.NodeName}, {"metrics", &s.Metrics, file.Metrics}, {"bridge-accept-fwmark", &s.Accepted, file.Accepted},
 		{"log-level", &s.LogLevel, file.LogLevel}, {"log-format", &s.LogFormat, file.LogFormat},
+	}
+	for i, x := range file.Bridge.all() {
+		all = append(all, taken{x.name, s.Bridge.all()[i].to, *x.to})
 	}
 	for i, x := range file.Cluster.all() {
 		all = append(all, taken{x.name, s.Cluster.all()[i].to, *x.to})

@@ -61,6 +61,7 @@ type Config struct {
 	RunDir    string
 	ProxyPort uint16      // 0 without a proxy
 	Accepted  driver.Mark // see driver.Facts
+	Default   DefaultNetwork
 	// PortsChanged, if not nil, is called after published ports or the
 	// addresses behind them changed: the proxy ends flows that lost theirs.
 	PortsChanged func()
@@ -138,6 +139,7 @@ type Engine struct {
 	passed    compile.Facts      // of the last pass
 	problems  map[string]problem // by object reference
 	overlaps  map[string]Status  // by network: what of the host's came later
+	astray    problem            // why the default network is not as its settings say
 	parents   map[model.ID]problem
 	turns     turns // has a lock of its own
 	repairs   fight

@@ -115,7 +115,7 @@ func (d *draft) events() []Event {
 			made = append([]Event{networkEvent(now, "create", n)}, made...)
 		case old != nil && n == nil:
 			gone = append(gone, networkEvent(now, "destroy", old))
-		case old != nil && (!reflect.DeepEqual(old.Options, n.Options) || !maps.Equal(old.Labels, n.Labels)):
+		case old != nil && (!reflect.DeepEqual(old.Options, n.Options) || !maps.Equal(old.Labels, n.Labels) || !slices.EqualFunc(old.Subnets, n.Subnets, sameSubnet)):
 			made = append(made, networkEvent(now, "update", n))
 		}
 	}

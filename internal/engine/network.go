@@ -155,8 +155,7 @@ func (d *draft) settleDevice(n *model.Network, view *hostView) error {
 	return nil
 }
 
-// settleSubnets completes the subnets: those of an adopted bridge, automatic
-// ones, and gateways.
+// settleSubnets completes the subnets: those of an adopted bridge and automatic ones.
 func (d *draft) settleSubnets(n *model.Network, spec NetworkSpec, view *hostView) error {
 	if n.Options.NoIPAM {
 		if spec.IPv6 {
@@ -179,6 +178,11 @@ func (d *draft) settleSubnets(n *model.Network, spec NetworkSpec, view *hostView
 		}
 		n.Subnets = append(n.Subnets, model.Subnet{Prefix: anySubnet(is6)})
 	}
+	return d.fillSubnets(n, view)
+}
+
+// fillSubnets chooses subnets where any will do, and gateways.
+func (d *draft) fillSubnets(n *model.Network, view *hostView) error {
 	for i := range n.Subnets {
 		s := &n.Subnets[i]
 		if s.Prefix.Addr().IsUnspecified() {
@@ -234,6 +238,7 @@ func (d *draft) checkOverlap(n *model.Network, view *hostView) error {
 		for _, o := range d.allNetworks() {
 			for _, t := range occupied(o) {
 				switch {
+				case o.ID == n.ID: // as it was, and will not be
 				case !s.Prefix.Overlaps(t) || n.Apart(o):
 				case s.Prefix != t || !n.Beside(o):
 					return d.errorf(model.Conflict, "subnet %s: overlaps %s of network %s", s.Prefix, t, o.Name)
@@ -395,15 +400,6 @@ func (e *Engine) users(id model.ID) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// ensureDefault makes the network `bridge` on device sealane0.
-func (e *Engine) ensureDefault(ctx context.Context) error {
-	if _, err := e.Network(model.NetworkBridge); err == nil {
-		return nil
-	}
-	_, err := e.CreateNetwork(ctx, NetworkSpec{Name: model.NetworkBridge, Options: map[string]string{"name": "sealane0"}})
-	return err
 }
 
 // find returns a network of the draft by name, or nil.

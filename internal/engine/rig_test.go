@@ -51,6 +51,7 @@ type rig struct {
 	quiet   bool // the kernel gives no hints
 	ports   int  // of calls of PortsChanged
 	cfg     Config
+	said    DefaultNetwork    // the daemon's settings
 	crowd   int               // endpoints per bridge
 	bridged bool              // bridged packets pass the firewall
 	before  map[string]string // the journal's entries, as they must be
@@ -125,7 +126,7 @@ func (r *rig) prepare() {
 	tick := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var mu sync.Mutex
 	r.cfg = Config{
-		SocketsChoose: true, Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353, ShardPorts: r.crowd,
+		SocketsChoose: true, Kernel: door{r.proc}, Store: vault{r.proc}, Processes: r.cmds, RunDir: r.runDir, ProxyPort: 5353, ShardPorts: r.crowd, Default: r.said,
 		PortsChanged: func() { r.ports++ }, Guests: r.inn, LinkLocals: func() []netip.Addr { return nil },
 		Host: func() Host {
 			return Host{BridgeNetfilter: r.bridged, AcceptRA: []string{"eth0"}, Resolv: model.DNS{Servers: []netip.Addr{netip.MustParseAddr("198.51.100.53")}}}

@@ -127,7 +127,7 @@ var scenarios = []scenario{
 // eachScenario runs check in a subtest for each, with the summaries of intent
 // before and after.
 func eachScenario(t *testing.T, check func(t *testing.T, s scenario, before, after string, groups []group)) {
-	for _, s := range slices.Concat(scenarios, parentScenarios, ovsScenarios, laneScenarios) {
+	for _, s := range slices.Concat(scenarios, parentScenarios, ovsScenarios, laneScenarios, defaultScenarios) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)

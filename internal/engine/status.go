@@ -157,6 +157,9 @@ func (e *Engine) networkStatus(n *model.Network) Status {
 	if text := compile.Helpless(e.facts); text != "" {
 		return Status{StateConflict, text, e.cfg.Now().UTC()}
 	}
+	if n.Name == model.NetworkBridge && e.astray.text != "" {
+		return Status{StateDegraded, e.astray.text, e.astray.since}
+	}
 	if s, ok := e.overlaps[n.Ref()]; ok {
 		return s
 	}
