@@ -140,15 +140,17 @@ func networkEvent(now time.Time, action string, n *model.Network) Event {
 }
 
 // connections returns an event for each endpoint that one state of a sandbox has
-// and another has not. One that has ended is on no network.
+// and another has not. One that has ended or is away is on no network, and in another
+// namespace it is on them anew.
 func (d *draft) connections(now time.Time, action string, of, not *model.Sandbox) []Event {
-	if of == nil || of.Exit != nil {
+	if of == nil || of.Exit != nil || of.Away() {
 		return nil
 	}
+	stayed := not != nil && not.Exit == nil && !not.Away() && (of.Guest == nil || of.Inode == not.Inode)
 	var out []Event
 	for i := range of.Endpoints {
 		ep := &of.Endpoints[i]
-		if not != nil && not.Exit == nil && slices.ContainsFunc(not.Endpoints, func(o model.Endpoint) bool { return o.ID == ep.ID }) {
+		if stayed && slices.ContainsFunc(not.Endpoints, func(o model.Endpoint) bool { return o.ID == ep.ID }) {
 			continue
 		}
 		if n := cmp.Or(d.networks[ep.Network], d.e.intent.Networks[ep.Network]); n != nil {

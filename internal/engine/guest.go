@@ -82,13 +82,21 @@ func (e *Engine) awayStatus(sb *model.Sandbox) Status {
 	n, ok := e.guests.note(sb.ID)
 	switch {
 	case !ok && sb.Guest.ID == "":
-		return Status{StateAway, why(*sb.Guest, runtime.Gone), sb.Created}
+		n.text = why(*sb.Guest, runtime.Gone)
 	case !ok:
-		return Status{StateAway, told(*sb.Guest, "does not run"), sb.Created}
+		n.text = told(*sb.Guest, "does not run")
 	case n.wrong:
 		return Status{StateDegraded, n.text, n.since}
 	}
-	return Status{StateAway, n.text, n.since}
+	return Status{StateAway, n.text, sinceMoved(sb)}
+}
+
+// sinceMoved is since when a sandbox has been where it is.
+func sinceMoved(sb *model.Sandbox) time.Time {
+	if sb.Moved.IsZero() {
+		return sb.Created
+	}
+	return sb.Moved
 }
 
 // told is a sentence about a guest: "docker: web is stopped".

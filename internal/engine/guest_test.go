@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -578,4 +579,62 @@ func TestGuestOfCNI(t *testing.T) {
 	r.inn.hint("podman:web")
 	r.settles("podman:web", "running")
 	r.equal("on both", len(r.by("podman:web").Endpoints), "2")
+}
+
+// TestGuestTellsOfItsReturn: a container that stops leaves its networks, and is on them
+// again when it is back, since then; also if nobody saw it away.
+func TestGuestTellsOfItsReturn(t *testing.T) {
+	r := newRig(t)
+	r.network("app", "10.1.0.0/28")
+	r.inn.run("docker:web")
+	sb := r.connected("app", "docker:web")
+	_, at := r.e.Events(r.ctx, -1)
+	told := func(what, want string) (last time.Time) {
+		t.Helper()
+		soon, cancel := context.WithTimeout(r.ctx, time.Second)
+		defer cancel()
+		list, next := r.e.Events(soon, at)
+		var got []string
+		for _, ev := range list {
+			got, last = append(got, ev.Type+" "+ev.Action), ev.Time
+		}
+		at = next
+		r.equal(what, strings.Join(got, ", "), want)
+		return last
+	}
+	last := r.e.SandboxStatus(sb).Since
+	since := func(what string, told time.Time) {
+		t.Helper()
+		now := r.e.SandboxStatus(r.by("web")).Since
+		if !now.After(last) || now.After(told) {
+			t.Errorf("%s since %v, want after %v, until %v", what, now, last, told)
+		}
+		last = now
+	}
+
+	r.inn.stop("docker:web")
+	r.inn.hint("docker:web")
+	r.settles("web", "away")
+	since("away", told("stopped", "network disconnect"))
+	r.inn.start("docker:web")
+	r.inn.hint("docker:web")
+	r.settles("web", "running")
+	since("running", told("started", "network connect"))
+	was := r.by("web").Inode
+	r.inn.restart("docker:web")
+	r.inn.hint("docker:web")
+	eventually(t, "seated again", func() bool { i := r.by("web").Inode; return i != was && i != 0 })
+	since("running again", told("restarted", "network disconnect, network connect"))
+	r.restart()
+	r.settles("web", "running")
+	r.equal("after a restart of the daemon", r.e.SandboxStatus(r.by("web")).Since, last.String())
+	_, at = r.e.Events(r.ctx, -1)
+
+	r.inn.stop("docker:web")
+	r.inn.hint("docker:web")
+	r.settles("web", "away")
+	r.inn.remove("docker:web")
+	r.inn.hint("docker:web")
+	r.settles("web", "no such sandbox")
+	told("stopped and removed", "network disconnect, sandbox destroy")
 }

@@ -69,7 +69,7 @@ func (d *draft) unseat(sb *model.Sandbox) {
 		return
 	}
 	c := d.edit(sb)
-	c.NetNS, c.Inode, c.Routed4, c.Routed6 = "", 0, false, false
+	c.NetNS, c.Inode, c.Routed4, c.Routed6, c.Moved = "", 0, false, false, d.e.cfg.Now().UTC()
 }
 
 // seat puts a guest into the namespace that its container has now.
@@ -96,7 +96,7 @@ func (d *draft) seat(ctx context.Context, sb *model.Sandbox, c runtime.Container
 		}
 	}
 	moved := d.edit(sb)
-	moved.NetNS, moved.Inode, moved.Routed4, moved.Routed6 = c.NetNS, c.Inode, there.routed4, there.routed6
+	moved.NetNS, moved.Inode, moved.Routed4, moved.Routed6, moved.Moved = c.NetNS, c.Inode, there.routed4, there.routed6, d.e.cfg.Now().UTC()
 	for i := range moved.Endpoints {
 		if err := d.checkSubnets(ctx, moved, d.allNetworks()[moved.Endpoints[i].Network]); err != nil {
 			return fmt.Errorf("%s: %w", c.Guest, cause(err))

@@ -199,5 +199,5 @@ func (e *Engine) SandboxStatus(sb *model.Sandbox) Status {
 	if p, ok := e.unfurnished(sb); ok {
 		return Status{StateDegraded, p.text, p.since}
 	}
-	return Status{StateRunning, "", sb.Created}
+	return Status{StateRunning, "", sinceMoved(sb)}
 }

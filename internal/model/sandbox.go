@@ -75,6 +75,8 @@ type Sandbox struct {
 	Process    *Process  `json:"process,omitempty"`    // the command while it runs
 	Exit       *Exit     `json:"exit,omitempty"`       // how it ended
 	Created    time.Time `json:"created"`
+	// Moved is when a guest came to the namespace that it is in, or left the last one.
+	Moved time.Time `json:"moved,omitzero"`
 }
 
 // Routed reports whether the default route of a family is somebody else's.
