@@ -20,6 +20,9 @@ const (
 	maxNegative  = 5 * time.Minute
 )
 
+// longestTTL is the most that a TTL can be: one with the top bit is 0 (RFC 2181, 8).
+const longestTTL = 1<<31 - 1
+
 // entry is an answer of a server, without its OPT record. It does not change.
 type entry struct {
 	wire    []byte
@@ -46,6 +49,13 @@ func newEntry(q *question, wire []byte, now time.Time) (*entry, error) {
 		}
 	}
 	m.Extra, m.Compress = extra, true
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			if h := rr.Header(); h.Ttl > longestTTL {
+				h.Ttl = 0
+			}
+		}
+	}
 	packed, err := m.Pack()
 	if err != nil {
 		return nil, err

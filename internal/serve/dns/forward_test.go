@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,6 +243,8 @@ func TestWhatIsCached(t *testing.T) {
 		{"address", says(0, "%s 60 IN A 192.0.2.1"), dns.TypeA, 1},
 		{"no TTL", says(0, "%s 0 IN A 192.0.2.1"), dns.TypeA, 2},
 		{"one without TTL", says(0, "%s 60 IN A 192.0.2.1", "%s 0 IN A 192.0.2.2"), dns.TypeA, 2},
+		{"TTL with the top bit", says(0, "%s 2147483648 IN A 192.0.2.1"), dns.TypeA, 2},
+		{"longest TTL", says(0, "%s 2147483647 IN A 192.0.2.1"), dns.TypeA, 1},
 		{"no such name", says(dns.RcodeNameError, soa), dns.TypeA, 1},
 		{"no such name, no SOA", says(dns.RcodeNameError), dns.TypeA, 2},
 		{"no such name, short", says(dns.RcodeNameError, ". 60 IN SOA a. b. 1 2 3 4 0"), dns.TypeA, 2},
@@ -293,6 +296,24 @@ func TestKeyOfCache(t *testing.T) {
 	a, b := parsed(t, question1("Example.ORG.")), parsed(t, question1("example.org.").SetEdns0(4096, false))
 	if a.identity() != b.identity() {
 		t.Error("case or size make a difference")
+	}
+}
+
+// TestTopBitOfTTL wants a TTL with the top bit to be 0 (RFC 2181, 8), also where it
+// is handed on: who asks may know of no such rule, and keep it for 136 years.
+func TestTopBitOfTTL(t *testing.T) {
+	m := question1("example.org.")
+	q := parsed(t, m)
+	e := kept(t, m, []string{"example.org. 2147483648 IN A 192.0.2.1", "example.org. 2147483647 IN A 192.0.2.2"},
+		"example.org. 4294967295 IN NS a.example.net.", "a.example.net. 2147483649 IN A 192.0.2.3")
+	var r dns.Msg
+	if err := r.Unpack(e.render(nil, q, e.born, maxTCP)); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []uint32{0, 1<<31 - 1, 0, 0} {
+		if h := slices.Concat(r.Answer, r.Ns, r.Extra)[i].Header(); h.Ttl != want {
+			t.Errorf("TTL %d of %s, want %d", h.Ttl, h.Name, want)
+		}
 	}
 }
 
