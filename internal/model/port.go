@@ -252,22 +252,31 @@ func ParsePort(s string) (PortMapping, error) {
 			return bad("host address %v", err)
 		}
 	}
-	if hostPort == "" || hostPort == "0" {
-		return m, nil
-	}
-	hf, hl, err := parseSpan(hostPort)
-	if err != nil {
-		return bad("host port %v", err)
-	}
-	m.HostPort = hf
-	switch n := hl - hf + 1; {
-	case n == m.Count:
-	case m.Count == 1:
-		m.HostEnd = hl
-	default:
-		return bad("%d host ports for %d container ports: want as many, or one container port", n, m.Count)
+	if err := m.publishAt(hostPort, "host port"); err != nil {
+		return bad("%v", err)
 	}
 	return m, nil
+}
+
+// publishAt sets the ports of the host, which errors call what; "" and "0" are any
+// that is free.
+func (m *PortMapping) publishAt(ports, what string) error {
+	if ports == "" || ports == "0" {
+		return nil
+	}
+	first, last, err := parseSpan(ports)
+	if err != nil {
+		return fmt.Errorf("%s %w", what, err)
+	}
+	m.HostPort = first
+	switch n := last - first + 1; {
+	case n == m.Count:
+	case m.Count == 1:
+		m.HostEnd = last
+	default:
+		return fmt.Errorf("%d host ports for %d container ports: want as many, or one container port", n, m.Count)
+	}
+	return nil
 }
 
 // parsePortIP reads the host address of a port; "" is every address, as a variable

@@ -1,7 +1,9 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -31,38 +33,36 @@ func parseLongPort(text string) (PortMapping, error) {
 	switch m := kv["mode"]; {
 	case kv["target"] == "":
 		return bad("target: missing")
-	case strings.Contains(kv["published"], ":"):
-		return bad("published %q: want a number from 1 to 65535, or FIRST-LAST", kv["published"])
 	case m != "" && m != "host" && m != "ingress":
 		return bad("mode %q: want host or ingress", m)
 	}
-	m, err := ParsePort(shorten(kv))
-	if err == nil && kv["from"] != "" {
-		m.From, err = ParseClients(kv["from"])
+	m := PortMapping{Proto: cmp.Or(strings.ToLower(kv["protocol"]), "tcp")}
+	if !isProto(m.Proto) {
+		return bad("protocol %q: %s", m.Proto, wantProto)
 	}
-	if err == nil && m.From != "" && m.HostIP.IsValid() && len(m.From.Prefixes(m.HostIP.Is6())) == 0 {
-		return bad("from: no client has an address of the family of %s", m.HostIP)
-	}
+	first, last, err := parseSpan(kv["target"])
 	if err != nil {
+		return bad("target %w", err)
+	}
+	m.Port, m.Count = first, last-first+1
+	if err := m.publishAt(kv["published"], "published"); err != nil {
 		return bad("%w", err)
 	}
+	ip := kv["host-ip"]
+	if a, err := netip.ParseAddr(ip); err == nil && a.Is6() {
+		ip = "[" + ip + "]"
+	}
+	if m.HostIP, err = parsePortIP(ip); err != nil {
+		return bad("host-ip %w", err)
+	}
+	if kv["from"] == "" {
+		return m, nil
+	}
+	if m.From, err = ParseClients(kv["from"]); err != nil {
+		return bad("%w", err)
+	}
+	if m.From != "" && m.HostIP.IsValid() && len(m.From.Prefixes(m.HostIP.Is6())) == 0 {
+		return bad("from: no client has an address of the family of %s", m.HostIP)
+	}
 	return m, nil
-}
-
-// shorten puts the parts of the long form together as the short one.
-func shorten(kv map[string]string) string {
-	short := kv["target"]
-	if kv["published"] != "" || kv["host-ip"] != "" {
-		short = kv["published"] + ":" + short
-	}
-	if ip := kv["host-ip"]; ip != "" {
-		if strings.Contains(ip, ":") {
-			ip = "[" + strings.Trim(ip, "[]") + "]"
-		}
-		short = ip + ":" + short
-	}
-	if kv["protocol"] != "" {
-		short += "/" + kv["protocol"]
-	}
-	return short
 }
