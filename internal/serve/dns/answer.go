@@ -159,7 +159,7 @@ func (q *question) known(dst []byte, r *record, limit int) []byte {
 }
 
 // find looks a name up: links first, then each network for the whole name, then
-// for a name that ends with the network's.
+// for a name that ends with the network's, or a link that does.
 func (v *view) find(name string) (*record, *snapshot) {
 	if target, ok := v.links[name]; ok {
 		name = target
@@ -174,6 +174,9 @@ func (v *view) find(name string) (*record, *snapshot) {
 		s := z.now.Load()
 		if short, ok := under(name, s.suffix); ok {
 			if r, ok := s.names.get(short); ok {
+				return r, s
+			}
+			if r, ok := s.names.get(v.links[short]); ok {
 				return r, s
 			}
 		}

@@ -80,6 +80,8 @@ func TestAnswer(t *testing.T) {
 		{"cache", dns.TypeA, "NOERROR 192.0.2.2 198.51.100.3"},
 		{"db", dns.TypeA, "NOERROR 192.0.2.2 198.51.100.3"},
 		{"db.front", dns.TypeA, "NOERROR 192.0.2.4"},
+		{"cache.front", dns.TypeA, "SERVFAIL"},
+		{"Cache.back.example", dns.TypeA, "NOERROR 192.0.2.2 198.51.100.3"},
 		// Known, but not of this type.
 		{"web2", dns.TypeAAAA, "NOERROR"},
 		{"six", dns.TypeA, "NOERROR"},
