@@ -190,6 +190,10 @@ func TestLaneRefusals(t *testing.T) {
 			_, err := r.e.UpdateNetwork(r.ctx, "own", NetworkUpdate{Options: map[string]string{"trunks": "40"}})
 			return err
 		}, model.Invalid, "option trunks: 40: each VLAN of the network has a bridge of its own, which has no tags"},
+		{"trunks of a bridge that sorts nothing", []string{feature.Sorting}, func(r *rig) error {
+			_, err := r.e.UpdateNetwork(r.ctx, "app", NetworkUpdate{Options: map[string]string{"trunks": "40"}})
+			return err
+		}, model.Unsupported, "option trunks: 40: takes a bridge that sorts by VLAN: vlan-filtering: needs"},
 		{"theirs", []string{feature.Sorting}, createOn("bridge", "new", "name=br0", "vlan=50"), model.Conflict, "option vlan: 50: device br0.50 exists already, as a vlan"},
 		{"another's", []string{feature.Sorting}, createOn("bridge", "new", "parent=br0", "vlan=10"), model.Conflict, "option vlan: 10: network ten has device br0.10"},
 		{"macvlan's", []string{feature.Sorting}, createOn("macvlan", "new", "parent=br0", "vlan=10"), model.Conflict, "parent br0.10: network ten has it as a port of its bridge"},

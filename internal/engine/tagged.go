@@ -51,7 +51,7 @@ func (d *draft) sorts(n *model.Network, trunks model.Trunks) (bool, error) {
 	}
 	switch tags := d.can(feature.VLAN); {
 	case trunks != "" && lacks != nil:
-		return false, d.errorf(model.Unsupported, "option trunks: %s: takes a bridge that sorts by VLAN: %w", trunks, errors.Unwrap(lacks))
+		return false, d.sortsNot(trunks, lacks)
 	case trunks != "":
 		return false, d.errorf(model.Conflict, "option trunks: %s: each VLAN of network %s has a bridge of its own, since it was made where bridges do not sort", trunks, n.Name)
 	case tags != nil && lacks != nil:
@@ -59,6 +59,11 @@ func (d *draft) sorts(n *model.Network, trunks model.Trunks) (bool, error) {
 	default:
 		return false, tags
 	}
+}
+
+// sortsNot says that no bridge here has tags, and what the kernel lacks for that.
+func (d *draft) sortsNot(trunks model.Trunks, lacks error) error {
+	return d.errorf(model.Unsupported, "option trunks: %s: takes a bridge that sorts by VLAN: %w", trunks, errors.Unwrap(lacks))
 }
 
 // laneFree refuses a VLAN of a network's bridge that is somebody's already.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -72,6 +73,11 @@ func (d *draft) updated(ctx context.Context, old *model.Network, up NetworkUpdat
 	n.Options = options
 	if n.Wired() != old.Wired() || n.Options.Adopted && n.Sorts() != old.Sorts() {
 		return nil, d.errorf(model.Invalid, "option trunks: the network was made without VLANs, or for them").WithHint("make a new network")
+	}
+	if n.Sorts() && !old.Sorts() {
+		if err := d.can(feature.Sorting); err != nil {
+			return nil, d.sortsNot(n.Options.Trunks, err)
+		}
 	}
 	n.Labels = relabeled(old.Labels, up.Labels, up.DropLabels)
 	for _, s := range n.Subnets {
