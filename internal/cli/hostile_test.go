@@ -59,7 +59,7 @@ func hostileCases() []hostileCase {
 		{"@", none}, {"network @", none}, {"help @", none}, {"--socket @ ps", none},
 		{"run --name @", asObject}, {"run --network @", none}, {"run --network name=@", none}, {"run --network container:@", none},
 		{"run --publish @", none}, {"run --expose @", none}, {"run --ip @", none}, {"run --ip6 @", none},
-		{"run --mac-address @", none}, {"run --service @", none}, {"run --network name=app,service=@", none}, {"run --network-alias @", asName}, {"run --link-local-ip @", none},
+		{"run --mac-address @", none}, {"run --service @", none}, {"run --network name=app,service=@", none}, {"run --network app --network-alias @", asName}, {"run --link-local-ip @", none},
 		{"run --link @", none}, {"run --network app --link @", append([]string{"8080:0"}, asName...)}, {"run --dns @", []string{"10.9.9.9", "fd00::9", "127.0.0.1"}},
 		{"run --dns-search @", asName}, {"run --dns-option @", []string{"-1", "--x", "99999999999999999999", "0x50", "1e3", "0", "65536", "80-", "80-79", "8080:0", "true"}},
 		{"run --add-host @", none}, {"run --hostname @", asName}, {"run --domainname @", asName}, {"run --sysctl @", none},

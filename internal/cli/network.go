@@ -253,6 +253,9 @@ sysctls=net.ipv4.conf.IFNAME.log_martians=1.`,
 			if err := checkLinks(req.Links); err != nil {
 				return usage("network connect: %s", err)
 			}
+			if err := checkAliases(args[0], req.Aliases); err != nil {
+				return usage("network connect: %s", err)
+			}
 			if _, err = a.client().Connect(c.Context(), args[0], req); err == nil {
 				a.unmet(c.Context(), req.Links)
 			}

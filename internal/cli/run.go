@@ -177,6 +177,11 @@ func (f *runFlags) firstNetwork(spec *api.SandboxSpec) error {
 			}
 		}
 	}
+	for _, ep := range spec.Networks {
+		if err := checkAliases(ep.Network, ep.Aliases); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -79,6 +79,9 @@ func parseSpec(text string) (api.EndpointSpec, error) {
 			return bad("%w", err)
 		}
 	}
+	if s.ep.Network == "" {
+		return bad("name: missing")
+	}
 	if err := model.CheckName(s.ep.Network); err != nil {
 		return bad("name=: %w", err)
 	}
@@ -88,6 +91,14 @@ func parseSpec(text string) (api.EndpointSpec, error) {
 		}
 	}
 	return s.ep, nil
+}
+
+// checkAliases refuses aliases on the default network, which nobody would find.
+func checkAliases(network string, aliases []string) error {
+	if len(aliases) > 0 && (network == model.NetworkBridge || network == model.NetworkDefault) {
+		return fmt.Errorf("alias %s: network %s has no names: want a network made by network create", aliases[0], model.NetworkBridge)
+	}
+	return nil
 }
 
 // specReader reads name=N,ip=A,ip6=A,link-local-ip=A,alias=A,mac-address=M,
