@@ -175,11 +175,16 @@ func spacesIn(have kstate.Set) map[string]*space {
 	return all
 }
 
-// checkSubnets refuses a network for a namespace of others that has another way
-// to it already: which one packets take would be a matter of chance. A route to
+// inhabited reports whether a sandbox's namespace may have what others put there.
+func (d *draft) inhabited(sb *model.Sandbox) bool {
+	return sb.Mode == model.ModeOther && !sb.Away() || sb.Mode == model.ModeOwn && d.e.intent.Sandboxes[sb.ID] != nil
+}
+
+// checkSubnets refuses a network for a namespace that has another way to it already,
+// which is not ours: which one packets take would be a matter of chance. A route to
 // more than the network is none.
 func (d *draft) checkSubnets(ctx context.Context, sb *model.Sandbox, n *model.Network) error {
-	if sb.Mode != model.ModeOther || sb.Away() {
+	if !d.inhabited(sb) {
 		return nil
 	}
 	there, err := d.look(ctx, sb.NetNS)

@@ -229,7 +229,7 @@ func (d *draft) ifName(ctx context.Context, sb *model.Sandbox, prefix, want stri
 	for _, ep := range sb.Endpoints {
 		taken[ep.IfName] = true
 	}
-	if sb.Mode == model.ModeOther && !sb.Away() || sb.Mode == model.ModeOwn && d.e.intent.Sandboxes[sb.ID] != nil {
+	if d.inhabited(sb) {
 		there, err := d.look(ctx, sb.NetNS)
 		if err != nil {
 			return "", internal(d.ref, d.op, err)
