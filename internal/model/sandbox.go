@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -260,6 +261,12 @@ func (d DNS) validate() error {
 	for _, o := range d.Options {
 		if !resolvRE().MatchString(o) {
 			return fmt.Errorf("dns-option %q: want one word, as ndots:2", o)
+		}
+		switch k, v, _ := strings.Cut(o, ":"); k {
+		case "ndots", "timeout", "attempts":
+			if _, err := strconv.ParseUint(v, 10, 8); err != nil {
+				return fmt.Errorf("dns-option %q: want a number from 0 to 255, as %s:2", o, k)
+			}
 		}
 	}
 	return nil

@@ -24,12 +24,12 @@ func TestLabels(t *testing.T) {
 }
 
 func TestResolvSettings(t *testing.T) {
-	for _, o := range []string{"ndots:2", "edns0", "use-vc", "single-request-reopen", "timeout:1"} {
+	for _, o := range []string{"ndots:2", "edns0", "use-vc", "single-request-reopen", "timeout:1", "ndots:0", "attempts:30", "no-such:x"} {
 		if err := (DNS{Options: []string{o}}).validate(); err != nil {
 			t.Errorf("%s: %v", o, err)
 		}
 	}
-	for _, o := range []string{"", " ", "a b", "ndots:2#", ";", "a\nnameserver 192.0.2.1", "٣", "a:", ":1", "a:1:2", strings.Repeat("x", 65)} {
+	for _, o := range []string{"", " ", "a b", "ndots:2#", ";", "a\nnameserver 192.0.2.1", "٣", "a:", ":1", "a:1:2", "ndots", "ndots:a", "ndots:-1", "ndots:1000", "timeout:1.5", "attempts:x", strings.Repeat("x", 65)} {
 		if err := (DNS{Options: []string{o}}).validate(); err == nil {
 			t.Errorf("%q passes", o)
 		}

@@ -24,8 +24,10 @@ func parsePrefix(what, text string) (netip.Prefix, error) {
 func parseAddr(what, text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	switch {
-	case err != nil || a.Zone() != "":
+	case err != nil:
 		return netip.Addr{}, fmt.Errorf("%s %q: want an IP address", what, text)
+	case a.Zone() != "":
+		return netip.Addr{}, fmt.Errorf("%s %q: want an address without a device, %s", what, text, a.WithZone(""))
 	case a.Is4In6():
 		return netip.Addr{}, fmt.Errorf("%s %q: want an IPv4 address written as IPv4, %s", what, text, a.Unmap())
 	}

@@ -47,7 +47,7 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/networks/bridge/connect", js, `{"sandbox":"idle","ingressRate":1000,"options":{"ingress-rate":"2k"}}`, 400, "invalid", "network bridge: connect idle: ingress-rate: is 1000, and 2000"},
 		{"POST", "/v1/networks/bridge/connect", js, `{"sandbox":"idle","ingressRate":-1}`, 400, "invalid", "ingressRate"},
 		{"POST", "/v1/networks/bridge/connect", js, `{"sandbox":"idle","ip":"fd00::1"}`, 400, "invalid", "ip fd00::1: is an address of the other family"},
-		{"POST", "/v1/networks/bridge/connect", js, `{"sandbox":"idle","ip":"fe80::1%eth0"}`, 400, "invalid", "want an IP address"},
+		{"POST", "/v1/networks/bridge/connect", js, `{"sandbox":"idle","ip":"fe80::1%eth0"}`, 400, "invalid", "want an address without a device, fe80::1"},
 		{"POST", "/v1/networks/bridge/connect", js, `{"sandbox":"idle","ports":["x"]}`, 400, "invalid", `network bridge: connect idle: port "x"`},
 		{"GET", "/v1/sandboxes?all=perhaps", "", "", 400, "invalid", `query: all="perhaps": want true or false`},
 		{"POST", "/v1/sandboxes", js, `{"mode":"odd"}`, 400, "invalid", `sandbox (new): create: mode "odd": want own, host, shared or other`},
