@@ -128,6 +128,8 @@ func TestCommands(t *testing.T) {
 		{"run --name web -p 8080:80", 0, "ID"},
 		{"run --name web", 125, "sealane: sandbox web: create: the name is taken by sandbox ID"},
 		{"run --network nope", 125, "sealane: network nope: create: no such network (sealane network ls shows those there are)"},
+		{"run --dns-option ndots:x", 125, `sealane: sandbox (new): create: dns-option "ndots:x": want a number from 0 to 255, as ndots:2`},
+		{"run --name no --dns-option ndots:x", 125, `sealane: sandbox no: create: dns-option "ndots:x": want a number from 0 to 255, as ndots:2`},
 		{"run --dns x", 125, `sealane: sandbox (new): create: dns "x": want an IP address`},
 		{"ps", 0, "ID  NAME  STATUS  NETWORKS  PORTS  COMMAND\nID  web  running 0s  bridge=172.17.0.2  8080->80/tcp  -"},
 		{"ps -q", 0, "ID"},

@@ -124,7 +124,9 @@ func (d *draft) addSandbox(ctx context.Context, spec SandboxSpec, skip skipPorts
 			sb.Hostname = string(id)
 		}
 	}
-	if err := sb.Validate(); err != nil {
+	if err := sb.Validate(); err != nil && spec.Name == "" { // what would have been its ID tells nobody anything
+		return nil, d.errorf(model.Invalid, "%w", cause(err))
+	} else if err != nil {
 		return nil, err
 	}
 	d.sandboxes[id] = sb
