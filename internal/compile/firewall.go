@@ -330,6 +330,7 @@ func (b builder) input(proxyPort uint16, carried []string) {
 		fmt.Sprintf("iifgroup %d drop", kstate.GroupNamed),
 		"ip saddr 127.0.0.0/8 iifname @bridges drop",
 		"ip daddr 127.0.0.0/8 iifname @bridges ct direction original drop",
+		mapped+" iifname @bridges drop",
 		"meta nfproto ipv4 iifname vmap @to_host4",
 		"meta nfproto ipv6 iifname vmap @to_host6",
 		"ct status dnat goto proxied")...)
@@ -356,6 +357,7 @@ func (b builder) nat(proxyPort uint16, asking, near, publishing, leaving []strin
 	b.base("output", "nat", "output", -100,
 		"fib daddr type local goto publish")
 	b.chain("publish", slices.Concat(near, []string{
+		mapped + " return",
 		"ip6 daddr ::1 goto proxy",
 		"ip6 saddr fe80::/10 goto proxy",
 		"dnat ip addr . port to ip daddr . meta l4proto . th dport map @ports_at4",
@@ -375,6 +377,10 @@ func (b builder) nat(proxyPort uint16, asking, near, publishing, leaving []strin
 		"ip6 saddr . ip6 daddr @around6 masquerade")
 }
 
+// mapped is a sender that a socket of both families takes for one of IPv4, as for the
+// loopback's (::ffff:127.0.0.1): the kernel lets in by IPv6 what it would not by IPv4.
+const mapped = "ip6 saddr ::ffff:0.0.0.0/96"
+
 // sources says which address what leaves gets: the host's, another one, or none
 // but its own. 127.0.0.0/8 is routable over our bridges for the sake of
 // published ports on it; nothing may come in that way.
@@ -382,6 +388,7 @@ func sources(staying []string) []string {
 	return slices.Concat([]string{
 		"ip saddr 127.0.0.0/8 iifname @bridges drop",
 		"ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+		mapped + " oifname @bridges drop",
 		"ct status dnat oifname @bridges goto clients",
 		"ip saddr . oifname @home4 return",
 		"ip6 saddr . oifname @home6 return",

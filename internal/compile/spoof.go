@@ -11,7 +11,7 @@ import (
 // The guard of the bridges: what containers send is looked at where it enters
 // a bridge, before any other container sees it. A frame passes if its port,
 // hardware address and source address belong together; ARP and neighbour
-// advertisements may claim only addresses that are the sender's. Routers and
+// discovery may claim, or be about to claim, only addresses that are the sender's. Routers and
 // DHCP servers are not in containers: their messages are refused. So is what
 // could become one: a fragment that hides what it is a part of (RFC 7113).
 //
@@ -25,6 +25,7 @@ var bridgeTable = kstate.Table{Family: "bridge", Name: table.Name}
 var (
 	setFree = bridgeSet("free", "ifname")
 	setMACs = bridgeSet("macs", "ifname . ether_addr")
+	setSeek = bridgeSet("seeking", "ifname") // who gets addresses from others, and asks about one before it is his
 	setOwn  = families{bridgeSet("own4", "ifname . ether_addr . ipv4_addr"), bridgeSet("own6", "ifname . ether_addr . ipv6_addr")}
 )
 
@@ -43,7 +44,7 @@ func guard() kstate.Set {
 	chain := func(name string, rules ...string) {
 		must(s.Add(kstate.Chain{Table: bridgeTable, Name: name, Rules: rules}))
 	}
-	must(s.Add(bridgeTable, *setFree, *setMACs, *setOwn.v4, *setOwn.v6, kstate.Chain{
+	must(s.Add(bridgeTable, *setFree, *setMACs, *setSeek, *setOwn.v4, *setOwn.v6, kstate.Chain{
 		Table: bridgeTable, Name: "guard", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []string{
 			"iifname . ether saddr . ip saddr @own4 goto mine4",
 			"iifname != " + model.PortPrefix + "* " + notNamed("iifgroup") + " accept",
@@ -59,7 +60,8 @@ func guard() kstate.Set {
 	chain("arp",
 		"iifname . arp saddr ether . arp saddr ip @own4 accept",
 		"iifname . arp saddr ether != @macs goto refused",
-		"arp saddr ip 0.0.0.0 accept",
+		"arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @own4 accept",
+		"arp saddr ip 0.0.0.0 iifname @seeking accept",
 		"goto refused")
 	chain("ip6",
 		"iifname . ether saddr . ip6 saddr @own6 goto mine6",
@@ -130,6 +132,9 @@ func genuine(sb *model.Sandbox, e *model.Endpoint, n *model.Network) []kstate.Ob
 	}
 	from := e.Device() + " . " + e.MAC
 	objs := []kstate.Object{elem(setMACs, from, "")}
+	if n.Options.NoIPAM || e.DHCP4 != nil {
+		objs = append(objs, elem(setSeek, e.Device(), ""))
+	}
 	for i := range sb.Endpoints {
 		for _, a := range slices.Concat(sb.Endpoints[i].Addrs, sb.Endpoints[i].Outside) {
 			objs = append(objs, elem(setOwn.of(a.Addr().Is6()), from+" . "+a.Addr().String(), ""))

@@ -28,6 +28,7 @@ func local(mac net.HardwareAddr) []byte {
 const (
 	typeIPv4, typeARP, typeVLAN, typeIPv6, typeLLDP           = 0x0800, 0x0806, 0x8100, 0x86dd, 0x88cc
 	hopByHop, udpProto, fragmentHeader, icmp6, dstOpts        = 0, 17, 44, 58, 60
+	icmp4, tcpProto, gre                                      = 1, 6, 47
 	echoRequest6, mldReport, nsType, naType                   = 128, 143, 135, 136
 	raType, redirectType                                      = 134, 137
 	dhcpServer, dhcpClient, dhcp6Server, dhcp6Client          = 67, 68, 547, 546
@@ -76,9 +77,21 @@ func sum(b []byte) uint16 {
 
 // ip4 is a packet of RFC 791; offset is of a fragment, in units of 8 bytes.
 func ip4(src, dst []byte, offset uint16, payload []byte) []byte {
-	h := join([]byte{0x45, 0}, u16(uint16(20+len(payload))), u16(7), u16(offset), []byte{64, udpProto, 0, 0}, src, dst)
+	return summed(join([]byte{0x45, 0}, u16(uint16(20+len(payload))), u16(7), u16(offset), []byte{64, udpProto, 0, 0}, src, dst, payload))
+}
+
+// of gives a packet of RFC 791 another protocol.
+func of(proto byte, packet []byte) []byte {
+	packet[9] = proto
+	return summed(packet)
+}
+
+// summed gives a packet of RFC 791 its checksum.
+func summed(packet []byte) []byte {
+	h := packet[:4*(packet[0]&15)]
+	h[10], h[11] = 0, 0
 	binary.BigEndian.PutUint16(h[10:], sum(h))
-	return join(h, payload)
+	return packet
 }
 
 // ip6 is a packet of RFC 8200.
@@ -171,6 +184,10 @@ func (e ends) spoofed(f *collection) {
 	f.v4("S15 no IPv4 address", make([]byte, 4), 0, udp(9, 9, "hi"))
 	f.v4("S15 a multicast IPv4 address", []byte{224, 0, 0, 1}, 0, udp(9, 9, "hi"))
 	f.v4("S15 an IPv4 loopback address", []byte{127, 0, 0, 1}, 0, udp(9, 9, "hi"))
+	gate := e.ip(gateway, false)
+	f.add("S15 the gateway's IPv4 address, GRE", ether(e.peer, e.web, typeIPv4, of(gre, ip4(gate, to4, 0, join(u16(0), u16(typeIPv4), ip4(own4, to4, 0, udp(9, 9, "hi")))))))
+	f.add("S15 the gateway's IPv4 address, a redirect", ether(e.peer, e.web, typeIPv4, of(icmp4, ip4(gate, to4, 0, join([]byte{5, 1, 0, 0}, own4, ip4(to4, []byte{192, 0, 2, 2}, 0, udp(9, 9, "hi")))))))
+	f.v6("S15 the gateway's IPv6 address, GRE", e.ip(gateway, true), gre, join(u16(0), u16(typeIPv4), ip4(own4, to4, 0, udp(9, 9, "hi"))))
 	f.v6("S15 another's IPv6 address", e.ip(nobody, true), udpProto, udp(9, 9, "hi"))
 	f.v6("S15 the gateway's IPv6 address", e.ip(gateway, true), udpProto, udp(9, 9, "hi"))
 	f.v6("S15 the gateway's IPv6 address, later fragment", e.ip(gateway, true), fragmentHeader, join(part(udpProto, 100, false), []byte("12345678")))
@@ -201,6 +218,8 @@ func (e ends) poison(f *collection) {
 	f.add("S15 ARP with another's hardware address", ether(e.peer, e.web, typeARP, arp(arpReply, e.bridge, own4, to4)))
 	f.add("S15 ARP with another's hardware address about nothing", ether(e.peer, e.web, typeARP, arp(arpRequest, e.bridge, make([]byte, 4), to4)))
 	f.add("S15 ARP from another's hardware address", ether(e.peer, other1, typeARP, arp(arpReply, e.web, own4, to4)))
+	f.add("S15 ARP probe for a neighbour's address", ether(broadcast, e.web, typeARP, arp(arpRequest, e.web, make([]byte, 4), to4)))
+	f.add("S15 ARP probe for an address that is free", ether(broadcast, e.web, typeARP, arp(arpRequest, e.web, make([]byte, 4), e.ip(nobody, false))))
 	f.add("S15 ARP with a tag", ether(e.peer, e.web, typeVLAN, join(u16(5), u16(typeARP), arp(arpReply, e.web, gate4, to4))))
 	f.v6("S15 advertisement of the gateway, override", local(e.web), icmp6, icmp(naType, 0x20, gate6))
 	f.v6("S15 advertisement of the gateway", local(e.web), icmp6, icmp(naType, 0, gate6))

@@ -139,13 +139,9 @@ func TestOnlyAsTheHost(t *testing.T) {
 // tcp is a segment of RFC 9293 in a packet, without data.
 func tcp(src, dst []byte, from, to uint16, flags byte) []byte {
 	s := join(u16(from), u16(to), make([]byte, 8), []byte{0x50, flags}, u16(1024), make([]byte, 4))
-	c := sum(join(src, dst, u16(6), u16(uint16(len(s))), s))
+	c := sum(join(src, dst, u16(tcpProto), u16(uint16(len(s))), s))
 	s[16], s[17] = byte(c>>8), byte(c)
-	p := ip4(src, dst, 0, s)
-	p[9], p[10], p[11] = 6, 0, 0
-	c = sum(p[:20])
-	p[10], p[11] = byte(c>>8), byte(c)
-	return p
+	return of(tcpProto, ip4(src, dst, 0, s))
 }
 
 // mac0 is the hardware address of a host's eth0.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +23,8 @@ type stray struct {
 	from string // a host or a sandbox, by its eth0
 	at   string // a sandbox, a host, or "the host" for its nameserver
 	make func(name string) []byte
-	want bool // it is here to show that the test can tell
+	rest func(frame []byte) [][]byte // what is sent in place of the frame; nil: just that
+	want bool                        // it is here to show that the test can tell
 }
 
 // question is what RFC 1035 has for the address of a name.
@@ -81,14 +83,60 @@ func tagged(s stray) stray {
 	return s
 }
 
+// inParts sends a frame's packet in two fragments: the first ends behind the header of
+// UDP, so ports are in one and the question in the other.
+func inParts(s stray) stray {
+	s.what += ", in fragments"
+	s.rest = func(frame []byte) [][]byte {
+		head, p := frame[:14], frame[14:]
+		if p[0]>>4 == 6 {
+			first := ip6(p[8:24], p[24:40], fragmentHeader, join(part(udpProto, 0, true), p[40:48]))
+			return [][]byte{join(head, first), join(head, ip6(p[8:24], p[24:40], fragmentHeader, join(part(udpProto, 1, false), p[48:])))}
+		}
+		return [][]byte{join(head, ip4(p[12:16], p[16:20], 0x2000, p[20:28])), join(head, ip4(p[12:16], p[16:20], 1, p[28:]))}
+	}
+	return s
+}
+
+// optional puts a packet of IPv6 behind options that say nothing.
+func optional(s stray) stray {
+	s.what += ", behind options"
+	s.rest = func(frame []byte) [][]byte {
+		p := frame[14:]
+		return [][]byte{join(frame[:14], ip6(p[8:24], p[24:40], dstOpts, join(options(udpProto, 1), p[40:])))}
+	}
+	return s
+}
+
+// strange says that a datagram is of a protocol without ports.
+func strange(s stray) stray {
+	s.what += ", as GRE"
+	s.rest = func(frame []byte) [][]byte {
+		if p := frame[14:]; p[0]>>4 == 6 {
+			p[6] = gre
+		} else {
+			of(gre, p)
+		}
+		return [][]byte{frame}
+	}
+	return s
+}
+
+// disguised is a stray in each of these ways.
+func disguised(s stray) []stray {
+	all := []stray{s, inParts(s), strange(s)}
+	if strings.HasSuffix(s.what, "IPv6") {
+		all = append(all, optional(s))
+	}
+	return all
+}
+
 // routedBy is a packet with a loose source route, RFC 791 page 18: to first, and then on.
 func (s strayFrom) routedBy(what, src, first, then string, at string) stray {
 	return s.frame(what, at, func(name string) []byte {
 		p := optioned(ip4(addr4(src), addr4(first), 0, udp(9, 53, dnsQuestion(name))), 8)
 		copy(p[20:], join([]byte{131, 7, 4}, addr4(then), []byte{0}))
-		binary.BigEndian.PutUint16(p[10:], 0)
-		binary.BigEndian.PutUint16(p[10:], sum(p[:28]))
-		return ether(s.via, s.mac, typeIPv4, p)
+		return ether(s.via, s.mac, typeIPv4, summed(p))
 	})
 }
 
@@ -98,11 +146,7 @@ func (s strayFrom) unreachable(what, src, inner, outer string, at string) stray 
 		about := ip4(addr4(inner), addr4(outer), 0, udp(81, 9, dnsQuestion(name)))
 		m := join([]byte{3, 3, 0, 0, 0, 0, 0, 0}, about)
 		binary.BigEndian.PutUint16(m[2:], sum(m))
-		p := ip4(addr4(src), addr4(inner), 0, m)
-		p[9] = 1
-		binary.BigEndian.PutUint16(p[10:], 0)
-		binary.BigEndian.PutUint16(p[10:], sum(p[:20]))
-		return ether(s.via, s.mac, typeIPv4, p)
+		return ether(s.via, s.mac, typeIPv4, of(icmp4, ip4(addr4(src), addr4(inner), 0, m)))
 	})
 }
 
@@ -128,6 +172,8 @@ func (w *world) strays() []stray {
 	return append(out,
 		control(free.v4("a container to the host", nat.addr(web, false), nat.addr(gateway, false), 53, "the host")),
 		control(free.v6("a container to the host, IPv6", nat.addr(web, true), nat.addr(gateway, true), 53, "the host")),
+		control(inParts(free.v4("a container to the host", nat.addr(web, false), nat.addr(gateway, false), 53, "the host"))),
+		control(optional(free.v6("a container to the host, IPv6", nat.addr(web, true), nat.addr(gateway, true), 53, "the host"))),
 		free.v4("a container to the host's loopback", nat.addr(web, false), "127.0.0.1", 53, "the host"),
 		free.v6("a container to the host's loopback, IPv6", nat.addr(web, true), "::1", 53, "the host"),
 		free.v6("a container to a link-local address elsewhere", nat.addr(web, true), "fe80::2", 53, "remote"),
@@ -144,9 +190,15 @@ func (w *world) fromOutside(nat, routed, open, internal network) []stray {
 	}
 	a := strayFrom{"attacker", mac, w.mac("", "eth0")}
 	own, local6 := "192.0.2.3", netip.AddrFrom16([16]byte(local(mac))).String()
-	return []stray{
-		control(a.v4("outside to nat-unprotected", own, open.addr(web, false), 81, open.web())),
-		control(a.v6("outside to nat-unprotected, IPv6", "2001:db8::3", open.addr(web, true), 81, open.web())),
+	var list []stray
+	for _, n := range []network{nat, routed, internal, open} {
+		for _, s := range slices.Concat(disguised(a.v4("outside to "+n.name, own, n.addr(web, false), 81, n.web())),
+			disguised(a.v6("outside to "+n.name+", IPv6", "2001:db8::3", n.addr(web, true), 81, n.web()))) {
+			s.want = n.name == open.name
+			list = append(list, s)
+		}
+	}
+	return append(list,
 		control(a.v4("outside to the host", own, "192.0.2.1", 53, "the host")),
 		a.v4("outside to the host's loopback", own, "127.0.0.1", 53, "the host"),
 		a.v6("outside to the host's loopback, IPv6", "2001:db8::3", "::1", 53, "the host"),
@@ -167,15 +219,25 @@ func (w *world) fromOutside(nat, routed, open, internal network) []stray {
 		a.unreachable("outside with an error about nothing", own, nat.addr(web, false), "192.0.2.99", nat.web()),
 		a.unreachable("outside with an error about nothing, internal", own, internal.addr(web, false), "192.0.2.99", internal.web()),
 		tagged(a.v4("outside to an unpublished port", own, nat.addr(web, false), 81, nat.web())),
-	}
+		a.v6("outside to the host's loopback as IPv4 has it", "2001:db8::3", "::ffff:127.0.0.1", 53, "the host"),
+		a.v6("outside as loopback as IPv4 has it, to a published port", "::ffff:127.0.0.1", "2001:db8::1", 8001, nat.web()),
+		a.v6("outside as loopback as IPv4 has it, to a routed container", "::ffff:127.0.0.1", routed.addr(web, true), 80, routed.web()),
+		a.v6("outside as loopback as IPv4 has it, to nat-unprotected", "::ffff:127.0.0.1", open.addr(web, true), 81, open.web()),
+		a.v6("outside to a container as IPv4 has it", "2001:db8::3", "::ffff:"+nat.addr(web, false), 80, nat.web()),
+	)
 }
 
 // fromInternal is what an internal network's container sends to get out.
 func (w *world) fromInternal(internal, nat, open network) []stray {
 	in := w.leads(internal, internal.web())
 	own, own6 := internal.addr(web, false), internal.addr(web, true)
-	return []stray{
-		in.v4("internal to nat-unprotected", own, open.addr(web, false), 81, open.web()),
+	return append(slices.Concat(
+		disguised(in.v4("internal to nat-unprotected", own, open.addr(web, false), 81, open.web())),
+		disguised(in.v6("internal to nat-unprotected, IPv6", own6, open.addr(web, true), 81, open.web())),
+		disguised(in.v4("internal to the outside", own, "192.0.2.2", 9, "remote")),
+		disguised(in.v6("internal to the outside, IPv6", own6, "2001:db8::2", 9, "remote"))),
+		in.v4("internal to a cloud's metadata", own, "169.254.169.254", 9, "remote"),
+		in.v6("internal to the host's loopback as IPv4 has it", own6, "::ffff:127.0.0.1", 53, "the host"),
 		tagged(in.v4("internal to nat-unprotected", own, open.addr(web, false), 81, open.web())),
 		tagged(in.v6("internal to nat-unprotected, IPv6", own6, open.addr(web, true), 81, open.web())),
 		tagged(in.v4("internal to the outside", own, "192.0.2.2", 9, "remote")),
@@ -185,7 +247,7 @@ func (w *world) fromInternal(internal, nat, open network) []stray {
 		in.unreachable("internal with an error about nothing", own, nat.addr(web, false), "192.0.2.99", nat.web()),
 		in.v4("internal to the host's loopback", own, "127.0.0.1", 53, "the host"),
 		in.v4("internal to a port on loopback", own, "127.0.0.1", 9001, nat.web()),
-	}
+	)
 }
 
 // fromLoopback is what a container sends that may use any address.
@@ -204,6 +266,8 @@ func (w *world) fromLoopback(n, to network) []stray {
 		in.v4("antispoof=off, to the host's loopback", own, "127.0.0.1", 53, "the host"),
 		in.v4("antispoof=off, to a port on loopback", own, "127.0.0.1", 9001, to.web()),
 		in.v6("antispoof=off, to the host's loopback, IPv6", n.addr(web, true), "::1", 53, "the host"),
+		in.v6("antispoof=off, as loopback as IPv4 has it, to the host", "::ffff:127.0.0.1", "2001:db8::1", 53, "the host"),
+		in.v6("antispoof=off, as loopback as IPv4 has it, to a published port", "::ffff:127.0.0.1", "2001:db8::1", 8001, to.web()),
 	}
 }
 
@@ -213,7 +277,11 @@ func (w *world) toHost(n network) []stray {
 	all := in.to(broadcast)
 	list := []stray{
 		in.v4("to the host", own, "192.0.2.1", 53, "the host"),
+		inParts(in.v4("to the host", own, "192.0.2.1", 53, "the host")),
 		in.v6("to the host, IPv6", own6, "2001:db8::1", 53, "the host"),
+		inParts(in.v6("to the host, IPv6", own6, "2001:db8::1", 53, "the host")),
+		optional(in.v6("to the host, IPv6", own6, "2001:db8::1", 53, "the host")),
+		in.v6("to the host as IPv4 has it", own6, "::ffff:192.0.2.1", 53, "the host"),
 		in.v6("to the host's link-local address", own6, "fe80::1", 53, "the host"),
 		all.v4("to everybody", own, "255.255.255.255", 53, "the host"),
 		all.v4("to all of the network", own, n.addr(255, false), 53, "the host"),
@@ -247,12 +315,15 @@ func (w *world) toPeer(n network, open bool) []stray {
 	}
 	if !open {
 		list = append(list,
-			in.v4("by the host", own, at, 80, to),
-			in.v6("by the host, IPv6", own6, at6, 80, to),
+			inParts(in.to(e.peer).v4("directly", own, at, 9, to)),
+			strange(in.to(e.peer).v4("directly", own, at, 9, to)),
+			strange(in.to(e.peer).v6("directly, IPv6", own6, at6, 9, to)),
 			in.v6("by the host, link-local", own6, netip.AddrFrom16([16]byte(local(e.peer))).String(), 80, to),
 			in.v4("by the host, to all", own, n.addr(255, false), 80, to),
 			in.routedBy("by the host and a source route", own, n.addr(gateway, false), at, to),
 			in.unreachable("by the host, with an error about nothing", own, at, "192.0.2.99", to))
+		list = append(list, disguised(in.v4("by the host", own, at, 80, to))...)
+		list = append(list, disguised(in.v6("by the host, IPv6", own6, at6, 80, to))...)
 	}
 	for i := range list {
 		list[i].what, list[i].want = n.name+" to a neighbour "+list[i].what, open
@@ -267,7 +338,13 @@ func (w *world) astray() {
 	sees, sends := map[string]*lab.Process{}, map[string][]string{}
 	for i, s := range all {
 		names[i] = fmt.Sprintf("astray%03d", i)
-		sends[s.from] = append(sends[s.from], hex.EncodeToString(s.make(names[i])))
+		frames := [][]byte{s.make(names[i])}
+		if s.rest != nil {
+			frames = s.rest(frames[0])
+		}
+		for _, f := range frames {
+			sends[s.from] = append(sends[s.from], hex.EncodeToString(f))
+		}
 		if sees[s.at] == nil {
 			sees[s.at] = w.watch(s.at)
 			defer sees[s.at].Signal(syscall.SIGTERM)

@@ -126,7 +126,5 @@ func optioned(packet []byte, n int) []byte {
 	}
 	p[0] += byte(n / 4)
 	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
-	binary.BigEndian.PutUint16(p[10:], 0)
-	binary.BigEndian.PutUint16(p[10:], sum(p[:20+n]))
-	return p
+	return summed(p)
 }
