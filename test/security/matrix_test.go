@@ -10,6 +10,10 @@ import (
 	"github.com/sealane/sealane/internal/lab"
 )
 
+// row is one of the matrix. What it says begins as in the first table of docs/security.md,
+// if it is there: see TestPage. with is an option that all networks have for it.
+type row struct{ id, what, client, target, want, with string }
+
 // rows are Docker's properties by number, and what more we promise. A target is
 // a protocol, a place and a port:
 //
@@ -23,42 +27,52 @@ import (
 // sandbox by name. Verdicts are those of modes: yes, no, or what address of the
 // client is seen: web's, or the host's. A dot is not asked. Among them are Docker's
 // TestDirectRemoteAccessOnExposedPort and TestAccessPortPublishedOnLoopbackAddress.
-var rows = []struct{ id, what, client, target, want string }{
-	{"S1", "outside to a published port of the host", "remote", "tcp host pub", "client no client no no"},
-	{"S1", "outside to a published port of the host", "remote", "udp host pub", "client no client no no"},
-	{"S2", "outside with a route to a published port of the container", "attacker", "tcp web 80", "no yes yes no no"},
-	{"S2", "outside with a route to a published port of the container", "attacker", "udp web 80", "no yes yes no no"},
-	{"S2", "another segment to a published port of the container", "neighbour", "tcp web 80", "no yes yes no no"},
-	{"S3", "outside with a route to an unpublished port", "attacker", "tcp web 81", "no no yes no no"},
-	{"S3", "outside with a route to an unpublished port", "attacker", "udp web 81", "no no yes no no"},
-	{"S4", "another network to a published port of the container", "peer-other", "tcp web 80", "no yes yes no no"},
-	{"S5", "another network to an unpublished port", "peer-other", "tcp web 81", "no no yes no no"},
-	{"S6", "another network to a published port of the host", "peer-other", "tcp host pub", "client no client no no"},
-	{"S6", "the same network to a published port of the host", "peer", "tcp host pub", "yes no yes no no"},
-	{"S7", "the host to any port of the container", "host", "tcp web 81", "yes yes yes yes no"},
-	{"S8", "the container to services of the host", "web", "tcp gw 7000", "yes yes yes yes no"},
-	{"S9", "the same network to any port", "peer", "tcp web 81", "yes yes yes yes yes"},
-	{"S10", "outside with a route to a port on loopback", "attacker", "tcp lo 9000", "no no no no no"},
-	{"S10", "the same, at the container's address", "attacker", "tcp web 83", "no no yes no no"},
-	{"S10", "the same, at the host's address", "remote", "tcp host 9000", "no no no no no"},
-	{"S10", "the host to a port on loopback", "host", "tcp lo 9000", "yes no yes no no"},
-	{"S11", "outside with a route pings the container", "attacker", "ping web", "no yes yes no no"},
-	{"S12", "the container to the outside", "web", "tcp attacker 80", "host web host no no"},
-	{"S13", "a link-local client to a published port of the host", "remote", "tcp ll pub", "yes no yes no no"},
-	{"from", "a client that may use the port", "remote", "tcp host 8500", "client no client no no"},
-	{"from", "a client that may not", "neighbour", "tcp host 8500", "no no no no no"},
-	{"from", "another network's client that may not", "peer-other", "tcp host 8500", "no no no no no"},
-	{"from", "a link-local client that may not", "remote", "tcp ll 8500", "no no no no no"},
-	{"from", "a client that may not, at the container's address", "attacker", "tcp web 84", "no no yes no no"},
-	{"7.1", "an internal network to a published port of another's", "peer-internal", "tcp web 80", "no no no . no"},
-	{"7.1", "an internal network to any port of another's", "peer-internal", "tcp web 81", "no no no . no"},
-	{"7.1", "an internal network to a published port of the host", "peer-internal", "tcp host pub", "no no no no no"},
-	{"7.1", "an internal network to a published port at its gateway", "peer-internal", "tcp inner pub", "no no no no no"},
-	{"7.1", "an internal network to a published port at a link-local address", "peer-internal", "tcp ll pub", "no no no no no"},
-	{"7.1", "an isolated network to a published port of another's", "peer-isolated", "tcp web 80", "no no no no ."},
-	{"7.1", "an isolated network to a published port of the host", "peer-isolated", "tcp host pub", "no no no no no"},
-	{"7.1", "an isolated network to the gateways of others", "peer-isolated", "tcp gw 7000", "no no no no no"},
-	{"127", "the container to a port on the host's loopback", "web", "tcp lo 9000", "no no no no no"},
+var rows = []row{
+	{"S1", "outside → published port, at a host address", "remote", "tcp host pub", "client no client no no", ""},
+	{"S1", "outside → published port, at a host address", "remote", "udp host pub", "client no client no no", ""},
+	{"S2", "outside, with a route → published port, at the container's address", "attacker", "tcp web 80", "no yes yes no no", ""},
+	{"S2", "outside, with a route → published port, at the container's address", "attacker", "udp web 80", "no yes yes no no", ""},
+	{"S2", "another segment to a published port of the container", "neighbour", "tcp web 80", "no yes yes no no", ""},
+	{"S3", "outside, with a route → a port that is not published", "attacker", "tcp web 81", "no no yes no no", ""},
+	{"S3", "outside, with a route → a port that is not published", "attacker", "udp web 81", "no no yes no no", ""},
+	{"S4", "another network → published port, at the container's address", "peer-other", "tcp web 80", "no yes yes no no", ""},
+	{"S5", "another network → a port that is not published", "peer-other", "tcp web 81", "no no yes no no", ""},
+	{"S6", "another network → published port, at a host address", "peer-other", "tcp host pub", "client no client no no", ""},
+	{"S6", "the same network → published port, at a host address", "peer", "tcp host pub", "yes no yes no no", ""},
+	{"S7", "the host → every port, at the container's address", "host", "tcp web 81", "yes yes yes yes no", ""},
+	{"S8", "the container → services of the host", "web", "tcp gw 7000", "yes yes yes yes no", ""},
+	{"S9", "the same network → every port", "peer", "tcp web 81", "yes yes yes yes yes", ""},
+	{"S10", "outside, with a route to 127.0.0.0/8 → such a port", "attacker", "tcp lo 9000", "no no no no no", ""},
+	{"S10", "the same, at the container's address", "attacker", "tcp web 83", "no no yes no no", ""},
+	{"S10", "the same, at the host's address", "remote", "tcp host 9000", "no no no no no", ""},
+	{"S10", "the host → a port published on 127.0.0.1 or ::1", "host", "tcp lo 9000", "yes no yes no no", ""},
+	{"S11", "outside, with a route → ping", "attacker", "ping web", "no yes yes no no", ""},
+	{"S12", "the container → outside", "web", "tcp attacker 80", "host web host no no", ""},
+	{"S13", "a link-local client to a published port of the host", "remote", "tcp ll pub", "yes no yes no no", ""},
+	{"S13", "the container itself to its published port at a link-local address", "web", "tcp ll pub", "yes no yes no no", ""},
+	{"S13", "the same network to a published port at a link-local address", "peer", "tcp ll pub", "yes no yes no no", ""},
+	{"S6", "the container itself to its published port of the host", "web", "tcp host pub", "yes no yes no no", ""},
+	{"from", "a client that may use the port", "remote", "tcp host 8500", "client no client no no", ""},
+	{"from", "a client that may not", "neighbour", "tcp host 8500", "no no no no no", ""},
+	{"from", "another network's client that may not", "peer-other", "tcp host 8500", "no no no no no", ""},
+	{"from", "a link-local client that may not", "remote", "tcp ll 8500", "no no no no no", ""},
+	{"from", "a client that may not, at the container's address", "attacker", "tcp web 84", "no no yes no no", ""},
+	{"7.1", "an internal or isolated network → any of these: an internal one to a published port of another's", "peer-internal", "tcp web 80", "no no no . no", ""},
+	{"7.1", "an internal or isolated network → any of these: an internal one to any port of another's", "peer-internal", "tcp web 81", "no no no . no", ""},
+	{"7.1", "an internal or isolated network → any of these: an internal one to a published port of the host", "peer-internal", "tcp host pub", "no no no no no", ""},
+	{"7.1", "an internal or isolated network → any of these: an internal one to a published port at its gateway", "peer-internal", "tcp inner pub", "no no no no no", ""},
+	{"7.1", "an internal or isolated network → any of these: an internal one to a published port at a link-local address", "peer-internal", "tcp ll pub", "no no no no no", ""},
+	{"7.1", "an internal or isolated network → any of these: an isolated one to a published port of another's", "peer-isolated", "tcp web 80", "no no no no .", ""},
+	{"7.1", "an internal or isolated network → any of these: an isolated one to a published port of the host", "peer-isolated", "tcp host pub", "no no no no no", ""},
+	{"7.1", "an isolated network to the gateways of others", "peer-isolated", "tcp gw 7000", "no no no no no", ""},
+	{"S9", "the same network, icc=false → every port", "peer", "tcp web 81", "no no no no no", "icc=false"},
+	{"S9", "the same network, icc=false → every port", "peer", "udp web 80", "no no no no no", "icc=false"},
+	{"S9", "the same network, icc=false → every port: a ping", "peer", "ping web", "no no no no no", "icc=false"},
+	{"S9", "the host, icc=false", "host", "tcp web 81", "yes yes yes yes no", "icc=false"},
+	{"S8", "the container → services of the host, host-access=off", "web", "tcp gw 7000", "no no no no no", "host-access=off"},
+	{"S8", "the container → services of the host, host-access=off: at its other addresses", "web", "tcp host 7000", "no no no no no", "host-access=off"},
+	{"S12", "the container → outside, host-access=off", "web", "tcp attacker 80", "host web host no no", "host-access=off"},
+	{"127", "the container to a port on the host's loopback", "web", "tcp lo 9000", "no no no no no", ""},
 }
 
 // extras are rows of the other networks: client, target, verdict.
@@ -95,15 +109,11 @@ var extras = []struct {
 // question is one cell of the matrix in one address family.
 type question struct{ name, client, target, want string }
 
-// matrix asks everything at once and judges the answers in subtests.
+// matrix asks everything.
 func (w *world) matrix() {
 	var all []question
 	for _, is6 := range []bool{false, true} {
-		for _, r := range rows {
-			for i, want := range strings.Fields(r.want) {
-				all = w.ask(all, r.id, r.what, r.client, modes[i], r.target, want, is6)
-			}
-		}
+		all = w.asked(all, "", is6)
 		for _, r := range extras {
 			all = w.ask(all, r.id, r.what, r.client, r.n, r.target, r.want, is6)
 		}
@@ -113,18 +123,48 @@ func (w *world) matrix() {
 		w.must(n.peer(), "ip", "route", "replace", n.addr(web, false), "via", n.addr(gateway, false))
 		w.must(n.peer(), "ip", "-6", "route", "replace", n.addr(web, true), "via", n.addr(gateway, true))
 	}
+	w.judge(all)
+	for _, option := range []string{"icc=false", "host-access=off"} {
+		w.update(option)
+		w.judge(w.asked(w.asked(nil, option, false), option, true))
+		key, _, _ := strings.Cut(option, "=")
+		w.update(key + "=")
+	}
+}
+
+// update gives all networks of the matrix an option, or takes it away.
+func (w *world) update(option string) {
+	for _, n := range modes {
+		w.h.Must("sealane", "network", "update", "-o", option, n.name)
+	}
+}
+
+// asked appends the rows of networks with an option, in a family.
+func (w *world) asked(all []question, with string, is6 bool) []question {
+	for _, r := range rows {
+		for i, want := range strings.Fields(r.want) {
+			if r.with == with {
+				all = w.ask(all, r.id, r.what, r.client, modes[i], r.target, want, is6)
+			}
+		}
+	}
+	return all
+}
+
+// judge asks everything at once and judges the answers in subtests.
+func (w *world) judge(all []question) {
 	answers := w.probe(all)
 	for _, q := range all {
 		w.Run(q.name, func(t *testing.T) {
-			if got := answers[q.client][q.target]; !judge(got, q.want) {
+			if got := answers[q.client][q.target]; !same(got, q.want) {
 				t.Errorf("%s to %s: %q, want %q", q.client, q.target, got, q.want)
 			}
 		})
 	}
 }
 
-// judge compares "CLIENT NAME" or "no" with what is wanted; * is any client.
-func judge(got, want string) bool {
+// same compares "CLIENT NAME" or "no" with what is wanted; * is any client.
+func same(got, want string) bool {
 	if name, any := strings.CutPrefix(want, "* "); any {
 		return got != "no" && strings.HasSuffix(got, " "+name)
 	}

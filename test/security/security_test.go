@@ -1,6 +1,6 @@
 // Package security holds the security matrix: who can reach what in each
 // gateway mode, and what containers may put on the wire. docs/security.md is
-// its prose.
+// its prose, and its first table says the same as the matrix.
 //
 //	remote    192.0.2.2 (no routes) ──┐                        ┌── attacker 192.0.2.3 (routes to all
 //	                                  ├──────── lan ───────────┤             containers and 127.0.0.1)
