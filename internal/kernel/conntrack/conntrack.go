@@ -113,18 +113,24 @@ func answering(o kstate.Object) (p netip.AddrPort, ok bool) {
 	return p, ok && proto == "udp"
 }
 
-// Choice is a service, or a container's published port, as clients ask for it by TCP, and
+// Choice is a service, or a container's published port, as clients ask for it, and
 // the backend that was chosen, or the container. What is published at all addresses of the
 // host is at the unspecified one.
-type Choice struct{ Service, Backend netip.AddrPort }
+type Choice struct {
+	Service, Backend netip.AddrPort
 
-// Unchosen are the choices that are not made any more: connections that nobody has
-// answered are to begin anew, and be sent to another backend.
+	// Port is the protocol if it is a published port, which ends for all its flows; 0 if it is
+	// a service's, by TCP: what a backend has begun to answer goes on.
+	Port uint8
+}
+
+// Unchosen are the choices that are not made any more: their connections are to begin
+// anew, and be sent to another backend. False has those that are made since.
 type Unchosen map[Choice]bool
 
 // Add adds the choices that ops, applied at once, take away (package compile: backend, target
-// and target_at, ports, ports_at and ranges, of both families), and drops those that they have
-// back. Backends change places in these maps: what counts is how many each has lost.
+// and target_at, ports, ports_at and ranges, of both families), and those that they make in
+// their place. Backends change places in these maps: what counts is how many each has lost.
 func (u Unchosen) Add(ops []kstate.Op) {
 	places := map[Choice]int{}
 	for _, op := range ops {
@@ -141,12 +147,34 @@ func (u Unchosen) Add(ops []kstate.Op) {
 		}
 	}
 	for c, n := range places {
-		if n < 0 {
-			u[c] = true
-		} else if n > 0 {
-			delete(u, c)
+		if n != 0 {
+			u[c] = n < 0
 		}
 	}
+}
+
+// of reports whether some are published ports of a protocol.
+func (u Unchosen) of(proto uint8) bool {
+	for c := range u {
+		if c.Port == proto {
+			return true
+		}
+	}
+	return false
+}
+
+// has reports whether a flow that asked for a service, or at all addresses of the host for its
+// port, was sent where none of them leads now.
+func (u Unchosen) has(asked, at netip.AddrPort, proto uint8) bool {
+	gone := false
+	for _, service := range []netip.AddrPort{asked, netip.AddrPortFrom(unspecified(asked.Addr()), asked.Port())} {
+		lost, known := u[Choice{service, at, proto}]
+		if known && !lost {
+			return false
+		}
+		gone = gone || lost
+	}
+	return gone
 }
 
 // choices gives those that an element stands for, if it is one of those maps.
@@ -157,13 +185,19 @@ func choices(o kstate.Object) iter.Seq[Choice] {
 			return
 		}
 		e, _ := o.(kstate.Elem)
-		for asked, place := range translated(e, "tcp") {
-			if !yield(Choice{asked, place}) {
-				return
+		for name, number := range wholly {
+			for asked, place := range translated(e, name) {
+				if !yield(Choice{asked, place, number}) {
+					return
+				}
 			}
 		}
 	}
 }
+
+// wholly are the protocols whose flows to a container's port are found by the place they
+// were sent to.
+var wholly = map[string]uint8{"tcp": unix.IPPROTO_TCP, "sctp": unix.IPPROTO_SCTP}
 
 func choosing(o kstate.Object) (c Choice, ok bool) {
 	e, is := o.(kstate.Elem)
@@ -254,8 +288,9 @@ func (t *Table) Close() error {
 }
 
 // Forget deletes the UDP flows that were begun to one of ports of this host and
-// go elsewhere than it leads now, those that were sent to what has ended, and the
-// TCP flows to what is unchosen that have no answer. Their next packet begins them
+// go elsewhere than it leads now, those that were sent to what has ended, the flows of
+// TCP and SCTP to what is unchosen, and if that is a service's backend those of them
+// that have no answer. Their next packet begins them
 // anew. Flows to the same port of other machines, as a resolver's, stay. It walks
 // the whole flow table.
 func (t *Table) Forget(ports Ports, ended Ended, unchosen Unchosen) error {
@@ -272,6 +307,11 @@ func (t *Table) Forget(ports Ports, ended Ended, unchosen Unchosen) error {
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
 		if _, err := t.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale); err != nil {
 			errs = append(errs, fmt.Errorf("conntrack: forget flows: %w", err))
+		}
+		if unchosen.of(unix.IPPROTO_SCTP) {
+			if err := forgetSCTP(family, stale); err != nil {
+				errs = append(errs, fmt.Errorf("conntrack: forget flows of SCTP: %w", err))
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -295,23 +335,20 @@ func (s stale) empty() bool { return len(s.ports)+len(s.ended)+len(s.unchosen) =
 func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	places, changed := s.ports[f.Forward.DstPort]
 	from, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
+	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
+	place := netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)
 	switch {
-	case f.Forward.Protocol == unix.IPPROTO_TCP:
-		to, _ := netip.AddrFromSlice(f.Forward.DstIP)
-		c := Choice{netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort), netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)}
-		anywhere := Choice{netip.AddrPortFrom(unspecified(to), f.Forward.DstPort), c.Backend}
-		return unanswered(f) && (s.unchosen[c] || s.unchosen[anywhere])
 	case f.Forward.Protocol != unix.IPPROTO_UDP:
-		return false
-	case s.ended[netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)]:
+		asked := netip.AddrPortFrom(dst.Unmap(), f.Forward.DstPort)
+		return s.unchosen.has(asked, place, f.Forward.Protocol) || unanswered(f) && s.unchosen.has(asked, place, 0)
+	case s.ended[place]:
 		return !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
 	case !changed:
 		return false
 	}
-	if slices.Contains(places, netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)) {
+	if slices.Contains(places, place) {
 		return false // begun since
 	}
-	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
 	return dst.IsLoopback() || s.local[dst.Unmap()] || !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
 }
 

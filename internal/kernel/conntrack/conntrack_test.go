@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/sealane/sealane/internal/kstate"
@@ -83,7 +84,7 @@ func TestUnchosen(t *testing.T) {
 	at := func(proto string, n int, to string) kstate.Object {
 		return kstate.Elem{Set: set, At: fmt.Sprintf("10.1.0.200 . %s . 80 . 0x%08x", proto, n), Value: to + " . 8080"}
 	}
-	const gone = "map[{10.1.0.200:80 10.1.0.2:8080}:true]"
+	const gone = "map[{10.1.0.200:80 10.1.0.2:8080 0}:true]"
 	first := []kstate.Op{{Old: at("tcp", 0, "10.1.0.2"), New: at("tcp", 0, "10.1.0.3")}, {Old: at("tcp", 1, "10.1.0.3"), New: at("tcp", 1, "10.1.0.4")}, {Old: at("tcp", 2, "10.1.0.4")}}
 	for _, c := range []struct {
 		name string
@@ -91,7 +92,7 @@ func TestUnchosen(t *testing.T) {
 		want string
 	}{
 		{"the first of three", [][]kstate.Op{first}, gone},
-		{"it comes back", [][]kstate.Op{first, {{New: at("tcp", 2, "10.1.0.2")}}}, "map[]"},
+		{"it comes back", [][]kstate.Op{first, {{New: at("tcp", 2, "10.1.0.2")}}}, "map[{10.1.0.200:80 10.1.0.2:8080 0}:false]"},
 		{"it comes, and goes", [][]kstate.Op{{{New: at("tcp", 0, "10.1.0.2")}}, {{Old: at("tcp", 0, "10.1.0.2")}}}, gone},
 		{"two change places", [][]kstate.Op{{{Old: at("tcp", 0, "10.1.0.2"), New: at("tcp", 0, "10.1.0.3")}, {Old: at("tcp", 1, "10.1.0.3"), New: at("tcp", 1, "10.1.0.2")}}}, "map[]"},
 		{"by UDP", [][]kstate.Op{{{Old: at("udp", 0, "10.1.0.2")}}}, "map[]"},
@@ -107,14 +108,14 @@ func TestUnchosen(t *testing.T) {
 	}
 }
 
-// TestUnchosenPorts sees published ports of containers move by TCP.
+// TestUnchosenPorts sees published ports of containers move by TCP and SCTP.
 func TestUnchosenPorts(t *testing.T) {
 	ports := &kstate.NftSet{Name: "ports4", Type: "inet_proto . inet_service", Data: "ipv4_addr . inet_service"}
 	at6 := &kstate.NftSet{Name: "ports_at6", Type: "ipv6_addr . inet_proto . inet_service", Data: "ipv6_addr . inet_service"}
 	ranges := &kstate.NftSet{Name: "ranges6", Type: "inet_proto . inet_service", Data: "ipv6_addr"}
 	open := &kstate.NftSet{Name: "open4", Type: "ipv4_addr . inet_proto . inet_service"}
 	a, b := kstate.Elem{Set: ports, At: "tcp . 8080", Value: "10.0.0.2 . 80"}, kstate.Elem{Set: ports, At: "tcp . 8080", Value: "10.0.0.3 . 80"}
-	const gone = "map[{0.0.0.0:8080 10.0.0.2:80}:true]"
+	const gone = "map[{0.0.0.0:8080 10.0.0.2:80 6}:true {0.0.0.0:8080 10.0.0.3:80 6}:false]"
 	for _, c := range []struct {
 		name string
 		at   [][]kstate.Op
@@ -122,9 +123,10 @@ func TestUnchosenPorts(t *testing.T) {
 	}{
 		{"it moves", [][]kstate.Op{{{Old: a, New: b}}}, gone},
 		{"it goes, and comes elsewhere", [][]kstate.Op{{{Old: a}}, {{New: b}}}, gone},
-		{"it comes back", [][]kstate.Op{{{Old: a}}, {{New: a}}}, "map[]"},
-		{"at one address", [][]kstate.Op{{{Old: kstate.Elem{Set: at6, At: "2001:db8::1 . tcp . 8080", Value: "fd00::2 . 80"}}}}, "map[{[2001:db8::1]:8080 [fd00::2]:80}:true]"},
-		{"a range", [][]kstate.Op{{{Old: kstate.Elem{Set: ranges, At: "tcp . 65534-65535", Value: "fd00::2"}}}}, "map[{[::]:65534 [fd00::2]:65534}:true {[::]:65535 [fd00::2]:65535}:true]"},
+		{"it comes back", [][]kstate.Op{{{Old: a}}, {{New: a}}}, "map[{0.0.0.0:8080 10.0.0.2:80 6}:false]"},
+		{"at one address", [][]kstate.Op{{{Old: kstate.Elem{Set: at6, At: "2001:db8::1 . tcp . 8080", Value: "fd00::2 . 80"}}}}, "map[{[2001:db8::1]:8080 [fd00::2]:80 6}:true]"},
+		{"a range", [][]kstate.Op{{{Old: kstate.Elem{Set: ranges, At: "tcp . 65534-65535", Value: "fd00::2"}}}}, "map[{[::]:65534 [fd00::2]:65534 6}:true {[::]:65535 [fd00::2]:65535 6}:true]"},
+		{"by SCTP", [][]kstate.Op{{{Old: kstate.Elem{Set: ports, At: "sctp . 53", Value: "10.0.0.2 . 53"}}}}, "map[{0.0.0.0:53 10.0.0.2:53 132}:true]"},
 		{"by UDP", [][]kstate.Op{{{Old: kstate.Elem{Set: ports, At: "udp . 53", Value: "10.0.0.2 . 53"}}}}, "map[]"},
 		{"what is open", [][]kstate.Op{{{Old: kstate.Elem{Set: open, At: "10.0.0.2 . tcp . 80"}}, {Old: kstate.Addr{}}}}, "map[]"},
 	} {
@@ -134,6 +136,30 @@ func TestUnchosenPorts(t *testing.T) {
 		}
 		if fmt.Sprint(got) != c.want {
 			t.Errorf("%s: got %v, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// TestUnchosenHas: of a port of all addresses that now is one address's, the flows to that one stay.
+func TestUnchosenHas(t *testing.T) {
+	ports := &kstate.NftSet{Name: "ports4", Type: "inet_proto . inet_service", Data: "ipv4_addr . inet_service"}
+	at := &kstate.NftSet{Name: "ports_at4", Type: "ipv4_addr . inet_proto . inet_service", Data: "ipv4_addr . inet_service"}
+	u := Unchosen{}
+	u.Add([]kstate.Op{{Old: kstate.Elem{Set: ports, At: "tcp . 8080", Value: "10.0.0.2 . 80"}}, {New: kstate.Elem{Set: at, At: "192.0.2.1 . tcp . 8080", Value: "10.0.0.2 . 80"}}})
+	for _, c := range []struct {
+		asked, at string
+		proto     uint8
+		want      bool
+	}{
+		{"192.0.2.3:8080", "10.0.0.2:80", 6, true},
+		{"192.0.2.1:8080", "10.0.0.2:80", 6, false},
+		{"192.0.2.3:8080", "10.0.0.2:80", 132, false},
+		{"192.0.2.3:8080", "10.0.0.3:80", 6, false}, // somebody else's
+		{"192.0.2.3:8081", "10.0.0.2:80", 6, false},
+		{"[2001:db8::1]:8080", "10.0.0.2:80", 6, false},
+	} {
+		if got := u.has(netip.MustParseAddrPort(c.asked), netip.MustParseAddrPort(c.at), c.proto); got != c.want {
+			t.Errorf("%+v: %v", c, got)
 		}
 	}
 }
