@@ -26,13 +26,13 @@ func local(mac net.HardwareAddr) []byte {
 
 // Numbers of IANA.
 const (
-	typeIPv4, typeARP, typeVLAN, typeIPv6, typeLLDP           = 0x0800, 0x0806, 0x8100, 0x86dd, 0x88cc
-	hopByHop, udpProto, fragmentHeader, icmp6, dstOpts        = 0, 17, 44, 58, 60
-	icmp4, tcpProto, gre                                      = 1, 6, 47
-	echoRequest6, mldReport, nsType, naType                   = 128, 143, 135, 136
-	raType, redirectType                                      = 134, 137
-	dhcpServer, dhcpClient, dhcp6Server, dhcp6Client          = 67, 68, 547, 546
-	arpRequest, arpReply                               uint16 = 1, 2
+	typeIPv4, typeARP, typeVLAN, typeIPv6, typeLLDP            = 0x0800, 0x0806, 0x8100, 0x86dd, 0x88cc
+	hopByHop, udpProto, fragmentHeader, icmp6, dstOpts         = 0, 17, 44, 58, 60
+	icmp4, tcpProto, gre                                       = 1, 6, 47
+	echoRequest6, echoReply6, mldReport, nsType, naType        = 128, 129, 143, 135, 136
+	raType, redirectType                                       = 134, 137
+	dhcpServer, dhcpClient, dhcp6Server, dhcp6Client           = 67, 68, 547, 546
+	arpRequest, arpReply                                uint16 = 1, 2
 )
 
 var (
@@ -141,6 +141,10 @@ func (e ends) honest() []frame {
 	f.v6("UDP, later fragment", own6, fragmentHeader, join(part(udpProto, 100, false), []byte("12345678")))
 	f.v6("ping, first fragment", own6, fragmentHeader, join(part(icmp6, 0, true), icmp(echoRequest6, 0, []byte("12345678"))))
 	f.v6("ping, later fragment", own6, fragmentHeader, join(part(icmp6, 100, false), []byte("12345678")))
+	for name, next := range map[string]byte{"TCP": tcpProto, "SCTP": 132, "ESP": 50, "GRE": gre} {
+		f.v6(name+", first fragment", own6, fragmentHeader, join(part(next, 0, true), make([]byte, 24)))
+	}
+	f.v6("ping answered, first fragment", own6, fragmentHeader, join(part(icmp6, 0, true), icmp(echoReply6, 0, []byte("12345678"))))
 	f.v6("ping behind options", own6, dstOpts, join(options(icmp6, 2), icmp(echoRequest6, 0)))
 	f.v6("no next header", own6, 59, nil)
 	f.v6("link-local UDP", local(e.web), udpProto, udp(9, 9, "hi"))
@@ -230,6 +234,7 @@ func (e ends) poison(f *collection) {
 	f.v6("S15 advertisement behind options", local(e.web), dstOpts, join(options(icmp6, 1), icmp(naType, 0x20, gate6)))
 	f.v6("S15 advertisement, target in the next fragment", local(e.web), fragmentHeader, join(part(icmp6, 0, true), icmp(naType, 0x20)))
 	f.padded("S15 advertisement, another target in the frame", local(e.web), fragmentHeader, join(part(icmp6, 0, true), icmp(naType, 0x20)), e.ip(web, true))
+	f.padded("S15 duplicate address detection in a fragment, another target in the frame", none, fragmentHeader, join(part(icmp6, 0, true), icmp(nsType, 0)), e.ip(web, true))
 	f.v6("S15 solicitation for a neighbour, from it", to6, icmp6, icmp(nsType, 0, gate6))
 	f.v6("S15 duplicate address detection of a neighbour", none, icmp6, icmp(nsType, 0, to6))
 	f.v6("S15 redirect", gateLocal, icmp6, icmp(redirectType, 0, local(e.web), gate6))

@@ -19,7 +19,7 @@ func small(t *testing.T) *world {
 	w.h.Plug(lan, "eth0", "192.0.2.1/24", "2001:db8::1/64")
 	w.attacker.Plug(lan, "eth0", "192.0.2.3/24", "2001:db8::3/64")
 	w.h.Daemon()
-	for _, n := range []network{modes[0], modes[3], modes[4], shut} {
+	for _, n := range []network{modes[0], modes[3], modes[4], shut, loose} {
 		w.h.Must("sealane", append([]string{"network", "create", "-o", "name=" + n.bridge(), "--subnet", n.addr(0, false) + "/24", n.name}, n.flags...)...)
 		w.h.Must("sealane", "run", "--name", n.web(), "--network", "name="+n.name+",ip="+n.addr(web, false))
 	}
@@ -33,9 +33,12 @@ func small(t *testing.T) *world {
 func TestGroupAddresses(t *testing.T) {
 	w := small(t)
 	names := w.start(w.h, []string{"lab-echo", "nameserver"})
-	for _, n := range []network{modes[0], modes[3], modes[4], shut} {
+	for _, n := range []network{modes[0], modes[3], modes[4], shut, loose} {
 		mac, frames := w.mac(n.web(), "eth0"), []string{}
 		for last := range byte(16) {
+			if n.name == loose.name && last == 0 {
+				continue // a bridge without STP takes it for any group, and loose may send as it likes by its bridge
+			}
 			in := strayFrom{n.web(), mac, net.HardwareAddr{1, 0x80, 0xc2, 0, 0, last}}
 			own := n.addr(web, false)
 			if n.name == "nat" || n.name == "internal" {
@@ -75,8 +78,6 @@ func TestGroupAddresses(t *testing.T) {
 // network's containers. The host's it is not.
 func TestHostIsNoNode(t *testing.T) {
 	w := small(t)
-	w.h.Must("sealane", append([]string{"network", "create", "-o", "name=" + loose.bridge(), "--subnet", loose.addr(0, false) + "/24", loose.name}, loose.flags...)...)
-	w.h.Must("sealane", "run", "--name", loose.web(), "--network", "name="+loose.name+",ip="+loose.addr(web, false))
 	mac := w.mac(loose.web(), "eth0")
 	from := strayFrom{"attacker", w.mac0(w.attacker), w.mac("", "eth0")}
 	w.must(loose.web(), "lab-echo", "send", "eth0", hex.EncodeToString(ether(broadcast, mac, typeIPv6, ip6(local(mac), allNodes, icmp6, router(local(mac))))))
