@@ -169,10 +169,11 @@ func (d *draft) commit(ctx context.Context) error {
 	go func() { stored <- d.e.cfg.Store.Commit(change) }()
 	applied := d.e.cfg.Kernel.Apply(ctx, ops)
 	errStore := <-stored
-	if errStore == nil && onlyRemovals(applied, ops) {
+	done := onlyRemovals(applied, ops) || flushed(applied)
+	if errStore == nil && done {
 		if !onlyOthers(applied) {
 			d.e.cfg.Log.Warn("left to the next pass", "err", applied)
-			d.e.Kick("a removal was refused")
+			d.e.Kick("a removal was refused, or our rules are gone")
 		}
 		changed, before := d.movesPorts(), d.before()
 		defer d.e.contest(d.returned())
@@ -200,7 +201,7 @@ func (d *draft) commit(ctx context.Context) error {
 	}
 	d.discard()
 	d.e.Kick("a change failed")
-	if !onlyRemovals(applied, ops) {
+	if !done {
 		return explain(d.ref, d.op, applied)
 	}
 	return internal(d.ref, d.op, errStore)
@@ -261,6 +262,14 @@ func onlyRemovals(err error, ops []kstate.Op) bool {
 		}
 	}
 	return err == nil || len(failed) > 0
+}
+
+// flushed reports whether all that failed is what stands on our tables of nftables, which
+// somebody has just taken away with everything in them: the pass that brings them back
+// brings that, too.
+func flushed(err error) bool {
+	failed := opErrors(err)
+	return len(failed) > 0 && !slices.ContainsFunc(failed, func(f *kernel.OpError) bool { return !isNft(f.Op) || !errors.Is(f.Err, kernel.ErrMissing) })
 }
 
 // onlyOthers reports whether every failure in err is of removing what is

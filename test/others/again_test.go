@@ -1,6 +1,7 @@
 package others
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,6 +17,28 @@ func TestFlushAgain(t *testing.T) {
 	for range 3 {
 		h.sh("for i in $(seq 5); do nft flush ruleset; sleep 0.02; done")
 		h.open("five times nft flush ruleset", false)
+	}
+}
+
+// TestFlushMeanwhile: who publishes while somebody flushes gets what he was told he has.
+func TestFlushMeanwhile(t *testing.T) {
+	h := newHosts(t)
+	h.sealane()
+	h.open("start", false)
+	h.sh(`for i in $(seq 10 29); do
+		sealane port add web 90$i:80 & nft flush ruleset; wait $! || exit 1
+		test $((i % 3)) != 0 || { sealane port rm web 90$i:80 & nft flush ruleset; wait $! || exit 1; }
+	done`)
+	h.open("flushes while ports come and go", false)
+	for i := 10; i < 30; i++ {
+		if ask := fmt.Sprintf("get http://192.0.2.1:90%d/", i); i%3 == 0 {
+			h.shut("b", ask)
+		} else if err := h.reach("b", ask, "2s"); err != nil {
+			t.Errorf("port 90%d: %v", i, err)
+		}
+	}
+	if d := h.sh("sealane diff"); d != "" {
+		t.Errorf("not as intended:\n%s", d)
 	}
 }
 
