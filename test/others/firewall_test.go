@@ -17,9 +17,14 @@ func TestUfw(t *testing.T) {
 	h := newHosts(t)
 	h.sh(ufwSetup + "; ufw --force enable")
 	before := h.theirs()
+	h.sh("iptables-save > /run/before; ip6tables-save > /run/before6")
 	h.sealane()
 	h.open("start", true)
 	h.untouched(before, 4)
+	h.exceptions(ufwChains...)
+
+	h.sh("iptables-restore < /run/before; ip6tables-restore < /run/before6")
+	h.open("iptables-restore", true)
 	h.exceptions(ufwChains...)
 
 	h.sh("ufw route deny proto tcp to 10.7.0.2 port 80")
@@ -83,6 +88,17 @@ func TestFirewalld(t *testing.T) {
 	h.exceptions(firewalldChains...)
 	h.sh("firewall-cmd --reload")
 	h.open("firewall-cmd --reload", true)
+	h.sh("firewall-cmd --complete-reload")
+	h.open("firewall-cmd --complete-reload", true)
+	h.sh("firewall-cmd --panic-on")
+	for _, from := range []string{"b", "web"} { // nobody is an exception from that
+		h.shut(from, "get http://192.0.2.1:8080/")
+		h.shut(from, "get http://[2001:db8::1]:8080/")
+	}
+	h.shut("web", "get http://192.0.2.2:8000/")
+	h.sh("firewall-cmd --panic-off")
+	h.open("firewall-cmd --panic-off", true)
+	h.exceptions(firewalldChains...)
 	h.sh("sealane network create --subnet 10.99.0.0/24 gone && sealane port add web 8099:80 && sealane port rm web 8099:80 && sealane network rm gone && firewall-cmd --reload")
 	h.open("a reload after a removal", true)
 	if back := h.sh("nft list ruleset | grep -e 8099 -e 10.99.0; true"); back != "" {
