@@ -38,11 +38,15 @@ func checkSysctl(key, value string) error {
 	case m != nil && !slices.Contains([]string{"all", "default", "lo"}, m[1]):
 		return fmt.Errorf("sysctl %s: is about one interface: want it at the network, as --network name=N,sysctl=%s=%s", key,
 			strings.Replace(key, "."+m[1]+".", "."+placeholder+".", 1), value)
-	case !printable(value):
-		return fmt.Errorf("sysctl %s: value %q: want one line", key, value)
+	case !printable(value) || len(value) > maxSetting:
+		return fmt.Errorf("sysctl %s: value %q: want one line of at most %d bytes", key, value, maxSetting)
 	}
 	return nil
 }
+
+// maxSetting is how much of a setting's value the kernel reads, in bytes; what is more it
+// leaves out without a word (do_proc_dointvec in kernel/sysctl.c).
+const maxSetting = 4095
 
 // CheckEndpointSysctls reports the first setting that is none of an endpoint's
 // interface: "net.ipv4.conf.IFNAME.key=value", with the word IFNAME.
@@ -53,8 +57,8 @@ func CheckEndpointSysctls(settings []string) error {
 		switch {
 		case !ok || !endpointRE().MatchString(key):
 			return fmt.Errorf("sysctl %q: want net.ipv4|ipv6|mpls.GROUP.%s.KEY=VALUE, with the word %s", s, placeholder, placeholder)
-		case value == "" || !printable(value):
-			return fmt.Errorf("sysctl %s: value %q: want one line", key, value)
+		case value == "" || !printable(value) || len(value) > maxSetting:
+			return fmt.Errorf("sysctl %s: value %q: want one line of at most %d bytes", key, value, maxSetting)
 		case seen[key]:
 			return fmt.Errorf("sysctl %s: is there twice", key)
 		}

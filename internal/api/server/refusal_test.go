@@ -114,6 +114,55 @@ func TestLongBody(t *testing.T) {
 	}
 }
 
+// TestHostileTexts: what no command line can say, a NUL or megabytes, in each text of a
+// request: one short line, and nothing is changed.
+func TestHostileTexts(t *testing.T) {
+	h := newHost(t)
+	h.must(t, "POST", "/v1/sandboxes", `{"name":"idle"}`)
+	everything := func() string {
+		return h.must(t, "GET", "/v1/networks", "") + h.must(t, "GET", "/v1/sandboxes?all=true", "") + h.kernel.Dump()
+	}
+	before := everything()
+	for _, c := range []struct{ path, body string }{
+		{"/v1/networks", `{"name":@}`},
+		{"/v1/networks", `{"name":"n","driver":@}`},
+		{"/v1/networks", `{"name":"n","subnets":[{"prefix":@}]}`},
+		{"/v1/networks", `{"name":"n","subnets":[{"prefix":"10.7.0.0/24","gateway":@}]}`},
+		{"/v1/networks", `{"name":"n","subnets":[{"prefix":"10.7.0.0/24","range":@}]}`},
+		{"/v1/networks", `{"name":"n","subnets":[{"prefix":"10.7.0.0/24","aux":{@:"10.7.0.9"}}]}`},
+		{"/v1/networks", `{"name":"n","options":{@:"x"}}`},
+		{"/v1/networks", `{"name":"n","options":{"name":@}}`},
+		{"/v1/networks", `{"name":"n","options":{"trusted-interfaces":@}}`},
+		{"/v1/networks", `{"name":"n","labels":{@:"x"}}`},
+		{"/v1/networks", `{"name":"n","labels":{"x":@}}`},
+		{"/v1/sandboxes", `{"name":@}`},
+		{"/v1/sandboxes", `{"hostname":@}`},
+		{"/v1/sandboxes", `{"netns":@}`},
+		{"/v1/sandboxes", `{"sysctls":{@:"1"}}`},
+		{"/v1/sandboxes", `{"sysctls":{"net.ipv4.ip_forward":@}}`},
+		{"/v1/sandboxes", `{"dns":{"search":[@]}}`},
+		{"/v1/sandboxes", `{"dns":{"options":[@]}}`},
+		{"/v1/sandboxes", `{"expose":[@]}`},
+		{"/v1/sandboxes", `{"networks":[{"network":@}]}`},
+		{"/v1/sandboxes", `{"networks":[{"network":"bridge","ifname":@}]}`},
+		{"/v1/sandboxes", `{"networks":[{"network":"bridge","aliases":[@]}]}`},
+		{"/v1/sandboxes", `{"networks":[{"network":"bridge","mac":@}]}`},
+		{"/v1/networks/bridge/connect", `{"sandbox":@}`},
+		{"/v1/networks/bridge/connect", `{"sandbox":"idle","ip":@}`},
+		{"/v1/networks/bridge/connect", `{"sandbox":"idle","ports":[@]}`},
+	} {
+		for _, text := range []string{`a\u0000b`, strings.Repeat("x", 1<<20), strings.Repeat("1.", 1<<19)} {
+			status, got := h.do("POST", c.path, "application/json", strings.Replace(c.body, "@", `"`+text+`"`, 1))
+			if status < 400 || status >= 500 || len(got) > 4096 || strings.ContainsAny(got, "\n\x00") || strings.Contains(got, "not a known field") && !strings.Contains(c.body, "{@") {
+				t.Errorf("%s %s with %.10q: %d %.300s", c.path, c.body, text, status, got)
+			}
+		}
+	}
+	if after := everything(); after != before {
+		t.Errorf("there is\n%.3000s\nand was\n%.3000s", after, before)
+	}
+}
+
 // TestAliases expands what YAML aliases say, but not without end.
 func TestAliases(t *testing.T) {
 	h := newHost(t)
