@@ -191,7 +191,7 @@ func (k *kubelet) sandbox(config *cri.PodSandboxConfig) (pod, error) {
 func (k *kubelet) run(config *cri.PodSandboxConfig) pod {
 	k.Helper()
 	p, err := k.sandbox(config)
-	for err != nil && strings.Contains(err.Error(), "failed to rename") {
+	for err != nil && strings.Contains(err.Error(), "snapshots") && strings.Contains(err.Error(), "file exists") {
 		// A directory that containerd made just before it was killed. With this
 		// error it takes the directory away.
 		p, err = k.sandbox(config)
