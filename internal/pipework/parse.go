@@ -39,17 +39,26 @@ type command struct {
 	whole  bool     // undo: a command as it was
 }
 
-// failure is what a user reads, in one or several lines, before exit status 1.
+// failure is what a user reads, in one or several lines, before an exit status.
 type failure struct {
 	text   string
 	stdout bool
+	status int // 0 is 1
 }
+
+// The exit statuses that the script has from ip, which it ends with.
+const (
+	kernelRefuses = 2   // what ip has asked the kernel for
+	ipRefuses     = 255 // a word on ip's command line
+)
 
 // Error is the text.
 func (f *failure) Error() string { return f.text }
 
-func failf(format string, args ...any) error {
-	return &failure{text: fmt.Sprintf(format, args...)}
+func failf(format string, args ...any) error { return exitf(1, format, args...) }
+
+func exitf(status int, format string, args ...any) error {
+	return &failure{text: fmt.Sprintf(format, args...), status: status}
 }
 
 // usage is the answer to a command line that lacks something.
@@ -232,12 +241,15 @@ func (r *reader) hostDevice(c *command) error {
 	if mac, ok := strings.CutPrefix(c.device, macPrefix); ok {
 		hw, err := parseMAC(mac)
 		if err != nil {
-			return err
+			return failf("%v", err) // which is not ip's to say
 		}
 		c.device = macPrefix + hw
 		return nil
 	}
-	return checkName(c.device)
+	if why := checkName(c.device); why != "" {
+		return failf("pipework: %s", why)
+	}
+	return nil
 }
 
 const macPrefix = "mac:"
@@ -247,22 +259,20 @@ func checkNames(c *command) error {
 	if c.ifName == "" && (c.verb != undo || c.whole) && c.verb != list {
 		c.ifName = "eth1"
 	}
-	if c.ifName != "" {
-		if err := checkName(c.ifName); err != nil {
-			return err
+	for _, name := range []string{c.ifName, c.alias} {
+		if why := checkName(name); name != "" && why != "" {
+			return exitf(ipRefuses, "pipework: %s", why)
 		}
-	}
-	if c.alias != "" {
-		return checkName(c.alias)
 	}
 	return nil
 }
 
-func checkName(name string) error {
+// checkName says why a device cannot have a name, or nothing.
+func checkName(name string) string {
 	if name == "" || name == "." || name == ".." || len(name) > 15 || strings.ContainsAny(name, "/: \t%") {
-		return failf("pipework: interface %q: want 1 to 15 characters without / : %% and spaces", name)
+		return fmt.Sprintf("interface %q: want 1 to 15 characters without / : %% and spaces", name)
 	}
-	return nil
+	return ""
 }
 
 // address reads ADDRESS/BITS[@GATEWAY],… or the name of a DHCP client. 0/0 is no
@@ -289,19 +299,22 @@ func (c *command) address(text, fam string) error {
 
 func (c *command) oneAddress(text, fam string, is6 bool) error {
 	text, via, _ := strings.Cut(text, "@")
+	via, _, _ = strings.Cut(via, "@") // what follows is nothing to the script either
 	ip, bits, masked := strings.Cut(text, "/")
 	if !masked {
 		return failf("The IP address should include a netmask.\nMaybe you meant %s/%d ?", ip, map[bool]int{false: 24, true: 64}[strings.Contains(ip, ":")])
 	}
-	if text == "0/0" || text == "0.0.0.0/0" || text == "::/0" {
-		return c.gateway(via)
-	}
-	a, err := parseAddr(padded(ip))
-	if err != nil {
-		return err
+	a, err := netip.ParseAddr(padded(ip))
+	if err != nil || a.Zone() != "" || a.Is4In6() {
+		return notAddress(ip)
 	}
 	n, ok := length(bits, a)
-	if !ok {
+	switch {
+	case ok && a.IsUnspecified() && (a.Is4() || n == 0): // the kernel gives nothing for it
+		return c.gateway(via)
+	case ok && n == 0:
+		return failf("pipework: %s: no way would lead to anybody, or to all (%s/%d is an address without a subnet)", text, a, a.BitLen())
+	case !ok:
 		return failf("pipework: %q: want ADDRESS/BITS, as 192.168.1.1/24", text)
 	}
 	if fam != "" && a.Is6() != is6 {
@@ -319,10 +332,10 @@ func (c *command) gateway(via string) error {
 	if via == "" {
 		return nil
 	}
-	gw, err := parseAddr(via)
+	gw, err := netip.ParseAddr(via)
 	switch {
-	case err != nil:
-		return err
+	case err != nil || gw.Zone() != "" || gw.Is4In6():
+		return notAddress(via)
 	case slices.ContainsFunc(c.via, func(v string) bool { return strings.Contains(v, ":") == gw.Is6() }):
 		return failf("pipework: gateway %s: is the second of its family", gw)
 	}
@@ -342,19 +355,22 @@ func padded(ip string) string {
 // length reads how many bits of an address are the subnet's: a number, or a mask.
 func length(text string, a netip.Addr) (int, bool) {
 	if mask, err := netip.ParseAddr(text); err == nil && a.Is4() && mask.Is4() {
-		n, _ := net.IPMask(mask.AsSlice()).Size()
-		return n, n > 0
+		n, size := net.IPMask(mask.AsSlice()).Size()
+		return n, size > 0
 	}
 	n, err := strconv.Atoi(text)
-	return n, err == nil && n > 0 && n <= a.BitLen()
+	return n, err == nil && n >= 0 && n <= a.BitLen() && !octal(text)
 }
 
-func parseAddr(text string) (netip.Addr, error) {
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" || a.Is4In6() {
-		return netip.Addr{}, failf("pipework: %q: want an IP address", text)
+// octal reports whether ip(8) reads a number of an address with eight digits: 010 is
+// 8 to it, and hardly so meant.
+func octal(number string) bool { return len(number) > 1 && number[0] == '0' }
+
+func notAddress(text string) error {
+	if slices.ContainsFunc(strings.Split(text, "."), octal) && !strings.Contains(text, ":") {
+		return failf("pipework: %q: want an IP address, without a 0 or 0x before its numbers", text)
 	}
-	return a, nil
+	return failf("pipework: %q: want an IP address", text)
 }
 
 // family reads -a as ip(8) takes it, and as pipework's manual has it.
@@ -365,13 +381,13 @@ func family(text string) (is6 bool, err error) {
 	case "6", "inet6":
 		return true, nil
 	}
-	return false, failf("pipework: -a %q: want 4, 6, inet or inet6", text)
+	return false, exitf(ipRefuses, "pipework: -a %q: want 4, 6, inet or inet6", text)
 }
 
 // hardware reads MAC, U:TEXT, @VLAN, or one of the first two with @VLAN.
 func (c *command) hardware(text string) error {
-	mac, vlan, tagged := strings.Cut(text, "@")
-	if tagged {
+	mac, vlan, _ := strings.Cut(text, "@")
+	if vlan, _, _ = strings.Cut(vlan, "@"); vlan != "" {
 		n, err := strconv.Atoi(vlan)
 		if err != nil || n < 1 || n > 4094 {
 			return failf("pipework: VLAN %q: want 1 to 4094", vlan)
@@ -410,9 +426,13 @@ func parseMAC(text string) (string, error) {
 		case err != nil || len(p) > 2:
 			return "", bad
 		case i == 0 && n&1 != 0:
-			return "", failf("pipework: hardware address %q: is of a group", text)
+			return "", exitf(kernelRefuses, "pipework: hardware address %q: is of a group", text)
 		}
 		parts[i] = fmt.Sprintf("%02x", n)
 	}
-	return strings.Join(parts, ":"), nil
+	mac := strings.Join(parts, ":")
+	if mac == "00:00:00:00:00:00" {
+		return "", exitf(kernelRefuses, "pipework: hardware address %q: is nobody's", text)
+	}
+	return mac, nil
 }

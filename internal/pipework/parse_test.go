@@ -3,6 +3,7 @@ package pipework
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,14 @@ func TestRequest(t *testing.T) {
 		{"br1 web 0/0@10.0.0.9", `{"device":"br1","container":"web","ifname":"eth1","options":{"gateway":"10.0.0.9"},"command":"br1 -i eth1 web 0/0@10.0.0.9"}`},
 		{"br1 web fd00::1/64,0/0@10.0.0.9", `{"device":"br1","container":"web","ip6":"fd00::1/64","ifname":"eth1","options":{"gateway":"10.0.0.9"},"command":"br1 -i eth1 web fd00::1/64,0/0@10.0.0.9"}`},
 		{"br1 web 10.0.0.1/8@", `{"device":"br1","container":"web","ip":"10.0.0.1/8","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8"}`},
+		{"br1 web 10.0.0.1/8@10.0.0.9@10.0.0.8", `{"device":"br1","container":"web","ip":"10.0.0.1/8","ifname":"eth1","options":{"gateway":"10.0.0.9"},"command":"br1 -i eth1 web 10.0.0.1/8@10.0.0.9"}`},
+		{"br1 web 10.0.0.1/8@@10.0.0.9", `{"device":"br1","container":"web","ip":"10.0.0.1/8","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8"}`},
+		{"br1 web 0/24@10.0.0.9", `{"device":"br1","container":"web","ifname":"eth1","options":{"gateway":"10.0.0.9"},"command":"br1 -i eth1 web 0/0@10.0.0.9"}`},
+		{"br1 web 0.0.0.0/8", `{"device":"br1","container":"web","ifname":"eth1","command":"br1 -i eth1 web 0/0"}`},
+		{"br1 web 10.0.0.1/8 52:54:00:12:34:56@", `{"device":"br1","container":"web","ip":"10.0.0.1/8","mac":"52:54:00:12:34:56","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 52:54:00:12:34:56"}`},
+		{"br1 web 10.0.0.1/8 U:myhost.foo.com@", `{"device":"br1","container":"web","ip":"10.0.0.1/8","mac":"02:72:6c:cd:9b:8d","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 02:72:6c:cd:9b:8d"}`},
+		{"br1 web 10.0.0.1/8 @", `{"device":"br1","container":"web","ip":"10.0.0.1/8","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8"}`},
+		{"br1 web 10.0.0.1/8 @10@x", `{"device":"br1","vlan":10,"container":"web","ip":"10.0.0.1/8","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 @10"}`},
 		{"br1 web 1.2.3/24", `{"device":"br1","container":"web","ip":"1.2.3.0/24","ifname":"eth1","command":"br1 -i eth1 web 1.2.3.0/24"}`},
 		{"br1 web 10.0.0.1/255.255.0.0", `{"device":"br1","container":"web","ip":"10.0.0.1/16","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/16"}`},
 		{"br1 web dhclient:-v+-1+-cf+/etc/x.conf+-H+a+-V+x", `{"device":"br1","container":"web","ip":"dhcp","ifname":"eth1","options":{"dhcp-hostname":"a","dhcp-vendor-class":"x"},"command":"br1 -i eth1 web 'dhcp:-h a -V x'"}`},
@@ -135,6 +144,15 @@ func TestRefusals(t *testing.T) {
 		line, want string
 		stdout     bool
 	}{
+		{"br1 web 10.0.0.1/0", "10.0.0.1/0: no way would lead to anybody, or to all (10.0.0.1/32 is an address without a subnet)", false},
+		{"br1 web 10.0.0.1/0.0.0.0", "10.0.0.1/32 is", false},
+		{"br1 web fd00::1/0", "fd00::1/128 is", false},
+		{"br1 web 010.0.0.1/24", `"010.0.0.1": want an IP address, without a 0 or 0x before its numbers`, false},
+		{"br1 web 0x0a.0.0.1/24", "without a 0 or 0x", false},
+		{"br1 web 10.0.0.1/024", "want ADDRESS/BITS", false},
+		{"br1 web default/24", `"default": want an IP address`, false},
+		{"br1 web 10.0.0.1/24@010.0.0.9", "without a 0 or 0x", false},
+		{"br1 web 10.0.0.1/8 00:00:00:00:00:00", "is nobody's", false},
 		{"", "Syntax:", true},
 		{"br1", "Syntax:", true},
 		{"br1 web", "Syntax:", true},
@@ -182,6 +200,29 @@ func TestRefusals(t *testing.T) {
 		f, ok := errors.AsType[*failure](err)
 		if !ok || !strings.Contains(f.text, c.want) || f.stdout != c.stdout {
 			t.Errorf("%q: %v", c.line, err)
+		}
+	}
+}
+
+// TestStatus has the exit statuses of refusals: the script ends with that of the ip
+// command that fails (iproute2 6.1).
+func TestStatus(t *testing.T) {
+	for line, want := range map[string]int{
+		"br1":                                     1,
+		"br1 web 10.0.0.1":                        1,
+		"br1 web ten/8":                           1,
+		"br1 web 10.0.0.1/8@ten":                  1,
+		"br1 web 10.0.0.1/8 52:54":                1,
+		"br1 web 10.0.0.1/8 01:00:00:00:00:00":    2,
+		"br1 web 10.0.0.1/8 00:00:00:00:00:00":    2,
+		"br1 -i averyverylongname web 10.0.0.1/8": 255,
+		"br1 -i a/b web 10.0.0.1/8":               255,
+		"br1 -l averyverylongname web 10.0.0.1/8": 255,
+		"br1 -a foo web 10.0.0.1/8":               255,
+		"mac:01:00:00:00:00:00 web 10.0.0.1/8":    1,
+	} {
+		if got := Run(t.Context(), Console{Out: io.Discard, Err: io.Discard}, split(line)); got != want {
+			t.Errorf("%s: exit status %d, want %d", line, got, want)
 		}
 	}
 }

@@ -40,7 +40,7 @@ const (
 )
 
 // Run executes a command line without the program's name, and returns its exit
-// status: 0, 1, or that of ip or tc.
+// status: 0, 1, that of ip or tc, or what the script has where ip refuses a word.
 func Run(ctx context.Context, c Console, args []string) int {
 	if len(args) == 1 && (args[0] == "--help" || args[0] == "-h") {
 		fmt.Fprintln(c.Out, usage)
@@ -59,7 +59,7 @@ func Run(ctx context.Context, c Console, args []string) int {
 			to = c.Out
 		}
 		fmt.Fprintln(to, f)
-		return 1
+		return max(f.status, 1)
 	}
 	for _, line := range model.Lines(err) {
 		switch {
