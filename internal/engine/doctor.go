@@ -82,18 +82,18 @@ func (e *Engine) checkFeatures() (out []Check) {
 
 // checkDrift is about what a pass would do now.
 func (e *Engine) checkDrift(ctx context.Context) []Check {
-	ops, due, err := e.Diff(ctx)
+	ops, more, err := e.Diff(ctx)
 	switch {
 	case err != nil:
 		return []Check{{CheckFail, "intent", "what the kernel has cannot be told: " + err.Error(), "see the log"}}
-	case len(ops) == 0 && len(due) > 0:
-		return []Check{{CheckWarn, "intent", "not as intended: command " + due[0], "it is run again, later and later; sealane inspect says why it failed"}}
+	case len(ops) == 0 && len(more) > 0:
+		return []Check{{CheckWarn, "intent", "not as intended: " + more[0], "it is tried again, later and later; sealane inspect says why it failed"}}
 	case len(ops) > 0:
-		more := ""
+		others := ""
 		if len(ops) > 1 {
-			more = fmt.Sprintf(", and %d more", len(ops)-1)
+			others = fmt.Sprintf(", and %d more", len(ops)-1)
 		}
-		return []Check{{CheckWarn, "intent", fmt.Sprintf("not as intended: %s%s", ops[0], more), "it is mended within 30 seconds; sealane diff lists what stays"}}
+		return []Check{{CheckWarn, "intent", fmt.Sprintf("not as intended: %s%s", ops[0], others), "it is mended within 30 seconds; sealane diff lists what stays"}}
 	}
 	return []Check{fine("intent", "everything is as intended")}
 }

@@ -221,7 +221,8 @@ func (e *Engine) furnish(have kstate.Set, shaken map[model.ID]bool) {
 	}
 }
 
-// dueChores lists the commands that are due on what was seen, each after its sandbox's name.
+// dueChores lists the commands that are due on what was seen, each after its sandbox's
+// name, a line each.
 func (e *Engine) dueChores(have kstate.Set) (list []string) {
 	on := e.furnished(have)
 	e.chores.mu.Lock()
@@ -229,7 +230,7 @@ func (e *Engine) dueChores(have kstate.Set) (list []string) {
 	for sb, g := range on {
 		for _, x := range sb.Chores {
 			if e.chores.done[sb.ID][x.Text()] != g.of(x) {
-				list = append(list, sb.Name+": "+x.Text())
+				list = append(list, "+ command "+sb.Name+": "+x.Text())
 			}
 		}
 	}

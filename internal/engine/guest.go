@@ -52,21 +52,23 @@ type guests struct {
 
 // note says why a guest is away.
 type note struct {
-	text  string
-	wrong bool // its container runs
-	since time.Time
+	text   string
+	wrong  bool // its container runs
+	unsaid bool // its runtime does not say whether it does
+	since  time.Time
 }
 
-// set notes why a guest is away; "" is nothing.
-func (g *guests) set(id model.ID, text string, wrong bool, now time.Time) {
+// set notes why a guest is away, and since when; no text is nothing.
+func (g *guests) set(id model.ID, n note, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	old, there := g.notes[id]
 	switch {
-	case text == "":
+	case n.text == "":
 		delete(g.notes, id)
-	case !there || old.text != text:
-		g.notes[id] = note{text, wrong, now.UTC()}
+	case !there || old.text != n.text:
+		n.since = now.UTC()
+		g.notes[id] = n
 	}
 }
 
@@ -97,6 +99,19 @@ func sinceMoved(sb *model.Sandbox) time.Time {
 		return sb.Created
 	}
 	return sb.Moved
+}
+
+// unfollowed says which guests are away though their containers run, or may, and why.
+// No pass mends that: it is the runtime or the container that is asked again.
+func (e *Engine) unfollowed() []string {
+	var out []string
+	for _, sb := range e.sandboxes() {
+		if n, ok := e.guests.note(sb.ID); ok && sb.Away() && (n.wrong || n.unsaid) {
+			out = append(out, "! "+sb.Ref()+": "+n.text)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // told is a sentence about a guest: "docker: web is stopped".

@@ -283,6 +283,17 @@ func TestGuestShares(t *testing.T) {
 	}
 }
 
+// unfollowed is what the difference says of guests.
+func (r *rig) unfollowed() string {
+	r.Helper()
+	ops, more, err := r.e.Diff(r.ctx)
+	r.ok(err)
+	if len(ops) > 0 {
+		r.Error(ops)
+	}
+	return strings.Join(more, "\n")
+}
+
 // TestGuestInTheWay: a container that comes with what is in the way of its
 // connection is degraded, and hurts no other.
 func TestGuestInTheWay(t *testing.T) {
@@ -301,6 +312,8 @@ func TestGuestInTheWay(t *testing.T) {
 	r.settles("docker:a", "degraded docker:a: interface eth0: the container has one of its own")
 	r.settles("docker:b", "degraded docker:b: subnet 10.1.0.0/28: overlaps 10.1.0.0/28 of device own")
 	r.settles("docker:c", "running")
+	r.equal("diff", r.unfollowed(), `! sandbox a: docker:a: interface eth0: the container has one of its own
+! sandbox b: docker:b: subnet 10.1.0.0/28: overlaps 10.1.0.0/28 of device own in the sandbox`)
 	r.k.Remove(kstate.Link{NS: kstate.NS{Path: r.inn.rooms["docker:a"].path()}, Name: "eth0"}.Key())
 	r.inn.hint("docker:a")
 	r.settles("docker:a", "running")
@@ -354,6 +367,7 @@ func TestGuestRuntimeDown(t *testing.T) {
 	r.inn.stop("docker:web")
 	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
 	r.settles("web", "away docker: cannot be asked")
+	r.equal("diff", r.unfollowed(), "! sandbox web: docker: cannot be asked: connection refused")
 	r.ok(r.e.Disconnect(r.ctx, "docker:db", "app"))
 	r.ok(r.e.RemoveSandbox(r.ctx, "docker:web", false))
 	if _, _, err := r.e.Connect(r.ctx, "docker:web", EndpointSpec{Network: "app"}, nil); model.KindOf(err) != model.NotFound || !errors.Is(err, errClosed) {

@@ -321,7 +321,7 @@ func (e *Engine) askOne(ctx context.Context, k *desk, id model.ID) answered {
 // unasked notes that a runtime cannot be asked, which changes nothing.
 func (e *Engine) unasked(sb *model.Sandbox, err error) {
 	if e.ctx.Err() == nil && sb.Away() {
-		e.guests.set(sb.ID, fmt.Sprintf("%s: %v", sb.Guest.Runtime, unknown(err)), false, e.cfg.Now())
+		e.guests.set(sb.ID, note{text: fmt.Sprintf("%s: %v", sb.Guest.Runtime, unknown(err)), unsaid: true}, e.cfg.Now())
 	}
 }
 
@@ -359,7 +359,7 @@ func (e *Engine) settleGuests(ctx context.Context, list []settled) error {
 		}
 	}
 	for id, n := range notes {
-		e.guests.set(id, n.text, n.wrong, e.cfg.Now())
+		e.guests.set(id, n, e.cfg.Now())
 	}
 	for id, sb := range d.sandboxes {
 		e.logGuest(id, sb, notes[id])
@@ -430,7 +430,7 @@ func (e *Engine) unseatFor(ctx context.Context, f settled, why error) {
 		if errors.Is(why, kernel.ErrNoNamespace) {
 			text = told(f.guest, "ended before it was connected")
 		}
-		e.guests.set(f.sandbox, text, true, e.cfg.Now())
+		e.guests.set(f.sandbox, note{text: text, wrong: true}, e.cfg.Now())
 		e.cfg.Log.Warn("container not connected", "sandbox", sb.Name, "err", why)
 	}
 }

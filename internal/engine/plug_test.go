@@ -419,7 +419,7 @@ func TestDiffHasCommandsThatAreDue(t *testing.T) {
 	run.say = func(args []string) Ran { return Ran{Code: map[string]int{"tc": 2}[args[0]]} }
 	r.inn.restart("docker:web")
 	r.e.hinted(*r.by("docker:web").Guest)
-	for _, state := range []string{"[web: tc qdisc add dev eth0 root pfifo]", "[]"} {
+	for _, state := range []string{"[+ command web: tc qdisc add dev eth0 root pfifo]", "[]"} {
 		r.becomes(func() bool { return due() == state })
 		run.mu.Lock()
 		run.say = nil

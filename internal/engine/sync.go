@@ -109,9 +109,10 @@ func (e *Engine) unexplained(ops []kstate.Op, were map[model.ID]*model.Sandbox) 
 	return slices.DeleteFunc(slices.Clone(ops), func(op kstate.Op) bool { return op.New == nil && had[op.Object().Key()] })
 }
 
-// Diff returns what is not as intended: the ops a pass would apply now, and the commands
-// of containers that are due, each after its sandbox's name, also those that failed.
-func (e *Engine) Diff(ctx context.Context) (ops []kstate.Op, due []string, err error) {
+// Diff returns what is not as intended: the ops a pass would apply now, and what is not
+// of passes, a line each: commands of containers that are due, also those that failed,
+// and containers that cannot be followed.
+func (e *Engine) Diff(ctx context.Context) (ops []kstate.Op, more []string, err error) {
 	e.work.Lock()
 	defer e.work.Unlock()
 	have, want, err := e.compare(ctx, false)
@@ -119,7 +120,7 @@ func (e *Engine) Diff(ctx context.Context) (ops []kstate.Op, due []string, err e
 		return nil, nil, err
 	}
 	moves, err := e.uplinkOps(false)
-	return append(kstate.Diff(have, want), moves...), e.dueChores(have), err
+	return append(kstate.Diff(have, want), moves...), append(e.dueChores(have), e.unfollowed()...), err
 }
 
 // compare does steps 2 to 5.
@@ -239,7 +240,7 @@ func (e *Engine) settleLost(lost map[model.ID]*model.Sandbox) {
 		d.sandboxes[id] = sb
 		if sb.Guest != nil {
 			e.askSoon(id, sb.Guest.Runtime)
-			e.guests.set(id, told(*sb.Guest, "does not run"), false, e.cfg.Now())
+			e.guests.set(id, note{text: told(*sb.Guest, "does not run")}, e.cfg.Now())
 			e.cfg.Log.Info("container away: its network namespace is gone", "sandbox", sb.Name)
 			continue
 		}

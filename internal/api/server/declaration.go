@@ -34,11 +34,9 @@ func (s *service) apply(r *http.Request, req api.Declaration) (api.Ops, error) {
 }
 
 func (s *service) diff(r *http.Request, _ none) (api.Ops, error) {
-	ops, due, err := s.engine.Diff(r.Context())
+	ops, more, err := s.engine.Diff(r.Context())
 	out := lines(ops)
-	for _, command := range due {
-		out.Ops = append(out.Ops, "+ command "+command)
-	}
+	out.Ops = append(out.Ops, more...)
 	return out, err
 }
 
