@@ -90,6 +90,29 @@ func TestHintsForChangedLinks(t *testing.T) {
 	}
 }
 
+// TestHintsForLentNICs: what somebody does to one in a sandbox is heard soon after it
+// came there, and that it came there is no hint.
+func TestHintsForLentNICs(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	run(t, "ip link add nic0 type veth peer name nic1")
+	hints := watch(t, k)
+	nic := kstate.Link{NS: a, Name: "eth0", Type: kstate.TypeNIC, Parent: "nic0", MTU: 1500, Up: true}
+	apply(t, k, kerneltest.Adds(nic)...)
+	if what := hinted(hints, 2*time.Second); what != "" {
+		t.Errorf("after lending: %s", what)
+	}
+	run(t, "nsenter --net=%s ip link set eth0 name other", a.Path)
+	if hinted(hints, time.Second) == "" {
+		t.Error("no hint after it was renamed")
+	}
+	nic.Name = "other"
+	apply(t, k, kerneltest.Dels(nic)...)
+	if what := hinted(hints, 2*time.Second); what != "" {
+		t.Errorf("after it was given back: %s", what)
+	}
+}
+
 func TestNoHintsForOurselves(t *testing.T) {
 	k, dir := start(t)
 	hints := watch(t, k)

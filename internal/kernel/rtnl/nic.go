@@ -128,8 +128,7 @@ func (p *pass) lendNIC(op int, l kstate.Link) error {
 			return err
 		}
 	}
-	p.c.recent.touch(d.index)
-	p.c.recent.remove(d.index)
+	p.c.recent.move(d.index)
 	host := p.host()
 	host.add(op, change(d.index, false, false).u32(unix.IFLA_GROUP, groupLent).alias(lentAlias+d.name))
 	host.add(op, change(d.index, false, false).str(unix.IFLA_IFNAME, l.Name).u32(unix.IFLA_NET_NS_FD, uint32(s.handle.FD())))
@@ -261,8 +260,7 @@ func (p *pass) returnNIC(op int, l kstate.Link) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	name := homeOf(d, entries)
-	p.c.recent.touch(d.index)
-	p.c.recent.remove(d.index)
+	p.c.recent.move(d.index)
 	m := change(d.index, true, false).str(unix.IFLA_IFNAME, name)
 	if s != p.host() {
 		s.add(op, change(d.index, true, false))

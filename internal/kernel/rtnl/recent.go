@@ -33,6 +33,15 @@ func (r *recent) touch(indexes ...int) { r.note(r.touched, indexes) }
 // remove remembers devices that are removed.
 func (r *recent) remove(indexes ...int) { r.note(r.removed, indexes) }
 
+// move remembers a device that goes to another namespace. It is removed here at once,
+// and there it has the same index.
+func (r *recent) move(index int) {
+	r.note(r.touched, []int{index})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.removed[index] = time.Now().Add(touchedFor - removedFor)
+}
+
 func (r *recent) note(in map[int]time.Time, indexes []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
