@@ -186,6 +186,62 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
+// numbered gives eth0 routes whose next hops are objects of their own, in all forms.
+const numbered = `
+ip nexthop add id 5 via 192.0.2.254 dev eth0 proto 186
+ip nexthop add id 6 via 2001:db8::fe dev eth0
+ip nexthop add id 7 via 10.50.0.9 dev eth1
+ip nexthop add id 8 dev eth0
+ip nexthop add id 9 via 100.64.0.1 dev eth0 onlink
+ip nexthop add id 10 group 5,2/7,3
+ip nexthop add id 11 via fe80::fe dev eth0
+ip nexthop add id 12 blackhole
+ip nexthop add id 13 group 6/11
+ip route add default nhid 5
+ip route add 203.0.113.0/24 nhid 10 src 192.0.2.1
+ip route add 203.0.114.0/24 nhid 8
+ip route add 203.0.115.0/24 nhid 9 table 77 metric 5
+ip route add 203.0.116.0/24 nhid 11
+ip route add 203.0.117.0/24 nhid 12
+ip -6 route add default nhid 6
+ip -6 route add 2001:db8:5::/48 nhid 13
+ip -6 route add 2001:db8:6::/48 nhid 11 src 2001:db8::1
+`
+
+// TestNumberedNextHops has routes by next hops that are objects (ip-nexthop(8)) follow a
+// NIC to its bridge and back, also those of groups, and of both families.
+func TestNumberedNextHops(t *testing.T) {
+	needs(t)
+	l := lab.New(t)
+	a, gw := l.Host("a"), l.Host("gw")
+	lan := l.Switch("lan")
+	a.Plug(lan, "eth0", "192.0.2.1/24", "2001:db8::1/64")
+	gw.Plug(lan, "eth0", "192.0.2.254/24", "2001:db8::fe/64", "198.51.100.1/24")
+	second(t, a, l.Switch("other"))
+	script(a, numbered)
+	before := state(a)
+	for range 2 {
+		rep, err := attachOn(t, a, Move{NIC: "eth0", Bridge: "br1", Make: true, Timeout: DefaultTimeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(rep.Answering); got != "[192.0.2.254 2001:db8::fe]" {
+			t.Errorf("asked %s", got)
+		}
+		if diff := cmp.Diff(routesOf(before, "eth0", "br1"), routesOf(state(a), "br1", "br1")); diff != "" {
+			t.Errorf("what eth0 had (-) and br1 has (+):\n%s", diff)
+		}
+		if left := leftOn(state(a), "eth0"); left != "" {
+			t.Errorf("left on eth0:\n%s", left)
+		}
+		a.Must("lab-echo", "ping", "198.51.100.1")
+		if _, err := detachOn(t, a, Move{NIC: "eth0", Timeout: DefaultTimeout}); err != nil {
+			t.Fatal(err)
+		}
+		sameAgain(t, a, before, "in the end")
+	}
+}
+
 // TestProxyStays has the cable out for a moment: what the host answers for is the
 // bridge's for good, as it was the NIC's.
 func TestProxyStays(t *testing.T) {
