@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealane/sealane/internal/lab"
 	"github.com/sealane/sealane/internal/lab/dockerd"
+	labpodman "github.com/sealane/sealane/internal/lab/podman"
 )
 
 // containers is how many of Docker's are restarted at once.
@@ -159,4 +160,42 @@ func has(h *lab.Host, pid int) error {
 		return fmt.Errorf("process %d: %s", pid, out)
 	}
 	return nil
+}
+
+// TestTwoRuntimes: a name that containers of Docker and of Podman both have is refused
+// with a line that lists them, also while one of the two does not run. What says which is
+// meant is taken, and so is a name that one of the two has.
+func TestTwoRuntimes(t *testing.T) {
+	lab.Needs(t, strings.Fields(labpodman.Programs)...)
+	h := lab.New(t).Host("a")
+	h.Daemon()
+	d := docker(t, h)
+	h.Must("sh", "-c", labpodman.Furnish)
+	for _, name := range []string{"web", "db"} {
+		if err := d.Run(t.Context(), dockerd.Container{Name: name, Image: "echo", Cmd: []string{"/lab-echo", "serve", "-tcp", "80"}, Network: "none"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Must("podman", labpodman.Args("run", "-d", "--network", "none", "--name", "web", "echo", "/lab-echo", "serve", "-tcp", "80")...)
+	h.Must("sealane", "network", "create", "--subnet", "10.50.0.0/24", "app")
+	ambiguous := func() {
+		t.Helper()
+		r := h.Run("sealane", "network", "connect", "app", "web")
+		if want := "web means docker:web and podman:web (say which)"; r.Code != 1 || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("exit status %d, want 1 and %q: %s%s", r.Code, want, r.Stdout, r.Stderr)
+		}
+		if got := h.Must("sealane", "ps", "-a", "-q"); got != "" {
+			t.Errorf("left: %s", got)
+		}
+	}
+	ambiguous()
+	h.Must("podman", labpodman.Args("stop", "-t", "0", "web")...)
+	ambiguous()
+	h.Must("podman", labpodman.Args("start", "web")...)
+	for ref, want := range map[string]string{"db": "docker db running", "podman:web": "podman web running", "docker:web": "docker web running"} {
+		h.Must("sealane", "network", "connect", "app", ref)
+		if got := h.Must("sealane", "inspect", "--format", "{{.Guest.Runtime}} {{.Guest.Name}} {{.Status.State}}", ref); got != want+"\n" {
+			t.Errorf("%s: %s, want %s", ref, got, want)
+		}
+	}
 }
