@@ -40,7 +40,7 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 	if len(ep.Addrs) == 0 && len(n.Subnets) > 0 && ep.DHCP4 == nil && ep.DHCP6 == nil {
 		return d.errorf(model.Invalid, "network %s: has IPv6 only, which disable_ipv6 turns off", n.Name)
 	}
-	if ep.MAC == "" && n.OwnMAC() {
+	if ep.MAC == "" && n.OwnMAC() && n.Driver != model.DriverPhys { // which a NIC brings
 		ep.MAC = ep.DerivedMAC()
 	}
 	d.shut6(sb, ep, n)

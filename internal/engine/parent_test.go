@@ -229,6 +229,30 @@ func TestHostsAddressesStayItsOwn(t *testing.T) {
 	r.check()
 }
 
+// TestNICsAddress: a NIC keeps its hardware address, also one that comes later, and has
+// the one that a user gives, also if it is what an interface of ours would have.
+func TestNICsAddress(t *testing.T) {
+	r := newRig(t)
+	r.give(spare)
+	r.ok(createOn("phys", "nic", "parent="+spare.Name, "10.6.0.0/28")(r))
+	r.inn.run("docker:web")
+	r.k.Remove(spare.Key())
+	_, ep, err := r.e.Connect(r.ctx, "docker:later", EndpointSpec{Network: "nic", Await: true}, nil)
+	r.ok(err)
+	r.equal("one that is not there", ep.MAC, "")
+	r.ok(r.e.Disconnect(r.ctx, "docker:later", "nic"))
+	r.give(spare)
+	derived := model.MACFor(netip.MustParseAddr("10.6.0.7"))
+	for given, want := range map[string]string{"": spare.MAC, derived: derived} {
+		_, _, err = r.e.Connect(r.ctx, "docker:web", EndpointSpec{Network: "nic", MAC: given, Addrs: []netip.Addr{netip.MustParseAddr("10.6.0.7")}}, nil)
+		r.ok(err)
+		if dump := r.k.Dump(); !strings.Contains(dump, " type nic parent eth1 mtu 1500 address "+want+" up") {
+			t.Errorf("given %q, want %s:\n%s", given, want, dump)
+		}
+		r.ok(r.e.Disconnect(r.ctx, "docker:web", "nic"))
+	}
+}
+
 // TestParentGone: the network and its containers say so, and both come back.
 func TestParentGone(t *testing.T) {
 	r := newRig(t)

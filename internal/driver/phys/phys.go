@@ -32,13 +32,10 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, _ driv
 	s := kstate.Set{}
 	nic := kstate.Link{
 		NS: ns, Name: e.IfName, Type: kstate.TypeNIC, Parent: n.NIC(),
-		MTU: driver.MTU(n, e), Up: true, Sysctls: e.InterfaceSysctls(), Auto: e.Auto(n),
+		MTU: driver.MTU(n, e), Up: true, Sysctls: e.InterfaceSysctls(), Auto: e.Auto(n), MAC: e.MAC,
 	}
 	if nic.Parent == "" {
 		nic.Type, nic.Parent, nic.VLAN = kstate.TypeVLAN, n.Options.Parent, n.Options.VLAN
-	}
-	if e.MAC != e.DerivedMAC() {
-		nic.MAC = e.MAC
 	}
 	return s, s.Add(append([]kstate.Object{nic}, driver.Inside(e, ns)...)...)
 }
