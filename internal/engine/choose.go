@@ -159,7 +159,18 @@ func (e *Engine) chooseAddresses(ctx context.Context, ref, op string, spec Endpo
 func (e *Engine) shared(n *model.Network, spec EndpointSpec) (announce.Wire, bool) {
 	at, ok := wireOf(n, spec)
 	alone := n.OnParent() && n.Options.Parent == ""
-	return at, ok && e.cfg.Probe != nil && !n.Options.NoDAD && !n.ByHost() && !alone && !n.Pointed()
+	return at, ok && e.cfg.Probe != nil && !n.Options.NoDAD && e.amongOthers(n) && !alone && !n.Pointed()
+}
+
+// amongOthers reports whether machines that are not ours may be neighbours of a network's
+// endpoints: it is a wire, or the bridge was there before it, or has a NIC of the host's.
+func (e *Engine) amongOthers(n *model.Network) bool {
+	if !n.ByHost() {
+		return true
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return n.Driver == model.DriverBridge && (n.Options.Adopted || e.uplinkOf(n.Base()) != "")
 }
 
 // automatic reports whether an endpoint gets any address of a subnet.

@@ -97,6 +97,30 @@ func TestChosen(t *testing.T) {
 	r.check()
 }
 
+// TestChosenOnBridges: neighbours of who is on a bridge that was there before, or that has
+// a NIC of the host's, may be machines of others; on a bridge of our own nobody is.
+func TestChosenOnBridges(t *testing.T) {
+	r, l := onLAN(t, "10.9.0.1", "10.6.0.2", "10.1.0.2")
+	r.e.cfg.Uplinks = &yard{}
+	r.network("theirs", "10.9.0.0/28", "name=br0")
+	r.network("nic", "10.6.0.0/28", "name=br7")
+	r.network("app", "10.1.0.0/28")
+	if _, _, err := r.e.AttachUplink(r.ctx, UplinkSpec{NIC: "eth0", Bridge: "br7"}); err != nil {
+		t.Fatal(err)
+	}
+	sb := r.sandbox("web", SandboxSpec{Networks: on("theirs", "nic", "app")})
+	got := ""
+	for _, ep := range sb.Endpoints {
+		got += ep.Addrs[0].String() + " "
+	}
+	r.equal("addresses", got, "10.9.0.2/28 10.6.0.3/28 10.1.0.2/28 ")
+	r.equal("asked", l.wereAsked(), "br0 10.9.0.1, br0 10.9.0.2, br7 10.6.0.2, br7 10.6.0.3")
+	_, _, err := r.e.Connect(r.ctx, r.sandbox("db", SandboxSpec{}).Name, EndpointSpec{Network: "theirs", Addrs: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}, nil)
+	if model.KindOf(err) != model.Conflict || !strings.Contains(fmt.Sprint(err), "address 10.9.0.1: used by ") {
+		t.Errorf("one that is asked for: %v", err)
+	}
+}
+
 // TestChosenOfNone has others with every address.
 func TestChosenOfNone(t *testing.T) {
 	r, l := onLAN(t)

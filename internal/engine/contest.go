@@ -47,16 +47,16 @@ func (e *Engine) contest(back []*model.Sandbox) {
 				continue
 			}
 			at, ok := wireOf(n, EndpointSpec{VLAN: ep.VLAN})
-			if addrs := contestable(n, ep); ok && len(addrs) > 0 {
+			if addrs := e.contestable(n, ep); ok && len(addrs) > 0 {
 				e.background.Go(func() { e.askOn(sb, ep.ID, n.Ref(), at, addrs) })
 			}
 		}
 	}
 }
 
-// contestable are the addresses of an endpoint that somebody else may have: those that
-// the host does not route. The client of DHCP asks about its own.
-func contestable(n *model.Network, ep *model.Endpoint) []netip.Addr {
+// contestable are the addresses of an endpoint that somebody else may have. The client of
+// DHCP asks about its own.
+func (e *Engine) contestable(n *model.Network, ep *model.Endpoint) []netip.Addr {
 	var out []netip.Addr
 	add := func(list []netip.Prefix) {
 		for _, p := range list {
@@ -65,7 +65,7 @@ func contestable(n *model.Network, ep *model.Endpoint) []netip.Addr {
 			}
 		}
 	}
-	if add(ep.Outside); !n.ByHost() && (!n.OnParent() || n.Options.Parent != "") {
+	if add(ep.Outside); e.amongOthers(n) && (!n.OnParent() || n.Options.Parent != "") {
 		add(ep.Addrs)
 	}
 	return out

@@ -33,7 +33,7 @@ func (e *Engine) probeAddresses(ctx context.Context, ref, op string, spec Endpoi
 	for _, p := range spec.Outside {
 		addrs = append(addrs, p.Addr())
 	}
-	if !n.ByHost() {
+	if e.amongOthers(n) {
 		addrs = append(addrs, spec.Addrs...)
 	}
 	return e.probeAll(ctx, ref, op, at, addrs)
