@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,9 @@ type Directory struct {
 	missed map[model.ID]time.Time // networks, pools, endpoints and addresses that Docker did not know, since when
 	former atomic.Pointer[set]    // those that there were when sealaned began, or dockerd ended
 	turn   chan struct{}          // has a value while somebody compares
+
+	sweeping sync.Mutex  // held while somebody sweeps
+	silent   atomic.Bool // Docker left a sweep without an answer, and has answered nobody since
 }
 
 // NewDirectory returns one for the dockerd that the environment names
@@ -164,6 +168,7 @@ func (d *Directory) look(ctx context.Context) (again bool, err error) {
 		d.containers(n, seen.Containers, &naming)
 		return d.network(ctx, n, seen)
 	})
+	d.silent.Store(false)
 	if client.IsErrConnectionFailed(err) {
 		return false, err // it tells when it is back
 	}

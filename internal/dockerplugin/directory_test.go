@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/engine"
+	"github.com/sealane/sealane/internal/kernel/fake"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -24,6 +25,7 @@ type docker struct {
 	containers map[string]*dockerName   // by ID
 	streams    map[chan string]struct{} // who listens to events
 	asked      map[string]int           // how often, by the first word of the path
+	silent     chan struct{}            // if not nil, nobody is answered before it is closed
 }
 
 type dockerNetwork struct {
@@ -56,7 +58,15 @@ func (d *docker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	d.asked[parts[0]]++
 	answer := d.answer(parts)
+	silent := d.silent
 	d.mu.Unlock()
+	if silent != nil {
+		select {
+		case <-silent:
+		case <-r.Context().Done():
+			return
+		}
+	}
 	switch {
 	case parts[0] == "events":
 		d.stream(w, r)
@@ -148,13 +158,14 @@ type rig struct {
 	*testing.T
 	*Plugin
 	e *engine.Engine
+	k *fake.Kernel
 	d *Directory
 }
 
 func newRig(t *testing.T, host string) *rig {
 	t.Helper()
-	e := newEngine(t)
-	r := &rig{T: t, Plugin: New(e), e: e}
+	e, k := newEngineOn(t)
+	r := &rig{T: t, Plugin: New(e), e: e, k: k}
 	t.Setenv("DOCKER_HOST", host)
 	var err error
 	if r.d, err = NewDirectory(r.Plugin); err != nil {

@@ -3,6 +3,7 @@ package dockerplugin
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,18 +29,69 @@ const askTime = 5 * time.Second
 
 // sweep drops what is in the way of something that Docker asks for: the endpoints that
 // Docker has no more, and what else of that has some of the subnets and addresses that
-// it wants. It drops only what there was when sealaned began, or dockerd ended: what
-// Docker told us of later it may not have noted yet, and takes back itself. If Docker
-// cannot be asked, the next look says so.
+// it wants. It drops only what there was when sealaned began, or dockerd ended, and once:
+// what Docker told us of later it may not have noted yet, and takes back itself. Of a
+// Docker that is silent only the first sweep waits. If it cannot be asked, the next look
+// says so.
 func (d *Directory) sweep(ctx context.Context, want []netip.Prefix) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	former := *d.former.Load()
+	d.sweeping.Lock()
+	defer d.sweeping.Unlock()
+	former := d.former.Load()
+	left := maps.Clone(*former)
 	gone := func(id model.ID, _ time.Duration, where ...netip.Prefix) bool {
 		wanted := func(p netip.Prefix) bool { return slices.ContainsFunc(want, p.Overlaps) }
-		return former[id] && (len(where) == 0 || slices.ContainsFunc(where, wanted))
+		is := (*former)[id] && (len(where) == 0 || slices.ContainsFunc(where, wanted))
+		if is {
+			delete(left, id)
+		}
+		return is
 	}
-	_ = d.compare(ctx, gone, func(*model.Network, network.Inspect) error { return nil })
+	if !d.silent.Load() {
+		asking, cancel := context.WithTimeout(ctx, askTime)
+		_ = d.compare(asking, gone, func(*model.Network, network.Inspect) error { return nil })
+		d.silent.Store(asking.Err() != nil && ctx.Err() == nil)
+		cancel()
+	}
+	if d.silent.Load() {
+		_ = d.dropEnded(ctx, gone)
+	}
+	d.former.CompareAndSwap(former, &left) // what was dropped may be there anew
+}
+
+// dropEnded drops what compare does of endpoints, without asking Docker. As it starts, it
+// forgets first what has no container that runs, and asks for anything only then; and a
+// container that runs has its namespace.
+func (d *Directory) dropEnded(ctx context.Context, gone verdict) error {
+	running, err := d.engine.Inhabited(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range d.networks() {
+		if n.Driver == model.DriverPool {
+			continue // who has addresses there is on a network that we do not know
+		}
+		there := map[string]network.EndpointResource{}
+		for _, sb := range running {
+			for ep := range sb.On(n.ID) {
+				there[string(ep.ID)] = resource(ep)
+			}
+		}
+		err = errors.Join(err, d.dropEndpoints(ctx, n, there, gone))
+	}
+	return err
+}
+
+// resource is an endpoint as Docker says it, as far as that is compared.
+func resource(ep *model.Endpoint) network.EndpointResource {
+	out := network.EndpointResource{EndpointID: string(ep.ID)}
+	for _, p := range ep.Addrs {
+		if p.Addr().Is6() {
+			out.IPv6Address = p
+		} else {
+			out.IPv4Address = p
+		}
+	}
+	return out
 }
 
 // compare asks Docker what it has of all that we have of it. What it has not, and is

@@ -3,6 +3,9 @@ package dockerplugin
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sealane/sealane/internal/kstate"
 )
 
 // call is one of Docker's.
@@ -88,6 +91,55 @@ func TestInTheWay(t *testing.T) {
 				r.makes(c.asks, refused)
 			})
 		}
+	}
+}
+
+// TestSilentDocker: a Docker that starts answers nobody, and starts containers. They get
+// what those have had that run no more, and nothing else; only the first waits for Docker.
+func TestSilentDocker(t *testing.T) {
+	docker := newDocker(t)
+	docker.network("app")()
+	r := newRig(t, docker.URL)
+	r.made(callPool, callNetwork)
+	r.makes([]call{
+		itsAddress, itsEndpoint, {"NetworkDriver.Join", seeds[callJoin].body}, itsPort,
+		{"IpamDriver.RequestAddress", `{"PoolID":"10.5.0.0/24","Address":"10.5.0.17"}`},
+		{"NetworkDriver.CreateEndpoint", about(otherEndpoint, `"Interface":{"Address":"10.5.0.17/24"}`)},
+		{"NetworkDriver.Join", about(otherEndpoint, `"SandboxKey":"/run/docker/netns/y"`)},
+	}, false)
+	r.k.Foreign(kstate.NetNS{NS: kstate.NS{Path: "/run/docker/netns/y"}}) // which runs
+	r.Plugin = New(r.e)
+	d, err := NewDirectory(r.Plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := make(chan struct{})
+	docker.change("", func() { docker.silent = silent })
+	began := time.Now()
+	r.makes([]call{itsAddress}, false)
+	r.makes([]call{itsAddress}, true) // somebody has it now
+	its := strings.NewReplacer("10.5.0.16", "10.5.0.17", fuzzEndpoint, "ffffffffffffffff")
+	for _, c := range []call{itsAddress, itsEndpoint} {
+		r.makes([]call{{c.method, its.Replace(c.body)}}, true)
+	}
+	r.makes([]call{itsEndpoint, {"NetworkDriver.Join", seeds[callJoin].body}, itsPort}, false)
+	if took := time.Since(began); took > askTime+time.Second {
+		t.Errorf("a silent Docker was waited for in %v, want one wait of %v", took, askTime)
+	}
+	close(silent)
+	docker.change("", docker.container("c0", "web"))
+	asked := func() int {
+		docker.mu.Lock()
+		defer docker.mu.Unlock()
+		return docker.asked["networks"]
+	}
+	if _, err := d.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := asked()
+	r.makes([]call{itsAddress}, true)
+	if asked() == before {
+		t.Error("a Docker that answers again is not asked")
 	}
 }
 

@@ -43,6 +43,7 @@ type Engine interface {
 	Part(ctx context.Context, endpoint model.ID) error
 	ByEndpoint(model.ID) *model.Sandbox
 	Sandboxes() []*model.Sandbox
+	Inhabited(context.Context) ([]*model.Sandbox, error)
 	NameSandbox(ctx context.Context, id model.ID, as engine.ContainerNames) error
 	Carry(ctx context.Context, id model.ID, ports []model.PortMapping) error
 	Unpublish(ctx context.Context, ref string, ports []model.PortMapping) error

@@ -246,6 +246,27 @@ func (d *draft) seeRuntime(ctx context.Context, sb *model.Sandbox) error {
 	return err
 }
 
+// Inhabited returns the sandboxes of container engines whose namespaces are there.
+func (e *Engine) Inhabited(ctx context.Context) (out []*model.Sandbox, err error) {
+	scope := kernel.Scope{Only: true}
+	var all []*model.Sandbox
+	for _, sb := range e.Sandboxes() {
+		if sb.Mode == model.ModeRuntime {
+			all = append(all, sb)
+			scope.NS = append(scope.NS, kstate.NS{Path: sb.NetNS})
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	seen, err := e.cfg.Kernel.Observe(ctx, scope)
+	if err != nil {
+		return nil, internal("sandboxes", "look for", err)
+	}
+	there := spacesIn(seen)
+	return slices.DeleteFunc(all, func(sb *model.Sandbox) bool { return there[sb.NetNS] == nil }), nil
+}
+
 // dropChoosers takes out of want who is to choose in a container engine's namespace that is
 // not there, as after a reboot, until the engine says that it runs nothing: it is nobody's
 // undoing, and cannot be repaired.

@@ -3,6 +3,7 @@ package docker
 import (
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,6 +77,29 @@ func TestStoppedMeanwhile(t *testing.T) {
 			w.shows(0, "sealane network ls", "!app", "!docker-")
 		})
 	}
+}
+
+// TestStoppedBeforeDockerStarts: so it is for those that dockerd starts as it begins, when
+// it says to nobody what it has.
+func TestStoppedBeforeDockerStarts(t *testing.T) {
+	w := both(t)
+	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.70.0.0/24 app")
+	w.docker("network create -d sealane --subnet 10.71.0.0/24 back")
+	w.docker("network create -d sealane --ipam-driver sealane -o driver=macvlan -o parent=eth0 --subnet 192.0.2.0/24 --gateway 192.0.2.254 --ip-range 192.0.2.128/26 lan")
+	w.run("web", "--restart always --network app --ip 10.70.0.50 --mac-address 02:00:00:00:00:50 -p 8001:8000")
+	w.run("any", "--restart always --network back -p 8002:8000")
+	w.run("direct", "--restart always --network lan --ip 192.0.2.150")
+	w.shows(named, "sealane ps", " web ", " any ", " direct ")
+	w.a.Kill9()
+	w.atOnce("stop -t 0 web", "stop -t 0 any", "stop -t 0 direct")
+	w.stopDocker(syscall.SIGTERM)
+	w.a.Restart()
+	w.startDocker()
+	w.reach("b", "tcp://192.0.2.1:8001 192.0.2.2 web", "tcp://192.0.2.1:8002 192.0.2.2 any")
+	w.reach("a", "tcp://10.70.0.50:8000 10.70.0.1 web")
+	w.reach("b", "tcp://192.0.2.150:8000 192.0.2.2 direct")
+	w.shows(named, "sealane ps -a", " web ", " any ", " direct ", "!docker-")
+	w.asIntended()
 }
 
 // TestCutOff: sealaned dies each time that Docker takes an endpoint back, which Docker
