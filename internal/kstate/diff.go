@@ -10,13 +10,17 @@ import (
 // for a removal, both are there for a change in place.
 type Op struct{ Old, New Object }
 
-// String is the op as one line: "+ …", "- …" or "~ …" with the new text.
+// String is the op as one line: "+ …", "- …" or "~ …" with the new text. Of an address
+// that is without its route it is that route.
 func (o Op) String() string {
 	switch {
 	case o.Old == nil:
 		return "+ " + o.New.String()
 	case o.New == nil:
 		return "- " + o.Old.String()
+	}
+	if a, ok := o.Old.(Addr); ok && a.Cut {
+		return "+ " + Route{NS: a.NS, Dst: a.Prefix.Masked(), Dev: a.Dev}.String()
 	}
 	return "~ " + o.New.String()
 }

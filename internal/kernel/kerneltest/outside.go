@@ -231,7 +231,7 @@ var outsideCases = []testcase{
 			if !hinted(3 * time.Second) {
 				s.Errorf("%s: no hint", of)
 			}
-			s.does(want, "~ "+of.String())
+			s.does(want, "+ "+kstate.Route{NS: of.NS, Dst: of.Prefix.Masked(), Dev: of.Dev}.String())
 			s.reach(want)
 		}
 		s.reach(set(bridge("slb1", 1), addr(host, "slb1", "192.0.2.1/24")))
