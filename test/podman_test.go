@@ -66,6 +66,11 @@ func TestPodman(t *testing.T) {
 	run("restart", "-t", "0", "web")
 	answers("web")
 
+	if got := h.Must("sealane", "ps", "-a", "--format", "{{.Name}} {{.Origin}}"); got != "fixed cni\nweb cni\n" {
+		t.Errorf("names: %s", got)
+	}
+	h.Must("sealane", "port", "add", "web", "8091:80")
+
 	shows := func(words ...string) {
 		t.Helper()
 		got := h.Must("sealane", "ps", "--format", "{{range .Endpoints}}{{.Network}} {{.IfName}} {{.Addresses}} {{.MAC}} {{.Aliases}}; {{end}}")

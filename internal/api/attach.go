@@ -10,8 +10,9 @@ const Resolver = "127.0.0.11"
 // Attach asks that the container of a runtime be put on a network, for whose
 // namespace no sandbox has to exist: POST /v1/networks/{ref}/attach.
 type Attach struct {
-	Container string `json:"container"` // the runtime's name for it
-	NetNS     string `json:"netns"`     // absolute path
+	Container string `json:"container"`      // the runtime's name for it
+	Name      string `json:"name,omitempty"` // how its users call it
+	NetNS     string `json:"netns"`          // absolute path
 	// Resolver: the daemon's resolver is to answer in the namespace, at Resolver.
 	Resolver bool `json:"resolver,omitempty"`
 	EndpointOptions

@@ -12,7 +12,7 @@ func add(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := api.Attach{Container: r.env.container, NetNS: r.env.netns, Resolver: r.config.resolves()}
+	want := api.Attach{Container: r.env.container, Name: r.env.args.name(), NetNS: r.env.netns, Resolver: r.config.resolves()}
 	if want.EndpointOptions, err = r.endpoint(); err != nil {
 		return nil, err
 	}

@@ -144,6 +144,15 @@ func checkMAC(text string) error {
 	return err
 }
 
+// name is how users of a runtime call the container, as Podman says it. What Kubernetes
+// calls a pod is no name without its namespace.
+func (a arguments) name() string {
+	if a.namespace != "" || model.CheckName(a.pod) != nil {
+		return ""
+	}
+	return a.pod
+}
+
 // aliases are the names that Kubernetes has for a pod. It may have chosen ones
 // that are too long for DNS; nobody asked for those.
 func (a arguments) aliases() []string {

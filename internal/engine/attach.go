@@ -21,6 +21,7 @@ const containerRef = "cni:"
 // of the container and by the path of a namespace that it made.
 type Attachment struct {
 	Container string
+	Name      string // how its users call it, or ""
 	NetNS     string
 	Resolver  bool // see [model.Sandbox]
 	EndpointSpec
@@ -29,8 +30,8 @@ type Attachment struct {
 
 // Attach puts the container of a runtime on a network, and returns its sandbox
 // and the new endpoint. The sandbox is the one that stands for the namespace, or
-// a new one that has the container's name. What the container had in another
-// namespace is stale and goes first.
+// a new one that has the container's name: that of its users, unless another has it.
+// What the container had in another namespace is stale and goes first.
 func (e *Engine) Attach(ctx context.Context, a Attachment) (_ *model.Sandbox, _ *model.Endpoint, err error) {
 	defer e.timed("connect")(&err)
 	spec, done, err := e.settleWire(ctx, "network "+a.Network, "attach "+a.Container, a.EndpointSpec)
@@ -75,7 +76,7 @@ func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*mode
 		}
 	}
 	if sb == nil {
-		sb, err = d.addSandbox(ctx, SandboxSpec{Name: a.Container, Mode: model.ModeOther, NetNS: a.NetNS, Origin: model.OriginCNI}, nil)
+		sb, err = d.addSandbox(ctx, SandboxSpec{Name: d.nameFor(a), Mode: model.ModeOther, NetNS: a.NetNS, Origin: model.OriginCNI}, nil)
 	} else {
 		sb = d.edit(sb)
 		err = d.connectable(sb)
@@ -97,6 +98,14 @@ func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*mode
 		return nil, err
 	}
 	return sb, d.addPorts(ctx, sb, newPorts(sb, a.Ports), skip)
+}
+
+// nameFor returns the name of a new sandbox for a container.
+func (d *draft) nameFor(a Attachment) string {
+	if a.Name == "" {
+		return a.Container
+	}
+	return cmp.Or(d.freeName("", a.Name, model.OriginCNI, func(n string) bool { return d.findSandbox(n) != nil }), a.Container)
 }
 
 // guestAt returns the guest whose container the runtime is about to start in a

@@ -14,6 +14,8 @@ func (s *service) attach(r *http.Request, req api.Attach) (api.Connection, error
 	switch {
 	case model.CheckName(req.Container) != nil:
 		return api.Connection{}, invalid(ref, "attach", "container: %w", model.CheckName(req.Container))
+	case req.Name != "" && model.CheckName(req.Name) != nil:
+		return api.Connection{}, invalid(ref, op, "name: %w", model.CheckName(req.Name))
 	case !path.IsAbs(req.NetNS):
 		return api.Connection{}, invalid(ref, op, "netns %q: want an absolute path", req.NetNS)
 	}
@@ -25,7 +27,7 @@ func (s *service) attach(r *http.Request, req api.Attach) (api.Connection, error
 	if err != nil {
 		return api.Connection{}, err
 	}
-	sb, ep, err := s.engine.Attach(r.Context(), engine.Attachment{Container: req.Container, NetNS: path.Clean(req.NetNS), Resolver: req.Resolver, EndpointSpec: spec, Ports: ports})
+	sb, ep, err := s.engine.Attach(r.Context(), engine.Attachment{Container: req.Container, Name: req.Name, NetNS: path.Clean(req.NetNS), Resolver: req.Resolver, EndpointSpec: spec, Ports: ports})
 	if err != nil {
 		return api.Connection{}, err
 	}
