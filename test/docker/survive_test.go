@@ -133,6 +133,62 @@ func TestLiveRestore(t *testing.T) {
 	w.asIntended()
 }
 
+// TestUpgrade: with live-restore containers go on while sealaned becomes another program,
+// and its socket goes and comes back before, while and after dockerd starts anew.
+func TestUpgrade(t *testing.T) {
+	w := both(t, "--live-restore")
+	w.web("")
+	before := w.state()
+	restart := func() { w.stopDocker(syscall.SIGTERM); w.worksOutside(); w.startDocker() }
+	unlink := func() { w.sh("rm /run/docker/plugins/sealane.sock") }
+	for _, c := range []struct {
+		name   string
+		during func(upgraded func())
+	}{
+		{"after it", func(upgraded func()) { restart(); upgraded() }},
+		{"before it", func(upgraded func()) { upgraded(); restart() }},
+		{"while it is away", func(upgraded func()) {
+			unlink()
+			w.stopDocker(syscall.SIGKILL)
+			w.worksOutside()
+			upgraded()
+			w.startDocker()
+		}},
+		{"while it starts", func(upgraded func()) { unlink(); w.stopDocker(syscall.SIGTERM); w.startingDocker(upgraded) }},
+	} {
+		was := w.program()
+		w.stream("8001", func() {
+			w.a.Stop()
+			c.during(func() { w.upgrade(); w.a.Restart() })
+		})
+		if now := w.program(); now == was {
+			t.Errorf("%s: sealaned is the program that it was, %s", c.name, now)
+		}
+		w.works()
+		w.shows(named, "sealane ps", " web ", "!docker-")
+		w.unchanged(before, "an upgrade "+c.name)
+		w.asIntended()
+		w.run("two", "--network app -p 8002:8000")
+		w.reach("two", "tcp://web:8000 10.70.0.2 web")
+		w.reach("b", "tcp://192.0.2.1:8002 192.0.2.2 two")
+		w.docker("rm -f two")
+	}
+	w.docker("restart -t 1 web")
+	w.works()
+}
+
+// upgrade puts another file where host a has the daemon.
+func (w *world) upgrade() {
+	w.Helper()
+	w.sh("at=$(readlink -f $(command -v sealaned)) && new=$(mktemp -p /run) && cp -p $at $new && mount --bind $new $at")
+}
+
+// program is the file that runs as sealaned.
+func (w *world) program() string {
+	w.Helper()
+	return strings.TrimSpace(w.sh("for p in /proc/[0-9]*; do if grep -qx sealaned $p/comm; then stat -Lc %i $p/exe; fi; done"))
+}
+
 // worksOutside is works without dockerd, which says where a container is.
 func (w *world) worksOutside() {
 	w.Helper()
