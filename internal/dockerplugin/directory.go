@@ -31,11 +31,13 @@ const (
 )
 
 // grace is how long Docker may not know an endpoint before it is taken for gone:
-// Docker notes one after it has told us. A pool it may hold for longer before it
+// Docker notes one after it has told us. One that it had noted it takes back with
+// its next call, if that reaches us. A pool it may hold for longer before it
 // has a network, made by another plugin: each call to one may take 30 s.
 const (
-	grace     = 20 * time.Second
-	gracePool = 40 * time.Second
+	grace      = 20 * time.Second
+	graceKnown = time.Second
+	gracePool  = 40 * time.Second
 )
 
 // Directory asks Docker for names.
@@ -161,6 +163,9 @@ func (d *Directory) look(ctx context.Context) (again bool, err error) {
 			since = d.now()
 		}
 		missed[id] = since
+		if d.named[id] != "" {
+			enough = graceKnown
+		}
 		return ok && d.now().Sub(since) > enough
 	}
 	var naming naming

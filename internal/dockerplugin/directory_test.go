@@ -293,7 +293,7 @@ func TestGone(t *testing.T) {
 		{"endpoint that waits", []int{callNetwork, callEndpoint},
 			func(d *docker) { d.network("app")(); d.container("ep-x", "web")() }, func(d *docker) { d.network("app")() }, grace},
 		{"endpoint", []int{callNetwork, callEndpoint, callJoin},
-			func(d *docker) { d.network("app")(); d.container("c0", "web")() }, func(d *docker) { d.network("app")() }, grace},
+			func(d *docker) { d.network("app")(); d.container("c0", "web")() }, func(d *docker) { d.network("app")() }, graceKnown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			docker := newDocker(t)

@@ -133,6 +133,28 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// TestUntold: what Docker takes back without our hearing of it goes soon after, by its
+// events.
+func TestUntold(t *testing.T) {
+	w := newWorld(t)
+	w.a.Daemon("--docker-plugin", "/run/sealane-plugin.sock")
+	w.between("/NetworkDriver.DeleteEndpoint", func() { panic(http.ErrAbortHandler) })
+	w.startDocker()
+	w.image()
+	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.70.0.0/24 app")
+	w.docker("network create -d sealane --subnet 10.71.0.0/24 back")
+	w.run("web", "--network app -p 8001:8000")
+	w.run("two", "--network back")
+	w.docker("network connect app two")
+	w.shows(named, "sealane ps", " web ", " two ", "!docker-")
+	w.docker("rm -f web")
+	w.shows(10*time.Second, "sealane ps -a", "!web", " two ")
+	w.docker("network disconnect app two")
+	w.shows(10*time.Second, "sealane ps -a", "!app=", "back=")
+	w.reach("b", "tcp://192.0.2.1:8001 no")
+	w.asIntended()
+}
+
 // atOnce runs commands of Docker's client that take long, and waits for all.
 func (w *world) atOnce(lines ...string) {
 	w.Helper()
