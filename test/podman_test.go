@@ -69,6 +69,12 @@ func TestPodman(t *testing.T) {
 	if got := h.Must("sealane", "ps", "-a", "--format", "{{.Name}} {{.Origin}}"); got != "fixed cni\nweb cni\n" {
 		t.Errorf("names: %s", got)
 	}
+	h.Must("sealane", "network", "create", "extra")
+	h.Must("sealane", "network", "connect", "extra", "podman:web")
+	if got := h.Must("sealane", "ps", "-a", "--format", "{{.Name}} {{len .Endpoints}}"); got != "fixed 1\nweb 2\n" {
+		t.Errorf("web on one more network: %s", got)
+	}
+	h.Must("sealane", "network", "disconnect", "extra", "web")
 	h.Must("sealane", "port", "add", "web", "8091:80")
 
 	shows := func(words ...string) {

@@ -162,6 +162,7 @@ func mode(w *world) {
 func refusedNetworks(w *world) {
 	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.78.0.0/24 app")
 	w.docker("network create -d sealane --ipam-driver sealane -o name=hisbridge --subnet 10.79.0.0/24 named")
+	w.docker("network create --subnet 10.90.0.0/24 theirs") // Docker's own
 	w.shows(named, "sealane network ls", "app ", "named ")
 	before := w.state()
 	for flags, words := range map[string][]string{
@@ -172,6 +173,7 @@ func refusedNetworks(w *world) {
 		"-o name=hisbridge":                         {"hisbridge", "network named"},
 		"--subnet 10.80.0.0/24 --gateway 10.99.0.1": {"10.99.0.1"},
 		"--subnet 192.0.2.0/25":                     {"192.0.2.0/25", "eth0"},
+		"--subnet 10.90.0.0/25":                     {"overlaps"},
 	} {
 		for _, ipam := range []string{"sealane", "default"} {
 			w.refused("docker network create -d sealane --ipam-driver "+ipam+" "+flags+" bad", words...)
@@ -186,9 +188,12 @@ func refusedNetworks(w *world) {
 // refusedAddresses are subnets, of our IPAM.
 func refusedAddresses(w *world) {
 	w.docker("network create -d sealane --ipam-driver sealane --subnet 10.78.0.0/24 app")
+	w.docker("network create --subnet 10.90.0.0/24 theirs") // Docker's own
 	w.shows(named, "sealane network ls", "app ")
 	before := w.state()
 	for flags, words := range map[string][]string{
+		"--ipam-driver sealane --subnet 10.90.0.0/25":                       {"10.90.0.0/25", "10.90.0.1/24", "br-"},
+		"--ipam-driver sealane --subnet 10.90.0.0/16":                       {"10.90.0.0/16", "br-"},
 		"--ipam-driver sealane --subnet 10.78.0.0/16":                       {"10.78.0.0/16", "network app"},
 		"--ipam-driver sealane --subnet 10.80.0.0/24 --ipam-opt speed=high": {"speed"},
 		"--ipam-driver sealane --subnet 10.80.0.0/24 --subnet 10.81.0.0/24": {"10.80.0.0/24", "10.81.0.0/24"},
