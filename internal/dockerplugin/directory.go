@@ -45,6 +45,7 @@ type Directory struct {
 	engine Engine
 	came   <-chan struct{}
 	docker *client.Client
+	events *client.Client // for itself: a client's first call keeps all others waiting, whatever their time
 	now    func() time.Time
 	named  map[model.ID]string    // how Docker called an endpoint's container when it was asked for that
 	missed map[model.ID]time.Time // networks, pools, endpoints and addresses that Docker did not know, since when
@@ -62,7 +63,11 @@ func NewDirectory(p *Plugin) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("docker: %w", err)
 	}
-	d := &Directory{engine: p.engine, came: p.came, docker: c, now: time.Now, named: map[model.ID]string{}, turn: make(chan struct{}, 1)}
+	events, err := client.New(client.FromEnv)
+	if err != nil {
+		return nil, fmt.Errorf("docker: %w", err)
+	}
+	d := &Directory{engine: p.engine, came: p.came, docker: c, events: events, now: time.Now, named: map[model.ID]string{}, turn: make(chan struct{}, 1)}
 	d.remember()
 	p.sweep = d.sweep
 	return d, nil
@@ -73,6 +78,7 @@ func NewDirectory(p *Plugin) (*Directory, error) {
 // It does not look for a Docker that has nothing of ours.
 func (d *Directory) Follow(ctx context.Context, report func(error)) {
 	defer d.docker.Close()
+	defer d.events.Close()
 	var news <-chan struct{}
 	for said := ""; ; {
 		if news == nil && len(d.networks()) > 0 {
@@ -136,7 +142,7 @@ func (d *Directory) listen(ctx context.Context) <-chan struct{} {
 		Add("event", string(events.ActionRename), string(events.ActionConnect), string(events.ActionDisconnect), string(events.ActionCreate), string(events.ActionDestroy))
 	go func() {
 		for first := true; first || rest(ctx, askSoon); first = false {
-			stream := d.docker.Events(ctx, client.EventsListOptions{Filters: filters})
+			stream := d.events.Events(ctx, client.EventsListOptions{Filters: filters})
 			tell() // of what was before it began
 			for open := true; open; {
 				select {

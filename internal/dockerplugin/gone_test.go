@@ -115,6 +115,8 @@ func TestSilentDocker(t *testing.T) {
 	}
 	silent := make(chan struct{})
 	docker.change("", func() { docker.silent = silent })
+	d.listen(t.Context())
+	time.Sleep(100 * time.Millisecond) // until it waits for Docker
 	began := time.Now()
 	r.makes([]call{itsAddress}, false)
 	r.makes([]call{itsAddress}, true) // somebody has it now
