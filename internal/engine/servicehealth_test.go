@@ -78,7 +78,9 @@ func checkedHosts(t *testing.T, h *model.Health) (a, b *rig, at, bt *ward) {
 	m := cluster.NewMemory(nil)
 	a, b = member(t, m, "a", "198.51.100.9"), member(t, m, "b", "198.51.100.8")
 	at, bt = a.nurse(), b.nurse()
-	_, err := a.overlay("app", nil, "10.1.0.0/24")
+	_, err := a.e.CreateNetwork(a.ctx, NetworkSpec{Name: "app", Driver: model.DriverOverlay, Subnets: []model.Subnet{
+		{Prefix: netip.MustParsePrefix("10.1.0.0/24"), Range: netip.MustParsePrefix("10.1.0.0/25")}, // backends' are not in it
+	}})
 	a.ok(err)
 	b.knows("app", true)
 	_, err = b.e.CreateService(b.ctx, ServiceSpec{Name: "web", Network: "app", Ports: []model.ServicePort{{Port: 53, Proto: "udp"}, {Port: 80, Proto: "tcp"}}, Health: h})
