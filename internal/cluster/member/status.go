@@ -123,8 +123,8 @@ func (r *running) addRoster(ctx context.Context, s *Status) {
 		return
 	}
 	s.Hosts, s.Token = len(ros.hosts), ros.token.Expires
-	if _, ok := ros.hosts[s.Name]; !ok {
-		s.Problem = errRemoved.Error()
+	if _, ok := ros.hosts[s.Name]; !ok { // the members have not all heard yet, or would refuse this
+		s.Quorum, s.Hosts, s.Problem = false, 0, errRemoved.Error()
 	}
 }
 
