@@ -54,8 +54,12 @@ func alone(n api.Network) bool {
 	return n.Fabric != nil && !n.Fabric.InTouch && n.Fabric.Error != "" && n.Status.Message == n.Fabric.Error
 }
 
-// full reports whether a subnet has no address left to give.
-func full(s api.Subnet) bool { return s.Usage.Free == 0 }
+// full reports whether no subnet of some family has an address left to give.
+func full(subnets []api.Subnet) bool {
+	return slices.ContainsFunc(subnets, func(s api.Subnet) bool {
+		return !slices.ContainsFunc(subnets, func(o api.Subnet) bool { return o.Prefix.Addr().Is6() == s.Prefix.Addr().Is6() && o.Usage.Free > 0 })
+	})
+}
 
 // status says whether ADD would work: the daemon answers, and the network, where
 // there is one, is as intended and has addresses left. A network that others interfere with still takes
@@ -72,7 +76,7 @@ func status(ctx context.Context, r *request) (any, error) {
 		return nil, errorf(codeUnavailable, "%w", err)
 	case n.Status.State == "degraded" && !alone(n), n.Fabric != nil && n.Fabric.Lost:
 		return nil, errorf(codeLimited, "network %s: %s: %s", n.Name, n.Status.State, n.Status.Message)
-	case slices.ContainsFunc(n.Subnets, full):
+	case full(n.Subnets):
 		return nil, errorf(codeUnavailable, "network %s: no address is left", n.Name)
 	case n.Status.State != "ready":
 		fmt.Fprintf(r.log, "sealane-cni: network %s: %s: %s\n", n.Name, n.Status.State, n.Status.Message)

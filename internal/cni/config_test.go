@@ -105,6 +105,7 @@ func TestRefusedConfigurations(t *testing.T) {
 		written(`"ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeStart":"10.2.0.10"}`):                                             {codeConfig, `ipam: rangeStart "10.2.0.10": want an address of 10.1.0.0/24`},
 		written(`"ipam":{"type":"host-local","subnet":"10.1.0.0/24","rangeStart":"10.1.0.2","rangeEnd":"10.1.0.254","gateway":"10.1.0.9"}`): {codeConfig, "ipam: range 10.1.0.2 to 10.1.0.254"},
 		written(`"ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/24"},{"subnet":"10.2.0.0/24"}]]}`):                              {codeConfig, "ipam: ranges: a set of 2"},
+		written(`"ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"10.2.0.0/24"}]]}`):                            {codeConfig, "ipam: ranges: subnet 10.2.0.0/24: want one of each address family"},
 		written(`"runtimeConfig":{"cgroupPath":"/x"}`):                                                                                      {codeField, `runtimeConfig: capability "cgroupPath": not known (known: portMappings,`},
 		written(`"runtimeConfig":{"aliases":7}`):                                                                                            {codeConfig, "runtimeConfig: "},
 		written(`"runtimeConfig":{"mac":1}`):                                                                                                {codeConfig, "runtimeConfig: mac: want a string, not a number"},

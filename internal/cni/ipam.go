@@ -55,9 +55,11 @@ func readIPAM(c *config, v json.RawMessage) error {
 	return c.addRanges(in.Ranges)
 }
 
-// addRanges adds the subnets of host-local's ranges. A set of several is for
-// one endpoint to choose from; here every subnet is of another address family.
+// addRanges adds the subnets of host-local's ranges. A set of several is for one
+// endpoint to choose from, and an endpoint has an address of every set: here one of
+// each family.
 func (c *config) addRanges(sets [][]ipRange) error {
+	seen := map[int]bool{}
 	for _, set := range sets {
 		if len(set) != 1 {
 			return fmt.Errorf("ranges: a set of %d: want one range in each", len(set))
@@ -66,6 +68,10 @@ func (c *config) addRanges(sets [][]ipRange) error {
 		if err != nil {
 			return err
 		}
+		if seen[family(s)] {
+			return fmt.Errorf("ranges: subnet %s: want one of each address family", s.Prefix)
+		}
+		seen[family(s)] = true
 		c.families.specs = append(c.families.specs, s)
 	}
 	return nil

@@ -64,10 +64,11 @@ func Router(e *model.Endpoint, n *model.Network, is6 bool) netip.Addr {
 	if a := e.Router(is6); a.IsValid() || n.Pointed() {
 		return a
 	}
-	sub, ok := n.Subnet(is6)
-	if _, has := e.Addr(is6); !ok || !has {
+	own, has := e.Addr(is6)
+	if !has {
 		return netip.Addr{}
 	}
+	sub, _ := n.SubnetWith(own.Addr())
 	return sub.Router()
 }
 

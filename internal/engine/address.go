@@ -11,7 +11,7 @@ import (
 	"github.com/sealane/sealane/internal/model"
 )
 
-// addAddresses gives an endpoint one address of each of its network's subnets,
+// addAddresses gives an endpoint one address of each family of its network's subnets,
 // but none of IPv6 if its settings turn that off.
 func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Network, spec EndpointSpec) error {
 	wanted := spec.Addrs
@@ -24,17 +24,18 @@ func (d *draft) addAddresses(sb *model.Sandbox, ep *model.Endpoint, n *model.Net
 	}
 	for _, s := range n.Subnets {
 		is6 := s.Prefix.Addr().Is6()
-		if is6 && no6 || ep.DHCP(is6) != nil {
+		if _, has := ep.Addr(is6); has || is6 && no6 || ep.DHCP(is6) != nil {
 			continue
 		}
 		var want netip.Addr
 		if i := slices.IndexFunc(wanted, func(a netip.Addr) bool { return a.Is6() == is6 }); i >= 0 {
 			want = wanted[i]
 		}
-		a, err := d.takeAddress(sb, n, s, want, spec.chosen, spec.unknown)
+		a, err := d.takeAddress(sb, n, is6, want, spec.chosen, spec.unknown)
 		if err != nil {
 			return err
 		}
+		s, _ := n.SubnetWith(a)
 		ep.Addrs = append(ep.Addrs, netip.PrefixFrom(a, s.Prefix.Bits()))
 	}
 	if len(ep.Addrs) == 0 && len(n.Subnets) > 0 && ep.DHCP4 == nil && ep.DHCP6 == nil {
@@ -65,13 +66,13 @@ func (d *draft) shut6(sb *model.Sandbox, ep *model.Endpoint, n *model.Network) {
 // noIPv6 begins the setting of an interface that turns IPv6 off.
 const noIPv6 = "net.ipv6.conf.IFNAME.disable_ipv6="
 
-// takeAddress takes the wanted address of a subnet, the one that was chosen, or the
+// takeAddress takes the wanted address of a family, the one that was chosen, or the
 // next one. Of an overlay network that this host heard of since the endpoint's addresses
 // were chosen, and so not claimed, it takes none.
-func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet, want netip.Addr, chosen []*choice, unclaimed bool) (netip.Addr, error) {
+func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, is6 bool, want netip.Addr, chosen []*choice, unclaimed bool) (netip.Addr, error) {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
-	key := poolKey{n.ID, s.Prefix.Addr().Is6()}
+	key := poolKey{n.ID, is6}
 	if !want.IsValid() {
 		want = d.chosenOf(chosen, key)
 	}
@@ -84,9 +85,7 @@ func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet,
 		return want, d.notTwice(n, want)
 	}
 	if want.IsValid() {
-		if kind = model.Conflict; !s.Prefix.Contains(a) || s.Reserved(a) {
-			kind = model.Invalid
-		}
+		kind = refusal(n, a)
 		err = d.e.pools[key].Claim(a, sb.Ref())
 	} else {
 		a, err = d.allocate(key, sb)
@@ -95,6 +94,15 @@ func (d *draft) takeAddress(sb *model.Sandbox, n *model.Network, s model.Subnet,
 		return a, d.errorf(kind, "network %s: %w", n.Name, err)
 	}
 	return a, nil
+}
+
+// refusal is the kind of error that somebody gets who asks for an address of a network
+// and cannot have it.
+func refusal(n *model.Network, a netip.Addr) model.Kind {
+	if s, _ := n.SubnetWith(a); !s.Prefix.Contains(a) || s.Reserved(a) {
+		return model.Invalid
+	}
+	return model.Conflict
 }
 
 // notTwice refuses a lent address that another container has: the pool does not
@@ -234,6 +242,7 @@ func dropEndpoint(sb *model.Sandbox, id model.ID) {
 func (e *Engine) openPools(n *model.Network) {
 	e.poolsMu.Lock()
 	defer e.poolsMu.Unlock()
+	opened := map[poolKey]ipam.Pools{}
 	for _, s := range n.Subnets {
 		pool, key := ipam.NewPool(s), poolKey{n.ID, s.Prefix.Addr().Is6()}
 		for _, leg := range n.Legs() {
@@ -241,12 +250,15 @@ func (e *Engine) openPools(n *model.Network) {
 				_ = pool.Claim(leg, "the host") // which Validate found free
 			}
 		}
+		opened[key] = append(opened[key], pool)
+	}
+	for key, pools := range opened {
 		for other, o := range e.pools {
-			if other.is6 == key.is6 && n.OnParent() && e.wires[other.network] == n.Wire() && pool.Beside(o) {
-				pool.Join(o)
+			if other.is6 == key.is6 && n.OnParent() && other.network != n.ID && e.wires[other.network] == n.Wire() {
+				pools.Join(o)
 			}
 		}
-		e.pools[key] = pool
+		e.pools[key] = pools
 	}
 	if n.OnParent() {
 		e.wires[n.ID] = n.Wire()
@@ -257,9 +269,7 @@ func (e *Engine) closePools(id model.ID) {
 	e.poolsMu.Lock()
 	defer e.poolsMu.Unlock()
 	for _, key := range []poolKey{{id, false}, {id, true}} {
-		if pool := e.pools[key]; pool != nil {
-			pool.Leave()
-		}
+		e.pools[key].Leave()
 		delete(e.pools, key)
 	}
 	delete(e.wires, id)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/sealane/sealane/internal/model"
@@ -114,11 +115,10 @@ func (e *Engine) chooseProbed(ctx context.Context, prefix netip.Prefix, want net
 		return nil, nil
 	}
 	at, ok := e.shared(n, EndpointSpec{})
-	sub, has := n.Subnet(prefix.Addr().Is6())
-	if !ok || !has {
+	if !ok {
 		return nil, nil
 	}
-	c, err := e.choose(ctx, "pool "+prefix.String(), "request an address", n, sub, at)
+	c, err := e.choose(ctx, "pool "+prefix.String(), "request an address", n, prefix.Addr().Is6(), at)
 	if c == nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (e *Engine) connected(sandbox, network string) bool {
 	return err == nil && sb.Endpoint(n.ID) != nil
 }
 
-// chooseAddresses returns an address for each subnet of a network that an endpoint
+// chooseAddresses returns an address for each family of a network that an endpoint
 // wants any address of, if others may be on the wire.
 func (e *Engine) chooseAddresses(ctx context.Context, ref, op string, spec EndpointSpec) ([]*choice, error) {
 	n, err := e.Network(spec.Network)
@@ -146,9 +146,9 @@ func (e *Engine) chooseAddresses(ctx context.Context, ref, op string, spec Endpo
 	if !ok {
 		return nil, nil
 	}
-	subnets := slices.DeleteFunc(slices.Clone(n.Subnets), func(s model.Subnet) bool { return !spec.automatic(s) })
-	chosen, failed := make([]*choice, len(subnets)), make([]error, len(subnets))
-	atOnce(len(subnets), func(i int) { chosen[i], failed[i] = e.choose(ctx, ref, op, n, subnets[i], at) })
+	families := slices.DeleteFunc([]bool{false, true}, func(is6 bool) bool { return !spec.automatic(n, is6) })
+	chosen, failed := make([]*choice, len(families)), make([]error, len(families))
+	atOnce(len(families), func(i int) { chosen[i], failed[i] = e.choose(ctx, ref, op, n, families[i], at) })
 	chosen = slices.DeleteFunc(chosen, func(c *choice) bool { return c == nil })
 	return chosen, errors.Join(failed...)
 }
@@ -173,20 +173,21 @@ func (e *Engine) amongOthers(n *model.Network) bool {
 	return n.Driver == model.DriverBridge && (n.Options.Adopted || e.uplinkOf(n.Base()) != "")
 }
 
-// automatic reports whether an endpoint gets any address of a subnet.
-func (s EndpointSpec) automatic(sub model.Subnet) bool {
-	is6 := sub.Prefix.Addr().Is6()
-	if is6 && s.DHCP6 || !is6 && s.DHCP4 {
+// automatic reports whether an endpoint gets any address of a network's family.
+func (s EndpointSpec) automatic(n *model.Network, is6 bool) bool {
+	if _, has := n.Subnet(is6); !has || is6 && s.DHCP6 || !is6 && s.DHCP4 {
 		return false
 	}
 	return !slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool { return a.Is6() == is6 }) &&
-		!slices.ContainsFunc(s.Outside, func(p netip.Prefix) bool { return p.Masked() == sub.Prefix })
+		!slices.ContainsFunc(s.Outside, func(p netip.Prefix) bool {
+			return p.Addr().Is6() == is6 && slices.Contains(prefixes(n.Subnets), p.Masked())
+		})
 }
 
-// choose takes the next address of a subnet that nobody on the wire has. Those that
+// choose takes the next address of a family that nobody on the wire has. Those that
 // somebody has rest as if they had just been given back.
-func (e *Engine) choose(ctx context.Context, ref, op string, n *model.Network, s model.Subnet, at announce.Wire) (*choice, error) {
-	key := poolKey{n.ID, s.Prefix.Addr().Is6()}
+func (e *Engine) choose(ctx context.Context, ref, op string, n *model.Network, is6 bool, at announce.Wire) (*choice, error) {
+	key := poolKey{n.ID, is6}
 	holders := map[netip.Addr]net.HardwareAddr{}
 	for len(holders) < maxChosen {
 		a, ok := e.pick(n, key)
@@ -207,8 +208,19 @@ func (e *Engine) choose(ctx context.Context, ref, op string, n *model.Network, s
 		}
 		holders[a] = holder
 	}
-	return nil, (&model.Error{Kind: model.Exhausted, Ref: ref, Op: op, Err: fmt.Errorf("subnet %s: none is free: others have all %d addresses that were tried", s.Prefix, len(holders))}).
+	return nil, (&model.Error{Kind: model.Exhausted, Ref: ref, Op: op, Err: fmt.Errorf("subnet %s: none is free: others have all %d addresses that were tried", subnetsOf(n, is6), len(holders))}).
 		WithHint("--ip-range of the network says which are Sealane's")
+}
+
+// subnetsOf names the subnets of a network's family.
+func subnetsOf(n *model.Network, is6 bool) string {
+	var words []string
+	for _, s := range n.Subnets {
+		if s.Prefix.Addr().Is6() == is6 {
+			words = append(words, s.Prefix.String())
+		}
+	}
+	return strings.Join(words, " and ")
 }
 
 // pick holds the next address of a network's pool, but none that the host or a
@@ -275,7 +287,7 @@ func (d *draft) chosenOf(chosen []*choice, key poolKey) netip.Addr {
 			c.taken = true
 			d.e.pools[key].Undo(c.addr)
 		}
-		d.cursors[cursorKey(key.network, key.is6)] = d.e.pools[key].Last().String()
+		d.cursors[cursorKey(key.network, key.is6)] = d.e.pools[key].Cursor()
 		return c.addr
 	}
 	return netip.Addr{}

@@ -128,7 +128,7 @@ func (d *draft) same(n *model.Network, spec NetworkSpec) error {
 		return differs("ipv6", false, true)
 	}
 	for _, s := range spec.Subnets {
-		have, ok := n.Subnet(s.Prefix.Addr().Is6())
+		have, ok := n.SubnetWith(s.Prefix.Addr())
 		if !ok || have.Prefix != s.Prefix && !sized(s.Prefix, have.Prefix) {
 			return differs("subnet", have.Prefix, s.Prefix)
 		}

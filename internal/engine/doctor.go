@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/feature"
+	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/kernel/facts"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -139,17 +140,23 @@ func (e *Engine) checkNetworks() (out []Check) {
 			out = append(out, fine(n.Ref(), "%s", s.State))
 		}
 		usage := e.Usage(n)
-		for i, sub := range n.Subnets {
-			if u := usage[i]; u.InUse > u.Reserved+1 && sub.Prefix.Bits() < sub.Prefix.Addr().BitLen()-1 { // else it is for who is on it
-				out = append(out, fullness(n, sub.Prefix, u.InUse, u.Free)...)
+		for _, is6 := range []bool{false, true} {
+			var u ipam.Usage
+			for i, p := range prefixes(n.Subnets) {
+				if p.Addr().Is6() == is6 && p.Bits() < p.Addr().BitLen()-1 { // else it is for who is on it
+					u = u.Plus(usage[i])
+				}
+			}
+			if u.InUse > u.Reserved+1 {
+				out = append(out, fullness(n, subnetsOf(n, is6), u.InUse, u.Free)...)
 			}
 		}
 	}
 	return out
 }
 
-// fullness is about one subnet of which somebody has addresses.
-func fullness(n *model.Network, sub netip.Prefix, used, free uint64) []Check {
+// fullness is about the subnets of a family of which somebody has addresses.
+func fullness(n *model.Network, sub string, used, free uint64) []Check {
 	c := Check{CheckWarn, n.Ref(), fmt.Sprintf("subnet %s: %d addresses are in use, %d free", sub, used, free), "a network with a larger subnet, or fewer containers on this one"}
 	switch {
 	case free == 0:

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +42,7 @@ func TestVitals(t *testing.T) {
 }
 
 func TestFullness(t *testing.T) {
-	n, sub := &model.Network{Name: "app"}, netip.MustParsePrefix("10.0.0.0/24")
+	n, sub := &model.Network{Name: "app"}, "10.0.0.0/24"
 	for _, c := range []struct {
 		used, free uint64
 		want       []string

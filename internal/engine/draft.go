@@ -25,7 +25,7 @@ type draft struct {
 	sandboxes map[model.ID]*model.Sandbox
 	codes     map[model.ID]int // exit codes of commands that end with their sandboxes
 	cursors   map[string]string
-	rewind    map[poolKey]netip.Addr // cursors as they were
+	rewind    map[poolKey]string // cursors as they were
 	meta      map[string]string
 	view      *hostView           // the host as observed for this draft
 	spaces    map[string]*space   // foreign namespaces as observed for this draft, by path
@@ -35,7 +35,7 @@ type draft struct {
 
 func (e *Engine) draft(ref, op string) *draft {
 	return &draft{e: e, ref: ref, op: op, networks: map[model.ID]*model.Network{}, sandboxes: map[model.ID]*model.Sandbox{},
-		codes: map[model.ID]int{}, cursors: map[string]string{}, rewind: map[poolKey]netip.Addr{}, meta: map[string]string{}, crowd: map[bridgeKey]int{}}
+		codes: map[model.ID]int{}, cursors: map[string]string{}, rewind: map[poolKey]string{}, meta: map[string]string{}, crowd: map[bridgeKey]int{}}
 }
 
 // allNetworks returns the networks as they are after the draft.
@@ -342,8 +342,8 @@ func (d *draft) discard() {
 func (d *draft) rewindPools() {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
-	for key, last := range d.rewind {
-		d.e.pools[key].SetLast(last)
+	for key, cursor := range d.rewind {
+		d.e.pools[key].SetCursor(cursor)
 	}
 }
 
@@ -441,7 +441,7 @@ func (e *Engine) releasePorts(oldPorts, newPorts []model.PortMapping, undo bool)
 func (d *draft) allocate(key poolKey, sb *model.Sandbox) (netip.Addr, error) {
 	pool := d.e.pools[key]
 	if _, noted := d.rewind[key]; !noted {
-		d.rewind[key] = pool.Last()
+		d.rewind[key] = pool.Cursor()
 	}
 	a, err := pool.Allocate(sb.Ref(), d.e.cfg.Now())
 	var passed []netip.Addr
@@ -452,7 +452,7 @@ func (d *draft) allocate(key poolKey, sb *model.Sandbox) (netip.Addr, error) {
 	for _, p := range passed {
 		pool.Undo(p)
 	}
-	d.cursors[cursorKey(key.network, key.is6)] = pool.Last().String()
+	d.cursors[cursorKey(key.network, key.is6)] = pool.Cursor()
 	return a, err
 }
 

@@ -152,7 +152,7 @@ type Engine struct {
 	took    time.Duration // the last pass
 
 	inode      uint64 // of the daemon's own namespace; 0 until asked for
-	pools      map[poolKey]*ipam.Pool
+	pools      map[poolKey]ipam.Pools
 	wires      map[model.ID]string   // of networks on parents, with the pools
 	neighbours map[string]neighbours // by the host's device
 	ports      *ipam.Ports
@@ -196,7 +196,7 @@ func New(cfg Config) *Engine {
 		cfg: cfg, kick: make(chan string, 1), tracing: make(chan struct{}, 1), ctx: ctx, stop: stop,
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, register: register{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
-		problems: map[string]problem{}, pools: map[poolKey]*ipam.Pool{}, wires: map[model.ID]string{}, ports: ipam.NewPorts(), meta: map[string]string{},
+		problems: map[string]problem{}, pools: map[poolKey]ipam.Pools{}, wires: map[model.ID]string{}, ports: ipam.NewPorts(), meta: map[string]string{},
 		turns:     turns{at: map[model.ID]turn{}},
 		leases:    newLeases(),
 		chores:    newChores(),
@@ -266,9 +266,7 @@ func (e *Engine) load(snap store.Snapshot) error {
 		e.noteParts(nil, n)
 		e.openPools(n)
 		for _, is6 := range []bool{false, true} {
-			if a, err := netip.ParseAddr(snap.Cursors[cursorKey(n.ID, is6)]); err == nil && e.pools[poolKey{n.ID, is6}] != nil {
-				e.pools[poolKey{n.ID, is6}].SetLast(a)
-			}
+			e.pools[poolKey{n.ID, is6}].SetCursor(snap.Cursors[cursorKey(n.ID, is6)])
 		}
 	}
 	for _, sb := range snap.Sandboxes {

@@ -187,7 +187,7 @@ func (d *draft) fillSubnets(n *model.Network, view *hostView) error {
 		s := &n.Subnets[i]
 		if s.Prefix.Addr().IsUnspecified() {
 			var err error
-			if s.Prefix, err = ipam.NextSubnet(ipam.Sized(ipam.Sources(d.ula()), s.Prefix.Bits()), s.Prefix.Addr().Is6(), d.taken(view)); err != nil {
+			if s.Prefix, err = ipam.NextSubnet(ipam.Sized(ipam.Sources(d.ula()), s.Prefix.Bits()), s.Prefix.Addr().Is6(), append(d.taken(view), prefixes(n.Subnets)...)); err != nil {
 				return d.errorf(model.Exhausted, "%w", err).WithHint("give one with --subnet")
 			}
 		}
@@ -260,13 +260,13 @@ func (d *draft) checkOverlap(n *model.Network, view *hostView) error {
 // of another one on its wire have, or the host. They may have the same router.
 func (d *draft) checkShared(n *model.Network, s model.Subnet, o *model.Network) error {
 	is6 := s.Prefix.Addr().Is6()
-	theirs, _ := o.Subnet(is6)
+	theirs, _ := o.SubnetWith(s.Prefix.Addr()) // the same: checkOverlap asks
 	kept := append(slices.Collect(maps.Values(theirs.Aux)), theirs.Gateway)
 	legs := n.Legs()
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
 	for _, a := range slices.Concat(legs, slices.Collect(maps.Values(s.Aux)), []netip.Addr{s.Gateway}) {
-		who, taken := d.e.pools[poolKey{o.ID, is6}].Owner(a)
+		who, taken := d.e.pools[poolKey{o.ID, is6}].Of(s.Prefix).Owner(a)
 		if taken && (slices.Contains(legs, a) || !slices.Contains(kept, a)) {
 			return d.errorf(model.Conflict, "subnet %s: address %s: taken by %s on network %s", s.Prefix, a, who, o.Name)
 		}

@@ -16,7 +16,7 @@ import (
 func (d *draft) settleOutside(ctx context.Context, sb *model.Sandbox, ep *model.Endpoint, n *model.Network, spec *EndpointSpec) error {
 	no6 := sb.NoIPv6(spec.Sysctls)
 	for _, p := range spec.Outside {
-		sub, has := n.Subnet(p.Addr().Is6())
+		sub, has := n.SubnetWith(p.Addr())
 		switch {
 		case has && sub.Prefix == p.Masked():
 			spec.Addrs = append(slices.Clone(spec.Addrs), p.Addr())

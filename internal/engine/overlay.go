@@ -254,7 +254,7 @@ func (e *Engine) startApart(n *model.Network) {
 	e.poolsMu.Lock()
 	defer e.poolsMu.Unlock()
 	for _, s := range n.Subnets {
-		e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}].StartAt(e.cfg.Cluster.Node.ID)
+		e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}].Of(s.Prefix).StartAt(e.cfg.Cluster.Node.ID)
 	}
 }
 

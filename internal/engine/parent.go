@@ -253,7 +253,8 @@ func (d *draft) checkNeighbours(n *model.Network, wanted []netip.Addr) error {
 // it by a leg, or knows that as the gateway there. The caller holds mu.
 func (e *Engine) hosts(device string, a netip.Addr) bool {
 	for _, n := range e.intent.Networks {
-		if sub, _ := n.Subnet(a.Is6()); n.OnParent() && n.Lower() == device && (slices.Contains(n.Legs(), a) || sub.Gateway == a) {
+		gateway := func(s model.Subnet) bool { return s.Gateway == a }
+		if n.OnParent() && n.Lower() == device && (slices.Contains(n.Legs(), a) || slices.ContainsFunc(n.Subnets, gateway)) {
 			return true
 		}
 	}

@@ -103,8 +103,9 @@ func (e *Engine) RequestAddress(ctx context.Context, prefix netip.Prefix, want n
 func (d *draft) lend(n *model.Network, i int, want netip.Addr, chosen []*choice) (netip.Addr, error) {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
-	key := poolKey{n.ID, n.Subnets[i].Prefix.Addr().Is6()}
-	pool := d.e.pools[key]
+	prefix := n.Subnets[i].Prefix
+	key := poolKey{n.ID, prefix.Addr().Is6()}
+	pool := d.e.pools[key].Of(prefix)
 	if !want.IsValid() {
 		want = d.chosenOf(chosen, key)
 	}
@@ -288,7 +289,7 @@ func (e *Engine) Yield(ctx context.Context, id model.ID, parts []netip.Prefix) e
 	e.poolsMu.Lock()
 	defer e.poolsMu.Unlock()
 	for _, s := range c.Subnets {
-		e.pools[poolKey{id, s.Prefix.Addr().Is6()}].Yield(s.Theirs)
+		e.pools[poolKey{id, s.Prefix.Addr().Is6()}].Of(s.Prefix).Yield(s.Theirs)
 	}
 	return nil
 }

@@ -540,7 +540,7 @@ func taken(e *Engine) string {
 	var b strings.Builder
 	for _, n := range slices.SortedFunc(maps.Values(e.intent.Networks), func(a, b *model.Network) int { return strings.Compare(a.Name, b.Name) }) {
 		for _, s := range n.Subnets {
-			pool := e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}]
+			pool := e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}].Of(s.Prefix)
 			fmt.Fprintf(&b, "%s %s: %d taken:", n.Name, s.Prefix, pool.Used())
 			a := s.Prefix.Addr()
 			for range 16 {

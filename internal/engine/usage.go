@@ -14,7 +14,7 @@ func (e *Engine) Usage(n *model.Network) []ipam.Usage {
 	now := e.cfg.Now()
 	list := make([]ipam.Usage, 0, len(n.Subnets))
 	for _, s := range n.Subnets {
-		pool := e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}]
+		pool := e.pools[poolKey{n.ID, s.Prefix.Addr().Is6()}].Of(s.Prefix)
 		if pool == nil { // the network went meanwhile, so nobody was on it
 			pool = ipam.NewPool(s)
 		}

@@ -72,12 +72,8 @@ func (d *draft) reserveAddress(n *model.Network, a netip.Addr, owner string) err
 	if pool.Lent(a) {
 		return d.notTwice(n, a)
 	}
-	kind := model.Conflict
-	if s, _ := n.Subnet(a.Is6()); !s.Prefix.Contains(a) || s.Reserved(a) {
-		kind = model.Invalid
-	}
 	if err := pool.Claim(a, owner); err != nil {
-		return d.errorf(kind, "network %s: %w", n.Name, err)
+		return d.errorf(refusal(n, a), "network %s: %w", n.Name, err)
 	}
 	return nil
 }

@@ -19,9 +19,6 @@ func (p *Pool) Leave() {
 	p.group = p.group[:1]
 }
 
-// Beside reports whether two pools are of one subnet.
-func (p *Pool) Beside(o *Pool) bool { return p.subnet.Prefix == o.subnet.Prefix }
-
 // Owner returns who has an address, of this pool alone.
 func (p *Pool) Owner(a netip.Addr) (string, bool) {
 	by, ok := p.used[a]

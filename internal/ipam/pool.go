@@ -122,16 +122,7 @@ func (p *Pool) Claim(a netip.Addr, owner string) error {
 // Quarantine before now are given only when nothing else is left, the longest
 // free first. It returns ErrExhausted when all are taken.
 func (p *Pool) Allocate(owner string, now time.Time) (netip.Addr, error) {
-	a, ok := p.next(now)
-	if !ok {
-		a, ok = p.oldestFreed()
-	}
-	if !ok {
-		return netip.Addr{}, fmt.Errorf("addresses of %s: %w", p.from, ErrExhausted)
-	}
-	p.take(a, owner)
-	p.last = a
-	return a, nil
+	return Pools{p}.Allocate(owner, now)
 }
 
 // next walks once around the range from the last address given. A walk meets
@@ -197,17 +188,6 @@ func (p *Pool) free(a netip.Addr, now time.Time) bool {
 		}
 	}
 	return true
-}
-
-func (p *Pool) oldestFreed() (netip.Addr, bool) {
-	var best netip.Addr
-	var since time.Time
-	for a, at := range p.rests() {
-		if !best.IsValid() || at.Before(since) || at.Equal(since) && a.Less(best) {
-			best, since = a, at
-		}
-	}
-	return best, best.IsValid()
 }
 
 // rests returns the addresses of the range that were freed and are not used again, and

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"math"
+	"math/bits"
 	"net/netip"
 	"time"
 )
@@ -13,6 +14,15 @@ type Usage struct {
 	Reserved uint64 // of InUse: no sandbox's, but the network's, broadcast, gateway and aux addresses
 	Free     uint64 // can be given automatically
 	Resting  uint64 // of Free: freed less than Quarantine ago, given when nothing else is left
+}
+
+// Plus returns the usage of two subnets together.
+func (u Usage) Plus(o Usage) Usage {
+	free, carry := bits.Add64(u.Free, o.Free, 0)
+	if carry != 0 {
+		free = math.MaxUint64
+	}
+	return Usage{InUse: u.InUse + o.InUse, Reserved: u.Reserved + o.Reserved, Free: free, Resting: u.Resting + o.Resting}
 }
 
 // Usage returns how full the pool is. The time it takes grows with the addresses
@@ -55,9 +65,9 @@ func (p *Pool) resting(now time.Time) (n uint64) {
 
 // sizeWithout returns how many addresses p has besides n of them.
 func sizeWithout(p netip.Prefix, n uint64) uint64 {
-	bits := p.Addr().BitLen() - p.Bits()
-	if bits > 64 || bits == 64 && n == 0 {
+	size := p.Addr().BitLen() - p.Bits()
+	if size > 64 || size == 64 && n == 0 {
 		return math.MaxUint64
 	}
-	return 1<<bits - n // with 64 bits, 2^64 is 0 and the difference still right
+	return 1<<size - n // with 64 bits, 2^64 is 0 and the difference still right
 }

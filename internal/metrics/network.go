@@ -34,8 +34,13 @@ func (c *collector) networks(s scrape) {
 		if n.Spans() {
 			s.put("sealane_network_peers", float64(peers(n)), n.Name)
 		}
+		of := map[bool]ipam.Usage{}
 		for i, u := range c.Engine.Usage(n) {
-			addresses(s, n, n.Subnets[i].Prefix.Addr().Is6(), u)
+			is6 := n.Subnets[i].Prefix.Addr().Is6()
+			of[is6] = of[is6].Plus(u)
+		}
+		for is6, u := range of {
+			addresses(s, n, is6, u)
 		}
 		for _, dev := range devicesOf(n) {
 			if t, there := devices[dev]; there {

@@ -120,7 +120,8 @@ func (n *Network) Base() string {
 
 func (n *Network) plainBridge() string { return "slb" + string(n.ID) }
 
-// Subnet returns the subnet of addr's family, or false.
+// Subnet returns the first subnet of a family, or false. Networks on a parent may have
+// more of it.
 func (n *Network) Subnet(is6 bool) (Subnet, bool) {
 	for _, s := range n.Subnets {
 		if s.Prefix.Addr().Is6() == is6 {
@@ -128,6 +129,17 @@ func (n *Network) Subnet(is6 bool) (Subnet, bool) {
 		}
 	}
 	return Subnet{}, false
+}
+
+// SubnetWith returns the subnet that contains a, or else the first of its family, or
+// false.
+func (n *Network) SubnetWith(a netip.Addr) (Subnet, bool) {
+	for _, s := range n.Subnets {
+		if s.Prefix.Contains(a) {
+			return s, true
+		}
+	}
+	return n.Subnet(a.Is6())
 }
 
 // SubnetOf returns the index of this host's subnet of a fabric's whole prefix, or -1.
@@ -222,13 +234,18 @@ func (n *Network) Validate() error {
 		return bad("no subnet: both address families are off")
 	}
 	seen := map[bool]bool{}
-	for _, s := range n.Subnets {
+	for i, s := range n.Subnets {
 		if err := s.Validate(); err != nil {
 			return bad("%w", err)
 		}
 		is6 := s.Prefix.Addr().Is6()
-		if seen[is6] {
+		if seen[is6] && !n.OnParent() {
 			return bad("subnet %s: a %s network takes one subnet of each address family", s.Prefix, n.Driver)
+		}
+		for _, o := range n.Subnets[:i] {
+			if s.Prefix.Overlaps(o.Prefix) {
+				return bad("subnet %s: overlaps %s of the same network", s.Prefix, o.Prefix)
+			}
 		}
 		seen[is6] = true
 	}

@@ -150,6 +150,14 @@ func TestNetworkValidate(t *testing.T) {
 		{Network{Name: "-", Subnets: sub("10.0.0.0/24")}, `network -: create: name "-"`},
 		{Network{Name: "app"}, "network app: create: no subnet"},
 		{Network{Name: "app", Driver: "bridge", Subnets: sub("10.0.0.0/24", "10.1.0.0/24")}, "subnet 10.1.0.0/24: a bridge network takes one subnet of each address family"},
+		{Network{Name: "app", Driver: "ovs", Subnets: sub("fd00::/64", "fd01::/64")}, "subnet fd01::/64: a ovs network takes one subnet of each address family"},
+		{Network{Name: "app", Driver: "macvlan", Internal: true, Subnets: sub("10.0.0.0/24", "fd00::/64", "10.1.0.0/24", "fd01::/64")}, ""},
+		{Network{Name: "app", Driver: "ipvlan", Internal: true, Subnets: sub("10.0.0.0/24", "10.1.0.0/24")}, ""},
+		{Network{Name: "app", Driver: "macvlan", Internal: true, Subnets: sub("10.0.0.0/16", "fd00::/64", "10.0.1.0/24")}, "subnet 10.0.1.0/24: overlaps 10.0.0.0/16 of the same network"},
+		{Network{Name: "app", Driver: "ipvlan", Internal: true, Subnets: sub("10.0.0.0/24", "10.0.0.0/24")}, "subnet 10.0.0.0/24: overlaps 10.0.0.0/24 of the same network"},
+		{Network{Name: "app", Driver: "macvlan", Internal: true, Subnets: sub("10.0.0.0/24", "10.1.0.0/24"), Options: Options{Leg4: netip.MustParseAddr("10.1.0.9")}}, ""},
+		{Network{Name: "app", Driver: "macvlan", Internal: true, Subnets: sub("10.0.0.0/24", "10.1.0.0/24"), Options: Options{Leg4: netip.MustParseAddr("10.1.0.255")}}, "option host-leg: 10.1.0.255: is the network or broadcast address of 10.1.0.0/24"},
+		{Network{Name: "app", Driver: "macvlan", Internal: true, Subnets: sub("10.0.0.0/24", "10.1.0.0/24"), Options: Options{Leg4: netip.MustParseAddr("10.2.0.1")}}, "option host-leg: 10.2.0.1: outside subnet"},
 		{Network{Name: "app", Subnets: sub("10.0.0.1/24")}, "host bits"},
 		{Network{Name: "app", Subnets: sub("10.0.0.0/24"), Options: Options{Device: "a/b"}}, "interface name"},
 		{Network{Name: "app", Subnets: sub("fd00::/64"), Options: Options{MTU: 1279}}, "mtu 1279: IPv6 needs at least 1280"},
@@ -271,5 +279,18 @@ func TestBuiltin(t *testing.T) {
 		if Builtin(n) != names[n] {
 			t.Errorf("%q: %v", n, Builtin(n))
 		}
+	}
+}
+
+func TestSubnetWith(t *testing.T) {
+	n := &Network{Subnets: []Subnet{{Prefix: netip.MustParsePrefix("10.0.0.0/24")}, {Prefix: netip.MustParsePrefix("fd00::/64")}, {Prefix: netip.MustParsePrefix("10.1.0.0/24")}}}
+	for a, want := range map[string]string{"10.0.0.1": "10.0.0.0/24", "10.1.0.1": "10.1.0.0/24", "10.2.0.1": "10.0.0.0/24", "fd00::1": "fd00::/64", "fd01::1": "fd00::/64"} {
+		if s, ok := n.SubnetWith(netip.MustParseAddr(a)); !ok || s.Prefix.String() != want {
+			t.Errorf("%s: %s, %t, want %s", a, s.Prefix, ok, want)
+		}
+	}
+	n.Subnets = n.Subnets[:1]
+	if s, ok := n.SubnetWith(netip.MustParseAddr("fd00::1")); ok {
+		t.Errorf("of a family that is not there: %s", s.Prefix)
 	}
 }

@@ -241,7 +241,7 @@ func (n *Network) checkLegs() error {
 		bad := func(format string, args ...any) error {
 			return fmt.Errorf("option host-leg: %s: "+format, append([]any{a}, args...)...)
 		}
-		sub, ok := n.Subnet(a.Is6())
+		sub, ok := n.SubnetWith(a)
 		switch {
 		case n.LinkMode() == ModePassthru, n.LinkMode() == ModePrivate, n.Options.LinkFlag == ModePrivate:
 			return bad("mode %s keeps the host and the containers from each other", cmp.Or(n.Options.LinkFlag, n.LinkMode()))
