@@ -60,6 +60,33 @@ func TestMemberWithoutLeader(t *testing.T) {
 	t.Logf("the member without a leader was asked %d times", asked.Load())
 }
 
+// TestSilentMember has one of two members take calls and answer none, as one does that was
+// just cut off from the others: what is read comes from the other in time.
+func TestSilentMember(t *testing.T) {
+	t.Parallel()
+	m := newMember(t)
+	url, asked := newURL("http"), new(atomic.Int32)
+	l, err := net.Listen("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+		asked.Add(1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}))
+	pb.RegisterKVServer(server, &pb.UnimplementedKVServer{})
+	go server.Serve(l)
+	t.Cleanup(server.Stop)
+	s := dial(t, etcd.Config{Endpoints: []string{url, m.url}})
+	ready(t, s)
+	for n := 0; n < 4 || asked.Load() == 0; n++ {
+		if _, err := s.List(t.Context(), "/"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestNobodyHasALeader is told what is wrong when time is up.
 func TestNobodyHasALeader(t *testing.T) {
 	t.Parallel()
