@@ -138,6 +138,33 @@ func (d *Directory) claim(ctx context.Context, e Endpoint, want func(func(netip.
 	return nil, model.Errorf(model.Conflict, ref, "claim an address", "%w", errCrowd)
 }
 
+// contend commits what attempt says, until nobody was quicker. What attempt refuses is
+// returned as it is, but for errMore.
+func (d *Directory) contend(ctx context.Context, ref, op string, attempt func() (unit, error)) error {
+	for n := range attempts {
+		u, err := attempt()
+		if err == errMore {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		switch _, done, err := d.tap.Commit(ctx, txn(d.tap.prefix, u)); {
+		case err != nil:
+			return fault(ref, op, err)
+		case done:
+			return nil
+		}
+		if err := pause(ctx, n); err != nil {
+			return fault(ref, op, err)
+		}
+	}
+	return model.Errorf(model.Conflict, ref, op, "%w", errCrowd)
+}
+
+// errMore is that something was done, and more is to do.
+var errMore = errors.New("more is to do")
+
 // errCrowd is that others were quicker, again and again.
 var errCrowd = errors.New("too many hosts change it at once: try again")
 

@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -99,34 +98,15 @@ func (d *Directory) Remove(ctx context.Context, id model.ID) error {
 	return err
 }
 
-// errMore is that something was done, and more is to do.
-var errMore = errors.New("more is to do")
-
 // change reads the book and does what make says of it, until nobody was quicker.
 func (d *Directory) change(ctx context.Context, ref, op string, make func(book) (unit, error)) error {
-	for n := range attempts {
+	return d.contend(ctx, ref, op, func() (unit, error) {
 		b, err := d.readBook(ctx)
 		if err != nil {
-			return fault(ref, op, err)
+			return unit{}, fault(ref, op, err)
 		}
-		u, err := make(b)
-		if err == errMore {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		switch _, done, err := d.tap.Commit(ctx, txn(d.tap.prefix, u)); {
-		case err != nil:
-			return fault(ref, op, err)
-		case done:
-			return nil
-		}
-		if err := pause(ctx, n); err != nil {
-			return fault(ref, op, err)
-		}
-	}
-	return model.Errorf(model.Conflict, ref, op, "%w", errCrowd)
+		return make(b)
+	})
 }
 
 // refOf names a network in errors, by its ID if it cannot be read.

@@ -17,31 +17,24 @@ import (
 // on the network, has is a Conflict. The service's VIPs are of no consequence.
 func (d *Directory) CreateService(ctx context.Context, s Service, want func(taken func(netip.Addr) bool) ([]netip.Addr, error)) (Service, error) {
 	e := Endpoint{Network: s.Network, Host: d.o.ID, ID: s.ID}
-	for n := range attempts {
+	made := s
+	err := d.contend(ctx, s.Ref(), "create", func() (u unit, err error) {
 		at, err := d.scene(ctx, &e, true)
 		if err != nil {
-			return s, fault(s.Ref(), "create", err)
+			return unit{}, fault(s.Ref(), "create", err)
 		}
 		network, err := at.network(s.Ref(), "create")
 		if err != nil {
-			return s, err
+			return unit{}, err
 		}
 		at.as = s.Claim()
-		u, made, err := d.offer(ctx, at, network, s, want)
-		if err != nil {
-			return s, err
-		}
-		switch _, done, err := d.tap.Commit(ctx, txn(d.tap.prefix, u)); {
-		case err != nil:
-			return s, fault(s.Ref(), "create", err)
-		case done:
-			return made, nil
-		}
-		if err := pause(ctx, n); err != nil {
-			return s, fault(s.Ref(), "create", err)
-		}
+		u, made, err = d.offer(ctx, at, network, s, want)
+		return u, err
+	})
+	if err != nil {
+		return s, err
 	}
-	return s, model.Errorf(model.Conflict, s.Ref(), "create", "%w", errCrowd)
+	return made, nil
 }
 
 // Servable says why CreateService would refuse a service, or UpdateService in the place of
@@ -206,28 +199,15 @@ func (d *Directory) RemoveService(ctx context.Context, network model.ID, name st
 // until nobody was quicker.
 func (d *Directory) alter(ctx context.Context, network model.ID, name, op string, make func(*item, stock) (unit, error)) error {
 	k, ref := serviceKey(network, name), "service "+name
-	for n := range attempts {
+	return d.contend(ctx, ref, op, func() (unit, error) {
 		r, err := d.read(ctx, k.String(), "addresses/"+string(network)+"/", "endpoints/"+string(network)+"/", "networks/"+string(network), "ports/")
 		if err != nil {
-			return fault(ref, op, err)
+			return unit{}, fault(ref, op, err)
 		}
 		i := r.items[k]
 		if i == nil {
-			return model.Errorf(model.NotFound, ref, op, "no such service")
+			return unit{}, model.Errorf(model.NotFound, ref, op, "no such service")
 		}
-		u, err := make(i, r)
-		if err != nil {
-			return err
-		}
-		switch _, done, err := d.tap.Commit(ctx, txn(d.tap.prefix, u)); {
-		case err != nil:
-			return fault(ref, op, err)
-		case done:
-			return nil
-		}
-		if err := pause(ctx, n); err != nil {
-			return fault(ref, op, err)
-		}
-	}
-	return model.Errorf(model.Conflict, ref, op, "%w", errCrowd)
+		return make(i, r)
+	})
 }
