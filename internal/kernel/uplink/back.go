@@ -133,16 +133,8 @@ func (m *mover) isOwn(br device) bool {
 }
 
 func (c conn) hasPorts(br device) (bool, error) {
-	all, err := c.devices()
-	if err != nil {
-		return false, err
-	}
-	for _, d := range all {
-		if d.master == br.index {
-			return true, nil
-		}
-	}
-	return false, nil
+	ports, err := c.devices(uint32Attr(unix.IFLA_MASTER, uint32(br.index)))
+	return len(ports) > 0, err
 }
 
 // Sweep removes bridges that were made for NICs which have left them, and returns their
@@ -157,11 +149,11 @@ func (d Dir) Sweep(keep []string) (gone []string, err error) {
 		return nil, err
 	}
 	defer c.Close()
-	all, err := c.devices()
+	bridges, err := c.devices(attr{unix.IFLA_LINKINFO, join(nil, []attr{{unix.IFLA_INFO_KIND, []byte(kindBridge)}})})
 	if err != nil {
 		return nil, err
 	}
-	for name, br := range all {
+	for name, br := range bridges {
 		if !br.own() || slices.Contains(keep, name) || slices.ContainsFunc(recs, func(r *record) bool { return r.Bridge == name }) {
 			continue
 		}

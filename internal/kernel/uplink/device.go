@@ -73,9 +73,10 @@ func parseDevice(b []byte) (d device, ok bool) {
 	return d, true
 }
 
-// devices returns all links by name.
-func (c conn) devices() (map[string]device, error) {
-	bodies, err := c.list(unix.RTM_GETLINK, linkHeader(0, 0, 0))
+// devices returns all links by name. The kernel leaves out those that are not as the
+// attributes say, of which it knows IFLA_MASTER and IFLA_LINKINFO's kind.
+func (c conn) devices(as ...attr) (map[string]device, error) {
+	bodies, err := c.list(unix.RTM_GETLINK, join(linkHeader(0, 0, 0), as))
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
