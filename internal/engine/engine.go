@@ -420,7 +420,7 @@ func explain(ref, op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	first, kind := err, model.Internal
+	first, kind, hint := err, model.Internal, ""
 	if opErr := worst(err); opErr != nil {
 		if first = opErr; errors.Is(opErr, kernel.ErrNoNamespace) {
 			first = opErr.Err // whoever was to get what the op makes has ended
@@ -429,6 +429,10 @@ func explain(ref, op string, err error) error {
 		switch o := opErr.Op.Object().(type) {
 		case kstate.Hold:
 			first = &heldError{o, opErr.Err}
+		case kstate.Route:
+			if !o.NS.IsHost() && errors.Is(opErr, kernel.ErrInUse) { // somebody put another there
+				first, hint = opErr.Err, "in the sandbox: take it away there, or give it a higher metric"
+			}
 		case kstate.OVSBridge, kstate.OVSPort:
 			if errors.Is(opErr, kernel.ErrNotRunning) {
 				first, kind = opErr.Err, model.Unsupported
@@ -450,5 +454,5 @@ func explain(ref, op string, err error) error {
 	case errors.Is(first, kernel.ErrUnsupported):
 		kind = model.Unsupported
 	}
-	return &model.Error{Kind: kind, Ref: ref, Op: op, Err: first}
+	return &model.Error{Kind: kind, Ref: ref, Op: op, Err: first, Hint: hint}
 }

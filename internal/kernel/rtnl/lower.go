@@ -264,7 +264,7 @@ func (p *pass) settleLower(l kstate.Link, failed error) (settled error, cleared 
 	case !s.lowered(d, p.host()):
 		return fmt.Errorf("device %s is not ours: %w", l.Name, failed), false
 	}
-	if kstate.Satisfies(d.lower(l.NS, p.nameOf(d.far), p.nameOf(d.master)), l) {
+	if kstate.Satisfies(d.lower(l.NS, p.host().nameOf(d.far), p.host().nameOf(d.master)), l) {
 		return nil, false
 	}
 	p.endLower(noOp, s, d)

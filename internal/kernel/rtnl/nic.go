@@ -184,7 +184,7 @@ func (p *pass) lendable(d device) error {
 	case d.ours() || d.doomed():
 		return fmt.Errorf("device %s: is Sealane's own: %w", d.name, kernel.ErrInUse)
 	case d.master != 0:
-		return fmt.Errorf("device %s: is a port of %s: %w", d.name, p.nameOf(d.master), kernel.ErrInUse)
+		return fmt.Errorf("device %s: is a port of %s: %w", d.name, p.host().nameOf(d.master), kernel.ErrInUse)
 	}
 	devs, err := host.sock.devices(ctx)
 	if err != nil {

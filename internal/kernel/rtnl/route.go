@@ -93,7 +93,8 @@ func routeMessage(m *message, r kstate.Route, index int) *message {
 // firstMetric is the lowest metric that an IPv6 route can have.
 const firstMetric = 1
 
-// settleRoute takes a route that is there exactly as wanted for done.
+// settleRoute takes a route that is there exactly as wanted for done, and says which
+// other one is in its place.
 func (p *pass) settleRoute(r kstate.Route, failed error) error {
 	s, d, err := p.routeDevice(r)
 	if err != nil {
@@ -107,13 +108,34 @@ func (p *pass) settleRoute(r kstate.Route, failed error) error {
 	if err != nil {
 		return errors.Join(failed, err)
 	}
+	way := " of no device" // unreachable, prohibit and throw ones are not listed
 	for _, have := range all {
-		same := have.via == r.Via && have.src == r.Src && have.index == d.index && have.onlink == r.Onlink && have.blackhole == r.Blackhole && have.mtu == r.MTU
-		if have.dst == r.Dst && have.table == r.Table && same && !have.aside() && (!r.First || have.metric == firstMetric) {
+		if have.dst != r.Dst || have.table != r.Table || have.metric != metric(r) {
+			continue
+		}
+		if have.via == r.Via && have.src == r.Src && have.index == d.index && have.onlink == r.Onlink && have.blackhole == r.Blackhole && have.mtu == r.MTU {
 			return nil
 		}
+		if !have.blackhole {
+			if way = ""; have.via.IsValid() {
+				way = " via " + have.via.String()
+			}
+			way += " dev " + s.nameOf(have.index)
+		}
 	}
-	return fmt.Errorf("another route to %s: %w", r.Dst, failed)
+	return fmt.Errorf("another route to %s is %w,%s", r.Dst, kernel.ErrInUse, way)
+}
+
+// metric is what the kernel gives a route of ours: what is no other's in the same table
+// to the same destination. See IP6_RT_PRIO_USER in include/uapi/linux/ipv6_route.h.
+func metric(r kstate.Route) uint32 {
+	switch {
+	case r.First:
+		return firstMetric
+	case r.Dst.Addr().Is6():
+		return 1024
+	}
+	return 0
 }
 
 // route is a unicast route, or a blackhole, as the kernel reports it.

@@ -66,10 +66,10 @@ func (p *pass) settlePeer(l kstate.Link, failed error) (settled error, cleared b
 // whole returns device d of ours as a link, and whether its far end is where
 // the wanted link says.
 func (p *pass) whole(d device, want kstate.Link) (kstate.Link, bool) {
-	master := p.nameOf(d.master)
+	master := p.host().nameOf(d.master)
 	if d.kind != string(kstate.TypeVeth) {
 		l := d.link(want.NS, master, nil)
-		l.Parent = p.nameOf(d.under)
+		l.Parent = p.host().nameOf(d.under)
 		return l, true
 	}
 	s, err := p.space(want.Peer.NS)
@@ -82,17 +82,17 @@ func (p *pass) whole(d device, want kstate.Link) (kstate.Link, bool) {
 	}
 	far := end{device: parseDevice(got), ns: want.Peer.NS}
 	if far.ns.IsHost() {
-		far.master = p.nameOf(far.device.master)
+		far.master = p.host().nameOf(far.device.master)
 	}
 	return d.link(want.NS, master, &far), true
 }
 
-// nameOf returns the name of a device of the host, "" for none.
-func (p *pass) nameOf(index int) string {
+// nameOf returns the name of a device, "" for none.
+func (s *space) nameOf(index int) string {
 	if index == 0 {
 		return ""
 	}
-	got, err := p.host().sock.get(getDevice("", index))
+	got, err := s.sock.get(getDevice("", index))
 	if err != nil {
 		return ""
 	}
