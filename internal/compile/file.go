@@ -159,7 +159,8 @@ func resolv(sb *model.Sandbox, nets map[model.ID]*model.Network, f Facts) string
 }
 
 // ParseResolv reads a resolv.conf, leaving out servers on loopback addresses,
-// which are not the sandbox's own.
+// which are not the sandbox's own, and link-local ones, which are of a device that it
+// has not.
 func ParseResolv(text string) model.DNS {
 	var d model.DNS
 	for line := range strings.Lines(text) {
@@ -169,7 +170,7 @@ func ParseResolv(text string) model.DNS {
 		}
 		switch f[0] {
 		case "nameserver":
-			if a, err := netip.ParseAddr(f[1]); err == nil && !a.IsLoopback() && a.Zone() == "" {
+			if a, err := netip.ParseAddr(f[1]); err == nil && !a.IsLoopback() && (a.Is4() || !a.IsLinkLocalUnicast()) {
 				d.Servers = append(d.Servers, a)
 			}
 		case "search", "domain":

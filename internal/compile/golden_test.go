@@ -118,6 +118,7 @@ nameserver ::1
 nameserver 192.0.2.53
 nameserver 2001:db8::53
 nameserver fe80::1%eth0
+nameserver fe80::2
 nameserver nonsense
 domain old.example
 search a.example b.example
