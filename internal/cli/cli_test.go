@@ -178,7 +178,7 @@ func TestCommands(t *testing.T) {
 		{"network connect -o colour=red app web", 2, `sealane: network app: connect web: endpoint option "colour": not known (known: ifname, sysctls, gateway, route, mtu, hostif, vlan, trunks, dad, dhcp-client-id, dhcp-duid, dhcp-hostname, dhcp-option, dhcp6-option, dhcp-request, dhcp-timeout, dhcp-vendor-class, ingress-rate, ingress-burst, egress-rate, egress-burst, service, com.docker.network.endpoint.ifname, com.docker.network.endpoint.sysctls)`},
 		{"network connect -o sysctls=net.ipv4.conf.eth0.x=1 app web", 2, `sealane: network app: connect web: endpoint option sysctls: sysctl "net.ipv4.conf.eth0.x=1": want net.ipv4|ipv6|mpls.GROUP.IFNAME.KEY=VALUE, with the word IFNAME`},
 		{"network connect --ifname a --driver-opt ifname=b app web", 2, `sealane: network app: connect web: interface name "a": endpoint options say "b"`},
-		{"network connect --link a:b:c app web", 2, `sealane: network connect: link a: host name "b:c": want DNS labels of letters, digits and '-', at most 63 each`},
+		{"network connect --link a:b:c app web", 2, `sealane: network connect: link a: host name "b:c": want DNS labels of letters, digits, '-' and '_', at most 63 each`},
 		{"network connect --link vm:db --link-local-ip 169.254.7.7 -o ifname=lan0,a app web", 2, `sealane: network app: connect web: endpoint option ifname: interface name "lan0,a": character ',' is not allowed`},
 		{"network connect --link vm:db --link-local-ip 169.254.7.7 -o com.docker.network.endpoint.ifname=Lan0 app web", 0, ""},
 		{"inspect --format {{.Links}}_{{range_.Endpoints}}{{.IfName}}={{.LinkLocal}}_{{end}} web", 0, "[vm:db] eth0=[] Lan0=[169.254.7.7/16]"},

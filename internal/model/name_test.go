@@ -47,7 +47,7 @@ func TestCheckHostname(t *testing.T) {
 	checkNames(t, CheckHostname,
 		[]string{"web", "WEB", "a.b.c", "_srv._tcp", "7", label + ".x", label + "." + label + "." + label + "." + label[:61]},
 		[]string{"", ".", "a.", ".a", "a..b", "-a", "a-", "a b", "a\nb", "ä", label + "a", label + "." + label + "." + label + "." + label[:62]},
-		"want DNS labels")
+		"want DNS labels of letters, digits, '-' and '_'")
 }
 
 func TestCheckMAC(t *testing.T) {

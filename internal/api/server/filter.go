@@ -133,12 +133,18 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	if s, err := strconv.ParseInt(text, 10, 64); err == nil && s >= 0 {
-		return time.Unix(s, 0), nil
+	if s, frac, _ := strings.Cut(text, "."); len(frac) <= 9 {
+		s, errS := strconv.ParseUint(s, 10, 62)
+		ns, err := strconv.ParseUint((frac + "000000000")[:9], 10, 32)
+		if errS == nil && err == nil {
+			return time.Unix(int64(s), int64(ns)), nil
+		}
 	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02"} {
+		for _, zone := range []string{"", "Z07:00"} {
+			if t, err := time.ParseInLocation(layout+zone, text, time.Local); err == nil {
+				return t, nil
+			}
 		}
 	}
 	return time.Time{}, fmt.Errorf("want a time as 2006-01-02T15:04:05, or how long ago, as 24h")

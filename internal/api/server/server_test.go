@@ -189,7 +189,17 @@ func TestNetworks(t *testing.T) {
 	if got := h.must(t, "GET", "/v1/networks/"+n.ID[:6], ""); decodeAs[api.Network](t, got).Name != "app" {
 		t.Errorf("by the beginning of the ID: %s", got)
 	}
-	if got := h.must(t, "POST", "/v1/networks/prune", ""); got != `{"removed":["app"]}` {
+	for _, past := range []string{"1700000000", "1700000000.5", "1700000000.123456789", "1.5h", "2001-02-03T04:05:06.7", "2001-02-03T04:05Z", "2001-02-03T04-07:00", "2001-02-03Z", "2001-02-03"} {
+		if got := h.must(t, "POST", "/v1/networks/prune?filter=until%3D"+url.QueryEscape(past), ""); got != `{"removed":[]}` {
+			t.Errorf("prune until %s: %s", past, got)
+		}
+	}
+	for _, wrong := range []string{"1700000000.1234567890", "1700000000.x", "-1", "+1", "1.-5", "1.+5", ".5", "1700000000.5.5"} {
+		if status, got := h.do("POST", "/v1/networks/prune?filter=until%3D"+url.QueryEscape(wrong), "", ""); status != 400 || !strings.Contains(got, "want a time as 2006-01-02T15:04:05") {
+			t.Errorf("prune until %s: %d %s", wrong, status, got)
+		}
+	}
+	if got := h.must(t, "POST", "/v1/networks/prune?filter=until%3D4102444800.5", ""); got != `{"removed":["app"]}` {
 		t.Errorf("prune: %s", got)
 	}
 	if got := h.must(t, "POST", "/v1/networks/prune", ""); got != `{"removed":[]}` {
