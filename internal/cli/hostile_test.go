@@ -20,7 +20,7 @@ func hostile() []string {
 		strings.Repeat("x", 5000), "-1", "--x", "99999999999999999999", "٣", "８０", "10．9．9．9", "аpp", "ap\u200bp", "a\u2028b", "../../etc/passwd", "/", "..", "a;b", `"`, "$(reboot)", "=", "=x", "a=b",
 		",", ":", "::", "{{.}}", "%s%n", "010.1.2.3", "10.9.9.9", "fe80::1%eth0", "::ffff:10.1.0.9", "fd00::9",
 		"0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "ff02::1", "ff:ff:ff:ff:ff:ff", "02:42:0a:01:00:02:03",
-		"0x50", "1e3", "0", "65536", "80-", "80-79", "8080:0", "80/tcp/udp", "true",
+		"0x50", "1e3", "0", "65536", "+100", "80-", "80-79", "8080:0", "80/tcp/udp", "true",
 	}
 }
 
@@ -28,7 +28,7 @@ func hostile() []string {
 var (
 	asName   = []string{"99999999999999999999", "010.1.2.3", "10.9.9.9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "0x50", "1e3", "0", "65536", "80-79", "true"}
 	asObject = append([]string{"80-"}, asName...)
-	asDevice = []string{"-1", "--x", "..x", "$(reboot)", "=", "=x", "a=b", "010.1.2.3", "10.9.9.9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "0x50", "1e3", "0", "65536", "80-", "80-79", "true"}
+	asDevice = []string{"-1", "--x", "..x", "$(reboot)", "=", "=x", "a=b", "010.1.2.3", "10.9.9.9", "0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "0x50", "1e3", "0", "65536", "+100", "80-", "80-79", "true"}
 	asPrefix = slices.DeleteFunc(slices.Clone(asDevice), func(s string) bool { return len(s) > 12 })
 	asBool   = []string{"0", "true"}
 	none     []string
@@ -67,11 +67,11 @@ func hostileCases() []hostileCase {
 		{"run --detach=@", asBool}, {"run --rm=@", asBool}, {"run --publish-all=@", asBool},
 		{"run --network name=app,ip=@", none}, {"run --network name=app,ip6=@", none}, {"run --network name=app,alias=@", asName},
 		{"run --network name=app,mac-address=@", none}, {"run --network name=app,ifname=@", asDevice}, {"run --network name=app,link-local-ip=@", none},
-		{"run --network name=app,gw-priority=@", []string{"-1", "0", "65536"}}, {"run --network name=app,sysctl=@", none},
+		{"run --network name=app,gw-priority=@", []string{"-1", "0", "65536", "+100"}}, {"run --network name=app,sysctl=@", none},
 		{"run --network name=app,driver-opt=@", none}, {"run --network name=app,driver-opt=ifname=@", asDevice}, {"run --network name=app,driver-opt=sysctls=@", none},
 		{"exec @ true", none}, {"exec netns:@ true", none}, {"exec pid:@ true", none},
 		{"ps @", none}, {"ps --all=@", asBool}, {"ps --quiet=@", asBool}, {"ps --no-trunc=@", asBool}, {"ps --output @", none},
-		{"ps --format @", anything()}, {"ps --filter @", none}, {"ps --filter id=@", anything()}, {"ps --filter name=@", anything("\x1b[31mred\x1b[0m")},
+		{"ps --format @", anything()}, {"ps --filter @", none}, {"ps --filter id=@", anything()}, {"ps --filter name=@", anything("\x1b[31mred\x1b[0m", "+100")},
 		{"ps --filter network=@", anything()}, {"ps --filter publish=@", none}, {"ps --filter expose=@", none}, {"ps --filter status=@", none},
 		{"rm @", none}, {"rm --force=@ nope", none}, {"inspect @", none}, {"inspect --output @ web", none}, {"inspect --format @ web", anything()},
 		{"network create @", asObject}, {"network create --driver @ n", none}, {"network create --subnet @ n", none},
@@ -83,7 +83,7 @@ func hostileCases() []hostileCase {
 		{"network create --config-from @ n", none}, {"network create --scope @ n", none}, {"network create --ipam-driver @ n", none}, {"network create --ipam-opt @ n", none},
 		{"network ls @", none}, {"network ls --quiet=@", asBool}, {"network ls --no-trunc=@", asBool}, {"network ls --output @", none},
 		{"network ls --format @", anything()}, {"network ls --filter @", none}, {"network ls --filter driver=@", anything()}, {"network ls --filter id=@", anything()},
-		{"network ls --filter label=@", anything()}, {"network ls --filter name=@", anything("\x1b[31mred\x1b[0m")}, {"network ls --filter scope=@", none}, {"network ls --filter type=@", none},
+		{"network ls --filter label=@", anything()}, {"network ls --filter name=@", anything("\x1b[31mred\x1b[0m", "+100")}, {"network ls --filter scope=@", none}, {"network ls --filter type=@", none},
 		{"network ls --filter dangling=@", []string{"true"}}, {"network ls --filter internal=@", []string{"true"}},
 		{"network inspect @", none}, {"network inspect --output @ app", none}, {"network inspect --format @ app", anything()}, {"network inspect --verbose=@ app", asBool},
 		{"network update --label @ app", labels()}, {"network update --label-rm @ app", anything()}, {"network update --opt @ app", none},
@@ -94,7 +94,7 @@ func hostileCases() []hostileCase {
 		{"network connect --await=@ app web", asBool}, {"network connect app docker:@", none}, {"network connect app containerd:@", none},
 		{"network connect --ip @ app web", none}, {"network connect --ip6 @ app web", none}, {"network connect --mac-address @ app web", none},
 		{"network connect --alias @ app web", asName}, {"network connect --ifname @ app web", asDevice}, {"network connect --link-local-ip @ app web", none},
-		{"network connect --link @ app web", append([]string{"8080:0"}, asName...)}, {"network connect --gw-priority @ app web", []string{"-1", "0", "65536"}},
+		{"network connect --link @ app web", append([]string{"8080:0"}, asName...)}, {"network connect --gw-priority @ app web", []string{"-1", "0", "65536", "+100"}},
 		{"network connect --opt @ app web", none}, {"network connect --publish @ app web", none},
 		{"network disconnect @ web", none}, {"network disconnect app @", none}, {"network disconnect --force=@ app nope", []string{"true"}},
 		{"service @", none}, {"service ls @", none}, {"service ls --quiet=@", asBool}, {"service ls --output @", none}, {"service ls --format @", anything()},

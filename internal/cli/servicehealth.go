@@ -19,7 +19,10 @@ func (h *health) flags(c *cobra.Command) {
 	f.StringVar(&h.Check, "health", "", "`CHECK` of backends by their hosts: tcp, http:/PATH, which wants 2xx or 3xx, or none")
 	f.StringVar(&h.Interval, "health-interval", "", "`TIME` between two, 100ms to 1h (default 2s)")
 	f.StringVar(&h.Timeout, "health-timeout", "", "`TIME` that one may take (default 1s)")
-	f.IntVar(&h.Retries, "health-retries", 0, "`N` failures in a row make a backend unhealthy, 1 to 100 (default 3)")
+	f.Func("health-retries", "`N` failures in a row make a backend unhealthy, 1 to 100 (default 3)", func(v string) (err error) {
+		h.Retries, err = model.ParseHealthRetries(v)
+		return err
+	})
 }
 
 // wish is what was said, or nil. It refuses here what the daemon would refuse as checks of a

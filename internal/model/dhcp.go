@@ -253,8 +253,8 @@ func parseDHCPOptions(text string, last int, ours []uint16) ([]DHCPOption, error
 	var out []DHCPOption
 	for one := range strings.SplitSeq(text, ",") {
 		code, value, ok := strings.Cut(one, ":")
-		n, err := strconv.Atoi(code)
-		if !ok || err != nil || n < 1 || n > last {
+		n, err := number(code, 1, last, "")
+		if !ok || err != nil {
 			return nil, fmt.Errorf("%q: want CODE:HEX with a code of 1 to %d", one, last)
 		}
 		o := DHCPOption{Code: uint16(n)}
@@ -298,7 +298,7 @@ func parseClientID(text string) ([]byte, error) {
 // parseTimeout reads a time as 5s, or a number of seconds.
 func parseTimeout(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
-	if n, errN := strconv.Atoi(text); errN == nil && n < 1e6 {
+	if n, errN := strconv.ParseUint(text, 10, 16); errN == nil {
 		d, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || d < time.Second || d > 10*time.Minute {

@@ -132,6 +132,9 @@ func ParseHealthWish(what, interval, timeout string, retries int) (w HealthWish,
 	return w, err
 }
 
+// ParseHealthRetries reads how many failures in a row there may be.
+func ParseHealthRetries(text string) (int, error) { return number(text, 1, MaxHealthRetries, "") }
+
 func healthTime(what, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil

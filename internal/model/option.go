@@ -198,12 +198,13 @@ func not(v string) (bool, error) {
 	return !b, nil
 }
 
+// number reads a number, which has no sign.
 func number(v string, low, high int, unit string) (int, error) {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < low || n > high {
+	n, err := strconv.ParseUint(v, 10, 31)
+	if err != nil || int(n) < low || int(n) > high {
 		return 0, fmt.Errorf("%q: want %d to %d%s", v, low, high, unit)
 	}
-	return n, nil
+	return int(n), nil
 }
 
 // broadcast is every host of the link (RFC 919).

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -195,15 +194,15 @@ func ParseMembership(text string) (m Membership, err error) {
 	}
 	m.Service = name
 	if has {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
+		n, err := number(port, 1, 65535, "")
+		if err != nil {
 			return m, fmt.Errorf("service %q: want NAME[:PORT][*WEIGHT], PORT from 1 to 65535", text)
 		}
 		m.Port = uint16(n)
 	}
 	if weighs {
-		n, err := strconv.Atoi(weight)
-		if err != nil || n < 1 || n > MaxWeight {
+		n, err := number(weight, 1, MaxWeight, "")
+		if err != nil {
 			return m, fmt.Errorf("service %q: want NAME[:PORT][*WEIGHT], WEIGHT from 1 to %d", text, MaxWeight)
 		}
 		m.Weight = n

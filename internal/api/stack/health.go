@@ -28,7 +28,7 @@ func (s *service) checks(p pair) error {
 			err = p.want("tcp, http:/PATH or none")
 		}
 	case "health-retries":
-		if w.Retries, err = strconv.Atoi(text); err != nil || w.Retries < 1 {
+		if w.Retries, err = model.ParseHealthRetries(text); err != nil {
 			err = p.want("1 to " + strconv.Itoa(model.MaxHealthRetries))
 		}
 	case "health-interval":

@@ -156,7 +156,7 @@ func TestRefused(t *testing.T) {
 		{head + "    x-sealane: {health: tcp, health-timeout: ''}", `services.web.x-sealane.health-timeout: "": want a time`},
 		{head + "    x-sealane: {health: tcp, health-interval: 2s, health-timeout: 3s}", `services.web.x-sealane: health-timeout 3s: want more than 0, up to the interval of 2s`},
 		{head + "    x-sealane: {health: tcp, health-retries: many}", `services.web.x-sealane.health-retries: "many": want 1 to 100`},
-		{head + "    x-sealane: {health: tcp, health-retries: 101}", `services.web.x-sealane: health-retries 101: want 1 to 100`},
+		{head + "    x-sealane: {health: tcp, health-retries: 101}", `services.web.x-sealane.health-retries: "101": want 1 to 100`},
 		{head + "    x-sealane: {health: none, health-retries: 2}", `services.web.x-sealane: health none: has no interval, timeout or retries`},
 		{head + "    x-sealane: {health-interval: 2s}", `services.web.x-sealane: health: missing: want tcp or http:/PATH`},
 		{head + "    expose: [53/udp]\n    x-sealane: {health: tcp}", `services.web: health tcp: the service has no TCP port`},
