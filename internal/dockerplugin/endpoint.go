@@ -117,7 +117,8 @@ func isIn(sb *model.Sandbox, netns string, id model.ID, n *model.Network) bool {
 // joined is what Docker has to do in the container.
 func joined(n *model.Network, ep *model.Endpoint) joinAnswer {
 	out := joinAnswer{InterfaceName: interfaceName{SrcName: ep.FarDevice(), DstPrefix: cmp.Or(n.Options.IfPrefix, "eth")}}
-	for _, s := range n.Subnets {
+	for _, own := range ep.Addrs {
+		s, _ := n.SubnetWith(own.Addr())
 		a := s.Router()
 		switch {
 		case n.Internal:

@@ -97,6 +97,40 @@ func TestLAN(t *testing.T) {
 	}
 }
 
+// TestSubnetsOfAFamily: a container has the router of the subnet that it is in. What
+// takes one subnet only says so.
+func TestSubnetsOfAFamily(t *testing.T) {
+	const create = `{"NetworkID":"` + fuzzNetwork + `","Options":{"com.docker.network.generic":{"driver":"%s"%s}},` +
+		`"IPv4Data":[{"Pool":"10.5.0.0/24","Gateway":"10.5.0.1/24"},{"Pool":"10.6.0.0/25","Gateway":"10.6.0.1/25"}],` +
+		`"IPv6Data":[{"Pool":"fd05::/64","Gateway":"fd05::1/64"},{"Pool":"fd06::/64","Gateway":"fd06::1/64"}]}`
+	for driver, options := range map[string]string{"macvlan": `,"parent":"eth7"`, "ipvlan": `,"parent":"eth7"`} {
+		p := New(newEngine(t))
+		if _, text := ask(p, "/NetworkDriver.CreateNetwork", fmt.Sprintf(create, driver, options)); text != "{}\n" {
+			t.Fatalf("%s: %s", driver, text)
+		}
+		for id, c := range map[string]struct{ four, six, gateway, gateway6 string }{
+			"bbbbbbbbbbbb": {"10.5.0.9/24", "fd06::9/64", "10.5.0.1", "fd06::1"},
+			"cccccccccccc": {"10.6.0.9/25", "fd05::9/64", "10.6.0.1", "fd05::1"},
+		} {
+			about := `{"NetworkID":"` + fuzzNetwork + `","EndpointID":"` + id + `"`
+			if _, text := ask(p, "/NetworkDriver.CreateEndpoint", about+`,"Interface":{"Address":"`+c.four+`","AddressIPv6":"`+c.six+`"}}`); strings.Contains(text, "Err") {
+				t.Fatalf("%s: %s", driver, text)
+			}
+			_, text := ask(p, "/NetworkDriver.Join", about+`,"SandboxKey":"/run/docker/netns/`+id+`"}`)
+			if want := `"Gateway":"` + c.gateway + `","GatewayIPv6":"` + c.gateway6 + `"`; !strings.Contains(text, want) {
+				t.Errorf("%s: %s: %s, want %s in it", driver, id, text, want)
+			}
+		}
+	}
+	for driver, options := range map[string]string{"bridge": "", "ovs": `,"name":"ovsbr0"`} {
+		e := newEngine(t)
+		_, text := ask(New(e), "/NetworkDriver.CreateNetwork", fmt.Sprintf(create, driver, options))
+		if !strings.Contains(text, "subnet 10.6.0.0/25: a "+driver+" network takes one subnet of each address family") {
+			t.Errorf("%s: %s", driver, text)
+		}
+	}
+}
+
 // TestNoNIC: a NIC itself is not Docker's to move.
 func TestNoNIC(t *testing.T) {
 	e, _ := newEngineOn(t)

@@ -39,11 +39,6 @@ func (p *Plugin) createNetwork(ctx context.Context, req networkRequest) (any, er
 		if err != nil {
 			return nil, err
 		}
-		for _, t := range spec.Subnets {
-			if t.Prefix.Addr().Is6() == s.Prefix.Addr().Is6() {
-				return nil, fmt.Errorf("subnets %s and %s: a network has one of each family", t.Prefix, s.Prefix)
-			}
-		}
 		spec.Subnets = append(spec.Subnets, s)
 	}
 	if err = p.insist(ctx, func() error { return p.make(ctx, spec) }, p.unasked(spec)...); err == nil {

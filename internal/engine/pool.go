@@ -66,8 +66,9 @@ func (e *Engine) ReleasePool(ctx context.Context, prefix netip.Prefix) error {
 }
 
 // RequestAddress lends an address of a subnet: the one that is asked for, or the
-// next, with the length of its subnet. The gateway of a network is not lent: it is the
-// network's.
+// next, with the length of its subnet. The next may be of another subnet of the network's
+// family, for the engine asks no further where one is full. The gateway of a network is
+// not lent: it is the network's.
 func (e *Engine) RequestAddress(ctx context.Context, prefix netip.Prefix, want netip.Addr) (netip.Prefix, error) {
 	chosen, done, err := e.chooseLent(ctx, prefix, want)
 	if err != nil {
@@ -77,69 +78,74 @@ func (e *Engine) RequestAddress(ctx context.Context, prefix netip.Prefix, want n
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("pool "+prefix.String(), "request an address")
-	n, i := d.withSubnet(prefix)
+	n, at := d.withSubnet(prefix)
 	if n == nil {
 		return netip.Prefix{}, d.errorf(model.NotFound, "no such pool")
 	}
-	s := n.Subnets[i]
+	s := n.Subnets[at]
 	switch {
 	case want.IsValid() && want == s.Gateway:
 		return netip.PrefixFrom(want, s.Prefix.Bits()), nil
 	case want.IsValid() && n.Fabric != nil && !s.Prefix.Contains(want):
 		return netip.Prefix{}, d.errorf(model.Invalid, "address %s: not of %s, which is this host's subnet of network %s", want, s.Prefix, n.Name)
 	}
-	a, err := d.lend(n, i, want, chosen)
+	got, err := d.lend(n, at, want, chosen)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	if err := d.commit(ctx); err != nil {
-		d.takeBack(n, a)
+		d.takeBack(n, got.Addr())
 		return netip.Prefix{}, err
 	}
-	return netip.PrefixFrom(a, s.Prefix.Bits()), nil
+	return got, nil
 }
 
-// lend takes an address of n's subnet i from its pool.
-func (d *draft) lend(n *model.Network, i int, want netip.Addr, chosen []*choice) (netip.Addr, error) {
+// lend takes from its pool the wanted address of n's subnet at, or any of that family,
+// and returns it with its subnet's length.
+func (d *draft) lend(n *model.Network, at int, want netip.Addr, chosen []*choice) (netip.Prefix, error) {
 	d.e.poolsMu.Lock()
 	defer d.e.poolsMu.Unlock()
-	prefix := n.Subnets[i].Prefix
+	prefix := n.Subnets[at].Prefix
 	key := poolKey{n.ID, prefix.Addr().Is6()}
-	pool := d.e.pools[key].Of(prefix)
-	if !want.IsValid() {
+	pools := d.e.pools[key]
+	if want.IsValid() {
+		pools = ipam.Pools{pools.Of(prefix)}
+	} else {
 		want = d.chosenOf(chosen, key)
 	}
 	a, err := want, error(nil)
 	switch {
 	case !want.IsValid():
-		a, err = d.next(n, pool)
-	case pool.Lent(want):
-		return a, d.errorf(model.Conflict, "address %s: taken by %s", want, d.holder(n, want))
+		a, err = d.next(n, pools)
+	case pools.Lent(want):
+		return netip.Prefix{}, d.errorf(model.Conflict, "address %s: taken by %s", want, d.holder(n, want))
 	default:
-		err = pool.Claim(want, lender)
+		err = pools.Claim(want, lender)
 	}
 	if err != nil {
-		return a, d.errorf(model.Exhausted, "%w", err)
+		return netip.Prefix{}, d.errorf(model.Exhausted, "%w", err)
 	}
-	pool.Lend(a)
-	d.lending(n, i, func(lent []netip.Addr) []netip.Addr { return append(lent, a) })
-	return a, nil
+	pools.Lend(a)
+	s, _ := n.SubnetWith(a)
+	at = slices.IndexFunc(n.Subnets, func(o model.Subnet) bool { return o.Prefix == s.Prefix })
+	d.lending(n, at, func(lent []netip.Addr) []netip.Addr { return append(lent, a) })
+	return netip.PrefixFrom(a, s.Prefix.Bits()), nil
 }
 
-// next takes the next address of a pool that is none of the host's, nor of a router
+// next takes the next address of pools that is none of the host's, nor of a router
 // that it knows, on the network's wire.
-func (d *draft) next(n *model.Network, pool *ipam.Pool) (netip.Addr, error) {
+func (d *draft) next(n *model.Network, pools ipam.Pools) (netip.Addr, error) {
 	if err := d.checkNeighbours(n, nil); err != nil {
 		return netip.Addr{}, err
 	}
-	a, err := pool.Allocate(lender, d.e.cfg.Now())
+	a, err := pools.Allocate(lender, d.e.cfg.Now())
 	var passed []netip.Addr
 	for err == nil && d.aside[a] {
 		passed = append(passed, a)
-		a, err = pool.Allocate(lender, d.e.cfg.Now())
+		a, err = pools.Allocate(lender, d.e.cfg.Now())
 	}
 	for _, p := range passed {
-		pool.Undo(p)
+		pools.Undo(p)
 	}
 	return a, err
 }
@@ -188,17 +194,21 @@ func (d *draft) takeBack(n *model.Network, a netip.Addr) {
 	}
 }
 
-// ReleaseAddress ends what RequestAddress began. What is not lent, or not there
-// any more, is no error.
+// ReleaseAddress ends what RequestAddress began, which may have lent an address of another
+// subnet of the network's. What is not lent, or not there any more, is no error.
 func (e *Engine) ReleaseAddress(ctx context.Context, prefix netip.Prefix, a netip.Addr) error {
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("pool "+prefix.String(), "release an address")
-	n, i := d.withSubnet(prefix)
-	if n == nil || !slices.Contains(n.Subnets[i].Lent, a) {
+	n, _ := d.withSubnet(prefix)
+	if n == nil {
 		return nil
 	}
-	d.lending(n, i, func(lent []netip.Addr) []netip.Addr {
+	at := slices.IndexFunc(n.Subnets, func(s model.Subnet) bool { return slices.Contains(s.Lent, a) })
+	if at < 0 {
+		return nil
+	}
+	d.lending(n, at, func(lent []netip.Addr) []netip.Addr {
 		return slices.DeleteFunc(lent, func(b netip.Addr) bool { return a == b })
 	})
 	if err := d.commit(ctx); err != nil {

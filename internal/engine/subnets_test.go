@@ -191,3 +191,43 @@ func TestSubnetsRefused(t *testing.T) {
 	r.equal("any two", prefixes(auto.Subnets), "[172.18.0.0/24 172.18.1.0/24]")
 	r.check()
 }
+
+// TestSubnetsLent: a container engine that asks for any address of the first subnet of a
+// network's family gets one of the next when that is full, and may give it back as one of
+// the first: it is sure to ask no further.
+func TestSubnetsLent(t *testing.T) {
+	for _, driver := range []string{model.DriverMacvlan, model.DriverIPvlan} {
+		r := newRig(t)
+		r.give(spare)
+		spec := twoOfFour(driver)
+		spec.ID, spec.Origin, spec.FromPools = "d0c0d0c0d0c0", model.OriginDocker, true
+		for _, s := range spec.Subnets {
+			r.equal("pool", must[netip.Prefix](t)(r.e.RequestPool(r.ctx, model.Subnet{Prefix: s.Prefix})), s.Prefix.String())
+		}
+		must[*model.Network](t)(r.e.CreateNetwork(r.ctx, spec))
+		first, second := spec.Subnets[0].Prefix, spec.Subnets[2].Prefix
+		ask := func(from netip.Prefix, want netip.Addr, got string) {
+			t.Helper()
+			r.equal(driver, must[netip.Prefix](t)(r.e.RequestAddress(r.ctx, from, want)), got)
+		}
+		before := r.all()
+		for i := 2; i <= 6; i++ {
+			ask(first, netip.Addr{}, fmt.Sprintf("10.6.0.%d/29", i))
+		}
+		ask(first, netip.Addr{}, "10.7.0.2/28")
+		ask(second, at("10.7.0.5")[0], "10.7.0.5/28")
+		ask(first, netip.Addr{}, "10.7.0.3/28")
+		_, err := r.e.RequestAddress(r.ctx, second, at("10.7.0.3")[0])
+		r.refused(err, model.Conflict, "address 10.7.0.3: taken by a container engine")
+		_, err = r.e.RequestAddress(r.ctx, first, at("10.7.0.6")[0])
+		r.refused(err, model.Exhausted, "address 10.7.0.6: outside subnet 10.6.0.0/29")
+		r.restart()
+		ask(first, netip.Addr{}, "10.7.0.4/28")
+		for _, a := range at("10.6.0.2", "10.6.0.3", "10.6.0.4", "10.6.0.5", "10.6.0.6", "10.7.0.2", "10.7.0.3", "10.7.0.4") {
+			r.ok(r.e.ReleaseAddress(r.ctx, first, a))
+		}
+		r.ok(r.e.ReleaseAddress(r.ctx, second, at("10.7.0.5")[0]))
+		r.equal("given back", r.all() == before, "true")
+		r.check()
+	}
+}

@@ -102,6 +102,13 @@ func (ps Pools) Undo(a netip.Addr) {
 	}
 }
 
+// Lend is [Pool.Lend].
+func (ps Pools) Lend(a netip.Addr) {
+	if p := ps.holding(a); p != nil {
+		p.Lend(a)
+	}
+}
+
 // Lent is [Pool.Lent].
 func (ps Pools) Lent(a netip.Addr) bool {
 	p := ps.holding(a)

@@ -203,6 +203,73 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
+// TestSubnetsOfAFamily: of two subnets of a family containers are in the first while it
+// has room, or where --ip says, and each has its own subnet's length and router, whoever
+// gives out the addresses. Here b is both routers.
+func TestSubnetsOfAFamily(t *testing.T) {
+	w := both(t)
+	w.must(w.b, "sysctl -w net.ipv4.ip_forward=1; for a in 10.1.0.1/24 10.2.0.1/25 fd01::1/64 fd02::1/64; do ip addr add $a dev eth0 nodad; done")
+	for _, ipam := range []string{"sealane", "default"} {
+		w.sub(ipam, func(w *world) {
+			clean := w.state()
+			w.docker("network create -d sealane --ipam-driver " + ipam + " -o driver=macvlan -o parent=eth0 --ipv6 " +
+				"--subnet 10.1.0.0/24 --gateway 10.1.0.1 --ip-range 10.1.0.2/31 --subnet 10.2.0.0/25 --gateway 10.2.0.1 --aux-address printer=10.2.0.2 " +
+				"--subnet fd01::/64 --gateway fd01::1 --subnet fd02::/64 --gateway fd02::1 lan")
+			w.run("asks", "--network lan --ip 10.2.0.3 --ip6 fd02::77")
+			at := map[string][2]string{"asks": {"10.2.0.3/25", "fd02::77/64"}}
+			for i, addr := range []string{"10.1.0.2/24", "10.1.0.3/24", "10.2.0.4/25"} {
+				name := fmt.Sprintf("web%d", i)
+				w.run(name, "--network lan --restart always")
+				at[name] = [2]string{addr, "fd01::"}
+			}
+			meet := func() {
+				w.Helper()
+				for name, addrs := range at {
+					own := w.in(name, "ip -o addr show up scope global")
+					for _, a := range addrs {
+						if !strings.Contains(own, " "+a) {
+							w.Errorf("%s has %s, want %s", name, own, a)
+						}
+					}
+					four, _, _ := strings.Cut(addrs[0], "/")
+					w.reach(name, "tcp://192.0.2.2:8000 "+four+" b")
+					w.reach("b", "tcp://"+four+":8000 "+four[:len("10.0.0.")]+"1 "+name)
+					routes := w.in(name, "sh -c 'ip route; ip -6 route'")
+					for _, a := range []string{four[:len("10.0.0.")], addrs[1][:len("fd00::")]} {
+						if !strings.Contains(routes, "default via "+a+"1 dev eth0") {
+							w.Errorf("%s has routes %s, want by %s1", name, routes, a)
+						}
+					}
+				}
+				w.reach("asks", "tcp://web0:8000 10.2.0.3 web0")
+				w.shows(named, "sealane ps", " asks ", " web0 ", " web1 ", "lan="+strings.Split(at["web2"][0], "/")[0])
+				w.asIntended()
+			}
+			meet()
+			w.shows(0, "docker network inspect lan", `"10.1.0.0/24"`, `"10.2.0.0/25"`, `"10.2.0.4/25"`)
+			w.shows(0, "sealane network inspect lan", `"10.1.0.0/24"`, `"10.2.0.1"`, `"fd02::/64"`)
+			before := w.state()
+			w.a.Kill9()
+			w.a.Restart()
+			w.unchanged(before, "kill -9 of sealaned")
+			for _, name := range []string{"web2", "asks"} {
+				w.docker("restart -t 0 " + name)
+			}
+			at["web2"] = [2]string{strings.TrimSpace(w.docker("inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}}{{end}}' web2")), "fd01::"}
+			if !strings.HasPrefix(at["web2"][0], "10.2.0.") {
+				w.Errorf("web2 has %s", at["web2"][0])
+			}
+			meet()
+			w.refused("docker run --rm --network lan --ip 10.2.0.3 echo /lab-echo", map[string]string{"sealane": "10.2.0.3: taken by", "default": "in use"}[ipam])
+			w.refused("docker run --rm --network lan --ip 10.2.0.2 echo /lab-echo", map[string]string{"sealane": "taken by aux-address printer", "default": "in use"}[ipam])
+			w.docker("rm -f asks web0 web1 web2")
+			w.shows(0, "sealane network inspect --format '{{range .Subnets}}{{.Usage.InUse}} {{end}}' lan", "3 4 2 2")
+			w.docker("network rm lan")
+			w.unchanged(clean, "docker rm")
+		})
+	}
+}
+
 // pair has two containers on the network app that reach each other, whatever ends
 // in between.
 func (w *world) pair() {
