@@ -1,11 +1,17 @@
 package dockerplugin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
+	"net/http"
 	"net/netip"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,11 +65,16 @@ type Directory struct {
 // NewDirectory returns one for the dockerd that the environment names
 // (DOCKER_HOST), or that of this host. The plugin asks it too; it must not serve yet.
 func NewDirectory(p *Plugin) (*Directory, error) {
-	c, err := client.New(client.FromEnv)
+	events, err := client.New(client.FromEnv)
 	if err != nil {
 		return nil, fmt.Errorf("docker: %w", err)
 	}
-	events, err := client.New(client.FromEnv)
+	options := []client.Opt{client.FromEnv}
+	if proto, _, _ := strings.Cut(events.DaemonHost(), ":"); proto == "unix" || proto == "tcp" { // what its dialer can
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return events.Dialer()(ctx) }
+		options = append(options, client.WithHTTPClient(&http.Client{Transport: legible{&http.Transport{DialContext: dial}}}))
+	}
+	c, err := client.New(options...)
 	if err != nil {
 		return nil, fmt.Errorf("docker: %w", err)
 	}
@@ -71,6 +82,29 @@ func NewDirectory(p *Plugin) (*Directory, error) {
 	d.remember()
 	p.sweep = d.sweep
 	return d, nil
+}
+
+// legible makes what Docker says of networks what its client reads: the gateway that it
+// chose itself for IPv6 has its subnet's length there (buildIpamResources in moby's
+// daemon/network.go), and is an address.
+type legible struct{ *http.Transport }
+
+var gatewayWithLength = regexp.MustCompile(`("Gateway":\s*"[0-9a-fA-F:.]+)/[0-9]+"`)
+
+// RoundTrip is [http.Transport.RoundTrip].
+func (l legible) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.Transport.RoundTrip(r)
+	if err != nil || !strings.Contains(r.URL.Path, "/networks") {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	body = gatewayWithLength.ReplaceAll(body, []byte(`$1"`))
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return resp, nil
 }
 
 // Follow keeps names as Docker has them until ctx is done. What goes wrong, other

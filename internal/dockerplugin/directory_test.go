@@ -43,6 +43,7 @@ type dockerName struct {
 func newDocker(t *testing.T) *docker {
 	d := &docker{containers: map[string]*dockerName{}, streams: map[chan string]struct{}{}, asked: map[string]int{}}
 	d.Server = httptest.NewServer(d)
+	d.URL = strings.Replace(d.URL, "http:", "tcp:", 1) // as DOCKER_HOST has it
 	t.Cleanup(d.Close)
 	return d
 }
@@ -252,6 +253,31 @@ func TestNamesFollow(t *testing.T) {
 	}
 	if r.look(); r.sandbox() != "mine" {
 		t.Errorf("the name is free, and it is %q", r.sandbox())
+	}
+}
+
+// TestGatewayWithLength: Docker says a gateway that it chose itself with its subnet's
+// length, of IPv6, and has a name for its network all the same; also of another's.
+func TestGatewayWithLength(t *testing.T) {
+	docker := newDocker(t)
+	r := newRig(t, docker.URL)
+	r.made(callPool, callNetwork, callEndpoint, callJoin)
+	docker.change("", docker.network("app", map[string]any{"Subnet": "10.5.0.0/24", "Gateway": "10.5.0.1"}, map[string]any{"Subnet": "fd05::/64", "Gateway": "fd05::1/64"}))
+	docker.change("", docker.container("c0", "web"))
+	r.look()
+	if n, _ := r.e.Network(fuzzNetwork[:model.IDLen]); n == nil || n.Name != "app" || r.sandbox() != "web" {
+		t.Errorf("network %+v, container %s", n, r.sandbox())
+	}
+	if _, text := ask(r.Plugin, "/IpamDriver.RequestPool", `{"Pool":"10.9.0.0/24"}`); strings.Contains(text, "Error") {
+		t.Fatal(text)
+	}
+	now := time.Now()
+	r.d.now = func() time.Time { now = now.Add(gracePool); return now }
+	for range 3 {
+		r.look()
+	}
+	if n, _ := r.e.Network("pool-10.9.0.0-24"); n != nil {
+		t.Error("the pool of no network is there")
 	}
 }
 

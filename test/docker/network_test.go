@@ -22,7 +22,9 @@ func ourAddresses(w *world) {
 	before := w.state()
 	w.docker("network create -d sealane --ipam-driver sealane app")
 	w.docker("network create -d sealane --ipam-driver sealane --ipv6 --subnet 10.71.0.0/24 --subnet fd71::/64 --label a=b six")
-	w.shows(named, "sealane network ls", "app ", "six ")
+	w.docker("network create -d sealane --ipam-driver sealane --ipv6 both") // Docker says of the gateways one with a length
+	w.shows(named, "sealane network ls", "app ", "six ", "both ")
+	w.docker("network rm both")
 	chosen := w.docker("network inspect -f '{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}}{{end}}' app")
 	subnet, gateway, _ := strings.Cut(chosen, " ")
 	ours := w.sealane("network inspect app")
