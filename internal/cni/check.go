@@ -100,6 +100,18 @@ func (r *request) compare(prev *current.Result, sb api.Sandbox, ep api.Endpoint,
 			say("address %s: prevResult does not have it", p)
 		}
 	}
+	asked, is := r.config.runtime.Bandwidth, ep.EndpointLimits
+	for _, b := range []struct {
+		name      string
+		asked, is uint64
+	}{
+		{"ingressRate", asked.IngressRate, is.IngressRate}, {"ingressBurst", asked.IngressBurst, is.IngressBurst},
+		{"egressRate", asked.EgressRate, is.EgressRate}, {"egressBurst", asked.EgressBurst, is.EgressBurst},
+	} {
+		if b.asked != 0 && b.asked != b.is {
+			say("bandwidth: runtimeConfig says %s %d, intended is %d", b.name, b.asked, b.is)
+		}
+	}
 	return append(wrong, routes(prev, sb)...)
 }
 

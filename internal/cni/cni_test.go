@@ -206,6 +206,9 @@ func TestCommands(t *testing.T) {
 	intended := api.Sandbox{Endpoints: []api.Endpoint{connection().Endpoint}}
 	prev := `"prevResult":{"cniVersion":"1.1.0","interfaces":[{"name":"slvabcdefabcdef"},{"name":"eth0","mac":"02:42:0a:01:00:02","sandbox":"NETNS"}],
 		"ips":[{"address":"10.1.0.2/16","interface":1},{"address":"fd01::2/64","interface":1}],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1"},{"dst":"192.0.2.0/24","gw":"10.1.0.9"}]}`
+	slow := connection().Endpoint
+	slow.EndpointLimits = api.EndpointLimits{IngressRate: 8000000, EgressRate: 5000000}
+	limited := api.Sandbox{Endpoints: []api.Endpoint{slow}}
 	kept := api.Network{Name: "app", Subnets: []api.Subnet{{Usage: api.Usage{Free: 1}}}, Status: api.Status{State: "ready"}, Endpoints: []api.NetworkEndpoint{
 		{IfName: "eth0", Container: "c1"}, {IfName: "eth1", Container: "c1"}, {IfName: "eth0", Container: "c2"}, {IfName: "eth0"}}}
 	const detach, network, sandbox, diff = "POST /networks/app/detach", "GET /networks/app", "GET /sandboxes/cni:c1", "GET /sandboxes/cni:c1/diff"
@@ -236,6 +239,9 @@ func TestCommands(t *testing.T) {
 		{"check, another device", "CHECK", strings.Replace(prev, "slvabc", "slvdef", 1), map[string]any{sandbox: intended, diff: api.Drift{}}, 105, "interface slvabcdefabcdef: prevResult does not have it", 2},
 		{"check, another interface", "CHECK", strings.Replace(prev, "eth0", "eth7", 1), map[string]any{sandbox: intended, diff: api.Drift{}}, 105, "prevResult: has no interface eth0", 2},
 		{"check, no IPv6 route", "CHECK", strings.Replace(prev, `0.0.0.0/0","gw":"10.1.0.1`, `::/0","gw":"fd01::1`, 1), map[string]any{sandbox: intended, diff: api.Drift{}}, 105, "route ::/0 via fd01::1: is not intended", 2},
+		{"check, the rate", "CHECK", prev + `,"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"egressRate":0}}`, map[string]any{sandbox: limited, diff: api.Drift{}}, 0, "", 2},
+		{"check, another rate", "CHECK", prev + `,"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"egressRate":4000000,"egressBurst":7}}`, map[string]any{sandbox: limited, diff: api.Drift{}}, 105,
+			"bandwidth: runtimeConfig says egressRate 4000000, intended is 5000000; bandwidth: runtimeConfig says egressBurst 7, intended is 0", 2},
 		{"check, not on it", "CHECK", prev, map[string]any{sandbox: api.Sandbox{}, diff: api.Drift{}}, 3, "has no interface eth0 on network app", 2},
 		{"check, unknown", "CHECK", prev, map[string]any{diff: missing("sandbox cni:c1")}, 3, "sandbox cni:c1", 1},
 		{"check, junk", "CHECK", `"prevResult":7`, nil, 6, "prevResult: want an object, not a number", 0},
@@ -244,6 +250,7 @@ func TestCommands(t *testing.T) {
 		{"collect", "GC", valid, map[string]any{network: kept}, 0, "", 3},
 		{"collect, no network", "GC", valid, map[string]any{network: missing("network app")}, 0, "", 1},
 		{"collect, refused once", "GC", valid, map[string]any{network: kept, detach: []any{model.Errorf(model.Internal, "network app", "detach c1", "disk full"), missing("it")}}, 999, "disk full", 3},
+		{"collect, from no interface", "GC", `"cni.dev/valid-attachments":[{"containerID":"c1","ifname":"eth0"},{"containerID":"c1"}]`, nil, 7, `valid-attachments: container "c1", interface "": want both`, 0},
 		{"collect, from nobody", "GC", ``, nil, 7, "valid-attachments: missing", 0},
 		{"status", "STATUS", ``, map[string]any{network: kept}, 0, "", 1},
 		{"status, no network", "STATUS", ``, map[string]any{network: missing("network app")}, 0, "", 1},

@@ -160,7 +160,15 @@ func keysToRemove() []key {
 		{"socket", func(c *config, v json.RawMessage) error { return fill(&c.socket, v) }},
 		{reserved + "valid-attachments", func(c *config, v json.RawMessage) error {
 			c.valid = &[]attachment{}
-			return fill(c.valid, v)
+			if err := fill(c.valid, v); err != nil {
+				return err
+			}
+			for _, a := range *c.valid {
+				if a.Container == "" || a.IfName == "" { // which would spare nothing
+					return fmt.Errorf("container %q, interface %q: want both", a.Container, a.IfName)
+				}
+			}
+			return nil
 		}},
 	}
 }

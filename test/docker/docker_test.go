@@ -204,10 +204,13 @@ func (w *world) refused(command string, words ...string) string {
 
 // sentence is what Docker's client writes, without what it adds to everything.
 func sentence(stderr string) string {
+	if strings.HasPrefix(stderr, "time=") { // its own log: of run, that it waits no longer
+		_, stderr, _ = strings.Cut(stderr, "\n")
+	}
 	said, _, _ := strings.Cut(stderr, "\nRun 'docker")
 	said, _, _ = strings.Cut(said, "\nSee 'docker")
 	said, _, _ = strings.Cut(said, "\nexit status")
-	said, _, _ = strings.Cut(said, "\ntime=") // its own log: of run --rm, that it waits no longer
+	said, _, _ = strings.Cut(said, "\ntime=") // that log once more, before or after
 	return strings.TrimSpace(said)
 }
 

@@ -212,9 +212,17 @@ func TestSubnetsOfAFamily(t *testing.T) {
 	for _, ipam := range []string{"sealane", "default"} {
 		w.sub(ipam, func(w *world) {
 			clean := w.state()
-			w.docker("network create -d sealane --ipam-driver " + ipam + " -o driver=macvlan -o parent=eth0 --ipv6 " +
-				"--subnet 10.1.0.0/24 --gateway 10.1.0.1 --ip-range 10.1.0.2/31 --subnet 10.2.0.0/25 --gateway 10.2.0.1 --aux-address printer=10.2.0.2 " +
-				"--subnet fd01::/64 --gateway fd01::1 --subnet fd02::/64 --gateway fd02::1 lan")
+			type object = map[string]any
+			create := object{ // by the client their order would be any
+				"Name": "lan", "Driver": "sealane", "EnableIPv6": true, "Options": object{"driver": "macvlan", "parent": "eth0"},
+				"IPAM": object{"Driver": ipam, "Config": []object{
+					{"Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1", "IPRange": "10.1.0.2/31"},
+					{"Subnet": "10.2.0.0/25", "Gateway": "10.2.0.1", "AuxiliaryAddresses": object{"printer": "10.2.0.2"}},
+					{"Subnet": "fd01::/64", "Gateway": "fd01::1"}, {"Subnet": "fd02::/64", "Gateway": "fd02::1"},
+				}}}
+			if err := w.d.Call(w.Context(), "POST", "/networks/create", create, nil); err != nil {
+				w.Fatal(err)
+			}
 			w.run("asks", "--network lan --ip 10.2.0.3 --ip6 fd02::77")
 			at := map[string][2]string{"asks": {"10.2.0.3/25", "fd02::77/64"}}
 			for i, addr := range []string{"10.1.0.2/24", "10.1.0.3/24", "10.2.0.4/25"} {

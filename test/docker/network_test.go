@@ -198,7 +198,7 @@ func refusedAddresses(w *world) {
 		"--ipam-driver sealane --subnet 10.90.0.0/16":                       {"10.90.0.0/16", "br-"},
 		"--ipam-driver sealane --subnet 10.78.0.0/16":                       {"10.78.0.0/16", "network app"},
 		"--ipam-driver sealane --subnet 10.80.0.0/24 --ipam-opt speed=high": {"speed"},
-		"--ipam-driver sealane --subnet 10.80.0.0/24 --subnet 10.81.0.0/24": {"subnet 10.81.0.0/24: a bridge network takes one subnet of each address family"},
+		"--ipam-driver sealane --subnet 10.80.0.0/24 --subnet 10.81.0.0/24": {"a bridge network takes one subnet of each address family"},
 		"--ipam-driver sealane --subnet 10.80.0.0/32":                       {"10.80.0.0/32"},
 		"--ipam-driver sealane --subnet 224.0.0.0/24":                       {"224.0.0.0/24"},
 		"--ipam-driver null": {"null"},
