@@ -10,7 +10,7 @@ import (
 // FuzzTable reads whatever a server may send for the three tables. What can be
 // read prints, and of a name there is one.
 func FuzzTable(f *testing.F) {
-	f.Add(`[{"rows":[{"_uuid":["uuid","b"],"name":"br","datapath_type":"","ports":["set",[["uuid","p"]]],"external_ids":["map",[["owner","sealane"]]]}]},
+	f.Add(`[{"rows":[{"_uuid":["uuid","b"],"name":"br","datapath_type":"","ports":["set",[["uuid","p"]]],"external_ids":["map",[["owner","sealane"]]],"other_config":["map",[["hwaddr","50:00:00:00:00:07"]]]}]},
 		{"rows":[{"name":"slv1","error":["set",[]],"ofport":7}]},
 		{"rows":[{"_uuid":["uuid","p"],"name":"slv1","tag":100,"trunks":["set",[2,1]],"vlan_mode":["set",[]],"external_ids":["map",[["owner","sealane"],["sealane.ifindex","9"]]]}]}]`)
 	f.Add(`[{"rows":[]},{"rows":[{"name":"x","error":"no","ofport":-1}]},{"rows":[{}]}]`)

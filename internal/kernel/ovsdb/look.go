@@ -15,6 +15,7 @@ type bridge struct {
 	ours                 bool
 	ports                []string // identities
 	broken               string
+	hwaddr, held         string // see HoldAddr
 }
 
 func (b bridge) object() kstate.OVSBridge {
@@ -72,7 +73,7 @@ func (s *session) look(ours bool, names ...string) (table, error) {
 	portColumns := []string{"_uuid", "name", "tag", "trunks", "vlan_mode", "external_ids"}
 	interfaceColumns := []string{"name", "error", "ofport"}
 	ops := []operation{
-		rowsOf("Bridge", nil, "_uuid", "name", "datapath_type", "ports", "external_ids"),
+		rowsOf("Bridge", nil, "_uuid", "name", "datapath_type", "ports", "external_ids", "other_config"),
 	}
 	if ours {
 		ops = append(ops,
@@ -140,10 +141,12 @@ func parseBridge(r row) (b bridge, err error) {
 	uuid, e3 := r.text("_uuid")
 	name, e4 := r.text("name")
 	datapath, e5 := r.text("datapath_type")
+	config, e6 := r.pairs("other_config")
 	if datapath == "" {
 		datapath = "system"
 	}
-	return bridge{uuid: uuid, name: name, datapath: datapath, ours: ids[ownerKey] == owner, ports: ports}, errors.Join(e1, e2, e3, e4, e5)
+	b = bridge{uuid: uuid, name: name, datapath: datapath, ours: ids[ownerKey] == owner, ports: ports, hwaddr: config[hwaddrKey], held: ids[heldKey]}
+	return b, errors.Join(e1, e2, e3, e4, e5, e6)
 }
 
 func parsePort(r row) (p port, err error) {

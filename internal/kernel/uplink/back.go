@@ -19,7 +19,7 @@ func (m *mover) detach(it items) error {
 		return err
 	}
 	if nic.index == 0 { // it has taken everything with it
-		return m.restoreBridge(br)
+		return errors.Join(m.leaveSwitch(device{}), m.restoreBridge(br), m.release(br))
 	}
 	before := m.rec.On.Items
 	return run([]step{
@@ -33,7 +33,7 @@ func (m *mover) detach(it items) error {
 			if br.kind == kindBridge && nic.master == br.index {
 				defer bypass(nic, br)()
 			}
-			return m.release(nic, br)
+			return m.leave(nic, br)
 		}},
 		{"features of " + nic.name, func() error { return m.mergeAgain(nic) }},
 		{"addresses of " + m.rec.Bridge, func() error {
@@ -43,8 +43,10 @@ func (m *mover) detach(it items) error {
 			return m.takeAddresses(it, br, before, true)
 		}},
 		{"bridge " + m.rec.Bridge, func() error { return m.restoreBridge(br) }},
+		{"hardware address of " + m.rec.Bridge, func() error { return m.release(br) }},
 		{"settings of " + nic.name, func() error { return m.writeSettings(nic.name, m.strictAgain()) }},
 		{"addresses of " + nic.name, func() error { return m.settle(it, nic) }},
+		{"neighbours of " + nic.name, func() error { return m.tell(it, br.mac, nic.index) }},
 		{"set down " + nic.name, func() error {
 			if m.rec.Port.Up {
 				return nil
@@ -80,21 +82,54 @@ func (m *mover) routesBack(it items, nic, br device, stays items) error {
 	return m.moveRoutes(it.by(nic.index, from.index).by(m.rec.On.Index, from.index), from, nic, stays)
 }
 
-// release takes the NIC out of the bridge if it is its port.
-func (m *mover) release(nic, br device) error {
+// leave takes the NIC out of the bridge if it is its port.
+func (m *mover) leave(nic, br device) error {
 	if br.kind == kindBridge {
 		if nic.master != br.index {
 			return nil
 		}
 		return m.setMaster(nic.index, 0)
 	}
+	return m.leaveSwitch(br)
+}
+
+// leaveSwitch takes the NIC out of a bridge of Open vSwitch. Neither need be there.
+func (m *mover) leaveSwitch(br device) error {
 	if br.index == 0 {
-		if on, err := m.switches.PortOf(nic.name); err != nil || on != m.rec.Bridge {
+		if on, err := m.switches.PortOf(m.rec.NIC); err != nil || on != m.rec.Bridge {
 			return nil // its switch is gone, or has forgotten it
 		}
 	}
 	m.before()
-	return m.switches.DelPort(m.rec.Bridge, nic.name)
+	return m.switches.DelPort(m.rec.Bridge, m.rec.NIC)
+}
+
+// release lets Open vSwitch choose the bridge's hardware address again, if it did. The
+// bridge has the one it had: that of ports that came since costs its IPv6 addresses.
+func (m *mover) release(br device) error {
+	if br.kind == kindBridge {
+		return nil
+	}
+	m.before()
+	if err := m.switches.HoldAddr(m.rec.Bridge, nil); err != nil && br.index != 0 {
+		return err
+	}
+	return nil
+}
+
+// forget drops a record of before the host went down. What Open vSwitch was told is on
+// disk: it must not have the NIC, whose addresses nobody moves any more.
+func (m *mover) forget() error {
+	_, br, err := m.ends()
+	if err != nil {
+		return err
+	}
+	if br.kind != kindBridge {
+		if err := errors.Join(m.leaveSwitch(device{}), m.release(br)); err != nil {
+			return err
+		}
+	}
+	return m.dir.drop(m.rec.NIC)
 }
 
 // restoreBridge leaves the bridge as it was, or removes it if it is ours and nobody
@@ -242,7 +277,7 @@ func (it items) without(others items, index int) items {
 		return others.hasNeighbour(n)
 	})
 	it.NextHops = slices.DeleteFunc(slices.Clone(it.NextHops), func(h item) bool {
-		return slices.ContainsFunc(others.NextHops, func(o item) bool { return bytes.Equal(h, o) })
+		return slices.ContainsFunc(others.NextHops, func(o item) bool { return bytes.Equal(h.nextHopBy(index), o.nextHopBy(index)) })
 	})
 	return it
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -28,6 +29,10 @@ type switches interface {
 	TakesWhole(bridge string) (bool, error)
 	// PortOf returns the bridge that a device is a port of, or "".
 	PortOf(device string) (string, error)
+	// Addr returns the hardware address that it is told to have by others, or nil.
+	Addr(bridge string) (net.HardwareAddr, error)
+	// HoldAddr tells it to have one whatever ports it gets, nil for none, unless others did.
+	HoldAddr(bridge string, mac net.HardwareAddr) error
 	AddPort(bridge, port string) error
 	DelPort(bridge, port string) error
 }
@@ -95,16 +100,15 @@ func (m *mover) attach(it items) error {
 		{"settings of " + br.name, func() error { return m.writeSettings(br.name, m.strictAgain()) }},
 		{"settings of " + nic.name, func() error { return m.writeSettings(nic.name, m.strictAgain()) }}, // a detach may have been cut off
 		{"addresses of " + br.name, func() error { return m.settle(it, br) }},
+		{"neighbours of " + br.name, func() error { return m.tell(it, nic.mac, br.index) }},
 	})
 }
 
 // furnish gives the bridge the NIC's hardware address and MTU: leases of addresses
 // are by the one, and routes have the other. It is set up.
 func (m *mover) furnish(nic, br device) error {
-	if !bytes.Equal(br.mac, nic.mac) {
-		if err := m.setMAC(br, nic.mac); err != nil {
-			return err
-		}
+	if err := m.furnishMAC(nic, br); err != nil {
+		return err
 	}
 	if br.mtu != nic.mtu && !m.rec.KeepMTU {
 		if err := m.change(br.index, 0, 0, uint32Attr(unix.IFLA_MTU, uint32(nic.mtu))); err != nil {
@@ -115,6 +119,42 @@ func (m *mover) furnish(nic, br device) error {
 		return nil
 	}
 	return m.setUp(br.index, true)
+}
+
+// furnishMAC gives the bridge the NIC's hardware address for good. Open vSwitch is told so
+// when the bridge has it: to change it, it would set the bridge down, which costs what
+// there is of IPv6. For one that was told another by somebody, that is its own.
+func (m *mover) furnishMAC(nic, br device) error {
+	want := nic.mac
+	if br.kind != kindBridge {
+		theirs, err := m.switches.Addr(br.name)
+		if err != nil {
+			return err
+		}
+		if theirs != nil {
+			want = theirs
+		}
+	}
+	if !bytes.Equal(br.mac, want) {
+		if err := m.setMAC(br, want); err != nil {
+			return err
+		}
+	}
+	if br.kind == kindBridge {
+		return nil
+	}
+	m.before()
+	return m.switches.HoldAddr(br.name, nic.mac)
+}
+
+// tell tells neighbours of addresses that moved to a device if they knew them by another
+// hardware address.
+func (m *mover) tell(it items, known net.HardwareAddr, index int) error {
+	on, err := m.device(index)
+	if err == nil && !bytes.Equal(known, on.mac) {
+		announce(on, it)
+	}
+	return gone(err)
 }
 
 // setMAC changes a bridge's hardware address. The kernel forgets the neighbours then,
@@ -208,7 +248,7 @@ func (m *mover) moveRoutes(it items, from, to device, stays items) error {
 		}
 	}
 	for _, h := range it.NextHops {
-		if err := m.do(unix.RTM_NEWNEXTHOP, netlink.Create|netlink.Replace, h.nextHopOn(to)); err != nil {
+		if err := m.do(unix.RTM_NEWNEXTHOP, netlink.Create|netlink.Replace, h.nextHopBy(to.index)); err != nil {
 			return fmt.Errorf("next hop: %w", err)
 		}
 	}

@@ -70,6 +70,31 @@ func (o openvswitch) PortOf(device string) (string, error) {
 	return c.PortOf(device)
 }
 
+// Addr returns the hardware address that a bridge is told to have by somebody else, or nil.
+func (o openvswitch) Addr(bridge string) (net.HardwareAddr, error) {
+	c := o.dial()
+	if c == nil {
+		return nil, nil
+	}
+	defer c.Close()
+	text, ours, err := c.HardwareAddr(bridge)
+	if err != nil || ours {
+		return nil, err
+	}
+	mac, _ := net.ParseMAC(text) // what is none, Open vSwitch passes over
+	return mac, nil
+}
+
+// HoldAddr tells a bridge to keep a hardware address, nil for none, unless somebody else did.
+func (o openvswitch) HoldAddr(bridge string, mac net.HardwareAddr) error {
+	c := o.dial()
+	if c == nil {
+		return nil
+	}
+	defer c.Close()
+	return c.HoldAddr(bridge, mac.String())
+}
+
 // AddPort makes a device a port.
 func (o openvswitch) AddPort(bridge, port string) error {
 	c := o.dial()

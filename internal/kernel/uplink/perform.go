@@ -267,7 +267,7 @@ func (d Dir) detach(mv Move, before func()) (rep Report, err error) {
 		return rep, err
 	}
 	if m.rec.Boot != bootID() && (nic.index == 0 || nic.master == 0 || nic.master != br.index) {
-		return rep, d.drop(mv.NIC) // what it is about went with the power
+		return rep, m.forget() // what it is about went with the power
 	}
 	m.rec.Used = mv.Used
 	if err := m.recall(nic, br, mv.Keep); err != nil {
@@ -355,7 +355,7 @@ func (d Dir) Recover() ([]Recovered, error) {
 		did := Recovered{NIC: r.NIC, Bridge: r.Bridge}
 		was := r.Phase
 		if m.rec = r; r.Boot != bootID() {
-			did.What, err = fmt.Sprintf("it was %s when the host went down: forgotten", was), d.drop(r.NIC)
+			did.What, err = fmt.Sprintf("it was %s when the host went down: forgotten", was), m.forget()
 		} else if did.What, err = m.undo(); err == nil {
 			did.What = fmt.Sprintf("it was %s when its process ended: %s", was, did.What)
 		}

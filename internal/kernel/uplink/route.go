@@ -268,15 +268,15 @@ func (c conn) nextHops(index int) ([]item, error) {
 	return out, nil
 }
 
-// nextHopOn is the next hop by another device: what replaces it.
-func (h item) nextHopOn(d device) item {
+// nextHopBy is the next hop by another device, to be made, or compared: without its state.
+func (h item) nextHopBy(index int) item {
 	header := slices.Clone(h[:sizeofNhMsg])
 	binary.NativeEndian.PutUint32(header[4:], binary.NativeEndian.Uint32(header[4:])&keptFlags)
 	header[1] = 0 // the scope is the kernel's to say
 	attrs := split(h[sizeofNhMsg:])
 	for i, a := range attrs {
 		if a.typ&typeMask == nhaOIF {
-			attrs[i] = uint32Attr(nhaOIF, uint32(d.index))
+			attrs[i] = uint32Attr(nhaOIF, uint32(index))
 		}
 	}
 	return join(header, attrs)

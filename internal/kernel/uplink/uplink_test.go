@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -242,6 +243,40 @@ func TestNumberedNextHops(t *testing.T) {
 	}
 }
 
+// TestNumberedLater gives the bridge such next hops while it has the NIC: they and their
+// routes go to the NIC with it, as others do. One that the bridge had before stays there.
+func TestNumberedLater(t *testing.T) {
+	needs(t)
+	l := lab.New(t)
+	a := l.Host("a")
+	lan := l.Switch("lan")
+	a.Plug(lan, "eth0", "192.0.2.1/24", "2001:db8::1/64")
+	second(t, a, l.Switch("other"))
+	script(a, "ip link add v0 type veth peer name v1")
+	own := "ip link del br1; ip link add br1 type bridge; ip link set br1 up; ip addr add 10.7.0.1/24 dev br1; ip nexthop add id 20 via 10.7.0.9 dev br1; ip route add 10.8.0.0/24 nhid 20"
+	for _, bridge := range []string{"true", own} {
+		script(a, bridge)
+		before := routesOf(state(a), "br1", "br1")
+		if _, err := attachOn(t, a, Move{NIC: "eth0", Bridge: "br1", Make: true}); err != nil {
+			t.Fatal(err)
+		}
+		script(a, strings.ReplaceAll(numbered, "eth0", "br1"))
+		script(a, "ip link set v0 master br1 up; ip link set v1 up") // without a carrier, the kernel removes them
+		lent := slices.DeleteFunc(routesOf(state(a), "br1", "eth0"), func(line string) bool { return strings.Contains(line, "10.7.0.") || strings.Contains(line, "10.8.0.") })
+		if _, err := detachOn(t, a, Move{NIC: "eth0"}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(lent, routesOf(state(a), "eth0", "eth0")); diff != "" {
+			t.Errorf("%s: what br1 had for eth0 (-) and eth0 has (+):\n%s", bridge, diff)
+		}
+		if diff := cmp.Diff(before, routesOf(state(a), "br1", "br1")); diff != "" {
+			t.Errorf("%s: what br1 had (-) and has (+):\n%s", bridge, diff)
+		}
+		a.Must("ip", "nexthop", "flush")
+		a.Must("ip", "link", "set", "v1", "down")
+	}
+}
+
 // TestProxyStays has the cable out for a moment: what the host answers for is the
 // bridge's for good, as it was the NIC's.
 func TestProxyStays(t *testing.T) {
@@ -331,6 +366,14 @@ func cutAll(t *testing.T, a *lab.Host, do func() error, before string) int {
 // the host's own process namespace only.
 const recoverName = "uplink-recover"
 
+// takeBack recovers in such a process.
+func takeBack(t *testing.T, a *lab.Host) {
+	t.Helper()
+	if res, err := a.RunCmd(&exec.Cmd{Path: "/proc/self/exe", Args: []string{recoverName}}); err != nil || res.Code != 0 {
+		t.Fatalf("recover: %v %s", err, res.Stdout)
+	}
+}
+
 // cutEach is cutAll with another look at what was taken back.
 func cutEach(t *testing.T, a *lab.Host, do func() error, same func(when string)) int {
 	t.Helper()
@@ -344,9 +387,7 @@ func cutEach(t *testing.T, a *lab.Host, do func() error, same func(when string))
 		if err != ErrKilled {
 			t.Fatalf("cut %d: %v", cut, err)
 		}
-		if res, err := a.RunCmd(&exec.Cmd{Path: "/proc/self/exe", Args: []string{recoverName}}); err != nil || res.Code != 0 {
-			t.Fatalf("cut %d: recover: %v %s", cut, err, res.Stdout)
-		}
+		takeBack(t, a)
 		same(fmt.Sprintf("cut %d", cut))
 	}
 }
@@ -497,7 +538,7 @@ func FuzzItems(f *testing.F) {
 		if n, ok := neighbour(b, from, 0); ok {
 			n.neighbourOn(d).neighbourAddr()
 		}
-		x.nextHopOn(d)
+		x.nextHopBy(to)
 		parseDevice(b)
 		answer(b)
 		names(b, "eth0")
