@@ -3,7 +3,6 @@ package model
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 )
 
@@ -75,13 +74,13 @@ func (g Guest) CheckAwaited() error {
 	switch {
 	case g.Runtime == RuntimePID:
 		return fmt.Errorf("a process cannot be awaited")
-	case (g.Runtime == RuntimeDocker || g.Runtime == RuntimePodman) && !containerName.MatchString(g.Name):
+	case (g.Runtime == RuntimeDocker || g.Runtime == RuntimePodman) && !containerName().MatchString(g.Name):
 		return fmt.Errorf("%s gives no container that name: want letters, digits, _ . and -, a letter or digit first", g.Runtime)
 	}
 	return nil
 }
 
-var containerName = regexp.MustCompile("^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
+var containerName = lazily("^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
 
 // String is the reference, "docker:web".
 func (g Guest) String() string { return string(g.Runtime) + ":" + g.Name }
