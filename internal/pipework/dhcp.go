@@ -37,27 +37,31 @@ type program struct {
 	extra        string // the option that has any other, as NAME:VALUE
 }
 
-var (
-	udhcpc = program{
+// udhcpc is busybox's.
+func udhcpc() program {
+	return program{
 		means: map[string]string{"-h": "dhcp-hostname", "-H": "dhcp-hostname", "-F": "dhcp-hostname", "-r": "dhcp-request", "-V": "dhcp-vendor-class", "-c": "dhcp-client-id"},
 		flags: strings.Fields("-f -b -q -n -R -S -a -B -v -o -C"),
 		takes: strings.Fields("-t -T -A -O -s -p -i"),
 		extra: "-x",
 	}
-	// Of those of dhclient(8), -r and -x give an address back, and -S, -T and -P ask for
-	// something else: they are not known.
-	dhclient = program{
+}
+
+// dhclient is ISC's (dhclient(8)). Of its options -r and -x give an address back, and -S,
+// -T and -P ask for something else: they are not known.
+func dhclient() program {
+	return program{
 		means: map[string]string{"-H": "dhcp-hostname", "-F": "dhcp-hostname", "-V": "dhcp-vendor-class", "-C": "dhcp-client-id"},
 		flags: strings.Fields("-4 -6 -1 -d -q -v -w -n -nw -N -R -B -i -I --no-pid"),
 		takes: strings.Fields("-p -s -g -e -D -cf -df -lf -pf -sf -4o6 -timeout --timeout --request-options --dad-wait-time --decline-wait-time --prefix-len-hint --address-prefix-len"),
 	}
-)
+}
 
 // read takes the options of a client.
 func (c *client) read(name string, words []string) error {
-	p := udhcpc
+	p := udhcpc()
 	if strings.HasPrefix(name, "dhclient") {
-		p = dhclient
+		p = dhclient()
 		c.is6 = slices.Contains(words, "-6")
 	}
 	for i := 0; i < len(words); i++ {
