@@ -1,8 +1,11 @@
 package etcd
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -28,14 +31,14 @@ func (s *Store) Commit(ctx context.Context, t cluster.Txn) (rev int64, done bool
 	if err := t.Check(); err != nil {
 		return 0, false, err
 	}
-	limited, cancel := limit(ctx)
-	defer cancel()
-	limited, n := noted(limited)
-	rev, done, err = s.commit(limited, t)
+	noting, n := noted(ctx)
+	rev, done, err = s.commit(noting, t)
 	return rev, done, s.explain(ctx, "commit", n.why(err))
 }
 
-func (s *Store) commit(ctx context.Context, t cluster.Txn) (rev int64, done bool, err error) {
+func (s *Store) commit(caller context.Context, t cluster.Txn) (rev int64, done bool, err error) {
+	ctx, cancel := limit(caller)
+	defer cancel()
 	c, err := s.connected(ctx)
 	if err != nil {
 		return 0, false, err
@@ -55,12 +58,56 @@ func (s *Store) commit(ctx context.Context, t cluster.Txn) (rev int64, done bool
 		return 0, false, err
 	}
 	s.saw(before, resp.Header)
-	if rev = resp.Header.Revision; !resp.Succeeded {
+	if rev = resp.Header.Revision; !resp.Succeeded && time.Since(began) >= silent/2 { // it may have been asked for twice
+		was, err := wasDone(caller, c, t, leases)
+		if err != nil {
+			s.doubt(leases)
+			return 0, false, fmt.Errorf("%w: %w", cluster.ErrAway, err)
+		}
+		if was > 0 {
+			rev, resp.Succeeded = was, true
+		}
+	}
+	if !resp.Succeeded {
 		s.revoke(c, slices.Collect(maps.Values(leases))...)
 		return rev, false, nil
 	}
 	s.revokeFormer(c, t, leases, began, rev)
 	return rev, true, nil
+}
+
+// wasDone says at which revision a transaction was done that a member was asked for and did
+// not answer (see insist), by what there is now; 0: it was not, or one of its keys has
+// been changed since.
+func wasDone(ctx context.Context, c *clientv3.Client, t cluster.Txn, leases map[string]clientv3.LeaseID) (rev int64, err error) {
+	ctx, cancel := limit(ctx)
+	defer cancel()
+	var gets []clientv3.Op
+	for _, p := range t.Put {
+		gets = append(gets, clientv3.OpGet(p.Key))
+	}
+	for _, k := range t.Delete {
+		gets = append(gets, clientv3.OpGet(k, clientv3.WithKeysOnly()))
+	}
+	resp, err := c.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return 0, err
+	}
+	for i, r := range resp.Responses {
+		there := r.GetResponseRange().Kvs
+		if i >= len(t.Put) {
+			if len(there) > 0 {
+				return 0, nil
+			}
+			continue
+		}
+		p := t.Put[i]
+		if len(there) == 0 || clientv3.LeaseID(there[0].Lease) != leases[p.Key] || !bytes.Equal(there[0].Value, p.Value) || i > 0 && there[0].ModRevision != rev {
+			return 0, nil
+		}
+		rev = there[0].ModRevision
+	}
+	return cmp.Or(rev, resp.Header.Revision), nil
 }
 
 func conditions(t cluster.Txn) []clientv3.Cmp {

@@ -127,7 +127,9 @@ func TestMemberThatHangs(t *testing.T) {
 		writer := dial(t, etcd.Config{Endpoints: []string{all[(i+1)%3].url}})
 		key, want := fmt.Sprintf("/%d", i), fmt.Sprint(time.Now())
 		for {
-			if _, done, err := writer.Commit(t.Context(), put(key, want, 0)); done && err == nil {
+			once := put(key, want, 0)
+			once.If = []cluster.If{{Key: key}}
+			if _, done, err := writer.Commit(t.Context(), once); done && err == nil {
 				break
 			}
 			if time.Since(began) > time.Minute {

@@ -88,7 +88,7 @@ func Dial(c Config) (*Store, error) {
 		Endpoints: endpoints, TLS: tls, Username: c.Username, Password: password, Context: s.ctx,
 		DialTimeout: cluster.Patience, DialKeepAliveTime: keepAliveTime, DialKeepAliveTimeout: keepAliveTimeout,
 		Logger: logger(c.Log.With("etcd", name)),
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(leave, read, led), grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(leave, insist, led), grpc.WithConnectParams(grpc.ConnectParams{
 			MinConnectTimeout: connectTimeout,
 			Backoff:           backoff.Config{BaseDelay: connectAgain, Multiplier: 1.6, Jitter: 0.2, MaxDelay: connectSeldom},
 		})},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -60,29 +62,86 @@ func TestMemberWithoutLeader(t *testing.T) {
 	t.Logf("the member without a leader was asked %d times", asked.Load())
 }
 
-// TestSilentMember has one of two members take calls and answer none, as one does that was
-// just cut off from the others: what is read comes from the other in time.
-func TestSilentMember(t *testing.T) {
-	t.Parallel()
-	m := newMember(t)
-	url, asked := newURL("http"), new(atomic.Int32)
+// silent is a member that takes calls and answers none, as one does that was just cut off from
+// the others, or is stopped. It does transactions before, by a client if there is one.
+func silent(t *testing.T, through *clientv3.Client) (url string, asked map[string]*atomic.Int32) {
+	t.Helper()
+	url, asked = newURL("http"), map[string]*atomic.Int32{"Range": {}, "Txn": {}, "LeaseGrant": {}, "LeaseRevoke": {}}
 	l, err := net.Listen("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
-		asked.Add(1)
+	s := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+		if r, is := req.(*pb.TxnRequest); is && through != nil {
+			if _, err := pb.NewKVClient(through.ActiveConnection()).Txn(ctx, r); err != nil {
+				t.Error(err)
+			}
+		}
+		asked[path.Base(info.FullMethod)].Add(1)
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}))
-	pb.RegisterKVServer(server, &pb.UnimplementedKVServer{})
-	go server.Serve(l)
-	t.Cleanup(server.Stop)
+	pb.RegisterKVServer(s, &pb.UnimplementedKVServer{})
+	pb.RegisterLeaseServer(s, &pb.UnimplementedLeaseServer{})
+	go s.Serve(l)
+	t.Cleanup(s.Stop)
+	return url, asked
+}
+
+// TestSilentMember has one of two members be silent: the other does in time what is asked for.
+func TestSilentMember(t *testing.T) {
+	t.Parallel()
+	m := newMember(t)
+	url, asked := silent(t, nil)
 	s := dial(t, etcd.Config{Endpoints: []string{url, m.url}})
 	ready(t, s)
-	for n := 0; n < 4 || asked.Load() == 0; n++ {
+	for n := 0; n < 4 || asked["Range"].Load() == 0; n++ {
 		if _, err := s.List(t.Context(), "/"); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for n := 0; asked["Txn"].Load() == 0 || asked["LeaseGrant"].Load() == 0; n++ {
+		x := put(fmt.Sprintf("/%d", n), "x", time.Duration(n%2)*time.Minute)
+		x.If = []cluster.If{{Key: x.Put[0].Key}}
+		if rev, done, err := s.Commit(t.Context(), x); err != nil || !done {
+			t.Fatalf("transaction %d: revision %d, done %v: %v", n, rev, done, err)
+		}
+	}
+}
+
+// TestUnansweredTransaction has one of two members do transactions and say nothing of it. Each
+// is done once, and who asked is told so, and not that somebody was quicker.
+func TestUnansweredTransaction(t *testing.T) {
+	t.Parallel()
+	m := newMember(t)
+	a := admin(t, m.url)
+	url, asked := silent(t, a)
+	s := dial(t, etcd.Config{Endpoints: []string{url, m.url}})
+	ready(t, s)
+	var last int64
+	for n := 0; n < 2 || asked["Txn"].Load() < 2; n++ {
+		x := put("/a", fmt.Sprint(n), 0)
+		x.If = []cluster.If{{Key: "/a", Rev: last}}
+		x.Put = append(x.Put, cluster.Put{Key: fmt.Sprintf("/b/%d", n), Value: []byte("x"), TTL: time.Minute})
+		x.Delete = []string{"/c"}
+		rev, done, err := s.Commit(t.Context(), x)
+		if err != nil || !done {
+			t.Fatalf("transaction %d: revision %d, done %v: %v", n, rev, done, err)
+		}
+		resp, err := a.Get(t.Context(), "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kv := resp.Kvs[0]; kv.ModRevision != rev || kv.Version != int64(n)+1 || string(kv.Value) != fmt.Sprint(n) {
+			t.Fatalf("transaction %d, said to be done at %d: %v", n, rev, resp.Kvs)
+		}
+		last = rev
+	}
+	for n := range 2 { // one of two is asked of the silent one
+		x := put("/a", "late", time.Minute)
+		x.If = []cluster.If{{Key: "/a", Rev: last - 1}}
+		if rev, done, err := s.Commit(t.Context(), x); err != nil || done {
+			t.Fatalf("transaction %d whose condition does not hold: revision %d, done %v: %v", n, rev, done, err)
 		}
 	}
 }
