@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"math"
 	"math/big"
 	"net"
 	"os"
@@ -128,6 +129,73 @@ func TestUsers(t *testing.T) {
 	}
 	if snap, err := ann.List(t.Context(), "/b/"); err != nil || len(snap.Entries) != 1 {
 		t.Errorf("with another password: %v, %v", snap, err)
+	}
+}
+
+// TestRightTakenAway has a user lose a right while it watches, which etcd itself says to the
+// next call, and before version 3.6 to no watch.
+func TestRightTakenAway(t *testing.T) {
+	t.Parallel()
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		rightTakenAway(t, newMember(t, func(c *embed.Config) { c.BcryptCost = 4 }).url)
+	})
+	t.Run("Debian's", func(t *testing.T) {
+		t.Parallel()
+		rightTakenAway(t, newPrograms(t, 1)[0].url)
+	})
+}
+
+func rightTakenAway(t *testing.T, url string) {
+	c := admin(t, url)
+	for _, err := range []error{
+		errOf(c.UserAdd(t.Context(), "root", "root")), errOf(c.UserGrantRole(t.Context(), "root", "root")),
+		errOf(c.UserAdd(t.Context(), "ann", "s3cret")), errOf(c.RoleAdd(t.Context(), "b")), errOf(c.UserGrantRole(t.Context(), "ann", "b")),
+		errOf(c.RoleGrantPermission(t.Context(), "b", "/b", "/c", clientv3.PermissionType(clientv3.PermReadWrite))), errOf(c.AuthEnable(t.Context())),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Username: "root", Password: "root", Context: t.Context()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	s := dial(t, etcd.Config{Endpoints: []string{url}, Username: "ann", Password: "s3cret"})
+	rev, done, err := s.Commit(t.Context(), put("/b/1", "1", 0))
+	if err != nil || !done {
+		t.Fatal(done, err)
+	}
+	proof := put("/b/1", "2", 0)
+	proof.If = []cluster.If{{Key: "/b/1", Rev: math.MaxInt64}}
+	if _, done, err := s.Commit(t.Context(), proof); err != nil || done {
+		t.Fatalf("a transaction whose condition never holds: %v, %v", done, err)
+	}
+	watch := s.Watch(t.Context(), "/b/", rev)
+	if b := <-watch; b.Err != nil {
+		t.Fatal(b.Err)
+	}
+
+	if _, err := root.RoleRevokePermission(t.Context(), "b", "/b", "/c"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.RoleGrantPermission(t.Context(), "b", "/b", "/c", clientv3.PermissionType(clientv3.PermRead)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Commit(t.Context(), proof); !errors.Is(err, cluster.ErrRefused) {
+		t.Errorf("one that would not be done either, of who may only read: %v", err)
+	}
+	if _, err := root.RoleRevokePermission(t.Context(), "b", "/b", "/c"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case b := <-watch:
+		if !errors.Is(b.Err, cluster.ErrRefused) || !strings.Contains(b.Err.Error(), `user "ann" may not do it`) {
+			t.Errorf("the watch: %+v", b)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the watch says nothing of a right that is gone")
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	beat    = 2 * time.Second         // between questions for a sign of life
 	silence = 4500 * time.Millisecond // after which a member is left
 	attempt = 1500 * time.Millisecond // for a member to answer at first
+	review  = 10 * time.Second        // between questions whether we may still read
 	again   = 50 * time.Millisecond   // before the next attempt, doubled up to
 	seldom  = 500 * time.Millisecond
 )
@@ -95,9 +96,10 @@ func (w *watch) stream(ctx context.Context) (up bool, err error) {
 		return false, err
 	}
 	responses, failed := receive(ctx, stream)
+	reviewed := make(chan error)
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
-	begin := time.After(attempt)
+	begin, ask := time.After(attempt), time.After(review)
 	for heard := time.Now(); ; {
 		select {
 		case r := <-responses:
@@ -108,6 +110,20 @@ func (w *watch) stream(ctx context.Context) (up bool, err error) {
 			up = true
 		case err := <-failed:
 			return up, err
+		case <-ask: // a stream outlives the right to it
+			ask = nil
+			go func() {
+				_, err := w.reach(ctx)
+				select {
+				case reviewed <- err:
+				case <-ctx.Done():
+				}
+			}()
+		case err := <-reviewed:
+			if err != nil && !errors.Is(w.store.kind(err), cluster.ErrAway) {
+				return up, err
+			}
+			ask = time.After(review)
 		case <-begin:
 			if !up {
 				return false, fmt.Errorf("%w: a member is silent", cluster.ErrAway)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"time"
@@ -218,7 +219,26 @@ func (l *Leaser) keep(ctx context.Context, now time.Time, r *record) error {
 	if text != l.own.text || l.due(now) {
 		return l.write(ctx, now, l.own.rev, held{})
 	}
+	if err := l.prove(ctx, now, text); err != nil {
+		return err
+	}
 	return l.sweep(ctx)
+}
+
+// prove asks whether the lease could be renewed, by a transaction whose condition never
+// holds: a store refuses that too, of who may not put the key. Otherwise a right
+// that was taken away would show when the lease is about to end.
+func (l *Leaser) prove(ctx context.Context, now time.Time, text string) error {
+	if d := now.Sub(l.proved); d >= 0 && d < Proof {
+		return nil
+	}
+	key := l.key(l.own.subnet.Key())
+	_, _, err := l.tap.Commit(ctx, cluster.Txn{If: []cluster.If{{Key: key, Rev: math.MaxInt64}}, Put: []cluster.Put{{Key: key, Value: []byte(text)}}})
+	if errors.Is(err, cluster.ErrRefused) {
+		return fmt.Errorf("lease %s: %w", l.own.subnet, err)
+	}
+	l.proved = now // of a store that is away, the mirror tells
+	return nil
 }
 
 // earlier finds who put an overlapping subnet before: of two families one may be
@@ -381,6 +401,7 @@ func (l *Leaser) write(ctx context.Context, now time.Time, rev int64, drop held)
 	case err != nil:
 		l.own.rev = 0 // it may be done or not: the next one puts it again
 	case done:
+		l.proved = now
 		l.own.text, l.own.put, l.own.rev, l.own.epoch = text, now, at, l.tap.epochs()
 		l.own.fresh = l.own.fresh || rev == 0
 		return nil

@@ -3,6 +3,7 @@ package flannel
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -45,6 +46,7 @@ type slow struct {
 const (
 	lostBefore = 1
 	lostAfter  = 2
+	notAllowed = 3
 )
 
 func (s *slow) wait(ctx context.Context) {
@@ -63,7 +65,9 @@ func (s *slow) List(ctx context.Context, prefix string) (cluster.Snapshot, error
 
 func (s *slow) Commit(ctx context.Context, x cluster.Txn) (int64, bool, error) {
 	s.h.mu.Lock()
-	s.h.puts += len(x.Put) + len(x.Delete)
+	if len(x.If) != 1 || x.If[0].Rev != math.MaxInt64 { // that is a question: see prove
+		s.h.puts += len(x.Put) + len(x.Delete)
+	}
 	first := s.first
 	s.first = nil
 	s.h.mu.Unlock()
@@ -77,6 +81,9 @@ func (s *slow) Commit(ctx context.Context, x cluster.Txn) (int64, bool, error) {
 	}
 	if fault == lostBefore {
 		return 0, false, fmt.Errorf("lost on the way there: %w", cluster.ErrAway)
+	}
+	if fault == notAllowed {
+		return 0, false, fmt.Errorf("%w: permission denied", cluster.ErrRefused)
 	}
 	rev, done, err := s.Store.Commit(ctx, x)
 	if fault == lostAfter {

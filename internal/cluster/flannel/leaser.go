@@ -25,6 +25,9 @@ const (
 	// Again is how long after something that went wrong it is tried again, at the latest.
 	Again = time.Minute
 
+	// Proof is how often a store is asked whether it would take the lease.
+	Proof = 5 * time.Minute
+
 	soon = 100 * time.Millisecond // after a lost race; doubled each time, up to Again
 )
 
@@ -93,6 +96,7 @@ type Leaser struct {
 	yielded  Subnet // that was given up; it is not taken again
 	loss     *Loss
 	asked    time.Time // Agree was
+	proved   time.Time // the store would take the lease
 	touched  bool      // the store was in touch
 	err      error     // what hinders
 	descErr  error     // of Describe

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -589,4 +590,33 @@ func BenchmarkFiveThousandPeers(b *testing.B) {
 		}
 		neighbours(&c, Lease{Key: "-"}, records)
 	}
+}
+
+// TestRightTakenAway has a store no longer let this host write, which no watch tells of: that is
+// said long before the lease is to be renewed, until it may again. Nothing is written for it.
+func TestRightTakenAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newStore(t, `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+		var fault atomic.Int32
+		h := start(t, m, 1, func(o *Options, s *slow) { s.fault = func() int { return int(fault.Load()) } })
+		before, err := m.List(t.Context(), Prefix)
+		if err != nil || len(before.Entries) != 2 {
+			t.Fatal(before, err)
+		}
+		says := func(after time.Duration, want string) {
+			t.Helper()
+			pass(after)
+			if v, _, _ := h.now(); v.Own == nil || v.LastError != want {
+				t.Errorf("own %v, says %q, want %q", v.Own, v.LastError, want)
+			}
+		}
+		says(3*Proof, "")
+		fault.Store(notAllowed)
+		says(Proof+Again, fmt.Sprintf("lease %s: the store refuses: permission denied", h.view.Own.Subnet))
+		fault.Store(0)
+		says(2*Again, "")
+		if after, err := m.List(t.Context(), Prefix); err != nil || after.Rev != before.Rev {
+			t.Errorf("revision %d, was %d: %v", after.Rev, before.Rev, err)
+		}
+	})
 }
