@@ -190,6 +190,9 @@ func (e *Engine) describe(key string, c flannel.Config) (v flannel.Value, err er
 	if err != nil {
 		return v, err
 	}
+	if err := d.checkApart(view, key, at.Uplink, c); err != nil {
+		return v, err
+	}
 	v.Public4, v.Public6 = at.Public4, at.Public6
 	b := c.Backend
 	if v.BackendType = b.Type(); slices.Contains([]string{"udp", "alloc"}, b.Type()) {
@@ -377,11 +380,7 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 	if err := d.e.allowCommands(*v.Config, &f); err != nil {
 		return nil, err
 	}
-	for _, r := range []flannel.Range{v.Config.V4, v.Config.V6} {
-		if r.Network.IsValid() {
-			f.Whole = append(f.Whole, r.Network)
-		}
-	}
+	f.Whole = leasable(*v.Config)
 	for _, l := range v.Peers {
 		f.Peers = append(f.Peers, peerOf(l, f, view))
 	}
@@ -397,7 +396,7 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 	if n.Options, err = model.ParseOptions(model.DriverFabric, s.Options); err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(d.checkApart(n), d.checkTunnel(n)); err != nil {
+	if err := cmp.Or(d.checkApart(view, key, f.Uplink, *v.Config), d.checkTunnel(n)); err != nil {
 		return nil, err
 	}
 	n.Options.MTU = fabric.MTU(&f)
@@ -411,19 +410,35 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 	return n, n.Validate()
 }
 
-// checkApart refuses a fabric that has addresses of another network over hosts.
-func (d *draft) checkApart(n *model.Network) error {
-	for _, o := range d.allNetworks() {
-		if o.ID == n.ID || !o.Spans() {
-			continue
+// checkApart refuses a fabric that has addresses of another network of this host, or of its
+// link to the others: packets to hosts would be taken for some to containers.
+func (d *draft) checkApart(view *hostView, key, uplink string, c flannel.Config) error {
+	for _, p := range leasable(c) {
+		for _, a := range view.addrs {
+			if a.Dev == uplink && a.Prefix.Masked().Overlaps(p) {
+				return fmt.Errorf("%s: overlaps %s of uplink %s, which leads to the other hosts: containers need a prefix of their own", p, a.Prefix, uplink)
+			}
 		}
-		for _, p := range n.Fabric.Whole {
+		for _, o := range d.allNetworks() {
+			if o.Fabric != nil && o.Fabric.Key == key || o.Driver == model.DriverPool || !o.Spans() && !o.Routed() {
+				continue
+			}
 			if at := slices.IndexFunc(occupied(o), p.Overlaps); at >= 0 {
 				return fmt.Errorf("%s: overlaps %s of network %s", p, occupied(o)[at], o.Name)
 			}
 		}
 	}
 	return nil
+}
+
+// leasable lists the prefixes that the leases of a fabric are of.
+func leasable(c flannel.Config) (out []netip.Prefix) {
+	for _, r := range []flannel.Range{c.V4, c.V6} {
+		if r.Network.IsValid() {
+			out = append(out, r.Network)
+		}
+	}
+	return out
 }
 
 // backendOf is a config's backend in our words.

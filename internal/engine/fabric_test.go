@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/cluster/flannel"
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -133,4 +135,46 @@ func TestFabricsApart(t *testing.T) {
 	// Nor do others have a part of it: containers of other hosts may be there.
 	_, err = r.e.CreateNetwork(r.ctx, NetworkSpec{Name: "mine", Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.6.200.0/24")}}})
 	r.refused(err, model.Conflict, "network mine: create: subnet 10.6.200.0/24: overlaps 10.6.0.0/16 of network more")
+}
+
+// A fabric of the hosts' own addresses is refused: that of the link between them, or of
+// what else this host has. It takes no subnet of it, and what it was goes on.
+func TestFabricOfTheHostsOwn(t *testing.T) {
+	r, put, log := configured(t)
+	_, err := r.fabric("pods", nil, "198.51.0.0/16")
+	r.refused(err, model.Conflict, "network pods: create: 198.51.0.0/16: overlaps 198.51.100.9/24 of uplink eth0, which leads to the other hosts")
+	_, err = r.fabric("pods", nil, "203.0.113.0/24")
+	r.refused(err, model.Conflict, "network pods: create: 203.0.113.0/24: overlaps")
+	must[*model.Network](t)(r.e.CreateNetwork(r.ctx, NetworkSpec{Name: "mine", Subnets: []model.Subnet{{Prefix: netip.MustParsePrefix("10.5.3.0/24")}}}))
+	_, err = r.fabric("pods", nil, "10.5.0.0/16")
+	r.refused(err, model.Conflict, "network pods: create: 10.5.0.0/16: overlaps 10.5.3.0/24 of network mine")
+	keys := func() int {
+		return len(slices.DeleteFunc(must[cluster.Snapshot](t)(r.cfg.Cluster.Store.List(r.ctx, "/net/")).Entries, func(e cluster.Entry) bool {
+			return e.Key != "/net/config" && !strings.HasPrefix(e.Key, "/net/subnets/")
+		}))
+	}
+	if n := keys(); n != 0 {
+		t.Errorf("%d keys are in the store", n)
+	}
+
+	for config, why := range map[string]string{
+		`{"Network":"198.51.0.0/16","Backend":{"Type":"host-gw"}}`: "198.51.0.0/16: overlaps 198.51.100.9/24 of uplink eth0",
+		`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`:   "10.5.0.0/16: overlaps 10.5.3.0/24 of network mine",
+	} {
+		put(config)
+		r.becomes(func() bool { return log.count(why) > 0 })
+		if n := r.e.seen("/net"); n != nil || keys() != 1 {
+			t.Errorf("%s: %+v, %d keys", config, n, keys())
+		}
+	}
+	r.ok(r.e.RemoveNetwork(r.ctx, "mine"))
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`)
+	r.becomes(func() bool { return r.e.seen("/net") != nil })
+
+	// What comes later, and takes packets to another host's containers, is a conflict.
+	r.k.Foreign(kstate.Link{Name: "docker0", Type: kstate.TypeBridge, MTU: 1500}, kstate.Addr{Dev: "docker0", Prefix: netip.MustParsePrefix("10.5.200.1/24")})
+	r.becomes(func() bool {
+		s := r.e.NetworkStatus(r.e.seen("/net"))
+		return s.State == StateConflict && strings.HasPrefix(s.Message, "subnet 10.5.0.0/16: overlaps 10.5.200.1/24 on the host's device docker0")
+	})
 }

@@ -163,6 +163,9 @@ func (e *Engine) claimFabric(ctx context.Context, spec NetworkSpec, c flannel.Co
 		if err := all.apart("create", spec.Subnets); err != nil {
 			return nil, err
 		}
+		if err := e.checkPlace(ctx, c); err != nil {
+			return fail(model.Conflict, err)
+		}
 		key, rev, done, err := e.putConfig(ctx, all, beside, text)
 		if err != nil {
 			return fail(model.KindOf(err), err)
@@ -171,6 +174,30 @@ func (e *Engine) claimFabric(ctx context.Context, spec NetworkSpec, c flannel.Co
 			return e.joinNew(ctx, spec.Name, key, rev, c)
 		}
 	}
+}
+
+// checkPlace refuses a new fabric that has addresses of this host's own.
+func (e *Engine) checkPlace(ctx context.Context, c flannel.Config) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("fabric", "check")
+	view, err := d.host(ctx)
+	if err != nil {
+		return err
+	}
+	at, err := e.here(view, "", c)
+	if err != nil {
+		return err
+	}
+	if err := d.checkApart(view, "", at.Uplink, c); err != nil {
+		return err
+	}
+	for _, p := range leasable(c) {
+		if what := view.conflict(p, e.cfg.Cluster.Bridge); what != "" && c.Backend.Type() != string(model.BackendAlloc) {
+			return fmt.Errorf("%s: %s", p, what)
+		}
+	}
+	return nil
 }
 
 // joined waits until a fabric is a network on this host, that with an ID: another may

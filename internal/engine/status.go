@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/driver/fabric"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -66,15 +67,19 @@ func (e *Engine) noteOverlaps(view *hostView) {
 		if n.Driver == model.DriverPool {
 			continue // what has it is the network that it is for
 		}
-		for _, sub := range n.Subnets {
-			s := Status{StateConflict, view.conflict(sub.Prefix, uplinks(n)...), e.cfg.Now().UTC()}
+		all := prefixes(n.Subnets)
+		if n.Fabric != nil && fabric.Routed(n.Fabric) {
+			all = append(all, n.Fabric.Whole...) // other hosts have the rest
+		}
+		for _, p := range all {
+			s := Status{StateConflict, view.conflict(p, uplinks(n)...), e.cfg.Now().UTC()}
 			if s.Message == "" {
-				s = Status{StateReady, view.hidden(sub.Prefix, uplinks(n)...), n.Created}
+				s = Status{StateReady, view.hidden(p, uplinks(n)...), n.Created}
 			}
-			if s.Message == "" || !n.Routed() || s.State == StateReady && e.overlaps[n.Ref()].State == StateConflict {
+			if was, said := e.overlaps[n.Ref()]; s.Message == "" || !n.Routed() || said && (s.State == StateReady || was.State == StateConflict) {
 				continue
 			}
-			s.Message = fmt.Sprintf("subnet %s: %s", sub.Prefix, s.Message)
+			s.Message = fmt.Sprintf("subnet %s: %s", p, s.Message)
 			e.overlaps[n.Ref()] = s // since when it is so, turns knows
 		}
 	}
