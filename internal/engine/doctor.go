@@ -53,7 +53,7 @@ const patient = 3 * time.Second
 func (e *Engine) Doctor(ctx context.Context) []Check {
 	ctx, cancel := context.WithTimeout(ctx, 2*patient)
 	defer cancel()
-	return slices.Concat(e.checkFeatures(), e.checkDrift(ctx), e.checkForwarding(), e.checkNetworks(), e.checkRecords(), e.checkSandboxes(), e.checkOthers(),
+	return slices.Concat(e.checkFeatures(), e.checkDrift(ctx), e.checkForwarding(), e.checkNetworks(), e.checkStore(), e.checkRecords(), e.checkSandboxes(), e.checkOthers(),
 		e.checkVitals(), e.checkServers(ctx), e.checkRuntimes(ctx), e.checkPlugin())
 }
 
@@ -153,6 +153,21 @@ func (e *Engine) checkNetworks() (out []Check) {
 		}
 	}
 	return out
+}
+
+// checkStore is about what this host shares with others.
+func (e *Engine) checkStore() []Check {
+	in, _, known := e.InTouch()
+	v := e.overlayView()
+	switch {
+	case !known:
+		return nil
+	case in:
+		return []Check{fine("cluster", "the store answers")}
+	case v == nil || v.LastError == "":
+		return []Check{{CheckWarn, "cluster", "the store has not answered yet", "the log says what hinders, if it takes more than seconds"}}
+	}
+	return []Check{{CheckWarn, "cluster", v.LastError, "a store that answers this host: until then nothing that hosts share can change"}}
 }
 
 // fullness is about the subnets of a family of which somebody has addresses.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealane/sealane/internal/cluster"
 	"github.com/sealane/sealane/internal/kernel/facts"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -51,4 +52,23 @@ func TestFullness(t *testing.T) {
 			t.Errorf("%d of %d: %s, want %s", c.used, c.used+c.free, got, c.want)
 		}
 	}
+}
+
+// What is wrong with the store that hosts share is told on a host that has no network of it.
+func TestDoctorStore(t *testing.T) {
+	m := cluster.NewMemory(nil)
+	a := member(t, m, "a", "198.51.100.9")
+	says := func(want string) {
+		t.Helper()
+		eventually(t, want, func() bool {
+			return slices.ContainsFunc(a.e.Doctor(a.ctx), func(c Check) bool {
+				return strings.HasPrefix(c.State+" "+c.What+": "+c.Why, want)
+			})
+		})
+	}
+	says("ok cluster: the store answers")
+	m.SetAway(true)
+	says("warn cluster: ")
+	m.SetAway(false)
+	says("ok cluster: the store answers")
 }

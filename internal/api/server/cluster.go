@@ -26,7 +26,7 @@ type Cluster interface {
 // ownCluster returns it, if the daemon has one.
 func (s *service) ownCluster() (Cluster, error) {
 	if s.info.Cluster == nil {
-		return nil, model.Errorf(model.Unsupported, "cluster", "", "this daemon was started with --etcd, whose hosts are no cluster of Sealane's own")
+		return nil, model.Errorf(model.Unsupported, "cluster", "", "this daemon was started with --etcd, whose hosts are no cluster of Sealane's own").WithHint("sealane doctor says how it is with that etcd")
 	}
 	return s.info.Cluster, nil
 }
