@@ -48,6 +48,7 @@ func TestOverlay(t *testing.T) {
 	h.one.asIntended()
 	h.sub("restarts", h.again)
 	h.sub("services", h.serve)
+	h.sub("mesh", h.mesh)
 	h.sub("both families", h.bothFamilies)
 	h.sub("removal", h.leave)
 }
@@ -97,6 +98,50 @@ func (h *hosts) serve() {
 	h.two.run("labelled", "--network app --label sealane.service=www")
 	h.one.shows(time.Minute, `sealane service inspect --format '{{range .Backends}}{{.Sandbox}} {{.State}}, {{end}}' www`, "labelled ready", "later ready")
 	h.two.docker("rm -f later labelled")
+	h.one.sealane("service rm www")
+}
+
+// mesh: a container that is a backend by its label is behind the service's port at every
+// host, and again after each way to start it anew.
+func (h *hosts) mesh() {
+	h.one.sealane("service create --name www --network app --port 80 --port 80/udp --publish 8080:80 --publish 8080:80/udp")
+	h.one.reach("b", "tcp://192.0.2.1:8080 no", "tcp://192.0.2.3:8080 no")
+	h.two.run("labelled", "--network app --label sealane.service=www:8000")
+	served := func() {
+		h.one.Helper()
+		h.one.reach("b", "tcp://192.0.2.1:8080 192.0.2.2 labelled", "tcp://192.0.2.3:8080 192.0.2.2 labelled",
+			"udp://192.0.2.1:8080 192.0.2.2 labelled", "udp://192.0.2.3:8080 192.0.2.2 labelled")
+		h.one.shows(patience, `sealane service inspect --format '{{range .Backends}}{{.Sandbox}} {{.Port}} {{.State}}, {{end}}' www`, "labelled 8000 ready")
+	}
+	served()
+	for _, start := range []func(){
+		func() { h.two.docker("restart -t 0 labelled") },
+		func() {
+			h.two.docker("stop -t 0 labelled")
+			h.one.reach("b", "tcp://192.0.2.1:8080 no", "tcp://192.0.2.3:8080 no")
+			h.two.docker("start labelled")
+		},
+		func() {
+			h.two.docker("kill labelled")
+			h.two.a.Kill9()
+			h.two.a.Restart()
+			h.two.docker("start labelled")
+		},
+		func() { h.two.stopDocker(syscall.SIGTERM); h.two.startDocker() }, // it lives on
+		func() { h.two.docker("rename labelled other"); h.two.docker("rename other labelled") },
+		func() {
+			h.two.docker("network disconnect app labelled")
+			h.one.reach("b", "tcp://192.0.2.1:8080 no", "tcp://192.0.2.3:8080 no")
+			h.two.docker("network connect app labelled")
+		},
+	} {
+		start()
+		served()
+	}
+	h.one.asIntended()
+	h.two.asIntended()
+	h.two.docker("rm -f labelled")
+	h.one.reach("b", "tcp://192.0.2.1:8080 no", "tcp://192.0.2.3:8080 no")
 	h.one.sealane("service rm www")
 }
 
