@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sealane/sealane/internal/compile"
 	"github.com/sealane/sealane/internal/engine"
@@ -23,18 +24,43 @@ import (
 // hostFacts returns the engine's source of facts about the host.
 func hostFacts(j journal.Journal, log *slog.Logger) func() engine.Host {
 	return func() engine.Host {
-		calls, err := feature.BridgeCalls()
+		bridged, err := bridgeNetfilter()
 		if err != nil {
 			log.Warn("read br_netfilter's switches", "err", err)
 		}
 		return engine.Host{
-			BridgeNetfilter: slices.Contains(calls, "bridge-nf-call-iptables") || slices.Contains(calls, "bridge-nf-call-ip6tables"),
+			BridgeNetfilter: bridged,
 			AcceptRA:        advertised(j),
 			Wireless:        facts.Wireless(),
 			Neighbours:      facts.Neighbours(changed(j)),
 			StrictPaths:     facts.StrictPaths(),
 			Resolv:          compile.ParseResolv(facts.ResolvConf()),
 			Servers:         dns.Servers(facts.OwnResolvConf()),
+		}
+	}
+}
+
+// bridgeNetfilter reports whether bridged packets pass the IP firewall hooks.
+func bridgeNetfilter() (bool, error) {
+	calls, err := feature.BridgeCalls()
+	return slices.Contains(calls, "bridge-nf-call-iptables") || slices.Contains(calls, "bridge-nf-call-ip6tables"), err
+}
+
+// followBridgeNetfilter calls changed when that is another than it was, until ctx is done.
+// It looks each second, for the kernel does not tell: inotify hears of a setting only what
+// is written through the same mount of /proc, and nothing of a module that comes.
+func followBridgeNetfilter(ctx context.Context, was bool, changed func()) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now, err := bridgeNetfilter(); err == nil && now != was { // passes complain
+			was = now
+			changed()
 		}
 	}
 }

@@ -120,6 +120,7 @@ func run(ctx context.Context, s settings) error {
 		Guests: guests, Health: s.health(&features, guests), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})
 	targets.engine.Store(eng)
+	bridged, _ := bridgeNetfilter()
 	if err := eng.Start(ctx); err != nil {
 		return err
 	}
@@ -134,6 +135,7 @@ func run(ctx context.Context, s settings) error {
 			log.Warn("watch resolv.conf: changes are seen by regular passes only", "err", err)
 		}
 	}()
+	go followBridgeNetfilter(ctx, bridged, func() { eng.Kick("br_netfilter's switches changed") })
 	info := server.Info{Version: version, RunDir: s.RunDir}
 	if hosts.own != nil {
 		info.Cluster = hosts.own
