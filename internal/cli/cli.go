@@ -61,12 +61,12 @@ func (a *app) complain(err error) {
 	if _, ok := errors.AsType[*commandError](err); ok {
 		return
 	}
-	for _, line := range model.Lines(err) {
-		fmt.Fprintln(a.Err, "sealane:", line)
-	}
-	if e, ok := errors.AsType[*model.UnfinishedError](err); ok {
-		for _, step := range e.Left {
-			fmt.Fprintln(a.Err, "sealane: not done:", model.Printable(step))
+	for _, e := range model.Joined(err) {
+		fmt.Fprintln(a.Err, "sealane:", model.Lines(e)[0])
+		if u, ok := errors.AsType[*model.UnfinishedError](e); ok {
+			for _, step := range u.Left {
+				fmt.Fprintln(a.Err, "sealane: not done:", model.Printable(step))
+			}
 		}
 	}
 }

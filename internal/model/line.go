@@ -15,14 +15,14 @@ const lineEnd = 1000
 // and values are quoted in it.
 func Lines(err error) []string {
 	var out []string
-	for _, e := range joined(err) {
+	for _, e := range Joined(err) {
 		out = append(out, cutMiddle(Printable(strings.ReplaceAll(e.Error(), "\n", "; "))))
 	}
 	return out
 }
 
-// joined takes apart what errors.Join made.
-func joined(err error) []error {
+// Joined takes apart what errors.Join made.
+func Joined(err error) []error {
 	list, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
@@ -30,7 +30,7 @@ func joined(err error) []error {
 	var out []error
 	var texts []string
 	for _, e := range list.Unwrap() {
-		out = append(out, joined(e)...)
+		out = append(out, Joined(e)...)
 		texts = append(texts, e.Error())
 	}
 	if err.Error() != strings.Join(texts, "\n") {
