@@ -155,6 +155,7 @@ func TestCommands(t *testing.T) {
 		{"network ls -f dangling=true -f name=nope --format table_{{.ID}}:_{{.Status.State}}", 0, "ID: STATE"},
 		{"ps --format table{{upper_.Name}}\\t{{range_.Ports}}{{.HostPort}}->{{.Port}}_{{end}}\\t{{json_.Expose}}", 0, "NAME  HOST PORT->PORT  EXPOSE\nWEB  8080->80  []"},
 		{"ps --format table_{{.Nope}}", 2, "sealane: ps: --format: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type api.Sandbox"},
+		{"network ls --format {{.Name}}_{{.Scope}}", 2, "sealane: network ls: --format: :1:12: executing \"\" at <.Scope>: can't evaluate field Scope in type api.Network"},
 		{"inspect --format table_{{.Name}} web", 0, "NAME\nweb"},
 		{"ps --format table{{define_\"x\"}}{{end}}", 0, ""},
 		{"network inspect -v -f {{.Name}} app", 0, "app"},
@@ -226,7 +227,7 @@ func TestCommands(t *testing.T) {
 		if c.status != 0 {
 			text = got.err
 		}
-		if got.status != c.status || steady(text) != c.out {
+		if got.status != c.status || steady(text) != c.out || got.status == 2 && got.out != "" {
 			t.Errorf("sealane %s\n got %d %s\nwant %d %s", c.args, got.status, steady(got.out+got.err), c.status, c.out)
 		}
 	}

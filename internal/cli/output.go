@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,23 +93,26 @@ func show[T any](c *cobra.Command, f *format, items []T, table func(io.Writer)) 
 	return fill(c, f, w, items)
 }
 
-// fill prints items by the template, under its head the first time.
+// fill prints items by the template, under its head the first time: all, or none if it
+// does not fit one.
 func fill[T any](c *cobra.Command, f *format, w io.Writer, items []T) error {
 	t, err := f.parse(c)
 	if err != nil {
 		return err
 	}
+	var text bytes.Buffer
 	if f.columns && !f.headed {
-		fmt.Fprintln(w, head(t.Root))
+		fmt.Fprintln(&text, head(t.Root))
 		f.headed = true
 	}
 	for _, item := range items {
-		if err := t.Execute(w, item); err != nil {
+		if err := t.Execute(&text, item); err != nil {
 			return usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
 		}
-		fmt.Fprintln(w)
+		text.WriteByte('\n')
 	}
-	return nil
+	_, err = text.WriteTo(w)
+	return err
 }
 
 func printJSON(w io.Writer, v any) error {
