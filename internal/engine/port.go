@@ -90,7 +90,7 @@ func (d *draft) addPorts(ctx context.Context, sb *model.Sandbox, ports []model.P
 				return d.errorf(model.Invalid, "ports cannot be published: network %s: its containers are reached at their own addresses", n.Name)
 			}
 		}
-		return d.errorf(model.Invalid, "ports cannot be published: sandbox %s is on no network that leads outside", sb.Name)
+		return d.errorf(model.Invalid, "ports cannot be published: the sandbox is on no network that leads outside")
 	}
 	for _, m := range ports {
 		m.Bound = !m.HostIP.IsValid()
