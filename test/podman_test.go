@@ -101,7 +101,15 @@ func TestPodman(t *testing.T) {
 	answers("web")
 	run("network", "disconnect", "back", "web")
 	answers("web")
-	run("rm", "-f", "-t", "0", "web", "fixed", "two")
+	run("rename", "web", "site") // which nobody tells
+	names := ""
+	for end := time.Now().Add(time.Minute); !strings.Contains(names, "site\n") && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		names = h.Must("sealane", "ps", "--format", "{{.Name}}")
+	}
+	if !strings.Contains(names, "site\n") || strings.Contains(names, "web\n") {
+		t.Errorf("after a rename: %s", names)
+	}
+	run("rm", "-f", "-t", "0", "site", "fixed", "two")
 	if got := h.Must("sealane", "ps", "-a", "-o", "json"); got != "[]\n" {
 		t.Errorf("left: %s", got)
 	}

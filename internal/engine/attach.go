@@ -108,6 +108,46 @@ func (d *draft) nameFor(a Attachment) string {
 	return cmp.Or(d.freeName("", a.Name, model.OriginCNI, func(n string) bool { return d.findSandbox(n) != nil }), a.Container)
 }
 
+// followNames calls containers of Podman's as it calls them now. It tells nobody of a
+// rename, and has no daemon that could.
+func (e *Engine) followNames() {
+	if e.cfg.Guests == nil {
+		return
+	}
+	for _, sb := range e.sandboxes() {
+		i := slices.IndexFunc(sb.Endpoints, func(ep model.Endpoint) bool { return ep.Container != "" })
+		if sb.Origin != model.OriginCNI || sb.Guest != nil || i < 0 || sb.Name == sb.Endpoints[i].Container {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(e.ctx, askTime)
+		c, err := e.cfg.Guests.Find(ctx, model.Guest{Runtime: model.RuntimePodman, ID: sb.Endpoints[i].Container})
+		cancel()
+		if err == nil && c.State != runtime.Gone {
+			err = e.callAs(sb.ID, c.Guest.Name)
+		}
+		if err != nil {
+			e.cfg.Log.Debug("name of a container of Podman's", "sandbox", sb.Name, "err", err)
+		}
+	}
+}
+
+// callAs gives the sandbox of a runtime's container another name, if it is free.
+func (e *Engine) callAs(id model.ID, name string) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	sb := e.intent.Sandboxes[id]
+	if sb == nil || model.CheckName(name) != nil {
+		return nil
+	}
+	d := e.draft(sb.Ref(), "name")
+	name = d.freeName(sb.Name, name, model.OriginCNI, func(n string) bool { return d.findSandbox(n) != nil })
+	if name == "" || name == sb.Name {
+		return nil
+	}
+	d.edit(sb).Name = name
+	return d.commit(e.ctx)
+}
+
 // guestAt returns the guest whose container the runtime is about to start in a
 // new namespace, put there; or nil.
 func (d *draft) guestAt(ctx context.Context, a Attachment) (*model.Sandbox, error) {

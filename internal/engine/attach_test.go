@@ -218,3 +218,50 @@ func TestDriftIsMended(t *testing.T) {
 		r.equal("mended", len(r.drift("cni:c1")), "0")
 	})
 }
+
+// TestPodmansNames: a container that Podman renames is called so, unless a sandbox has
+// that name; one that had no name, or that Podman does not know, stays as it is.
+func TestPodmansNames(t *testing.T) {
+	r := newRig(t)
+	guests := r.inn
+	r.network("app", "10.1.0.0/24")
+	guests.run("podman:web")
+	attach := func(container, name, netns string) {
+		t.Helper()
+		r.k.Foreign(kstate.NetNS{NS: kstate.NS{Path: netns}})
+		_, _, err := r.e.Attach(r.ctx, Attachment{Container: container, Name: name, NetNS: netns, EndpointSpec: EndpointSpec{Network: "app"}})
+		r.ok(err)
+	}
+	id := guests.rooms["podman:web"].guest.ID
+	attach(id, "web", "/run/netns/later1")
+	attach("c2", "db", "/run/netns/later2")
+	attach("c3", "", "/run/netns/later3")
+	r.sandbox("mine", SandboxSpec{})
+	called := func(want string) {
+		t.Helper()
+		r.e.followNames()
+		var names []string
+		for _, sb := range r.e.Sandboxes() {
+			names = append(names, sb.Name)
+		}
+		slices.Sort(names)
+		r.equal("names", names, want)
+	}
+	called("[c3 db mine web]")
+	guests.rename("podman:web", "site")
+	called("[c3 db mine site]")
+	r.restart()
+	called("[c3 db mine site]")
+	guests.rename("podman:site", "mine")
+	called("[c3 cni-mine db mine]")
+	guests.close(model.RuntimePodman, true)
+	guests.rename("podman:mine", "front")
+	called("[c3 cni-mine db mine]")
+	guests.close(model.RuntimePodman, false)
+	called("[c3 db front mine]")
+	guests.remove("podman:front")
+	called("[c3 db front mine]")
+	r.ok(r.e.Detach(r.ctx, id, "app", ""))
+	called("[c3 db mine]")
+	r.check()
+}

@@ -117,6 +117,7 @@ func (e *Engine) loop(hints <-chan kernel.Hint) {
 		if time.Since(asked) >= interval { // also where hints leave no regular pass
 			asked = time.Now()
 			e.askAll()
+			e.background.Go(e.followNames)
 			e.repairNames()
 		}
 		timer.Reset(next)
