@@ -135,6 +135,11 @@ func (d *draft) checkWays(sb *model.Sandbox, ep *model.Endpoint, n *model.Networ
 		if slices.ContainsFunc(ep.Outside, func(p netip.Prefix) bool { return p.Addr() == a }) {
 			return d.errorf(model.Invalid, "gateway %s: is the endpoint's own address", a)
 		}
+		for _, p := range ep.Outside {
+			if a.Is4() && (model.Subnet{Prefix: p.Masked()}).Reserved(a) { // of IPv6, the first is any router's
+				return d.errorf(model.Invalid, "gateway %s: is the network or broadcast address of %s", a, p.Masked())
+			}
+		}
 	}
 	for _, r := range ep.Routes {
 		if !has(r.Dst.Addr().Is6()) {

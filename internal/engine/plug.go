@@ -219,6 +219,9 @@ func (d *draft) wireSpec(dev string, spec PlugSpec, view *hostView) (NetworkSpec
 		}
 		return ns, nil
 	}
+	if _, ours := view.own[dev]; ours {
+		return ns, d.errorf(model.Invalid, "is a device that Sealane made")
+	}
 	if !exists {
 		return ns, d.errorf(model.NotFound, "no such device")
 	}

@@ -175,6 +175,8 @@ func TestPlugRefuses(t *testing.T) {
 		{"idle", patched("br1", "192.168.1.2/24"), model.Gone, "Docker inspect returned invalid PID 0"},
 		{"nobody", patched("br1", "192.168.1.2/24"), model.NotFound, "device br1: connect nobody: no such sandbox, and no such container of docker"},
 		{"db", PlugSpec{Device: "eth99", Driver: model.DriverMacvlan, Endpoint: EndpointSpec{IfName: "eth1"}, Command: "x"}, model.NotFound, "no such device"},
+		{"db", PlugSpec{Device: "br1", Driver: model.DriverPhys, Endpoint: EndpointSpec{IfName: "eth1"}, Command: "x"}, model.Invalid, "device br1: connect db: is a device that Sealane made"},
+		{"db", patched("br1", "192.168.1.2/24", "192.168.1.255"), model.Invalid, "gateway 192.168.1.255: is the network or broadcast address of 192.168.1.0/24"},
 	} {
 		_, _, err := r.e.Plug(r.ctx, c.ref, c.spec)
 		if model.KindOf(err) != c.kind || err == nil || !strings.Contains(err.Error(), c.want) {
