@@ -20,6 +20,7 @@ func TestRequest(t *testing.T) {
 		{"br1 web fd00::7/64@fd99::1", `{"device":"br1","container":"web","ip6":"fd00::7/64","ifname":"eth1","options":{"gateway":"fd99::1"},"command":"br1 -i eth1 web fd00::7/64@fd99::1"}`},
 		{"br1 -a inet6 web FD00:0::7/64", `{"device":"br1","container":"web","ip6":"fd00::7/64","ifname":"eth1","command":"br1 -i eth1 web fd00::7/64"}`},
 		{"br1 web 10.0.0.1/8@10.9.9.9,fd00::7/64,10.0.0.2/8", `{"device":"br1","container":"web","ip":"10.0.0.1/8,10.0.0.2/8","ip6":"fd00::7/64","ifname":"eth1","options":{"gateway":"10.9.9.9"},"command":"br1 -i eth1 web 10.0.0.1/8@10.9.9.9,fd00::7/64,10.0.0.2/8"}`},
+		{"br1 web fe80::7/64,10.0.0.1/8,fe80::8/64@fe80::1", `{"device":"br1","container":"web","ip":"10.0.0.1/8","linkLocalIPs":["fe80::7","fe80::8"],"ifname":"eth1","options":{"gateway":"fe80::1"},"command":"br1 -i eth1 web fe80::7/64@fe80::1,10.0.0.1/8,fe80::8/64"}`},
 		{"br1 web 0/0", `{"device":"br1","container":"web","ifname":"eth1","command":"br1 -i eth1 web 0/0"}`},
 		{"br1 web 0.0.0.0/0 52:54:0:12:34:56", `{"device":"br1","container":"web","mac":"52:54:00:12:34:56","ifname":"eth1","command":"br1 -i eth1 web 0/0 52:54:00:12:34:56"}`},
 		{"br1 web 10.0.0.1/8 U:myhost.foo.com", `{"device":"br1","container":"web","ip":"10.0.0.1/8","mac":"02:72:6c:cd:9b:8d","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 02:72:6c:cd:9b:8d"}`},

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -148,7 +149,9 @@ func (c *command) request() api.Plug {
 	req.MAC, req.IfName = c.mac, c.ifName
 	var v4, v6 []string
 	for _, a := range c.addrs {
-		if strings.Contains(a, ":") {
+		if p := netip.MustParsePrefix(a); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() && p.Bits() == 64 {
+			req.LinkLocalIPs = append(req.LinkLocalIPs, p.Addr().String())
+		} else if p.Addr().Is6() {
 			v6 = append(v6, a)
 		} else {
 			v4 = append(v4, a)
