@@ -24,6 +24,8 @@ func (s *Store) explain(ctx context.Context, op string, err error) error {
 		return fmt.Errorf("etcd %s: %s: %w: it was closed", s.name, op, cluster.ErrAway)
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthFailed):
 		s.repass()
+	case strings.Contains(err.Error(), strangers):
+		s.retrust()
 	}
 	return fmt.Errorf("etcd %s: %s: %w", s.name, op, s.kind(err))
 }
@@ -43,10 +45,13 @@ type refusal struct {
 	advice string
 }
 
+// strangers is what TLS says of a certificate that the CA has not signed.
+const strangers = "certificate signed by unknown authority"
+
 // tlsRefusals are the same of TLS, of which gRPC leaves only the text.
 func tlsRefusals() []struct{ text, advice string } {
 	return []struct{ text, advice string }{
-		{"certificate signed by unknown authority", "the CA file is not of who signed etcd's certificate"},
+		{strangers, "the CA file is not of who signed etcd's certificate"},
 		{"first record does not look like a TLS handshake", "the endpoint is http://, not https://"},
 		{"remote error: tls: bad certificate", "it takes a certificate of ours that its CA has signed"},
 		{"remote error: tls: certificate required", "it takes a certificate of ours that its CA has signed"},

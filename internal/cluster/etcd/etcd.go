@@ -12,6 +12,7 @@ package etcd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,10 +53,11 @@ type Store struct {
 	turn   chan struct{}  // who connects has it
 	work   sync.WaitGroup // revocations
 
-	password func() (string, error) // as it is by now
+	password func() (string, error)      // as it is by now
+	trust    func() (*tls.Config, error) // the same
 
 	mu      sync.Mutex      // protects the following
-	cfg     clientv3.Config // of which only the endpoints and the password change
+	cfg     clientv3.Config // of which only the endpoints, the password and the CA change
 	client  *clientv3.Client
 	known   lineage
 	granted map[string][]grant // by key
@@ -63,7 +65,8 @@ type Store struct {
 
 // Dial prepares a store. It connects with the first call, so that an etcd that is
 // away is no error here. Files are read now; a certificate is read again whenever a
-// connection is made, so that it can be renewed, and a password when etcd refuses it.
+// connection is made, so that it can be renewed, a password when etcd refuses it, and
+// a CA when it is not etcd's.
 func Dial(c Config) (*Store, error) {
 	endpoints, err := c.endpoints()
 	if err != nil {
@@ -71,7 +74,8 @@ func Dial(c Config) (*Store, error) {
 	}
 	name := strings.Join(endpoints, ",")
 	var asked atomic.Bool
-	tls, err := c.tls(strings.HasPrefix(endpoints[0], "https:"), &asked)
+	trust := func() (*tls.Config, error) { return c.tls(strings.HasPrefix(endpoints[0], "https:"), &asked) }
+	whom, err := trust()
 	if err != nil {
 		return nil, fmt.Errorf("etcd %s: %w", name, err)
 	}
@@ -82,10 +86,10 @@ func Dial(c Config) (*Store, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{name: name, user: c.Username, asked: &asked, turn: make(chan struct{}, 1), password: c.password, granted: map[string][]grant{}}
+	s := &Store{name: name, user: c.Username, asked: &asked, turn: make(chan struct{}, 1), password: c.password, trust: trust, granted: map[string][]grant{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.cfg = clientv3.Config{
-		Endpoints: endpoints, TLS: tls, Username: c.Username, Password: password, Context: s.ctx,
+		Endpoints: endpoints, TLS: whom, Username: c.Username, Password: password, Context: s.ctx,
 		DialTimeout: cluster.Patience, DialKeepAliveTime: keepAliveTime, DialKeepAliveTimeout: keepAliveTimeout,
 		Logger: logger(c.Log.With("etcd", name)),
 		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(leave, insist, led), grpc.WithConnectParams(grpc.ConnectParams{
@@ -187,8 +191,31 @@ func (s *Store) repass() {
 	if password == s.cfg.Password {
 		return
 	}
-	if s.cfg.Password = password; s.client != nil {
-		_ = s.client.Close() // it has the old one for ever
+	s.cfg.Password = password
+	s.renew()
+}
+
+// retrust has the store trust the CA that its file says by now, if that is another one, from
+// the next call on.
+func (s *Store) retrust() {
+	t, err := s.trust()
+	if err != nil || t == nil {
+		return // somebody may be writing it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.RootCAs.Equal(s.cfg.TLS.RootCAs) {
+		return
+	}
+	s.cfg.TLS = t
+	s.renew()
+}
+
+// renew has the next call make a client, for this one has what was for ever. The caller
+// holds mu.
+func (s *Store) renew() {
+	if s.client != nil {
+		_ = s.client.Close()
 		s.client = nil
 	}
 }

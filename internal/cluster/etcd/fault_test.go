@@ -298,6 +298,45 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// TestAnotherAuthority has the CA of an etcd replaced: what the files say by then is trusted and
+// shown, without a new start.
+func TestAnotherAuthority(t *testing.T) {
+	t.Parallel()
+	old, next := newAuthority(t, "old"), newAuthority(t, "next")
+	serve := func(a *authority) func(*embed.Config) {
+		cert, key := a.sign("server", nil)
+		return func(c *embed.Config) {
+			c.ListenClientUrls[0].Scheme = "https"
+			c.ClientTLSInfo = transport.TLSInfo{CertFile: cert, KeyFile: key, TrustedCAFile: a.file(), ClientCertAuth: true}
+		}
+	}
+	m := newMember(t, serve(old))
+	dir := t.TempDir()
+	ca, cert, key := filepath.Join(dir, "ca"), filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	use := func(a *authority) {
+		t.Helper()
+		c, k := a.sign("client", nil)
+		for to, from := range map[string]string{ca: a.file(), cert: c, key: k} {
+			b, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(to, b, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	use(old)
+	s := dial(t, etcd.Config{Endpoints: []string{strings.Replace(m.url, "http:", "https:", 1)}, CA: ca, Cert: cert, Key: key})
+	ready(t, s)
+	m.stop()
+	serve(next)(m.cfg)
+	m.start()
+	refused(t, s, "the CA file is not of who signed")
+	use(next)
+	ready(t, s)
+}
+
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	s := dial(t, etcd.Config{Endpoints: []string{newURL("http")}})
