@@ -131,6 +131,13 @@ func joined(n *model.Network, ep *model.Endpoint) joinAnswer {
 			out.Gateway = a.String()
 		}
 	}
+	for _, r := range n.Detours(ep) {
+		way := staticRoute{Destination: r.Dst.String(), RouteType: routeConnected}
+		if r.Via.IsValid() {
+			way = staticRoute{Destination: r.Dst.String(), RouteType: routeNextHop, NextHop: r.Via.String()}
+		}
+		out.StaticRoutes = append(out.StaticRoutes, way)
+	}
 	out.DisableGatewayService = out.Gateway == ""
 	return out
 }

@@ -67,9 +67,14 @@ type joinAnswer struct {
 type staticRoute struct {
 	Destination string
 	RouteType   int
+	NextHop     string `json:",omitempty"`
 }
 
-const routeConnected = 1
+// Types of route.
+const (
+	routeNextHop   = 0
+	routeConnected = 1
+)
 
 // portBinding is one published port, as in the option com.docker.network.portmap.
 type portBinding struct {

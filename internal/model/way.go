@@ -44,6 +44,33 @@ func (e *Endpoint) Ways() []Route {
 	return append(out, e.Routes...)
 }
 
+// Detours returns the routes by which an endpoint of an overlay network sends to the host
+// what is for others of its subnet of IPv6, where containers are kept apart (icc=false):
+// so the host refuses what is for services, which nobody on the link answers for. By IPv4
+// it answers ARP for all (proxy_arp_pvlan); of IPv6 that would be for single addresses.
+// They go before the subnet's own route by being halves of it, and do not hide the router
+// that they go by.
+func (n *Network) Detours(e *Endpoint) []Route {
+	var out []Route
+	if n.Overlay == nil || !n.Options.NoICC || !n.OnBridge(true) {
+		return nil
+	}
+	for _, a := range e.Addrs {
+		sub, has := n.SubnetWith(a.Addr())
+		if !has || !a.Addr().Is6() || !sub.Prefix.Contains(a.Addr()) || sub.Prefix.Bits() > 126 {
+			continue
+		}
+		low := netip.PrefixFrom(sub.Prefix.Addr(), sub.Prefix.Bits()+1)
+		first := sub.Prefix.Addr().As16()
+		first[sub.Prefix.Bits()/8] |= 0x80 >> (sub.Prefix.Bits() % 8)
+		high := netip.PrefixFrom(netip.AddrFrom16(first), low.Bits())
+		out = append(out, Route{Dst: netip.PrefixFrom(sub.Gateway, 128)}, Route{Dst: low, Via: sub.Gateway}, Route{Dst: high, Via: sub.Gateway})
+	}
+	return slices.DeleteFunc(out, func(d Route) bool {
+		return slices.ContainsFunc(e.Ways(), func(r Route) bool { return r.Dst == d.Dst })
+	})
+}
+
 // parseRouters reads the routers of an endpoint, at most one of each family.
 func parseRouters(text string) ([]netip.Addr, error) {
 	var out []netip.Addr

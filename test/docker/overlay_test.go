@@ -49,6 +49,7 @@ func TestOverlay(t *testing.T) {
 	h.sub("restarts", h.again)
 	h.sub("services", h.serve)
 	h.sub("mesh", h.mesh)
+	h.sub("apart", h.apart)
 	h.sub("both families", h.bothFamilies)
 	h.sub("removal", h.leave)
 }
@@ -143,6 +144,28 @@ func (h *hosts) mesh() {
 	h.two.docker("rm -f labelled")
 	h.one.reach("b", "tcp://192.0.2.1:8080 no", "tcp://192.0.2.3:8080 no")
 	h.one.sealane("service rm www")
+}
+
+// apart: containers that may not reach each other are refused at once by a service too, by
+// both families, and reach the outside.
+func (h *hosts) apart() {
+	h.one.docker("network create -d sealane --ipam-driver sealane -o driver=overlay -o icc=false --ipv6 --subnet 10.17.0.0/24 --subnet fd17::/64 shy")
+	h.one.sealane("service create --name coy --network shy --port 8000")
+	h.one.run("client", "--network shy --ip6 fd17::70")
+	h.one.run("backend", "--network shy --label sealane.service=coy")
+	h.one.shows(patience, "sealane service inspect --format '{{range .Backends}}{{.State}}{{end}}' coy", "ready")
+	h.one.reach("client", "tcp://[2001:db8::2]:8000 2001:db8::1 b", "tcp://192.0.2.2:8000 192.0.2.1 b")
+	vips := strings.Fields(h.one.sealane("service inspect --format '{{range .VIPs}}{{.}} {{end}}' coy"))
+	for _, at := range []string{vips[0], "[" + vips[1] + "]"} {
+		h.one.shows(0, h.one.enter("client", true)+"lab-echo get -timeout 2s http://"+at+":8000/ 2>&1 || true", "connection refused")
+	}
+	h.one.docker("restart -t 0 client")
+	h.one.reach("client", "tcp://[2001:db8::2]:8000 2001:db8::1 b")
+	h.one.asIntended()
+	h.one.docker("rm -f client backend")
+	h.one.sealane("service rm coy")
+	h.one.docker("network rm shy")
+	h.one.shows(time.Minute, "sealane network rm shy 2>&1 || true; sealane network ls", "!shy ")
 }
 
 // again: all stays through kills of either daemon, and containers can start again.

@@ -109,5 +109,8 @@ func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driv
 	if e.Handed {
 		return s, s.Add(objs...)
 	}
+	for _, r := range n.Detours(e) {
+		objs = append(objs, kstate.Route{NS: ns, Dst: r.Dst, Via: r.Via, Dev: e.IfName, Onlink: r.Via.IsValid()})
+	}
 	return s, s.Add(append(objs, driver.Inside(e, ns)...)...)
 }
