@@ -347,7 +347,7 @@ func refusedCalls(p *plugin) {
 	for what, change := range map[string]object{
 		"wrong type of options": {"Options": object{"com.docker.network.generic": 1}},
 		"want a string":         {"Options": object{"com.docker.network.generic": object{"mtu": 1}}},
-		"one of each family":    {"IPv4Data": []object{{"Pool": "10.5.0.0/24"}, {"Pool": "10.6.0.0/24"}}},
+		"one subnet of each":    {"IPv4Data": []object{{"Pool": "10.5.0.0/24"}, {"Pool": "10.6.0.0/24"}}},
 		"10.9.0.1":              {"IPv4Data": []object{{"Pool": "10.5.0.0/24", "Gateway": "10.9.0.1/24"}}},
 		"aux-address x":         {"IPv4Data": []object{{"Pool": "10.5.0.0/24", "AuxAddresses": object{"x": "y"}}}},
 		"null":                  {"IPv4Data": []object{{"Pool": "0.0.0.0/0"}}},
