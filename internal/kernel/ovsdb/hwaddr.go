@@ -19,7 +19,7 @@ const (
 func (c *Conn) HardwareAddr(name string) (mac string, ours bool, err error) {
 	t, err := c.look(false)
 	b := t.bridges[name]
-	return b.hwaddr, b.hwaddr == b.held, err
+	return b.hwaddr, b.held != "" && b.hwaddr == b.held, err
 }
 
 // HoldAddr has a bridge keep a hardware address whatever ports it gets, or no longer if it
