@@ -23,24 +23,32 @@ import (
 // lonely is a member that knows no leader: it says so to who asks, and lets others wait.
 func lonely(t *testing.T) (url string, asked *atomic.Int32) {
 	t.Helper()
-	url, asked = newURL("http"), new(atomic.Int32)
-	l, err := net.Listen("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+	asked = new(atomic.Int32)
+	url = poor(t, func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 		asked.Add(1)
 		if md, _ := metadata.FromIncomingContext(ctx); len(md[rpctypes.MetadataRequireLeaderKey]) == 0 {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
 		return nil, rpctypes.ErrGRPCNoLeader
-	}))
+	})
+	return url, asked
+}
+
+// poor is a member of which answer says what becomes of each call.
+func poor(t *testing.T, answer grpc.UnaryServerInterceptor) (url string) {
+	t.Helper()
+	url = newURL("http")
+	l, err := net.Listen("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.UnaryInterceptor(answer))
 	pb.RegisterKVServer(s, &pb.UnimplementedKVServer{})
 	pb.RegisterLeaseServer(s, &pb.UnimplementedLeaseServer{})
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
-	return url, asked
+	return url
 }
 
 // TestMemberWithoutLeader has one of two members know no leader: the other does it all.
@@ -66,12 +74,8 @@ func TestMemberWithoutLeader(t *testing.T) {
 // the others, or is stopped. It does transactions before, by a client if there is one.
 func silent(t *testing.T, through *clientv3.Client) (url string, asked map[string]*atomic.Int32) {
 	t.Helper()
-	url, asked = newURL("http"), map[string]*atomic.Int32{"Range": {}, "Txn": {}, "LeaseGrant": {}, "LeaseRevoke": {}}
-	l, err := net.Listen("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+	asked = map[string]*atomic.Int32{"Range": {}, "Txn": {}, "LeaseGrant": {}, "LeaseRevoke": {}}
+	url = poor(t, func(ctx context.Context, req any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 		if r, is := req.(*pb.TxnRequest); is && through != nil {
 			if _, err := pb.NewKVClient(through.ActiveConnection()).Txn(ctx, r); err != nil {
 				t.Error(err)
@@ -80,11 +84,7 @@ func silent(t *testing.T, through *clientv3.Client) (url string, asked map[strin
 		asked[path.Base(info.FullMethod)].Add(1)
 		<-ctx.Done()
 		return nil, ctx.Err()
-	}))
-	pb.RegisterKVServer(s, &pb.UnimplementedKVServer{})
-	pb.RegisterLeaseServer(s, &pb.UnimplementedLeaseServer{})
-	go s.Serve(l)
-	t.Cleanup(s.Stop)
+	})
 	return url, asked
 }
 
