@@ -168,8 +168,12 @@ func firewall(f Facts, in Intent) kstate.Set {
 	}
 	b.forward(f.Marked, clamps, parting)
 	var near, offered, offering []string
-	if f.BridgeNetfilter && (f.Apart || parted(in)) {
+	apart, serves := f.Apart || parted(in), f.Serving || serving(in) || meshed
+	if apart && f.BridgeNetfilter {
 		near = b.near()
+	}
+	if apart || serves {
+		b.redirects()
 	}
 	if meshed {
 		b.mesh()
@@ -182,7 +186,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 	b.ingress(f.Accepted, arriving, offering)
 	b.input(f.ProxyPort, carried)
 	var asking, calling []string
-	if f.Serving || serving(in) || meshed {
+	if serves {
 		b.services(f, in, meshed)
 		asking = []string{"ip daddr @vip4 goto service4", "ip6 daddr @vip6 goto service6"}
 		calling = slices.Concat([]string{"ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade"}, straying(f),
@@ -199,6 +203,15 @@ func firewall(f Facts, in Intent) kstate.Set {
 // see forwards.
 func (b builder) untracked() {
 	b.base("untracked", "filter", "prerouting", -300, "iifname @shards notrack")
+}
+
+// redirects keeps to itself that there is a shorter way than by the host, for what the
+// host sends back by the bridge that it came by: to a service's backend, or to a container
+// that isolated ports keep the sender from.
+func (b builder) redirects() {
+	b.base("redirects", "filter", "output", judging,
+		"oifname @bridges icmp type redirect drop",
+		"oifname @bridges icmpv6 type nd-redirect drop")
 }
 
 // near sends containers that are kept apart to the proxy, for published ports of their own

@@ -167,11 +167,8 @@ func (b builder) services(f Facts, in Intent, meshed bool) {
 		"icmpv6 type echo-request accept",
 		"meta l4proto tcp reject with tcp reset",
 		"reject")
-	// The host sends back by the bridge what came by it, and nobody is to be told of a
-	// shorter way. For itself it asks for no service.
+	// For itself the host asks for no service.
 	b.base("unsent", "filter", "output", judging,
-		"oifname @bridges icmp type redirect drop",
-		"oifname @bridges icmpv6 type nd-redirect drop",
 		"ip daddr @vip4 reject",
 		"ip6 daddr @vip6 reject")
 }

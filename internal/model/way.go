@@ -44,15 +44,15 @@ func (e *Endpoint) Ways() []Route {
 	return append(out, e.Routes...)
 }
 
-// Detours returns the routes by which an endpoint of an overlay network sends to the host
-// what is for others of its subnet of IPv6, where containers are kept apart (icc=false):
-// so the host refuses what is for services, which nobody on the link answers for. By IPv4
-// it answers ARP for all (proxy_arp_pvlan); of IPv6 that would be for single addresses.
+// Detours returns the routes by which an endpoint sends to the host what is for others of
+// its subnet of IPv6, where containers are kept apart (icc=false): so links lead there, and
+// the host refuses what is for services, which nobody on the link answers for. By IPv4 it
+// answers ARP for all (proxy_arp_pvlan); of IPv6 that would be for single addresses.
 // They go before the subnet's own route by being halves of it, and do not hide the router
 // that they go by.
 func (n *Network) Detours(e *Endpoint) []Route {
 	var out []Route
-	if n.Overlay == nil || !n.Options.NoICC || !n.OnBridge(true) {
+	if !n.Options.NoICC || !n.OnBridge(true) || n.Wired() || n.ByOthers() {
 		return nil
 	}
 	for _, a := range e.Addrs {

@@ -106,24 +106,23 @@ func TestChores(t *testing.T) {
 // TestDetours: the halves of a subnet are where the bits say, and what the user says goes
 // before.
 func TestDetours(t *testing.T) {
-	overlay := &Overlay{}
 	for _, c := range []struct {
 		subnet, gateway, addr string
-		overlay               *Overlay
+		driver                string
 		apart                 bool
 		own                   []Route
 		want                  string
 	}{
-		{"fd01::/64", "fd01::1", "fd01::2/64", overlay, true, nil, "[{fd01::1/128 invalid IP} {fd01::/65 fd01::1} {fd01::8000:0:0:0/65 fd01::1}]"},
-		{"fd01:0:0:8::/61", "fd01:0:0:8::1", "fd01:0:0:8::2/61", overlay, true, nil, "[{fd01:0:0:8::1/128 invalid IP} {fd01:0:0:8::/62 fd01:0:0:8::1} {fd01:0:0:c::/62 fd01:0:0:8::1}]"},
-		{"fd01::/126", "fd01::1", "fd01::2/126", overlay, true, nil, "[{fd01::1/128 invalid IP} {fd01::/127 fd01::1} {fd01::2/127 fd01::1}]"},
-		{"fd01::/127", "fd01::", "fd01::1/127", overlay, true, nil, "[]"},
-		{"fd01::/64", "fd01::1", "fd01::2/64", overlay, true, []Route{{Dst: netip.MustParsePrefix("fd01::/65")}}, "[{fd01::1/128 invalid IP} {fd01::8000:0:0:0/65 fd01::1}]"},
-		{"fd01::/64", "fd01::1", "fd01::2/64", overlay, false, nil, "[]"},
-		{"fd01::/64", "fd01::1", "fd01::2/64", nil, true, nil, "[]"},
-		{"10.1.0.0/24", "10.1.0.1", "10.1.0.2/24", overlay, true, nil, "[]"},
+		{"fd01::/64", "fd01::1", "fd01::2/64", DriverBridge, true, nil, "[{fd01::1/128 invalid IP} {fd01::/65 fd01::1} {fd01::8000:0:0:0/65 fd01::1}]"},
+		{"fd01:0:0:8::/61", "fd01:0:0:8::1", "fd01:0:0:8::2/61", DriverBridge, true, nil, "[{fd01:0:0:8::1/128 invalid IP} {fd01:0:0:8::/62 fd01:0:0:8::1} {fd01:0:0:c::/62 fd01:0:0:8::1}]"},
+		{"fd01::/126", "fd01::1", "fd01::2/126", DriverBridge, true, nil, "[{fd01::1/128 invalid IP} {fd01::/127 fd01::1} {fd01::2/127 fd01::1}]"},
+		{"fd01::/127", "fd01::", "fd01::1/127", DriverBridge, true, nil, "[]"},
+		{"fd01::/64", "fd01::1", "fd01::2/64", DriverBridge, true, []Route{{Dst: netip.MustParsePrefix("fd01::/65")}}, "[{fd01::1/128 invalid IP} {fd01::8000:0:0:0/65 fd01::1}]"},
+		{"fd01::/64", "fd01::1", "fd01::2/64", DriverBridge, false, nil, "[]"},
+		{"fd01::/64", "fd01::1", "fd01::2/64", DriverOVS, true, nil, "[]"},
+		{"10.1.0.0/24", "10.1.0.1", "10.1.0.2/24", DriverBridge, true, nil, "[]"},
 	} {
-		n := &Network{Overlay: c.overlay, Subnets: []Subnet{{Prefix: netip.MustParsePrefix(c.subnet), Gateway: netip.MustParseAddr(c.gateway)}}}
+		n := &Network{Driver: c.driver, Subnets: []Subnet{{Prefix: netip.MustParsePrefix(c.subnet), Gateway: netip.MustParseAddr(c.gateway)}}}
 		n.Options.NoICC = c.apart
 		e := &Endpoint{Addrs: []netip.Prefix{netip.MustParsePrefix(c.addr)}, Routes: c.own}
 		if got := fmt.Sprint(n.Detours(e)); got != c.want {

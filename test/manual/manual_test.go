@@ -203,8 +203,8 @@ mount --bind /run/resolv.conf /etc/resolv.conf`
 // clearTimeout is how long what a page made may take to go.
 const clearTimeout = 2 * time.Minute
 
-// clear removes what a page made, and sees that nothing is left. Chains for networks
-// over hosts stay until the daemon starts anew.
+// clear removes what a page made, and sees that nothing is left. Chains that only
+// some networks need stay until the daemon starts anew.
 func (m *manual) clear(name string) {
 	m.t.Helper()
 	for _, h := range []*lab.Host{m.peer, m.host} {
@@ -216,8 +216,8 @@ for s in $(sealane ps -aq); do sealane rm -f $s; done`)
 	m.host.Must("sealane", "network", "update", "-o", "icc=", "bridge")
 	if m.peer != nil {
 		m.prune()
-		m.host.Restart()
 	}
+	m.host.Restart()
 	var left []string
 	for end := time.Now().Add(clearTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		m.host.Must("sealane", "network", "prune")
