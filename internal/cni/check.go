@@ -11,6 +11,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/sealane/sealane/internal/api"
+	"github.com/sealane/sealane/internal/model"
 )
 
 // check compares what ADD has said with what the daemon intends, and that with
@@ -112,7 +113,32 @@ func (r *request) compare(prev *current.Result, sb api.Sandbox, ep api.Endpoint,
 			say("bandwidth: runtimeConfig says %s %d, intended is %d", b.name, b.asked, b.is)
 		}
 	}
+	wrong = append(wrong, r.config.runtime.unpublished(sb.Ports)...)
 	return append(wrong, routes(prev, sb)...)
+}
+
+// unpublished says which ports a runtime wants published and are not.
+func (r runtimeConfig) unpublished(have []api.Port) []string {
+	want, err := r.published()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var wrong []string
+	for _, text := range want {
+		m, err := model.ParsePort(text)
+		if err != nil {
+			wrong = append(wrong, err.Error())
+			continue
+		}
+		if !slices.ContainsFunc(have, func(p api.Port) bool {
+			at := m.Port - p.Port
+			return p.Protocol == m.Proto && m.Port >= p.Port && at < p.Count &&
+				(p.Idle || p.HostPort+at == m.HostPort && (p.HostIP == m.HostIP || !m.HostIP.IsValid()))
+		}) {
+			wrong = append(wrong, fmt.Sprintf("portMappings: runtimeConfig says %s, which is not published", text))
+		}
+	}
+	return wrong
 }
 
 // addresses are those of one interface of a result.

@@ -209,6 +209,9 @@ func TestCommands(t *testing.T) {
 	slow := connection().Endpoint
 	slow.EndpointLimits = api.EndpointLimits{IngressRate: 8000000, EgressRate: 5000000}
 	limited := api.Sandbox{Endpoints: []api.Endpoint{slow}}
+	published := intended
+	published.Ports = []api.Port{{Protocol: "tcp", HostPort: 8080, Port: 80, Count: 2}, {Protocol: "udp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 53, Port: 53, Count: 1},
+		{Protocol: "tcp", Port: 90, Count: 1, Idle: true}}
 	kept := api.Network{Name: "app", Subnets: []api.Subnet{{Usage: api.Usage{Free: 1}}}, Status: api.Status{State: "ready"}, Endpoints: []api.NetworkEndpoint{
 		{IfName: "eth0", Container: "c1"}, {IfName: "eth1", Container: "c1"}, {IfName: "eth0", Container: "c2"}, {IfName: "eth0"}}}
 	const detach, network, sandbox, diff = "POST /networks/app/detach", "GET /networks/app", "GET /sandboxes/cni:c1", "GET /sandboxes/cni:c1/diff"
@@ -242,6 +245,10 @@ func TestCommands(t *testing.T) {
 		{"check, the rate", "CHECK", prev + `,"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"egressRate":0}}`, map[string]any{sandbox: limited, diff: api.Drift{}}, 0, "", 2},
 		{"check, another rate", "CHECK", prev + `,"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"egressRate":4000000,"egressBurst":7}}`, map[string]any{sandbox: limited, diff: api.Drift{}}, 105,
 			"bandwidth: runtimeConfig says egressRate 4000000, intended is 5000000; bandwidth: runtimeConfig says egressBurst 7, intended is 0", 2},
+		{"check, the ports", "CHECK", prev + `,"runtimeConfig":{"portMappings":[{"hostPort":8081,"containerPort":81,"protocol":"TCP"},{"hostPort":53,"containerPort":53,"protocol":"udp","hostIP":"127.0.0.1"},{"hostPort":9000,"containerPort":90}]}`,
+			map[string]any{sandbox: published, diff: api.Drift{}}, 0, "", 2},
+		{"check, another port", "CHECK", prev + `,"runtimeConfig":{"portMappings":[{"hostPort":8082,"containerPort":81},{"hostPort":53,"containerPort":53,"protocol":"udp","hostIP":"::1"},{"hostPort":8083,"containerPort":83}]}`,
+			map[string]any{sandbox: published, diff: api.Drift{}}, 105, "portMappings: runtimeConfig says 8082:81, which is not published; portMappings: runtimeConfig says [::1]:53:53/udp, which is not published; portMappings: runtimeConfig says 8083:83, which", 2},
 		{"check, not on it", "CHECK", prev, map[string]any{sandbox: api.Sandbox{}, diff: api.Drift{}}, 3, "has no interface eth0 on network app", 2},
 		{"check, unknown", "CHECK", prev, map[string]any{diff: missing("sandbox cni:c1")}, 3, "sandbox cni:c1", 1},
 		{"check, junk", "CHECK", `"prevResult":7`, nil, 6, "prevResult: want an object, not a number", 0},
