@@ -167,6 +167,9 @@ func (d *draft) hardwareAddress(n *model.Network, text string) (string, error) {
 	if err != nil {
 		return "", d.errorf(model.Invalid, "%w", err)
 	}
+	if mac == model.MACForID(model.MACBridge, n.ID) {
+		return "", d.errorf(model.Conflict, "network %s: mac-address %s: is that of its bridge", n.Name, mac)
+	}
 	if who := heldFar(n, mac); who != "" {
 		return "", d.errorf(model.Conflict, "network %s: mac-address %s: taken by %s", n.Name, mac, who)
 	}
