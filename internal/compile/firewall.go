@@ -18,9 +18,9 @@ import (
 //
 //	prerouting  its destination is an address of the host: publish looks
 //	            protocol and port up in a map and rewrites the destination
-//	forward     ingress, by the bridge it leaves through: to_nat lets a
-//	            rewritten packet pass only while its port is in open*;
-//	            to_routed and to_open judge networks of those gateway modes
+//	forward     a rewritten packet passes while its port is in open*; all else
+//	            ingress judges by the bridge it leaves through: to_nat,
+//	            to_routed and to_open, for networks of those gateway modes
 //	postrouting a client on a network of the container's is masqueraded, so
 //	            that the answer comes back this way; any other keeps its address
 //
@@ -228,11 +228,14 @@ func (b builder) near() []string {
 
 // forward judges what leaves a network before what enters one. The look-ups
 // are few for the packets of a published port: each costs as much as the rest
-// of a chain. marked: somebody may ask for the mark; clamps: of segment sizes, by a
+// of a chain. So what comes to one from no network is not asked which network it
+// enters: all that have open ports would let it pass. marked: somebody may ask for the mark; clamps: of segment sizes, by a
 // chain that is there anyway; parting: of what goes to other hosts of a network.
 func (b builder) forward(marked bool, clamps, parting []string) {
 	b.base("forward", "filter", "forward", judging, append(clamps,
 		"iifname vmap @egress",
+		"ct status dnat ip daddr . meta l4proto . th dport @open4 goto pass",
+		"ct status dnat ip6 daddr . meta l4proto . th dport @open6 goto pass",
 		"meta nfproto ipv4 oifname vmap @ingress4",
 		"meta nfproto ipv6 oifname vmap @ingress6")...)
 	b.chain("leave", slices.Concat([]string{ // an answer goes where the question was let in from
