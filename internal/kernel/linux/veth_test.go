@@ -27,6 +27,7 @@ type shown struct {
 	Flags    []string
 	Mode     string `json:"inet6_addr_gen_mode"`
 	Queues   int    `json:"num_tx_queues"`
+	NSID     int    `json:"link_netnsid"`
 	LinkInfo struct {
 		SlaveData struct{ Hairpin, Isolated bool } `json:"info_slave_data"`
 		Data      struct {
@@ -82,6 +83,22 @@ func TestVethAsIpShowsIt(t *testing.T) {
 	}
 	if br := show(t, "", "slb1"); br.LinkInfo.Data.Snooping != 0 || br.LinkInfo.Data.STP != 0 || br.Mode != "none" || len(br.Addrs) != 0 {
 		t.Errorf("bridge is %+v", br)
+	}
+}
+
+// The kernel finds the lowest number first, and each notification about a port
+// has it look for that of the far end's namespace.
+func TestNewestNamespaceIsFoundFirst(t *testing.T) {
+	k, dir := start(t)
+	before := -1
+	for i, ns := range sandboxes(t, k, dir, 3) {
+		objs := endpoint(ns, i)
+		apply(t, k, kerneltest.Adds(objs...)...)
+		got := show(t, "", objs[0].(kstate.Link).Name).NSID
+		if i > 0 && got >= before {
+			t.Errorf("namespace %d has number %d, and the one before it %d", i, got, before)
+		}
+		before = got
 	}
 }
 

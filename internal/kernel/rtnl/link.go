@@ -140,6 +140,12 @@ func (p *pass) addVeth(op int, l kstate.Link, near device, m *message) error {
 			})
 		})
 	})
+	if !l.Peer.NS.IsHost() {
+		// For each notification about the near end the kernel looks through all
+		// numbers, upwards (peernet2id in net/core/net_namespace.c); its own go
+		// upwards too, so that it would find the newest last.
+		host.addForgiving(noOp, numbered(far, uint32(lastIndex-near.index)), kernel.ErrInUse)
+	}
 	host.add(op, m)
 	host.quiet(op, near.index, l)
 	// Before it is up: a device that changes while it waits for its far end has

@@ -111,7 +111,7 @@ func (p *pass) addLower(op int, l kstate.Link) error {
 	}
 	if !l.NS.IsHost() {
 		m.u32(unix.IFLA_NET_NS_FD, uint32(s.handle.FD()))
-		p.host().addForgiving(noOp, numbered(s), kernel.ErrInUse)
+		p.host().addForgiving(noOp, numbered(s, anyNSID), kernel.ErrInUse)
 	}
 	p.host().add(op, m)
 	s.devs[l.Name] = d
@@ -181,11 +181,13 @@ func ipvlanFlag(name string) uint16 {
 	return 0
 }
 
+// anyNSID is a number that the kernel chooses.
+const anyNSID = 0xffffffff
+
 // numbered has the host give a namespace a number, as a veth would: by it Watch
 // hears what happens there (rtnl_net_newid in net/core/net_namespace.c).
-func numbered(s *space) *message {
-	const any = 0xffffffff
-	return newMessage(unix.RTM_NEWNSID, 0).family(unix.AF_UNSPEC).u32(unix.NETNSA_NSID, any).u32(unix.NETNSA_FD, uint32(s.handle.FD()))
+func numbered(s *space, nsid uint32) *message {
+	return newMessage(unix.RTM_NEWNSID, 0).family(unix.AF_UNSPEC).u32(unix.NETNSA_NSID, nsid).u32(unix.NETNSA_FD, uint32(s.handle.FD()))
 }
 
 // ownLower looks up a device of ours by an object.

@@ -142,7 +142,7 @@ func (v *view) near(s *space, d device) *device {
 		near = parseDevice(got)
 		v.devs[d.far] = near
 	}
-	if (near.ours() || near.doomed()) && near.far == d.index && near.nsid == s.nsid {
+	if (near.ours() || near.doomed()) && near.far == d.index && s.hasFar(near, v.host) {
 		return &near
 	}
 	return nil
@@ -162,11 +162,12 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 	}
 	defer h.Close()
 	v.last = h.Inode()
-	s, err := v.enter(ns, h)
+	sock, err := v.c.ports.open(h)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ns, err)
 	}
-	defer s.sock.close()
+	defer sock.close()
+	s := &space{ns: ns, handle: h, sock: sock, nsid: noNSID}
 	found := v.c.dir.Object(ns)
 	if found.Other {
 		found.NS.Inode = h.Inode() // whoever did not know it asks for this
@@ -198,19 +199,6 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 		return nil
 	}
 	return v.addrsAndRoutes(s, byIndex)
-}
-
-// enter opens a socket in a namespace.
-func (v *view) enter(ns kstate.NS, h *netns.Handle) (*space, error) {
-	nsid, err := v.host.sock.nsid(h)
-	if err != nil {
-		return nil, err
-	}
-	sock, err := v.c.ports.open(h)
-	if err != nil {
-		return nil, err
-	}
-	return &space{ns: ns, handle: h, sock: sock, nsid: nsid}, nil
 }
 
 // addrsAndRoutes reads the addresses and routes of a namespace.

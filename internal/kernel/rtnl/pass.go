@@ -115,18 +115,18 @@ func (s *socket) nsid(h *netns.Handle) (int, error) {
 	return nsid, nil
 }
 
-// leadsTo reports whether a veth of the host has its far end in s. The host
-// gives a namespace its number when the first veth leads there, which may have
-// been in this pass, so it is asked for when it matters.
-func (p *pass) leadsTo(d device, s *space) bool {
-	if d.planned {
-		return true
-	}
-	if s.handle.Inode() == p.c.host.Inode() {
+// leadsTo reports whether a veth of the host has its far end in s.
+func (p *pass) leadsTo(d device, s *space) bool { return d.planned || s.hasFar(d, p.host()) }
+
+// hasFar reports whether a veth of the host has its far end here. The host
+// gives a namespace its number when the first veth leads there, and looks
+// through all to tell one: so it is asked for when it matters.
+func (s *space) hasFar(d device, host *space) bool {
+	if s.handle.Inode() == host.handle.Inode() {
 		return d.nsid == noNSID
 	}
 	if s.nsid == noNSID {
-		if nsid, err := p.c.sock.nsid(s.handle); err == nil {
+		if nsid, err := host.sock.nsid(s.handle); err == nil {
 			s.nsid = nsid
 		}
 	}
