@@ -41,7 +41,7 @@ func (l *events) add(list []Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.list = append(l.list, list...)
-	l.list = slices.Clone(l.list[max(0, len(l.list)-keptEvents):])
+	l.list = l.list[max(0, len(l.list)-keptEvents):] // append drops those before when it makes room
 	l.next += len(list)
 	if l.more != nil {
 		close(l.more)
