@@ -1,7 +1,7 @@
 // Package etcd is the store of a cluster in an etcd, version 3.4 or later.
 //
-// There is one gRPC connection for each member, and calls take turns between them.
-// A member that is gone is left after 5 s at most: each Watch asks for a sign of life
+// There is one gRPC connection for each member, and calls take turns between them; one
+// that takes a call and does not answer has none for a while (quiet.go). A member that is gone is left after 5 s at most: each Watch asks for a sign of life
 // every second, and what it sends is acknowledged within 3 s or the connection is given
 // up (TCP_USER_TIMEOUT, which gRPC sets to its keep-alive's timeout).
 //
@@ -92,10 +92,10 @@ func Dial(c Config) (*Store, error) {
 		Endpoints: endpoints, TLS: whom, Username: c.Username, Password: password, Context: s.ctx,
 		DialTimeout: cluster.Patience, DialKeepAliveTime: keepAliveTime, DialKeepAliveTimeout: keepAliveTimeout,
 		Logger: logger(c.Log.With("etcd", name)),
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(leave, insist, led), grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: append(spare(), grpc.WithChainUnaryInterceptor(leave, insist, led), grpc.WithConnectParams(grpc.ConnectParams{
 			MinConnectTimeout: connectTimeout,
 			Backoff:           backoff.Config{BaseDelay: connectAgain, Multiplier: 1.6, Jitter: 0.2, MaxDelay: connectSeldom},
-		})},
+		})),
 	}
 	return s, nil
 }

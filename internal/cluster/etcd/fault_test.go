@@ -66,10 +66,9 @@ func put(key, value string, ttl time.Duration) cluster.Txn {
 	return cluster.Txn{Put: []cluster.Put{{Key: key, Value: []byte(value), TTL: ttl}}}
 }
 
-func TestUsers(t *testing.T) {
-	t.Parallel()
-	m := newMember(t, func(c *embed.Config) { c.BcryptCost = 4 })
-	c := admin(t, m.url)
+// guarded has an etcd ask who is there: ann, who may read and write from /b to /c.
+func guarded(t *testing.T, c *clientv3.Client) {
+	t.Helper()
 	for _, err := range []error{
 		errOf(c.UserAdd(t.Context(), "root", "root")), errOf(c.UserGrantRole(t.Context(), "root", "root")),
 		errOf(c.UserAdd(t.Context(), "ann", "s3cret")), errOf(c.RoleAdd(t.Context(), "b")), errOf(c.UserGrantRole(t.Context(), "ann", "b")),
@@ -79,6 +78,13 @@ func TestUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, func(c *embed.Config) { c.BcryptCost = 4 })
+	c := admin(t, m.url)
+	guarded(t, c)
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)

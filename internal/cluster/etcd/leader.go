@@ -48,7 +48,7 @@ func insist(ctx context.Context, method string, req, reply any, cc *grpc.ClientC
 // most, if doing it ends a condition of its own: see wasDone.
 func repeatable(req any) bool {
 	switch r := req.(type) {
-	case *pb.RangeRequest, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest:
+	case *pb.RangeRequest, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest, *pb.AuthenticateRequest:
 		return true
 	case *pb.TxnRequest:
 		writes := slices.ContainsFunc(r.Success, func(o *pb.RequestOp) bool { return o.GetRequestRange() == nil })

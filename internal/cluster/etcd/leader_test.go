@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -46,6 +47,7 @@ func poor(t *testing.T, answer grpc.UnaryServerInterceptor) (url string) {
 	s := grpc.NewServer(grpc.UnaryInterceptor(answer))
 	pb.RegisterKVServer(s, &pb.UnimplementedKVServer{})
 	pb.RegisterLeaseServer(s, &pb.UnimplementedLeaseServer{})
+	pb.RegisterAuthServer(s, &pb.UnimplementedAuthServer{})
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	return url
@@ -74,7 +76,7 @@ func TestMemberWithoutLeader(t *testing.T) {
 // the others, or is stopped. It does transactions before, by a client if there is one.
 func silent(t *testing.T, through *clientv3.Client) (url string, asked map[string]*atomic.Int32) {
 	t.Helper()
-	asked = map[string]*atomic.Int32{"Range": {}, "Txn": {}, "LeaseGrant": {}, "LeaseRevoke": {}}
+	asked = map[string]*atomic.Int32{"Range": {}, "Txn": {}, "LeaseGrant": {}, "LeaseRevoke": {}, "Authenticate": {}}
 	url = poor(t, func(ctx context.Context, req any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 		if r, is := req.(*pb.TxnRequest); is && through != nil {
 			if _, err := pb.NewKVClient(through.ActiveConnection()).Txn(ctx, r); err != nil {
@@ -88,24 +90,60 @@ func silent(t *testing.T, through *clientv3.Client) (url string, asked map[strin
 	return url, asked
 }
 
-// TestSilentMember has one of two members be silent: the other does in time what is asked for.
+// TestSilentMember has one of two members be silent: the other does in time what is asked for,
+// and who asked waits for the first once.
 func TestSilentMember(t *testing.T) {
 	t.Parallel()
 	m := newMember(t)
 	url, asked := silent(t, nil)
-	s := dial(t, etcd.Config{Endpoints: []string{url, m.url}})
-	ready(t, s)
-	for n := 0; n < 4 || asked["Range"].Load() == 0; n++ {
-		if _, err := s.List(t.Context(), "/"); err != nil {
-			t.Fatal(err)
+	for n := 0; asked["Range"].Load() == 0 || asked["Txn"].Load() == 0 || asked["LeaseGrant"].Load() == 0; n++ {
+		s := beside(t, url, m)
+		before := total(asked)
+		for i := range 8 {
+			x := put(fmt.Sprintf("/%d/%d", n, i), "x", time.Duration(i%2)*time.Minute)
+			x.If = []cluster.If{{Key: x.Put[0].Key}}
+			if rev, done, err := s.Commit(t.Context(), x); err != nil || !done {
+				t.Fatalf("transaction %d: revision %d, done %v: %v", n, rev, done, err)
+			}
+			if _, err := s.List(t.Context(), "/"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := total(asked) - before; n > 1 {
+			t.Fatalf("the member that is silent was asked %d times", n)
 		}
 	}
-	for n := 0; asked["Txn"].Load() == 0 || asked["LeaseGrant"].Load() == 0; n++ {
-		x := put(fmt.Sprintf("/%d", n), "x", time.Duration(n%2)*time.Minute)
-		x.If = []cluster.If{{Key: x.Put[0].Key}}
-		if rev, done, err := s.Commit(t.Context(), x); err != nil || !done {
-			t.Fatalf("transaction %d: revision %d, done %v: %v", n, rev, done, err)
+}
+
+// beside returns a store that does not know yet that the first of its members is silent. Of each
+// three calls one is its turn.
+func beside(t *testing.T, url string, m *member) *etcd.Store {
+	t.Helper()
+	s := dial(t, etcd.Config{Endpoints: []string{url, m.url, strings.Replace(m.url, "127.0.0.1", "localhost", 1)}})
+	ready(t, s)
+	return s
+}
+
+func total(asked map[string]*atomic.Int32) (n int32) {
+	for _, a := range asked {
+		n += a.Load()
+	}
+	return n
+}
+
+// TestLoginAtSilentMember has one of two members be silent to who says its password.
+func TestLoginAtSilentMember(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, func(c *embed.Config) { c.BcryptCost = 4 })
+	guarded(t, admin(t, m.url))
+	url, asked := silent(t, nil)
+	for asked["Authenticate"].Load() < 2 {
+		s := dial(t, etcd.Config{Endpoints: []string{url, m.url}, Username: "ann", Password: "s3cret"})
+		ctx, cancel := context.WithTimeout(t.Context(), cluster.Patience)
+		if _, err := s.List(ctx, "/b"); err != nil {
+			t.Fatalf("the member that is silent was asked %d times to log in: %v", asked["Authenticate"].Load(), err)
 		}
+		cancel()
 	}
 }
 
@@ -116,10 +154,9 @@ func TestUnansweredTransaction(t *testing.T) {
 	m := newMember(t)
 	a := admin(t, m.url)
 	url, asked := silent(t, a)
-	s := dial(t, etcd.Config{Endpoints: []string{url, m.url}})
-	ready(t, s)
 	var last int64
 	for n := 0; n < 2 || asked["Txn"].Load() < 2; n++ {
+		s := beside(t, url, m)
 		x := put("/a", fmt.Sprint(n), 0)
 		x.If = []cluster.If{{Key: "/a", Rev: last}}
 		x.Put = append(x.Put, cluster.Put{Key: fmt.Sprintf("/b/%d", n), Value: []byte("x"), TTL: time.Minute})
@@ -137,7 +174,8 @@ func TestUnansweredTransaction(t *testing.T) {
 		}
 		last = rev
 	}
-	for n := range 2 { // one of two is asked of the silent one
+	for n := 0; asked["Txn"].Load() < 4; n++ {
+		s := beside(t, url, m)
 		x := put("/a", "late", time.Minute)
 		x.If = []cluster.If{{Key: "/a", Rev: last - 1}}
 		if rev, done, err := s.Commit(t.Context(), x); err != nil || done {
