@@ -2,6 +2,7 @@ package linux
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/feature/featuretest"
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
@@ -145,4 +147,20 @@ func TestVXLANChecksums(t *testing.T) {
 		}
 		apply(t, k, kerneltest.Dels(l)...)
 	}
+}
+
+// A device of somebody's with the same VNI, as one that flanneld left, is called by its name.
+func TestVXLANOfAnother(t *testing.T) {
+	featuretest.Require(t, feature.VXLAN)
+	k, _ := start(t)
+	run(t, "ip link add flannel.2 type vxlan id 2 dstport 8472")
+	run(t, "ip link add other.1 type vxlan id 1 dstport 8473")
+	run(t, "ip link add flannel.1 type vxlan id 1 dstport 8472")
+	l := kstate.Link{Name: "slx1", Type: kstate.TypeVXLAN, Up: true, VXLAN: kstate.VXLAN{VNI: 1, Port: 8472, Local: netip.MustParseAddr("192.0.2.1"), NoLearning: true}}
+	err := k.Apply(t.Context(), kerneltest.Adds(l))
+	if want := ": vni 1 at port 8472: is device flannel.1's: remove that, or choose another (file exists)"; err == nil || !errors.Is(err, kernel.ErrInUse) || !strings.HasSuffix(err.Error(), want) {
+		t.Fatalf("%v\nwant %s", err, want)
+	}
+	run(t, "ip link del flannel.1")
+	apply(t, k, kerneltest.Adds(l)...)
 }

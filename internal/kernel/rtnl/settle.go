@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 
@@ -29,6 +30,8 @@ func (p *pass) settleLink(l kstate.Link, failed error) (settled error, cleared b
 	clear(host.devs)
 	d, err := host.device(l.Name)
 	switch {
+	case errors.Is(err, kernel.ErrMissing) && l.Type == kstate.TypeVXLAN:
+		return p.settleVNI(l, failed)
 	case errors.Is(err, kernel.ErrMissing):
 		return p.settlePeer(l, failed)
 	case err != nil:
@@ -61,6 +64,21 @@ func (p *pass) settlePeer(l kstate.Link, failed error) (settled error, cleared b
 		return failed, true
 	}
 	return fmt.Errorf("peer device %s: %w", l.Peer.Name, failed), false
+}
+
+// settleVNI looks for who has a vxlan's VNI when its name is free, as a device does that
+// flanneld left.
+func (p *pass) settleVNI(l kstate.Link, failed error) (settled error, cleared bool) {
+	all, err := p.host().sock.devices(context.Background())
+	if err != nil {
+		return errors.Join(failed, err), false
+	}
+	for _, d := range all {
+		if d.kind == string(l.Type) && d.vxlan.VNI == l.VXLAN.VNI && d.vxlan.Port == l.VXLAN.Port {
+			return fmt.Errorf("vni %d at port %d: is device %s's: remove that, or choose another (%w)", l.VXLAN.VNI, l.VXLAN.Port, d.name, &refusal{errno: unix.EEXIST}), false
+		}
+	}
+	return failed, true
 }
 
 // whole returns device d of ours as a link, and whether its far end is where
