@@ -86,6 +86,54 @@ func TestAllEnded(t *testing.T) {
 	}
 }
 
+// TestClock has the clock of a member jump, by hours and by more than a certificate's life, on
+// and back: whatever it signed meanwhile, it is of the cluster again when the clock is right.
+func TestClock(t *testing.T) {
+	clocks := []*days{{}, {}, {}}
+	var hosts []*Host
+	for i, c := range clocks {
+		hosts = append(hosts, newHost(t, byte(i+1), c))
+	}
+	inv, err := hosts[0].Init(t.Context(), netip.Addr{})
+	for i, h := range hosts[1:] {
+		if err == nil {
+			err = h.Join(t.Context(), inv.Token, inv.Addr, at4(byte(i+2)))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, "voting", func() bool { return voters(t, hosts[0]) == 3 })
+	b, clock := hosts[1], clocks[1]
+	for _, late := range []int64{-100, 100, -1, 1} {
+		t.Logf("late by %d days", late)
+		clock.late.Store(late)
+		within(t, time.Minute, "noticed", func() bool {
+			c, err := b.dir.certificateNow()
+			return err == nil && good(c, clock.now())
+		})
+		if _, err := hosts[0].Store().List(t.Context(), "/coreos.com/network/"); err != nil {
+			t.Errorf("the others: %v", err)
+		}
+		clock.late.Store(0)
+		within(t, 2*time.Minute, "in the cluster again", func() bool {
+			s := b.Status(t.Context())
+			c, err := b.dir.certificateNow()
+			return s.Quorum && s.Problem == "" && voters(t, hosts[0]) == 3 && err == nil && good(c, time.Now())
+		})
+		if _, err := b.Store().List(t.Context(), "/coreos.com/network/"); err != nil {
+			t.Errorf("its store: %v", err)
+		}
+		ros, err := readRoster(t.Context(), hosts[0].run.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := b.dir.certificateNow(); err != nil || !ros.hosts[b.cfg.Name].has(c) {
+			t.Errorf("the roster has not its certificate: %v", err)
+		}
+	}
+}
+
 // voters is how many vote.
 func voters(t *testing.T, h *Host) (n int) {
 	for _, m := range h.Status(t.Context()).Members {
