@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ const patient = 3 * time.Second
 func (e *Engine) Doctor(ctx context.Context) []Check {
 	ctx, cancel := context.WithTimeout(ctx, 2*patient)
 	defer cancel()
-	return slices.Concat(e.checkFeatures(), e.checkDrift(ctx), e.checkForwarding(), e.checkNetworks(), e.checkStore(), e.checkRecords(), e.checkSandboxes(), e.checkOthers(),
+	return slices.Concat(e.checkFeatures(), e.checkDrift(ctx), e.checkForwarding(), e.checkNetworks(), e.checkStore(), e.checkFabrics(), e.checkRecords(), e.checkSandboxes(), e.checkOthers(),
 		e.checkVitals(), e.checkServers(ctx), e.checkRuntimes(ctx), e.checkPlugin())
 }
 
@@ -168,6 +169,30 @@ func (e *Engine) checkStore() []Check {
 		return []Check{{CheckWarn, "cluster", "the store has not answered yet", "the log says what hinders, if it takes more than seconds"}}
 	}
 	return []Check{{CheckWarn, "cluster", v.LastError, "a store that answers this host: until then nothing that hosts share can change"}}
+}
+
+// checkFabrics is about networks over hosts that this host has no part of, though it should.
+// Of the others their status tells.
+func (e *Engine) checkFabrics() (out []Check) {
+	here := map[string]bool{}
+	for _, n := range e.Networks() {
+		if n.Fabric != nil {
+			here[n.Fabric.Key] = true
+		}
+	}
+	e.fabrics.mu.Lock()
+	defer e.fabrics.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(e.fabrics.runs)) {
+		l := e.fabrics.runs[key]
+		l.mu.Lock()
+		why := obstacle(l.view, l.failed)
+		l.mu.Unlock()
+		if !here[key] && why != "" {
+			why = strings.TrimPrefix(why, "fabric "+key+": settle: ")
+			out = append(out, Check{CheckFail, "fabric " + key, "this host has no part of it: " + why, "nothing of that: it joins by itself then"})
+		}
+	}
+	return out
 }
 
 // fullness is about the subnets of a family of which somebody has addresses.

@@ -94,13 +94,23 @@ func TestFabricRefusesClearly(t *testing.T) {
 	}
 }
 
-// A host that is on no network, because the config makes no sense, says so in its log.
+// A host that is on no network, because the config makes no sense, says so in its log, and to
+// who asks the doctor.
 func TestFabricConfigNobodyHas(t *testing.T) {
 	r, put, log := configured(t)
 	put(`{"Network":"10.5.0.0/29","Backend":{"Type":"host-gw"}}`)
 	r.becomes(func() bool { return log.count("/net/config: Network: 10.5.0.0/29: /28 at most") > 0 })
+	ill := func() (out []Check) {
+		return slices.DeleteFunc(r.e.Doctor(r.ctx), func(c Check) bool { return c.What != "fabric /net" })
+	}
+	if got := ill(); len(got) != 1 || got[0].State != CheckFail || !strings.HasPrefix(got[0].Why, "this host has no part of it: /net/config: Network: 10.5.0.0/29: /28 at most") {
+		t.Errorf("the doctor: %+v", got)
+	}
 	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}`)
 	r.becomes(func() bool { return r.e.seen("/net") != nil })
+	if got := ill(); len(got) != 0 {
+		t.Errorf("the doctor: %+v", got)
+	}
 	if n := log.count("/net/config: Network: 10.5.0.0/29"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
