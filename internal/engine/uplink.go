@@ -62,6 +62,7 @@ type attachments struct {
 	list   []model.Uplink
 	moving string // the bridge that something is moved to or from at the moment; "" is none
 	warned map[string]string
+	waits  bool // recoverUplinks comes again by itself; work protects it
 }
 
 // uplinked lists the bridges that have a NIC's addresses. The caller holds work or mu.
@@ -407,7 +408,10 @@ func (e *Engine) detachAll(ctx context.Context) error {
 	ports, err := e.cfg.Uplinks.Ports()
 	errs := []error{err}
 	for _, p := range ports {
-		_, err := e.cfg.Uplinks.Detach(ctx, nics.Move{NIC: p.NIC, Keep: e.gateways(p.Bridge)})
+		rep, err := e.cfg.Uplinks.Detach(ctx, nics.Move{NIC: p.NIC, Keep: e.gateways(p.Bridge)})
+		for _, w := range rep.Warnings {
+			e.cfg.Log.Warn("uplink: " + w)
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -18,13 +18,37 @@ import (
 func (e *Engine) recoverUplinks() error {
 	done, err := e.cfg.Uplinks.Recover()
 	for _, r := range done {
-		e.cfg.Log.Warn("uplink: a move was cut off", "nic", r.NIC, "bridge", r.Bridge, "what", r.What)
+		if r.What != "" {
+			e.cfg.Log.Warn("uplink: a move was cut off", "nic", r.NIC, "bridge", r.Bridge, "what", r.What)
+		}
+		if r.Waits {
+			e.recoverLater()
+		}
 	}
 	if errors.Is(err, nics.ErrBusy) {
 		time.AfterFunc(time.Second, func() { e.Kick("an uplink is moved") })
 		return nil
 	}
 	return err
+}
+
+// recoverLater has a look whether Open vSwitch runs, which takes the host's NIC when it
+// does: no event tells us. The caller holds work.
+func (e *Engine) recoverLater() {
+	if e.uplinks.waits {
+		return
+	}
+	e.uplinks.waits = true
+	time.AfterFunc(time.Second, func() {
+		e.work.Lock()
+		defer e.work.Unlock()
+		if e.uplinks.waits = false; e.ctx.Err() != nil {
+			return
+		}
+		if err := e.recoverUplinks(); err != nil {
+			e.cfg.Log.Error("uplink: take back", "err", err)
+		}
+	})
 }
 
 // sweepUplinks removes bridges that were made for uplinks and stayed for others, who are

@@ -200,7 +200,8 @@ func (s *session) running() (bool, error) {
 // database is the only one that is ours to know.
 const database = "Open_vSwitch"
 
-// monitor asks for news of what has our mark, and of bridges that come and go.
+// monitor asks for news of what has our mark, and of bridges that come and go, or whose
+// ports do: one may be a NIC of the host's.
 func (s *session) monitor() error {
 	news := func(columns ...string) map[string]any {
 		return map[string]any{"columns": columns, "select": map[string]bool{"initial": false}}
@@ -211,7 +212,7 @@ func (s *session) monitor() error {
 		return m
 	}
 	_, err := s.call(answerTime, "monitor_cond", database, "sealane", map[string]any{
-		"Bridge":    []any{news("name", "datapath_type", "external_ids")},
+		"Bridge":    []any{news("name", "datapath_type", "external_ids", "ports")},
 		"Port":      []any{own("name", "tag", "trunks", "vlan_mode", "external_ids", "interfaces")},
 		"Interface": []any{own("name", "type", "error", "ofport", "external_ids")},
 	})

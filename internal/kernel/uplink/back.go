@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/sysctl"
 	"golang.org/x/sys/unix"
 )
@@ -90,13 +91,18 @@ func (m *mover) leave(nic, br device) error {
 		}
 		return m.setMaster(nic.index, 0)
 	}
-	return m.leaveSwitch(br)
+	err := m.leaveSwitch(br)
+	if errors.Is(err, kernel.ErrNotRunning) && nic.master == 0 { // the datapath ended with its program
+		m.away, err = true, nil
+	}
+	return err
 }
 
 // leaveSwitch takes the NIC out of a bridge of Open vSwitch. Neither need be there.
 func (m *mover) leaveSwitch(br device) error {
 	if br.index == 0 {
-		if on, err := m.switches.PortOf(m.rec.NIC); err != nil || on != m.rec.Bridge {
+		on, err := m.switches.PortOf(m.rec.NIC)
+		if m.away = err != nil && m.rec.Switch; err != nil || on != m.rec.Bridge {
 			return nil // its switch is gone, or has forgotten it
 		}
 	}
@@ -107,7 +113,7 @@ func (m *mover) leaveSwitch(br device) error {
 // release lets Open vSwitch choose the bridge's hardware address again, if it did. The
 // bridge has the one it had: that of ports that came since costs its IPv6 addresses.
 func (m *mover) release(br device) error {
-	if br.kind == kindBridge {
+	if br.kind == kindBridge || m.away {
 		return nil
 	}
 	m.before()
@@ -117,6 +123,27 @@ func (m *mover) release(br device) error {
 	return nil
 }
 
+// drop ends the record of a NIC that has left, unless Open vSwitch was away: it has the
+// NIC on disk, and takes it when it starts, addresses or not.
+func (m *mover) drop() error {
+	switch {
+	case !m.away:
+		m.before()
+		return m.dir.drop(m.rec.NIC)
+	case m.rec.Phase == leaving:
+		return nil
+	}
+	return m.note(leaving)
+}
+
+// waits says what is left to do, if anything is.
+func (m *mover) waits() []string {
+	if !m.away {
+		return nil
+	}
+	return []string{fmt.Sprintf("Open vSwitch does not run and still has %s as a port of %s: it is taken out when that is back", m.rec.NIC, m.rec.Bridge)}
+}
+
 // forget drops a record of before the host went down. What Open vSwitch was told is on
 // disk: it must not have the NIC, whose addresses nobody moves any more.
 func (m *mover) forget() error {
@@ -124,12 +151,15 @@ func (m *mover) forget() error {
 	if err != nil {
 		return err
 	}
-	if br.kind != kindBridge {
-		if err := errors.Join(m.leaveSwitch(device{}), m.release(br)); err != nil {
+	if m.rec.Switch || br.kind != kindBridge {
+		if err := m.leaveSwitch(device{}); err != nil {
+			return err
+		}
+		if err := m.release(br); err != nil {
 			return err
 		}
 	}
-	return m.dir.drop(m.rec.NIC)
+	return m.drop()
 }
 
 // restoreBridge leaves the bridge as it was, or removes it if it is ours and nobody

@@ -18,6 +18,7 @@ type mover struct {
 	dir      Dir
 	rec      *record
 	switches switches
+	away     bool // Open vSwitch could not be told that the NIC is no port of its any more
 }
 
 // switches connects ports to switches that are not the kernel's own bridges.
@@ -27,7 +28,8 @@ type switches interface {
 	// TakesWhole reports whether it takes frames from devices as they are, and none
 	// larger than its MTU.
 	TakesWhole(bridge string) (bool, error)
-	// PortOf returns the bridge that a device is a port of, or "".
+	// PortOf returns the bridge that a device is a port of, or "". While Open vSwitch
+	// does not run it is a kernel.ErrNotRunning.
 	PortOf(device string) (string, error)
 	// Addr returns the hardware address that it is told to have by others, or nil.
 	Addr(bridge string) (net.HardwareAddr, error)

@@ -2,12 +2,14 @@ package uplink
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kernel/ovsdb"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -60,11 +62,14 @@ func (o openvswitch) TakesWhole(bridge string) (bool, error) {
 	return ok && b.Datapath == model.DatapathNetdev, err
 }
 
-// PortOf returns the bridge that a device is a port of, "" without Open vSwitch.
+// errAway is what is said of ports where there is no door to the database.
+var errAway = fmt.Errorf("Open vSwitch: %w: no socket %s", kernel.ErrNotRunning, ovsdb.Socket)
+
+// PortOf returns the bridge that a device is a port of, or "".
 func (o openvswitch) PortOf(device string) (string, error) {
 	c := o.dial()
 	if c == nil {
-		return "", nil
+		return "", errAway
 	}
 	defer c.Close()
 	return c.PortOf(device)
@@ -99,7 +104,7 @@ func (o openvswitch) HoldAddr(bridge string, mac net.HardwareAddr) error {
 func (o openvswitch) AddPort(bridge, port string) error {
 	c := o.dial()
 	if c == nil {
-		return fs.ErrNotExist
+		return errAway
 	}
 	defer c.Close()
 	return c.AddPort(kstate.OVSPort{Bridge: bridge, Device: port, All: true})
@@ -109,7 +114,7 @@ func (o openvswitch) AddPort(bridge, port string) error {
 func (o openvswitch) DelPort(_, port string) error {
 	c := o.dial()
 	if c == nil {
-		return fs.ErrNotExist
+		return errAway
 	}
 	defer c.Close()
 	return c.DelPort(port)

@@ -137,3 +137,49 @@ func TestForgottenPort(t *testing.T) {
 		t.Errorf("left: %s", got)
 	}
 }
+
+// TestForgottenLater is the same with Open vSwitch starting after the record was looked at,
+// and with a NIC that is detached meanwhile.
+func TestForgottenLater(t *testing.T) {
+	for name, cut := range map[string]string{
+		"power lost while attached": `s/"boot":"[^"]*"/"boot":"another"/`,
+		"while it was attached":     `s/"boot":"[^"]*"/"boot":"another"/; s/"phase":"attached"/"phase":"attaching"/`,
+		"while it was detached":     `s/"boot":"[^"]*"/"boot":"another"/; s/"phase":"attached"/"phase":"detaching"/`,
+		"Open vSwitch stopped":      ``,
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, _ := vendor(t)
+			if _, err := attachOn(t, a, Move{NIC: "eth0", Bridge: "br1"}); err != nil {
+				t.Fatal(err)
+			}
+			for _, program := range []string{"ovs-vswitchd", "ovsdb-server"} {
+				if err := a.OVS().End(program, "TERM"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			script(a, "ip link del br1 2>/dev/null || true; rm -rf /run/openvswitch; sed -i '"+cut+"' /var/lib/uplinks/eth0.json")
+			if strings.Contains(cut, "phase") {
+				takeBack(t, a)
+			} else if rep, err := detachOn(t, a, Move{NIC: "eth0"}); err != nil || !strings.HasPrefix(strings.Join(rep.Warnings, "\n"), "Open vSwitch does not run and still has eth0 as a port of br1") {
+				t.Fatal(rep.Warnings, err)
+			}
+			if _, err := attachOn(t, a, Move{NIC: "eth0", Bridge: "br2", Make: true}); err == nil || !strings.Contains(err.Error(), "Open vSwitch") {
+				t.Errorf("attached to another bridge: %v", err)
+			}
+			takeBack(t, a)
+			if err := a.OVS().Start(); err != nil {
+				t.Fatal(err)
+			}
+			takeBack(t, a)
+			if got := a.Must("sh", "-c", "ovs-vsctl list-ports br1") + held(a); !strings.HasPrefix(got, "{} {} ") {
+				t.Errorf("left: %s", got)
+			}
+			if got := a.Must("ls", "/var/lib/uplinks"); got != "lock\n" {
+				t.Errorf("left: %s", got)
+			}
+			if _, err := attachOn(t, a, Move{NIC: "eth0", Bridge: "br1", Timeout: DefaultTimeout}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -43,6 +43,16 @@ func (d Dir) attach(mv Move, before func()) (rep Report, err error) {
 	if err != nil {
 		return rep, err
 	}
+	if old != nil && old.Phase == leaving {
+		m.rec = old
+		if err := m.forget(); err != nil {
+			return rep, err
+		}
+		if m.away {
+			return rep, model.Errorf(model.Conflict, "uplink "+mv.NIC, opAttach, "Open vSwitch does not run and still has it as a port of %s", old.Bridge).WithHint("start it first")
+		}
+		old = nil
+	}
 	if old != nil && old.Phase != attached {
 		return rep, model.Errorf(model.Conflict, "uplink "+mv.NIC, opAttach, "what was begun before has to be taken back first").WithHint("the daemon does so within a second")
 	}
@@ -135,6 +145,7 @@ func (m *mover) begin(mv Move, all map[string]device, old *record) (err error) {
 		return err
 	}
 	if br.index != 0 {
+		r.Switch = br.kind != kindBridge
 		r.On = side{Index: br.index, MAC: br.mac, MTU: br.mtu, Up: br.up, Settings: changing(r.Port.Settings, readSettings(br.name))}
 		if r.On.Items, err = m.items(br); err != nil {
 			return err
@@ -245,8 +256,7 @@ func (m *mover) undo() (what string, err error) {
 		return "taken back", m.note(attached)
 	}
 	what = map[phase]string{attaching: "taken back", detaching: "detached, for the bridge is gone"}[m.rec.Phase]
-	m.before()
-	return what, m.dir.drop(m.rec.NIC)
+	return what, m.drop()
 }
 
 // detach does a whole detach, with everything back as it was if it fails.
@@ -266,8 +276,10 @@ func (d Dir) detach(mv Move, before func()) (rep Report, err error) {
 	if err != nil {
 		return rep, err
 	}
-	if m.rec.Boot != bootID() && (nic.index == 0 || nic.master == 0 || nic.master != br.index) {
-		return rep, m.forget() // what it is about went with the power
+	if m.rec.Phase == leaving || m.rec.Boot != bootID() && (nic.index == 0 || nic.master == 0 || nic.master != br.index) {
+		err := m.forget() // what it is about went with the power
+		rep.Warnings = m.waits()
+		return rep, err
 	}
 	m.rec.Used = mv.Used
 	if err := m.recall(nic, br, mv.Keep); err != nil {
@@ -289,7 +301,9 @@ func (d Dir) detach(mv Move, before func()) (rep Report, err error) {
 	if err := m.check(mv.NIC, rep.Answering, mv.Timeout); err != nil {
 		return rep, m.takeBack(opDetach, err)
 	}
-	return rep, d.drop(mv.NIC)
+	err = m.drop()
+	rep.Warnings = append(rep.Warnings, m.waits()...)
+	return rep, err
 }
 
 // asked counts the routes that somebody asked for.
@@ -322,7 +336,8 @@ func (n item) foreignTo(it items) bool {
 // Recovered is a move that was cut off, and what became of it.
 type Recovered struct {
 	NIC, Bridge string
-	What        string
+	What        string // "" if nothing did yet
+	Waits       bool   // for Open vSwitch to run: there is more to do
 }
 
 // ErrBusy: a move is under way.
@@ -354,7 +369,11 @@ func (d Dir) Recover() ([]Recovered, error) {
 		}
 		did := Recovered{NIC: r.NIC, Bridge: r.Bridge}
 		was := r.Phase
-		if m.rec = r; r.Boot != bootID() {
+		if m.rec, m.away = r, false; was == leaving {
+			if err = m.forget(); !m.away {
+				did.What = "Open vSwitch runs: the NIC is no port of it any more"
+			}
+		} else if r.Boot != bootID() {
 			did.What, err = fmt.Sprintf("it was %s when the host went down: forgotten", was), m.forget()
 		} else if did.What, err = m.undo(); err == nil {
 			did.What = fmt.Sprintf("it was %s when its process ended: %s", was, did.What)
@@ -362,6 +381,9 @@ func (d Dir) Recover() ([]Recovered, error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("uplink %s: take back: %w", r.NIC, err))
 			continue
+		}
+		if did.Waits = m.away; did.Waits && was != leaving {
+			did.What += "; " + m.waits()[0]
 		}
 		out = append(out, did)
 	}

@@ -15,14 +15,17 @@ import (
 
 // phase is how far a move has come.
 //
-//	(none) ──▶ attaching ──▶ attached ──▶ detaching ──▶ (none)
+//	(none) ──▶ attaching ──▶ attached ──▶ detaching ──▶ (leaving) ──▶ (none)
 //	   ◀── taken back ──┘        ◀── taken back ──┘
+//
+// It is leaving while Open vSwitch does not run, which would take the NIC when it starts.
 type phase string
 
 const (
 	attaching phase = "attaching"
 	attached  phase = "attached"
 	detaching phase = "detaching"
+	leaving   phase = "leaving"
 )
 
 // record is what must be known to take a move back. It is on disk before the first
@@ -31,12 +34,13 @@ type record struct {
 	Phase phase  `json:"phase"`
 	Boot  string `json:"boot"` // see bootID
 	Move
-	Made  bool  `json:"made,omitempty"`  // the bridge, by us
-	Port  side  `json:"port"`            // the NIC before
-	On    side  `json:"on"`              // the bridge before
-	Moved items `json:"moved"`           // what the attach moved; while detaching, what goes back
-	Prior items `json:"prior"`           // what was moved before this attach began
-	Again bool  `json:"again,omitempty"` // it was attached before this attach began
+	Made   bool  `json:"made,omitempty"`   // the bridge, by us
+	Switch bool  `json:"switch,omitempty"` // the bridge is of Open vSwitch
+	Port   side  `json:"port"`             // the NIC before
+	On     side  `json:"on"`               // the bridge before
+	Moved  items `json:"moved"`            // what the attach moved; while detaching, what goes back
+	Prior  items `json:"prior"`            // what was moved before this attach began
+	Again  bool  `json:"again,omitempty"`  // it was attached before this attach began
 }
 
 // side is a device before it was changed.

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -46,7 +48,7 @@ func refuse(mv Move, all map[string]device, again bool, sw switches) error {
 		return no(model.InUse, "device %s is on it, and takes what comes in before a bridge could", child)
 	}
 	master, err := sw.PortOf(mv.NIC) // the kernel does not say, or only that it is one
-	if err != nil {
+	if err != nil && !errors.Is(err, kernel.ErrNotRunning) {
 		return no(model.Internal, "%w", err)
 	}
 	if nic.master != 0 || master != "" {
