@@ -99,7 +99,7 @@ func (e *Engine) Plug(ctx context.Context, ref string, spec PlugSpec) (_ *model.
 	if made {
 		err = e.leased(ctx, about, op, ep, spec.Endpoint.DHCP.Timeout)
 	} else if failed := e.awaitLeases(ctx, ep.ID, spec.Endpoint.DHCP.Timeout); failed != nil {
-		err = &model.Error{Kind: model.Exhausted, Ref: about, Op: op, Err: failed}
+		err = noLease(about, op, failed)
 	} else if e.ByEndpoint(ep.ID) == nil {
 		err = model.Errorf(model.Conflict, about, op, "interface %s: was taken back meanwhile", ep.IfName)
 	}

@@ -258,14 +258,21 @@ func (l *leases) fare(k dhcp.Key, why error, now time.Time) {
 		}
 		l.troubles[k] = p
 	}
+	l.ringLocked()
+}
+
+// ringLocked wakes who waits.
+func (l *leases) ringLocked() {
 	close(l.news)
 	l.news = make(chan struct{})
 }
 
-// keep forgets the troubles of leases that nobody wants.
+// keep forgets the troubles of leases that nobody wants. Who waits for one has a look
+// whether it still is.
 func (l *leases) keep(list []dhcp.Want) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.ringLocked()
 	for k := range l.troubles {
 		if !slices.ContainsFunc(list, func(w dhcp.Want) bool { return w.Key == k }) {
 			delete(l.troubles, k)
@@ -306,12 +313,15 @@ func (e *Engine) unleased(sb *model.Sandbox) (problem, bool) {
 func (e *Engine) awaitLeases(ctx context.Context, id model.ID, timeout time.Duration) error {
 	timer := time.NewTimer(cmp.Or(timeout, leaseTimeout))
 	defer timer.Stop()
-	for {
+	for lived := false; ; lived = true {
 		e.leases.mu.Lock()
 		news := e.leases.news
 		e.leases.mu.Unlock()
 		sb := e.ByEndpoint(id)
-		if sb == nil || !sb.Live() {
+		switch {
+		case sb == nil, !sb.Live() && lived:
+			return model.Errorf(model.Gone, "", "", "dhcp: the container ended, or was disconnected, before a server answered")
+		case !sb.Live(): // it is asked when it starts
 			return nil
 		}
 		ep := endpointByID(sb, id)
@@ -344,7 +354,16 @@ func (e *Engine) leased(ctx context.Context, ref, op string, ep *model.Endpoint,
 	if failed := e.dropAgain(ep.ID, ref, op); failed != nil {
 		e.cfg.Log.Error("take back an endpoint without a lease", "err", failed)
 	}
-	return &model.Error{Kind: model.Exhausted, Ref: ref, Op: op, Err: err}
+	return noLease(ref, op, err)
+}
+
+// noLease is the error of who gets none.
+func noLease(ref, op string, err error) error {
+	kind := model.Exhausted
+	if model.KindOf(err) == model.Gone {
+		kind = model.Gone
+	}
+	return &model.Error{Kind: kind, Ref: ref, Op: op, Err: err}
 }
 
 // dropAgain takes an endpoint away that has just been made.

@@ -215,6 +215,42 @@ func TestNoLease(t *testing.T) {
 	}
 }
 
+// TestEndedWithoutLease: whose container ends while a server is waited for is told so
+// at once.
+func TestEndedWithoutLease(t *testing.T) {
+	o := leasing(t, nil)
+	o.network("lan", "ipam=none")
+	o.inn.run("docker:web", "docker:db")
+	before := o.summary()
+	end := map[string]func(string){"docker:web": o.inn.remove, "docker:db": func(ref string) { o.inn.stop(ref) }}
+	patient := byDHCP
+	patient.DHCP.Timeout = time.Minute
+	for name, connect := range map[string]func() error{
+		"docker:web": func() error { _, _, err := o.e.Connect(o.ctx, "docker:web", patient, nil); return err },
+		"docker:db": func() error {
+			_, _, err := o.e.Plug(o.ctx, "docker:db", PlugSpec{Device: "br1", Command: "br1 -i eth1 db dhcp", Endpoint: EndpointSpec{IfName: "eth1", DHCP4: true, DHCP: patient.DHCP}})
+			return err
+		},
+	} {
+		told := make(chan error)
+		go func() { told <- connect() }()
+		eventually(t, "the lease is waited for", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return len(o.wanted) == 1 })
+		end[name](name)
+		o.inn.hint(name)
+		select {
+		case err := <-told:
+			if model.KindOf(err) != model.Gone || !strings.HasSuffix(err.Error(), "connect "+name+": dhcp: the container ended, or was disconnected, before a server answered") {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal(name, "is waited for")
+		}
+	}
+	if after := o.summary(); after != before {
+		t.Errorf("it left (- before, + after)\n%s", cmp.Diff(before, after))
+	}
+}
+
 // The same pipework command again, after one that was cut off, waits for the lease
 // too, and takes away nothing that it did not make.
 func TestPlugAgainWithoutLease(t *testing.T) {
