@@ -223,7 +223,7 @@ func TestOverlayRefused(t *testing.T) {
 	}
 	a.sandbox("web", SandboxSpec{Networks: on("app")})
 	_, err = a.e.CreateSandbox(a.ctx, SandboxSpec{Name: "db", Networks: on("app")})
-	if model.KindOf(err) != model.Exhausted || !strings.Contains(err.Error(), "subnet 10.1.0.0/30: no free address") {
+	if model.KindOf(err) != model.Exhausted || err.Error() != "sandbox db: create: network app: subnet 10.1.0.0/30: no free address" {
 		t.Errorf("exhausted: %v", err)
 	}
 	a.checks()

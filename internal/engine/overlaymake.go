@@ -169,7 +169,8 @@ func farUsers(n *model.Network) (names []string) {
 }
 
 // claimAddresses claims an endpoint's addresses on an overlay network in the cluster, and
-// holds them here. done gives back what came to nothing.
+// holds them here. done gives back what came to nothing. What ref and op say has the
+// network's name.
 func (e *Engine) claimAddresses(ctx context.Context, ref, op string, n *model.Network, spec EndpointSpec) (_ EndpointSpec, done func(), err error) {
 	dir := e.directory()
 	if dir == nil {
@@ -177,7 +178,7 @@ func (e *Engine) claimAddresses(ctx context.Context, ref, op string, n *model.Ne
 	}
 	if mac, err := model.CheckMAC(spec.MAC); err == nil {
 		if who := heldFar(n, mac); who != "" {
-			return spec, func() {}, model.Errorf(model.Conflict, ref, op, "network %s: mac-address %s: taken by %s", n.Name, mac, who)
+			return spec, func() {}, model.Errorf(model.Conflict, ref, op, "mac-address %s: taken by %s", mac, who)
 		}
 		spec.MAC = mac
 	}
@@ -195,7 +196,7 @@ func (e *Engine) claimAddresses(ctx context.Context, ref, op string, n *model.Ne
 			}
 			c, ok := e.pickUnclaimed(n, poolKey{n.ID, is6}, taken)
 			if !ok {
-				return nil, model.Errorf(model.Exhausted, ref, op, "network %s: subnet %s: no free address", n.Name, s.Prefix)
+				return nil, model.Errorf(model.Exhausted, ref, op, "subnet %s: no free address", s.Prefix)
 			}
 			chosen = append(chosen, c)
 			all = append(all, c.addr)

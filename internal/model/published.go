@@ -187,7 +187,10 @@ func (s *Service) CheckPublish() error {
 			return fmt.Errorf("publish %s: a service without an address of its own (dnsrr) publishes with mode=host only", p)
 		}
 		for _, a := range p.Addrs {
-			if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Zone() != "" || a.Is4In6() {
+			if a.IsLoopback() {
+				return fmt.Errorf("publish %s: address %s: each host has it, and nobody else reaches it: leave it out (then all hosts answer, also there), or give one that others reach a host by", p, a)
+			}
+			if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" || a.Is4In6() {
 				return fmt.Errorf("publish %s: address %s: want one of a host", p, a)
 			}
 		}

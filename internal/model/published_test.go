@@ -77,7 +77,8 @@ func TestCheckPublish(t *testing.T) {
 		{[]Publish{one("8080:80,mode=host")}, true, ""},
 		{[]Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{netip.IPv4Unspecified()}}}, false, "want one of a host"},
 		{[]Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{{}}}}, false, "want one of a host"},
-		{[]Publish{one("127.0.0.1:8080:80")}, false, "address 127.0.0.1: want one of a host"},
+		{[]Publish{one("127.0.0.1:8080:80")}, false, "address 127.0.0.1: each host has it, and nobody else reaches it: leave it out"},
+		{[]Publish{one("[::1]:8080:80")}, false, "address ::1: each host has it, and nobody else reaches it: leave it out"},
 		{[]Publish{{Port: 0, Target: 80, Proto: "tcp"}}, false, "from 1 on"},
 	} {
 		s := base
