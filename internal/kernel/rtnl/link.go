@@ -231,7 +231,7 @@ func (p *pass) changeLink(op int, old, l kstate.Link) error {
 		}
 	}
 	if old.Localnet != l.Localnet || old.ProxyARP != l.ProxyARP || !old.Detour && l.Detour {
-		host.add(op, inetConf(d.index, passing(l)...))
+		host.pass(op, d.index, l)
 	}
 	m = change(d.index, l.Up != old.Up, l.Up)
 	if l.NoARP != old.NoARP {
@@ -431,16 +431,26 @@ func (s *space) quiet(op, index int, l kstate.Link) {
 		})
 		s.addForgiving(op, m, kernel.ErrUnsupported)
 	}
-	s.add(op, inetConf(index, append(passing(l), ipv4DevconfPromote, 1)...))
+	s.pass(op, index, l, ipv4DevconfPromote, 1)
 }
 
-// passing are the settings of a device about what passes the host by it.
-func passing(l kstate.Link) []uint8 {
-	pairs := []uint8{ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet)}
+// pass queues the settings of a device about what passes the host by it, and others.
+func (s *space) pass(op, index int, l kstate.Link, others ...uint8) {
+	pairs := append(others, ipv4DevconfProxyARP, bit(l.ProxyARP), ipv4DevconfLocalnet, bit(l.Localnet))
 	if l.Detour {
 		pairs = append(pairs, ipv4DevconfReverse, 0, ipv4DevconfRedirect, 0)
 	}
-	return pairs
+	s.add(op, inetConf(index, pairs...))
+	if l.ProxyARP {
+		s.add(op, answerAtOnce(index))
+	}
+}
+
+// answerAtOnce has the host answer ARP for others without giving them up to 0.8 s to
+// be the first (arp_process in net/ipv4/arp.c).
+func answerAtOnce(index int) *message {
+	m := newMessage(unix.RTM_SETNEIGHTBL, 0).family(unix.AF_INET).str(ndtaName, "arp_cache")
+	return m.nest(ndtaParms, func() { m.u32(ndtpaIfindex, uint32(index)).attr(ndtpaProxyDelay, make([]byte, 8)) })
 }
 
 // inetConf changes IPv4 settings of a device: pairs of number and value.
