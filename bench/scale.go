@@ -23,17 +23,18 @@ func scaleRows(b *bench) error {
 	if b.quick {
 		n /= 10
 	}
-	if _, err := b.plainMemory(n); err != nil { // what the kernel keeps for later, it has then
+	if _, _, err := b.plainCrowd(n); err != nil { // what the kernel keeps for later, it has then
 		return err
 	}
 	if err := b.crowd(n); err != nil {
 		return err
 	}
-	plain, err := b.plainMemory(n)
+	took, memory, err := b.plainCrowd(n)
 	if err != nil {
 		return err
 	}
-	b.table.told("a bare veth on a bare bridge, with its namespace", outcome{ours: []float64{plain}}, kibi, interval{})
+	b.table.told(fmt.Sprintf("%d bare veths on bare bridges, all", n), outcome{ours: []float64{took}}, seconds, interval{})
+	b.table.told("kernel memory for one, with its namespace", outcome{ours: []float64{memory}}, kibi, interval{})
 	return nil
 }
 
@@ -76,34 +77,36 @@ func (b *bench) crowd(n int) error {
 	return nil
 }
 
-// plainMemory is what the kernel keeps for a veth that is an interface with an
-// address in its namespace, and a bridge's port in the host: what no program can
-// do with less of.
-func (b *bench) plainMemory(n int) (float64, error) {
+// plainCrowd is how long n veths take to make, each an interface with an address
+// in its namespace and a bridge's port in the host, by one call after the other
+// without looking at what is there, and what the kernel keeps for each.
+func (b *bench) plainCrowd(n int) (took, memory float64, err error) {
 	h, err := newHost()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer h.close()
 	before, err := settledMemory()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	paths, err := h.spaces("plain", n)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	start := time.Now()
 	if err := h.do(func() error { return plainPorts(paths) }); err != nil {
-		return 0, fmt.Errorf("plain veths: %w", err)
+		return 0, 0, fmt.Errorf("plain veths: %w", err)
 	}
 	for i, path := range paths {
 		address := fmt.Sprintf("10.0.%d.%d/16", i/250, i%250+2)
 		if err := h.within(path, hostCPU, func() error { return configure("eth0", address) }); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
+	took = time.Since(start).Seconds()
 	full, err := settledMemory()
-	return (full - before) / float64(n), err
+	return took, (full - before) / float64(n), err
 }
 
 // plainPorts makes bridges, as many as they take, and a port for each namespace.
