@@ -137,31 +137,35 @@ func (d *draft) notHosts(ctx context.Context, c runtime.Container) error {
 	return nil
 }
 
-// furnished reports whether each of the namespaces has something of ours, and so is
+// shows reports whether each of the namespaces has something of ours, and so is
 // the one that it was given to: a new one that got the number of one that is gone
 // has nothing.
-func (d *draft) furnished(ctx context.Context, paths []string) bool {
-	if len(paths) > 0 && d.lookAll(ctx, paths) != nil {
-		return false
+func (e *Engine) shows(ctx context.Context, paths []string) bool {
+	if len(paths) == 0 {
+		return true
 	}
-	return !slices.ContainsFunc(paths, func(p string) bool { return d.spaces[p] == nil || !d.spaces[p].ours })
+	there, err := e.spacesAt(ctx, paths)
+	return err == nil && !slices.ContainsFunc(paths, func(p string) bool { return there[p] == nil || !there[p].ours })
 }
 
 // lookAll observes namespaces together, for look.
 func (d *draft) lookAll(ctx context.Context, paths []string) error {
-	scope := kernel.Scope{Only: true}
-	for _, p := range paths {
-		scope.NS = append(scope.NS, kstate.NS{Path: p})
-	}
-	have, err := d.e.cfg.Kernel.Observe(ctx, scope)
+	there, err := d.e.spacesAt(ctx, paths)
 	if err != nil {
 		return err
 	}
 	for _, p := range paths {
-		d.noteSpace(p, nil)
-	}
-	for path, s := range spacesIn(have) {
-		d.noteSpace(path, s)
+		d.noteSpace(p, there[p])
 	}
 	return nil
+}
+
+// spacesAt observes namespaces together. Of a path that is none it has nothing.
+func (e *Engine) spacesAt(ctx context.Context, paths []string) (map[string]*space, error) {
+	scope := kernel.Scope{Only: true}
+	for _, p := range paths {
+		scope.NS = append(scope.NS, kstate.NS{Path: p})
+	}
+	have, err := e.cfg.Kernel.Observe(ctx, scope)
+	return spacesIn(have), err
 }

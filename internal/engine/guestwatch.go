@@ -268,19 +268,40 @@ func (e *Engine) place(ctx context.Context, list []answered) (failed []model.ID)
 		return failed
 	}
 	slices.SortFunc(found, func(a, b settled) int { return cmp.Compare(a.sandbox, b.sandbox) })
+	misplaced, stayed := e.placeAll(ctx, found)
+	if !e.shows(ctx, stayed) {
+		e.Kick("a container was started") // in a namespace that has the former one's number
+	}
+	return append(failed, misplaced...)
+}
+
+// placeAll puts guests where their containers are. It returns those that cannot be
+// there, and the namespaces of those that were there already: at these the caller looks
+// when work is free again.
+func (e *Engine) placeAll(ctx context.Context, found []settled) (misplaced []model.ID, stayed []string) {
 	e.work.Lock()
 	defer e.work.Unlock()
-	if err := e.settleGuests(ctx, found); err == nil {
-		return append(failed, e.misplaced(found)...)
-	} else if len(found) > 1 {
-		e.cfg.Log.Warn("guests together", "err", err, "again", "one by one")
-	}
-	for _, f := range found {
-		if err := e.settleGuests(ctx, []settled{f}); err != nil {
-			e.unseatFor(ctx, f, err)
+	if err := e.settleGuests(ctx, found); err != nil {
+		if len(found) > 1 {
+			e.cfg.Log.Warn("guests together", "err", err, "again", "one by one")
+		}
+		for _, f := range found {
+			if err := e.settleGuests(ctx, []settled{f}); err != nil {
+				e.unseatFor(ctx, f, err)
+			}
 		}
 	}
-	return append(failed, e.misplaced(found)...)
+	return e.misplaced(found), e.stayed(found)
+}
+
+// stayed lists the namespaces in which guests were found and are.
+func (e *Engine) stayed(found []settled) (paths []string) {
+	for _, f := range found {
+		if sb := e.intent.Sandboxes[f.sandbox]; sb != nil && f.is.State == runtime.Running && sb.NetNS == f.seat && f.seat == f.is.NetNS {
+			paths = append(paths, f.seat)
+		}
+	}
+	return paths
 }
 
 // misplaced lists those whose containers run where they cannot be.
@@ -335,7 +356,6 @@ func (e *Engine) settleGuests(ctx context.Context, list []settled) error {
 		}
 	}
 	notes := map[model.ID]note{}
-	var same []string
 	for _, f := range list {
 		sb := e.intent.Sandboxes[f.sandbox]
 		if sb == nil || sb.Guest == nil {
@@ -346,12 +366,6 @@ func (e *Engine) settleGuests(ctx context.Context, list []settled) error {
 			continue
 		}
 		notes[sb.ID] = d.follow(ctx, sb, f)
-		if f.is.State == runtime.Running && d.sandboxes[sb.ID] == nil && sb.NetNS == f.is.NetNS {
-			same = append(same, sb.NetNS)
-		}
-	}
-	if !d.furnished(ctx, same) {
-		e.Kick("a container was started") // in a namespace that has the former one's number
 	}
 	if len(d.sandboxes) > 0 {
 		if err := d.commit(ctx); err != nil {

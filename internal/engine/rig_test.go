@@ -172,10 +172,11 @@ type process struct {
 
 	mu     sync.Mutex // protects the following
 	dead   bool
-	doomed bool    // dies after the next commit
-	looks  int     // of Observe
-	groups []group // of ops that were applied
-	ops    int     // seen so far
+	doomed bool               // dies after the next commit
+	looks  int                // of Observe
+	look   func(kernel.Scope) // called before each
+	groups []group            // of ops that were applied
+	ops    int                // seen so far
 	refuse func(n int, op kstate.Op) bool
 	commit func(n int) error // says what becomes of a commit
 	n      int               // commits so far
@@ -209,6 +210,9 @@ func (p *process) commits(f func(n int) error) { p.mu.Lock(); defer p.mu.Unlock(
 
 // passes counts how often the process looked at the kernel.
 func (p *process) passes() int { p.mu.Lock(); defer p.mu.Unlock(); return p.looks }
+
+// beforeLook has f called before each Observe.
+func (p *process) beforeLook(f func(kernel.Scope)) { p.mu.Lock(); defer p.mu.Unlock(); p.look = f }
 
 // mortal lets the process die after the commit that is under way.
 func (p *process) mortal() { p.mu.Lock(); defer p.mu.Unlock(); p.doomed = true }
@@ -249,7 +253,11 @@ func (d door) Observe(ctx context.Context, s kernel.Scope) (kstate.Set, error) {
 	}
 	d.mu.Lock()
 	d.looks++
+	look := d.look
 	d.mu.Unlock()
+	if look != nil {
+		look(s)
+	}
 	return d.rig.k.Observe(ctx, s)
 }
 

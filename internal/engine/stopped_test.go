@@ -3,7 +3,9 @@ package engine
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
@@ -62,15 +64,39 @@ func (r *rig) gone(err error, want string) {
 	}
 }
 
+// TestLookAtThoseWhoStayed: changes do not wait for the look at a namespace whose
+// container, as somebody hinted, may be another by now.
+func TestLookAtThoseWhoStayed(t *testing.T) {
+	r := newRig(t)
+	r.inn.run("docker:web")
+	sb := r.plug("web", patched("br1", "192.168.1.1/24"))
+	free := make(chan bool, 1)
+	r.proc.beforeLook(func(s kernel.Scope) {
+		if !s.Only || len(s.NS) != 1 || s.NS[0].Path != sb.NetNS {
+			return
+		}
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if r.e.work.TryLock() {
+				r.e.work.Unlock()
+				free <- true
+				return
+			}
+		}
+		free <- false
+	})
+	r.e.hinted(*sb.Guest)
+	if !<-free {
+		t.Error("work is held")
+	}
+}
+
 // TestFurnished: a namespace with the number of the one before it is told apart.
 func TestFurnished(t *testing.T) {
 	r := newRig(t)
 	r.inn.run("docker:web", "docker:bare")
 	sb := r.plug("web", patched("br1", "192.168.1.1/24"))
 	bare := r.plug("bare", PlugSpec{Device: "br1", Endpoint: EndpointSpec{IfName: "eth1"}, Command: "br1 -i eth1 bare 0/0"})
-	r.e.work.Lock()
-	defer r.e.work.Unlock()
-	furnished := func(paths ...string) bool { return r.e.draft("", "").furnished(r.ctx, paths) }
+	furnished := func(paths ...string) bool { return r.e.shows(r.ctx, paths) }
 	switch {
 	case !furnished() || !furnished(sb.NetNS):
 		t.Error("it is not the one")
