@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -142,17 +143,14 @@ func (h *Handle) Do(fn func() error) error {
 }
 
 func (h *Handle) visit(fn func() error) error {
-	runtime.LockOSThread()
-	home, err := Current()
+	home, err := home()
 	if err != nil {
-		runtime.UnlockOSThread()
 		return err
 	}
-	defer home.Close()
 	if home.inode == h.inode {
-		defer runtime.UnlockOSThread()
 		return fn()
 	}
+	runtime.LockOSThread()
 	if err := unix.Setns(h.FD(), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("setns: %w", err)
@@ -160,6 +158,10 @@ func (h *Handle) visit(fn func() error) error {
 	defer home.enter()
 	return fn()
 }
+
+// home is the namespace of all threads that goroutines share: one that cannot go back
+// there stays locked, and the runtime starts no others from those. It stays open.
+var home = sync.OnceValues(Current)
 
 // enter brings the locked thread back to h. A thread that cannot go back stays
 // locked, so that it ends with its goroutine.
