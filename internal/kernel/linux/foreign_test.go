@@ -125,6 +125,24 @@ func TestGroupInsideASandboxIsNotOurs(t *testing.T) {
 	}
 }
 
+// Only the namespaces tell it from the far end of one of ours.
+func TestIndexesOfOursInASandbox(t *testing.T) {
+	k, dir := start(t)
+	spaces := sandboxes(t, k, dir, 3)
+	a, b, c := spaces[0], spaces[1], spaces[2]
+	ours := endpoint(a, 0)[0].(kstate.Link)
+	apply(t, k, kerneltest.Adds(ours)...)
+	near := observe(t, k, a)[ours.Key()].(kstate.Link).Index
+	run(t, "nsenter --net=%s ip link add theirs index %d type veth peer name other index %d netns %s", b.Path, near+1, near, c.Path)
+	have := observe(t, k, spaces...)
+	if l := have[kstate.Link{NS: b, Name: "theirs"}.Key()]; l == nil || !kstate.Foreign(l) {
+		t.Errorf("theirs is %v", l)
+	}
+	if l := have[ours.Key()]; l == nil || l.String() != ours.String() {
+		t.Errorf("ours is %v", l)
+	}
+}
+
 func TestFilesElsewhereAreRefused(t *testing.T) {
 	k, dir := start(t)
 	secret := filepath.Join(dir, "secret")

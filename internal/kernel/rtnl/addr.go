@@ -196,7 +196,7 @@ func (p *pass) mine(s *space, d device) (bool, error) {
 		return false, err
 	}
 	near := parseDevice(got)
-	return near.ours() && near.far == d.index && p.leadsTo(near, s), nil
+	return near.ours() && near.far == d.index && s.fromHost(d, host), nil
 }
 
 // note writes a journal entry for an op, unless it is there.

@@ -70,17 +70,7 @@ func (s *space) lowered(d device, host *space) bool {
 	if !d.onParent() || d.group != groupOurs && d.group != groupHanded {
 		return false
 	}
-	if s == host || s.ns.IsHost() {
-		return d.nsid == noNSID
-	}
-	if d.nsid == noNSID || d.group == groupHanded {
-		return false
-	}
-	if !s.asked {
-		s.asked = true
-		s.hostID, _ = s.sock.nsid(host.handle)
-	}
-	return d.nsid == s.hostID
+	return s.fromHost(d, host) && (s.inHost(host) || d.group != groupHanded)
 }
 
 // addLower queues the making of a device on one of the host's, born in its

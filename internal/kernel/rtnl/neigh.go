@@ -188,10 +188,15 @@ func lasting(state uint16, n neighEntry) bool {
 
 // neighbours adds the permanent neighbours on devices of ours. The kernel keeps
 // those of all namespaces in one table and looks through it whole for each: so a
-// namespace that had none with our mark, and got none from us, is not asked again.
+// namespace that had none with our mark, as one without devices of ours, and got none
+// from us, is not asked again.
 func (v *view) neighbours(s *space, devs map[int]device, ours func(int) bool) error {
 	some, known := v.c.near.Load(s.handle.Inode())
-	if !s.ns.IsHost() && known && !some.(bool) || !slices.ContainsFunc(slices.Collect(maps.Keys(devs)), ours) {
+	if !s.ns.IsHost() && known && !some.(bool) {
+		return nil
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(devs)), ours) {
+		v.c.near.LoadOrStore(s.handle.Inode(), false)
 		return nil
 	}
 	request := func() *message { return newMessage(unix.RTM_GETNEIGH, 0).neigh(unix.AF_UNSPEC, 0, 0, 0) }

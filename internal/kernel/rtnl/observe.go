@@ -83,9 +83,8 @@ func (c *Conn) newView(ctx context.Context) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := &space{handle: c.host, sock: sock, nsid: noNSID}
 	return &view{
-		ctx: ctx, c: c, host: host, noted: entries,
+		ctx: ctx, c: c, host: newSpace(kstate.NS{}, c.host, sock), noted: entries,
 		devs: map[int]device{}, far: map[int]end{}, inHost: map[int]bool{},
 	}, nil
 }
@@ -126,9 +125,9 @@ func (v *view) lookAtHost() error {
 }
 
 // near returns the near end of which d is the far end, if that is a veth of
-// ours, doomed or not. A near end in the host's namespace is told apart from
-// another device by all three of its index, its far end's index and namespace;
-// of two ends that are there, both of our group, the near one has the lower index.
+// ours, doomed or not. Devices have one index each in the host's namespace, so
+// the near end is the one that d names there; of two ends that are there, both of
+// our group, the near one has the lower index.
 func (v *view) near(s *space, d device) *device {
 	if d.kind != string(kstate.TypeVeth) || d.far == 0 || s == v.host && d.nearer() {
 		return nil
@@ -142,7 +141,7 @@ func (v *view) near(s *space, d device) *device {
 		near = parseDevice(got)
 		v.devs[d.far] = near
 	}
-	if (near.ours() || near.doomed()) && near.far == d.index && s.hasFar(near, v.host) {
+	if (near.ours() || near.doomed()) && near.far == d.index && s.fromHost(d, v.host) {
 		return &near
 	}
 	return nil
@@ -167,7 +166,7 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 		return fmt.Errorf("%s: %w", ns, err)
 	}
 	defer sock.close()
-	s := &space{ns: ns, handle: h, sock: sock, nsid: noNSID}
+	s := newSpace(ns, h, sock)
 	found := v.c.dir.Object(ns)
 	if found.Other {
 		found.NS.Inode = h.Inode() // whoever did not know it asks for this

@@ -36,12 +36,15 @@ type space struct {
 	ns     kstate.NS
 	handle *netns.Handle
 	sock   *socket
-	nsid   int // the host's number for it, noNSID if there is none or nobody asked
-	hostID int // its number for the host, once asked, see lowered
-	asked  bool
+	nsid   int               // the host's number for it, noNSID if there is none or nobody asked
+	hostID int               // its number for the host, likewise
 	devs   map[string]device // looked up, or planned
 	awake  map[string]bool   // devices that take IPv6 addresses, see wake
 	queue  []step
+}
+
+func newSpace(ns kstate.NS, h *netns.Handle, sock *socket) *space {
+	return &space{ns: ns, handle: h, sock: sock, nsid: noNSID, hostID: noNSID, devs: map[string]device{}}
 }
 
 // noOp is the number of a message that belongs to no op; its failure is none.
@@ -55,8 +58,7 @@ type step struct {
 }
 
 func newPass(c *Conn, ops []kstate.Op) *pass {
-	host := &space{handle: c.host, sock: c.sock, nsid: noNSID, devs: map[string]device{}}
-	return &pass{c: c, ops: ops, errs: make([]error, len(ops)), spaces: []*space{host}, undone: map[int]string{}, fresh: map[int]string{}, made: map[int]int{}}
+	return &pass{c: c, ops: ops, errs: make([]error, len(ops)), spaces: []*space{newSpace(kstate.NS{}, c.host, c.sock)}, undone: map[int]string{}, fresh: map[int]string{}, made: map[int]int{}}
 }
 
 // maxSpaces is how many namespaces are open at once: each costs two file
@@ -95,7 +97,7 @@ func (p *pass) space(ns kstate.NS) (*space, error) {
 		h.Close()
 		return nil, err
 	}
-	s := &space{ns: ns, handle: h, sock: sock, nsid: noNSID, devs: map[string]device{}}
+	s := newSpace(ns, h, sock)
 	p.spaces = append(p.spaces, s)
 	return s, nil
 }
@@ -122,7 +124,7 @@ func (p *pass) leadsTo(d device, s *space) bool { return d.planned || s.hasFar(d
 // gives a namespace its number when the first veth leads there, and looks
 // through all to tell one: so it is asked for when it matters.
 func (s *space) hasFar(d device, host *space) bool {
-	if s.handle.Inode() == host.handle.Inode() {
+	if s.inHost(host) {
 		return d.nsid == noNSID
 	}
 	if s.nsid == noNSID {
@@ -132,6 +134,24 @@ func (s *space) hasFar(d device, host *space) bool {
 	}
 	return s.nsid != noNSID && d.nsid == s.nsid
 }
+
+// fromHost reports whether what a device here is on, or its other end, is in the
+// host's namespace. A sandbox has few numbers for others, where the host has one
+// for each.
+func (s *space) fromHost(d device, host *space) bool {
+	if s.inHost(host) || d.nsid == noNSID {
+		return s.inHost(host) && d.nsid == noNSID
+	}
+	if s.hostID == noNSID {
+		if id, err := s.sock.nsid(host.handle); err == nil {
+			s.hostID = id
+		}
+	}
+	return d.nsid == s.hostID
+}
+
+// inHost reports whether this is the host's namespace, by whatever path.
+func (s *space) inHost(host *space) bool { return s.handle.Inode() == host.handle.Inode() }
 
 // device looks a device up by name, once per pass.
 func (s *space) device(name string) (device, error) {
