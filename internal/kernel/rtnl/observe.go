@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -40,24 +43,61 @@ func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) (objs []kstate.O
 			return nil, err
 		}
 	}
-	seen, inodes := map[string]bool{}, map[uint64]bool{c.host.Inode(): true}
+	seen := map[string]bool{}
+	var spaces []kstate.NS
 	for _, ns := range scope.NS {
 		if ns.IsHost() || seen[ns.String()] {
 			continue
 		}
 		seen[ns.String()], seen[ns.Path] = true, true
-		if err := v.lookAt(ns, true); err != nil {
-			return nil, err
-		}
-		inodes[v.last] = true
+		spaces = append(spaces, ns)
+	}
+	if err := v.lookAtEach(spaces); err != nil {
+		return nil, err
 	}
 	if scope.Only {
 		return v.objs, nil
 	}
 	v.asideElsewhere(seen)
 	c.hear(len(scope.NS))
-	c.forget(inodes)
+	c.forget(v.inodes)
 	return v.objs, v.finish(seen)
+}
+
+// Many namespaces are looked at side by side: who wants to change something waits for
+// a pass. So many are for one goroutine, and there are at most so many of these.
+const (
+	each    = 64
+	abreast = 4
+)
+
+// lookAtEach reads other namespaces.
+func (v *view) lookAtEach(spaces []kstate.NS) error {
+	n := 1
+	if v.all { // devs do not change any more
+		n = min(runtime.GOMAXPROCS(0), abreast, 1+len(spaces)/each)
+	}
+	parts, errs := make([]view, n), make([]error, n)
+	look := func(i int) {
+		part := &parts[i]
+		*part = *v
+		part.objs, part.far, part.inodes = nil, map[int]end{}, map[uint64]bool{}
+		for k := i; k < len(spaces) && errs[i] == nil; k += n {
+			errs[i] = part.lookAt(spaces[k], true)
+		}
+	}
+	var others sync.WaitGroup
+	for i := 1; i < n; i++ {
+		others.Go(func() { look(i) })
+	}
+	look(0)
+	others.Wait()
+	for _, part := range parts {
+		v.objs = append(v.objs, part.objs...)
+		maps.Copy(v.far, part.far)
+		maps.Copy(v.inodes, part.inodes)
+	}
+	return errors.Join(errs...)
 }
 
 // view is one Observe.
@@ -70,7 +110,7 @@ type view struct {
 	devs   map[int]device    // the host's devices by index, as far as known
 	far    map[int]end       // by the index of the near end
 	inHost map[int]bool      // far ends in the host's namespace
-	last   uint64            // inode of the namespace that was looked at last
+	inodes map[uint64]bool   // of the namespaces that were looked at
 	objs   []kstate.Object
 }
 
@@ -85,7 +125,7 @@ func (c *Conn) newView(ctx context.Context) (*view, error) {
 	}
 	return &view{
 		ctx: ctx, c: c, host: newSpace(kstate.NS{}, c.host, sock), noted: entries,
-		devs: map[int]device{}, far: map[int]end{}, inHost: map[int]bool{},
+		devs: map[int]device{}, far: map[int]end{}, inHost: map[int]bool{}, inodes: map[uint64]bool{c.host.Inode(): true},
 	}, nil
 }
 
@@ -160,7 +200,7 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 		return err
 	}
 	defer h.Close()
-	v.last = h.Inode()
+	v.inodes[h.Inode()] = true
 	sock, err := v.c.ports.open(h)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ns, err)
