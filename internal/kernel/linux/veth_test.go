@@ -102,6 +102,16 @@ func TestNewestNamespaceIsFoundFirst(t *testing.T) {
 	}
 }
 
+// For each new port the kernel looks through such routes of all others.
+func TestPortsHaveNoMulticastRoute(t *testing.T) {
+	k, dir := start(t)
+	a := sandboxes(t, k, dir, 1)[0]
+	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
+	if got := run(t, "ip -6 route show table local"); strings.Contains(got, "dev slv0") || !strings.Contains(got, "ff00::/8 dev slb1") {
+		t.Errorf("routes are\n%s", got)
+	}
+}
+
 func TestBridgeKeepsItsMTU(t *testing.T) {
 	for _, mtu := range []int{1500, 1400, 9000} {
 		k, _ := start(t)

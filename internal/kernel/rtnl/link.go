@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -195,8 +196,21 @@ func (p *pass) furnishFar(op int, l kstate.Link, near device, far *space) error 
 	if l.Up {
 		far.add(op, change(near.far, true, true))
 		p.ports = append(p.ports, getDevice("", near.index))
+		if l.Master != "" && !l.Auto {
+			p.ports = append(p.ports, noMulticast(near.index))
+		}
 	}
 	return nil
+}
+
+// noMulticast removes the route that the kernel makes for IPv6 multicast by each device
+// that carries packets (addrconf_add_mroute in net/ipv6/addrconf.c). A port of a bridge
+// has no use for it, and there the kernel looks through those of all ports for each new one
+// (fib6_add_rt2node in net/ipv6/ip6_fib.c).
+func noMulticast(index int) *message {
+	return newMessage(unix.RTM_DELROUTE, 0).
+		route(unix.AF_INET6, 8, unix.RTPROT_KERNEL, unix.RT_SCOPE_UNIVERSE, unix.RTN_MULTICAST).table(unix.RT_TABLE_LOCAL).
+		attr(unix.RTA_DST, netip.MustParseAddr("ff00::").AsSlice()).u32(unix.RTA_OIF, uint32(index))
 }
 
 // changeLink queues what differs between two states of a link of ours.

@@ -25,7 +25,7 @@ type pass struct {
 	made   map[int]int    // by op: index of a tunnel's new device, see takeBack
 
 	rules   []kstate.Rule // of ours, as they will be, once asked for
-	ports   []*message    // questions about new veths, see askPorts
+	ports   []*message    // about new veths once their far ends are up, see askPorts
 	dooming bool          // the queues doom something
 	ending  bool          // they end something that may be in the way of a new device, see addLower
 	reaped  int           // the reaper's count when the round began
@@ -283,7 +283,8 @@ func (p *pass) flush() {
 // packets only when the kernel's link watch has looked at them, which waits for
 // the lock that others may hold for long, and a packet lost meanwhile costs a
 // second of address resolution. Linux 6.8 and later look at once when asked
-// (rtnl_getlink in net/core/rtnetlink.c). The answers are of no interest.
+// (rtnl_getlink in net/core/rtnetlink.c). The answers are of no interest, nor is
+// whether there was what [noMulticast] removes.
 func (p *pass) askPorts() {
 	const atOnce = 8 // answers are larger than acknowledgements
 	for len(p.ports) > 0 {
