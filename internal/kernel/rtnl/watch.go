@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -22,40 +23,55 @@ var watched = [...]int{
 	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
 }
 
-// worthwhile lets a notification of a neighbour pass if one of a device of ours went:
-// the kernel tells of every one that it finds out itself. Ours are known by their high
-// index, here the two upper bytes of ndm_ifindex; of the type, the lower byte tells.
-// And one of settings if they are for all devices: their first attribute is
-// NETCONFA_IFINDEX, which is -1 then (inet_netconf_fill_devconf in net/ipv4/devinet.c).
-func worthwhile() []unix.SockFilter {
-	const typ, index, setting = 4, unix.SizeofNlMsghdr + 4, unix.SizeofNlMsghdr + 8
+// worthwhile drops what [Conn.judge] would find of no interest, before it wakes anybody:
+// with each new veth come twenty notifications. These are what is our own; which routes
+// and addresses the kernel made itself; what a bridge says of its ports; which
+// neighbours it found out, and which went from devices that are not ours: ours are known
+// by their high index, here the two upper bytes of ndm_ifindex; and settings that are not
+// for all devices: the first attribute is NETCONFA_IFINDEX, which is -1 then
+// (inet_netconf_fill_devconf in net/ipv4/devinet.c). Of the type, the lower byte tells.
+func (p *ports) worthwhile() []unix.SockFilter {
+	const typ, port, body = 4, 12, unix.SizeofNlMsghdr
 	low, third, fourth := uint32(0), uint32(2), uint32(3)
 	if native.Uint16([]byte{0, 1}) == 1 { // big endian
 		low, third, fourth = 1, 1, 0
 	}
-	load := func(at uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: at}
+	word := func(v uint32) uint32 { return binary.BigEndian.Uint32(native.AppendUint32(nil, v)) } // as the filter loads it
+	const anybodys, neighbour, link, setting, pass, drop = 7, 13, 17, 19, 21, 22                  // where these begin
+	var f []unix.SockFilter
+	load := func(size uint16, at uint32) {
+		f = append(f, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_ABS | size, K: at})
 	}
-	jump := func(op uint16, k uint32, yes, no uint8) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | op, K: k, Jt: yes, Jf: no}
+	jump := func(op uint16, k uint32, yes, no int) {
+		next := len(f) + 1
+		f = append(f, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | op, K: k, Jt: uint8(yes - next), Jf: uint8(no - next)})
 	}
-	give := func(n uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: n} }
-	return []unix.SockFilter{
-		load(typ + low),
-		jump(unix.BPF_JEQ, unix.RTM_NEWNEIGH, 7, 0),
-		jump(unix.BPF_JEQ, unix.RTM_NEWNETCONF, 7, 0),
-		jump(unix.BPF_JEQ, unix.RTM_DELNEIGH, 0, 4),
-		load(index + fourth),
-		jump(unix.BPF_JGT, 0, 2, 0),
-		load(index + third),
-		jump(unix.BPF_JGE, firstIndex>>16, 0, 1),
-		give(^uint32(0)),
-		give(0),
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: setting},
-		jump(unix.BPF_JEQ, ^uint32(0), 0, 1),
-		give(^uint32(0)),
-		give(0),
-	}
+	give := func(n uint32) { f = append(f, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: n}) }
+
+	load(unix.BPF_W, port)
+	jump(unix.BPF_JEQ, 0, 4, 2)
+	f = append(f, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: word(^uint32(1<<portBits - 1))})
+	jump(unix.BPF_JEQ, word(p.base), drop, anybodys)
+	load(unix.BPF_B, typ+low) // the kernel's
+	jump(unix.BPF_JEQ, unix.RTM_NEWADDR, drop, 6)
+	jump(unix.BPF_JEQ, unix.RTM_NEWROUTE, drop, anybodys)
+	load(unix.BPF_B, typ+low)
+	jump(unix.BPF_JEQ, unix.RTM_NEWLINK, link, 9)
+	jump(unix.BPF_JEQ, unix.RTM_DELLINK, link, 10)
+	jump(unix.BPF_JEQ, unix.RTM_NEWNEIGH, drop, 11)
+	jump(unix.BPF_JEQ, unix.RTM_NEWNETCONF, setting, 12)
+	jump(unix.BPF_JEQ, unix.RTM_DELNEIGH, neighbour, pass)
+	load(unix.BPF_B, body+4+fourth)
+	jump(unix.BPF_JGT, 0, pass, 15)
+	load(unix.BPF_B, body+4+third)
+	jump(unix.BPF_JGE, firstIndex>>16, pass, drop)
+	load(unix.BPF_B, body)
+	jump(unix.BPF_JEQ, unix.AF_BRIDGE, drop, pass)
+	load(unix.BPF_W, body+8)
+	jump(unix.BPF_JEQ, ^uint32(0), pass, drop)
+	give(^uint32(0))
+	give(0)
+	return f
 }
 
 // watchBuffer holds the notifications of a burst of some thousand changes.
@@ -110,7 +126,7 @@ func (c *Conn) listen() (*os.File, error) {
 		return nil, err
 	}
 	f := s.file()
-	filter := worthwhile()
+	filter := c.ports.worthwhile()
 	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("netlink socket: filter: %w", err)
