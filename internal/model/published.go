@@ -39,7 +39,8 @@ func (p Publish) String() string {
 // published is what a user says of ports to publish: the first, and the last of those in a row.
 type published struct {
 	Publish
-	last, end uint16 // of hosts, and of the service
+	host      netip.Addr // as it is written
+	last, end uint16     // of hosts, and of the service
 }
 
 // ParsePublish reads [ADDR:]PORT[:TARGET][/PROTO][,mode=host|ingress], TARGET as PORT if
@@ -55,11 +56,15 @@ func ParsePublish(text string) ([]Publish, error) {
 		short, rest, _ := strings.Cut(text, ",")
 		ok = p.short(short) && (rest == "" && short == text || p.field(rest) && strings.HasPrefix(rest, "mode="))
 	}
+	addrs, err := HostAddrs(p.host)
+	p.Addrs = addrs
 	switch count := int(p.last-p.Port) + 1; {
 	case !ok:
 		return nil, fmt.Errorf("publish %q: want [ADDR:]PORT[:TARGET][/tcp, /udp or /sctp][,mode=host], or published=PORT,target=PORT[,protocol=udp][,mode=host]", Printable(text))
 	case p.last-p.Port != p.end-p.Target:
 		return nil, fmt.Errorf("publish %q: want two ranges of the same length", Printable(text))
+	case err != nil:
+		return nil, fmt.Errorf("publish %q: %w", Printable(text), err)
 	case count > MaxPublish:
 		return nil, fmt.Errorf("publish %q: %d ports: a service has up to %d", Printable(text), count, MaxPublish)
 	}
@@ -69,6 +74,22 @@ func ParsePublish(text string) ([]Publish, error) {
 		out = append(out, one)
 	}
 	return out, nil
+}
+
+// HostAddrs are the addresses of hosts at which a port is published for which a user named
+// one: none are all they have, as of no address, 0.0.0.0 and ::. It refuses what records of
+// older daemons may have, see [Service.CheckPublish].
+func HostAddrs(a netip.Addr) ([]netip.Addr, error) {
+	const instead = "leave it out (then all hosts answer), or give one that others reach a host by"
+	switch {
+	case !a.IsValid() || a.IsUnspecified() && a.Zone() == "":
+		return nil, nil
+	case a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return nil, fmt.Errorf("address %s: is no host's: %s", Printable(a.String()), instead)
+	case a.Zone() != "" || a.Is6() && a.IsLinkLocalUnicast():
+		return nil, fmt.Errorf("address %s: is of one link: no answer of a container's leads there: %s", Printable(a.String()), instead)
+	}
+	return []netip.Addr{a}, nil
 }
 
 // long reads fields with commas between them, each once.
@@ -109,13 +130,11 @@ func (p *published) short(text string) bool {
 		p.Proto = strings.ToLower(proto)
 	}
 	if host, after, has := cutHost(rest); has {
-		a, err := netip.ParseAddr(host)
-		if err != nil || a.Zone() != "" || a.Is4In6() {
+		var err error
+		if p.host, err = netip.ParseAddr(host); err != nil || p.host.Is4In6() {
 			return false
 		}
-		if rest = after; !a.IsUnspecified() {
-			p.Addrs = []netip.Addr{a}
-		}
+		rest = after
 	}
 	port, target, has := strings.Cut(rest, ":")
 	if !has {

@@ -34,10 +34,16 @@ func TestParsePublish(t *testing.T) {
 		"8080-8082:80-82": "[8080:80/tcp 8081:81/tcp 8082:82/tcp]", "53-54/udp": "[53:53/udp 54:54/udp]", "80-80:81-81": "[80:81/tcp]",
 		"192.0.2.1:65534-65535:1-2,mode=host":            "[192.0.2.1:65534:1/tcp,mode=host 192.0.2.1:65535:2/tcp,mode=host]",
 		"published=8080-8081,target=80-81,protocol=sctp": "[8080:80/sctp 8081:81/sctp]",
-		"8080-8081:80":    "want two ranges of the same length",
-		"8080:80-81":      "want two ranges of the same length",
-		"1-33:1-33":       "33 ports: a service has up to 32",
-		"1-65535:1-65535": "65535 ports: a service has up to 32",
+		"8080-8081:80":                "want two ranges of the same length",
+		"8080:80-81":                  "want two ranges of the same length",
+		"1-33:1-33":                   "33 ports: a service has up to 32",
+		"1-65535:1-65535":             "65535 ports: a service has up to 32",
+		"[fe80::1]:8080:80":           `publish "[fe80::1]:8080:80": address fe80::1: is of one link: no answer of a container's leads there: leave it out (then all hosts answer), or give one that others reach a host by`,
+		"[fe80::1%eth0]:80,mode=host": "address fe80::1%eth0: is of one link",
+		"[fd01::1%eth0]:80:80":        "address fd01::1%eth0: is of one link",
+		"224.0.0.1:80":                "address 224.0.0.1: is no host's: leave it out",
+		"[ff02::1]:80/udp":            "address ff02::1: is no host's: leave it out",
+		"255.255.255.255:80":          "address 255.255.255.255: is no host's: leave it out",
 	} {
 		p, err := ParsePublish(text)
 		if got := fmt.Sprint(p, err); !strings.Contains(got, want) {
@@ -47,7 +53,7 @@ func TestParsePublish(t *testing.T) {
 	for _, text := range []string{
 		"", ",", "x", "0", "70000", "80:0", "80:70000", "80:81:82", "80/", "80/icmp", "80,", "80,mode=", "80,mode=other", "80,target=81", "80,mode=host,mode=host", "81-80:81-80", "80-:80-", "-80", "80-81-82",
 		"fd01::1:80:80", "[fd01::1]80", "[fd01::1%eth0]:80:80", "[::ffff:1.2.3.4]:80:80", "1.2.3:80:80", "-1", "+1:80", " 80", "80 ", "published=80", "target=80", "published=80,target=80,mode=x",
-		"published=80,target=80,x=y", "published=80,target=80,target=81", "published=,target=80", "published=80,target=80,", "published=80,target=80,protocol=", "mode=host", "80\n:80", "8080:80,\x1b[31m",
+		"published=80,target=80,x=y", "published=80,target=80,target=81", "published=,target=80", "published=80,target=80,", "published=80,target=80,protocol=", "mode=host", "80\n:80", "8080:80,\x1b[31m", "[fe80::1%\x1b[31m]:80:80",
 	} {
 		p, err := ParsePublish(text)
 		if err == nil || strings.ContainsAny(err.Error(), "\n\x1b") {
@@ -86,6 +92,11 @@ func TestCheckPublish(t *testing.T) {
 		if err := s.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v, want %q", c.all, err, c.want)
 		}
+	}
+	old := base // an older daemon took that, and it still can be read and removed
+	old.Publish = []Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{netip.MustParseAddr("fe80::1")}}}
+	if err := old.Validate(); err != nil {
+		t.Error(err)
 	}
 	if m := one("192.0.2.1:8080:80").Mappings(); len(m) != 1 || m[0].Validate() != nil || m[0].HostPort != 8080 || m[0].HostIP != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("%+v", m)

@@ -136,20 +136,20 @@ func (s *service) add(v value, want string, p parts) error {
 	}
 	first, last, ok := portRange(p.from)
 	to, end, also := portRange(p.to)
-	var addrs []netip.Addr
+	var host netip.Addr
 	if p.host != "" {
-		a, err := netip.ParseAddr(p.host)
-		if err != nil || a.Zone() != "" || a.Is4In6() {
+		var err error
+		if host, err = netip.ParseAddr(p.host); err != nil || host.Is4In6() {
 			return bad()
 		}
-		if !a.IsUnspecified() {
-			addrs = []netip.Addr{a}
-		}
 	}
+	addrs, unfit := model.HostAddrs(host)
 	port, err := model.ParseServicePort(strconv.Itoa(first) + "/" + cmp.Or(p.proto, "tcp"))
 	switch {
 	case !ok || !also || err != nil:
 		return bad()
+	case unfit != nil:
+		return v.fail("%w", unfit)
 	case last-first != end-to:
 		return v.fail("%s:%s: want two ranges of the same length", p.from, p.to)
 	case last-first >= maxPorts:
