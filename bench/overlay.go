@@ -89,16 +89,21 @@ func stretchedRows(b *bench, hosts []*sealane) error {
 
 // served makes a service with one backend, on the second host, and is the way to it. The
 // backend is not who is asked directly: where it serves its service, who asks it directly
-// goes by the host too.
+// goes by the host too. But its namespace is made as theirs, with their congestion control
+// and no rules of a resolver.
 func (p paths) served(hosts []*sealane) (path, error) {
 	ports := []string{fmt.Sprintf("%d/tcp", bulkPort), fmt.Sprintf("%d/tcp", answerPort), fmt.Sprintf("%d/udp", answerPort)}
 	made, err := hosts[0].client.CreateService(context.Background(), api.ServiceSpec{Name: "served", Network: stretched, Ports: ports})
 	if err != nil {
 		return path{}, err
 	}
-	on := api.EndpointSpec{Network: stretched, EndpointOptions: api.EndpointOptions{Options: map[string]string{"service": made.Name}}}
-	backend, err := hosts[1].client.CreateSandbox(context.Background(), api.SandboxSpec{Name: "backend", Networks: []api.EndpointSpec{on}})
-	return path{p[byOverlay].from, spot{hosts[1].host, backend.NetNS}, made.VIPs[0]}, err
+	spaces, err := hosts[1].spaces("backend", 1)
+	if err != nil {
+		return path{}, err
+	}
+	on := api.EndpointOptions{Options: map[string]string{"service": made.Name}}
+	_, err = hosts[1].client.Connect(context.Background(), stretched, api.Connect{Sandbox: "netns:" + spaces[0], EndpointOptions: on})
+	return path{p[byOverlay].from, spot{hosts[1].host, spaces[0]}, made.VIPs[0]}, err
 }
 
 // connectionRow compares how many connections there are by a service and directly.
