@@ -82,6 +82,42 @@ func translated(e kstate.Elem, proto string) iter.Seq2[netip.AddrPort, netip.Add
 	}
 }
 
+// Opened are UDP ports of the host at which a service came to be asked for, one at all
+// addresses at the unspecified one: flows to them that lead nowhere are to begin anew.
+type Opened map[netip.AddrPort]bool
+
+// Add adds the port that op opens, about an element of the maps of published ports (package
+// compile, published and published_at of both families), or forgets the one that it closes.
+func (o Opened) Add(op kstate.Op) {
+	if at, ok := opening(op.Old); ok {
+		delete(o, at)
+	}
+	if at, ok := opening(op.New); ok {
+		o[at] = true
+	}
+}
+
+func opening(o kstate.Object) (at netip.AddrPort, ok bool) {
+	e, is := o.(kstate.Elem)
+	if !is {
+		return at, false
+	}
+	fields := strings.Split(e.At, " . ")
+	switch e.Set.Name {
+	case "published4":
+		fields = append([]string{"0.0.0.0"}, fields...)
+	case "published6":
+		fields = append([]string{"::"}, fields...)
+	case "published_at4", "published_at6":
+	default:
+		return at, false
+	}
+	if len(fields) != 3 || fields[1] != "udp" {
+		return at, false
+	}
+	return place(fields[0], fields[2])
+}
+
 // Ended are places by UDP that belong to no service any more: flows to one that was
 // chosen for them are to begin anew, and be sent to another.
 type Ended map[netip.AddrPort]bool
@@ -252,7 +288,7 @@ func Open() (*Table, error) {
 }
 
 // Changed is told about ops that were applied at once. Those that change a UDP port's
-// translation, or end what answered for a service or was chosen for it, have flows
+// translation, open one to a service, or end what answered for a service or was chosen for it, have flows
 // forgotten soon after. A failure to do so costs a client the time its flow takes to
 // end, and is left at that.
 func (t *Table) Changed(ops []kstate.Op) {
@@ -260,6 +296,7 @@ func (t *Table) Changed(ops []kstate.Op) {
 	defer t.mu.Unlock()
 	for _, op := range ops {
 		t.pending.ports.Add(op)
+		t.pending.opened.Add(op)
 		t.pending.ended.Add(op)
 	}
 	t.pending.unchosen.Add(ops)
@@ -277,7 +314,7 @@ func (t *Table) flush() error {
 	if s.empty() {
 		return nil
 	}
-	return t.Forget(s.ports, s.ended, s.unchosen)
+	return t.forget(s)
 }
 
 // Close does what is pending and closes the table.
@@ -287,18 +324,19 @@ func (t *Table) Close() error {
 	return err
 }
 
-// Forget deletes the UDP flows that were begun to one of ports of this host and
-// go elsewhere than it leads now, those that were sent to what has ended, the flows of
+// forget deletes the UDP flows that were begun to one of ports of this host and
+// go elsewhere than it leads now, those that were sent to what has ended or to what has
+// opened since, the flows of
 // TCP and SCTP to what is unchosen, and if that is a service's backend those of them
 // that have no answer. Their next packet begins them
 // anew. Flows to the same port of other machines, as a resolver's, stay. It walks
 // the whole flow table.
-func (t *Table) Forget(ports Ports, ended Ended, unchosen Unchosen) error {
+func (t *Table) forget(stale stale) error {
 	addrs, err := t.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("conntrack: addresses of the host: %w", err)
 	}
-	stale := stale{ports, ended, unchosen, map[netip.Addr]bool{}}
+	stale.local = map[netip.Addr]bool{}
 	for _, a := range addrs {
 		ip, _ := netip.AddrFromSlice(a.IP)
 		stale.local[ip.Unmap()] = true
@@ -308,7 +346,7 @@ func (t *Table) Forget(ports Ports, ended Ended, unchosen Unchosen) error {
 		if _, err := t.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale); err != nil {
 			errs = append(errs, fmt.Errorf("conntrack: forget flows: %w", err))
 		}
-		if unchosen.of(unix.IPPROTO_SCTP) {
+		if stale.unchosen.of(unix.IPPROTO_SCTP) {
 			if err := forgetSCTP(family, stale); err != nil {
 				errs = append(errs, fmt.Errorf("conntrack: forget flows of SCTP: %w", err))
 			}
@@ -320,14 +358,15 @@ func (t *Table) Forget(ports Ports, ended Ended, unchosen Unchosen) error {
 // stale finds flows that are out of date.
 type stale struct {
 	ports    Ports
+	opened   Opened
 	ended    Ended
 	unchosen Unchosen
 	local    map[netip.Addr]bool // addresses of the host
 }
 
-func newStale() stale { return stale{Ports{}, Ended{}, Unchosen{}, nil} }
+func newStale() stale { return stale{Ports{}, Opened{}, Ended{}, Unchosen{}, nil} }
 
-func (s stale) empty() bool { return len(s.ports)+len(s.ended)+len(s.unchosen) == 0 }
+func (s stale) empty() bool { return len(s.ports)+len(s.opened)+len(s.ended)+len(s.unchosen) == 0 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter. A flow whose
 // destination was rewritten was one to the host, also when it has lost the
@@ -337,10 +376,13 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	from, _ := netip.AddrFromSlice(f.Reverse.SrcIP)
 	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
 	place := netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)
+	asked := netip.AddrPortFrom(dst.Unmap(), f.Forward.DstPort)
+	local := dst.IsLoopback() || s.local[dst.Unmap()]
 	switch {
 	case f.Forward.Protocol != unix.IPPROTO_UDP:
-		asked := netip.AddrPortFrom(dst.Unmap(), f.Forward.DstPort)
 		return s.unchosen.has(asked, place, f.Forward.Protocol) || unanswered(f) && s.unchosen.has(asked, place, 0)
+	case local && asked == place && (s.opened[asked] || s.opened[netip.AddrPortFrom(unspecified(asked.Addr()), asked.Port())]):
+		return true
 	case s.ended[place]:
 		return !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
 	case !changed:
@@ -349,7 +391,7 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	if slices.Contains(places, place) {
 		return false // begun since
 	}
-	return dst.IsLoopback() || s.local[dst.Unmap()] || !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
+	return local || !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
 }
 
 func unspecified(a netip.Addr) netip.Addr {

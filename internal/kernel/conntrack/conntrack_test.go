@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -75,6 +78,60 @@ func TestEnded(t *testing.T) {
 	ports := Ports{}
 	if ports.Add(kstate.Op{New: kstate.Elem{Set: verdicts, At: "10.1.0.200 . udp . 53", Value: "goto pick3"}}); len(ports) != 0 {
 		t.Errorf("a service is no port of the host: %v", ports)
+	}
+}
+
+// TestOpened sees published ports of services come, change and go, and which flows are out of
+// date by that: those to the host that lead nowhere yet.
+func TestOpened(t *testing.T) {
+	every := &kstate.NftSet{Name: "published4", Type: "inet_proto . inet_service", Data: "verdict"}
+	every6 := &kstate.NftSet{Name: "published6", Type: "inet_proto . inet_service", Data: "verdict"}
+	one := &kstate.NftSet{Name: "published_at4", Type: "ipv4_addr . inet_proto . inet_service", Data: "verdict"}
+	other := &kstate.NftSet{Name: "service4", Type: "ipv4_addr . inet_proto . inet_service", Data: "mark"}
+	udp, two := kstate.Elem{Set: every, At: "udp . 53", Value: "goto pick1"}, kstate.Elem{Set: every, At: "udp . 53", Value: "goto pick2"}
+	for _, c := range []struct {
+		ops  []kstate.Op
+		want string
+	}{
+		{[]kstate.Op{{New: udp}, {New: kstate.Elem{Set: every, At: "tcp . 80", Value: "goto pick1"}}}, "map[0.0.0.0:53:true]"},
+		{[]kstate.Op{{New: kstate.Elem{Set: every6, At: "udp . 53", Value: "goto pick1"}}, {New: kstate.Elem{Set: one, At: "192.0.2.1 . udp . 54", Value: "goto pick1"}}}, "map[[::]:53:true 192.0.2.1:54:true]"},
+		{[]kstate.Op{{New: udp}, {Old: udp}}, "map[]"},
+		{[]kstate.Op{{Old: udp}, {New: two}}, "map[0.0.0.0:53:true]"},
+		{[]kstate.Op{{New: kstate.Elem{Set: other, At: "10.1.0.200 . udp . 53", Value: "0x00000001"}}, {New: kstate.Addr{}}, {New: kstate.Elem{Set: every, At: "udp . x"}}, {New: kstate.Elem{Set: one, At: "x . udp . 53"}}}, "map[]"},
+	} {
+		got := Opened{}
+		for _, op := range c.ops {
+			got.Add(op)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%v: %v, want %s", c.ops, got, c.want)
+		}
+	}
+	s := newStale()
+	s.opened.Add(kstate.Op{New: udp})
+	s.opened.Add(kstate.Op{New: kstate.Elem{Set: one, At: "192.0.2.1 . udp . 54", Value: "goto pick1"}})
+	s.local = map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true, netip.MustParseAddr("192.0.2.2"): true, netip.MustParseAddr("2001:db8::1"): true}
+	for _, c := range []struct {
+		asked, answers string
+		proto          uint8
+		want           bool
+	}{
+		{"192.0.2.1:53", "192.0.2.1:53", unix.IPPROTO_UDP, true},
+		{"192.0.2.1:53", "10.1.0.2:53", unix.IPPROTO_UDP, false}, // a backend has it
+		{"192.0.2.1:53", "192.0.2.1:53", unix.IPPROTO_TCP, false},
+		{"192.0.2.9:53", "192.0.2.9:53", unix.IPPROTO_UDP, false}, // another machine's resolver
+		{"192.0.2.1:54", "192.0.2.1:54", unix.IPPROTO_UDP, true},
+		{"192.0.2.2:54", "192.0.2.2:54", unix.IPPROTO_UDP, false},
+		{"[2001:db8::1]:53", "[2001:db8::1]:53", unix.IPPROTO_UDP, false},
+	} {
+		asked, answers := netip.MustParseAddrPort(c.asked), netip.MustParseAddrPort(c.answers)
+		f := &netlink.ConntrackFlow{
+			Forward: netlink.IPTuple{DstIP: asked.Addr().AsSlice(), DstPort: asked.Port(), Protocol: c.proto},
+			Reverse: netlink.IPTuple{SrcIP: answers.Addr().AsSlice(), SrcPort: answers.Port(), Protocol: c.proto},
+		}
+		if got := s.MatchConntrackFlow(f); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }
 
