@@ -14,11 +14,11 @@ import (
 // bridgeSettings are the addresses of the network `bridge`, by Docker's names for those
 // of docker0.
 type bridgeSettings struct {
-	BIP         string `yaml:"bip"`
-	BIP6        string `yaml:"bip6"`
-	FixedCIDR   string `yaml:"fixed-cidr"`
-	FixedCIDRv6 string `yaml:"fixed-cidr-v6"`
-	IPv6        string `yaml:"ipv6"` // a boolean, or empty
+	BIP         string
+	BIP6        string
+	FixedCIDR   string
+	FixedCIDRv6 string
+	IPv6        string // a boolean, or empty
 }
 
 func (s *bridgeSettings) all() []setting {

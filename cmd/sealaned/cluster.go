@@ -28,22 +28,22 @@ import (
 // clusterSettings are where the other hosts are found. What is not given comes from
 // the environment that flanneld reads.
 type clusterSettings struct {
-	Etcd         string `yaml:"etcd"`
-	Prefix       string `yaml:"etcd-prefix"`
-	CA           string `yaml:"etcd-cacert"`
-	Cert         string `yaml:"etcd-cert"`
-	Key          string `yaml:"etcd-key"`
-	Username     string `yaml:"etcd-username"`
-	PasswordFile string `yaml:"etcd-password-file"`
-	NodeAddr     string `yaml:"node-addr"`
-	Uplink       string `yaml:"uplink"`
-	SubnetFile   string `yaml:"subnet-file"`
-	DockerOpts   string `yaml:"docker-opts"`
-	Bridge       string `yaml:"fabric-bridge"`
-	ClientPort   string `yaml:"cluster-client-port"`
-	PeerPort     string `yaml:"cluster-peer-port"`
-	JoinPort     string `yaml:"cluster-join-port"`
-	Commands     bool   `yaml:"fabric-commands"`
+	Etcd         string
+	Prefix       string
+	CA           string
+	Cert         string
+	Key          string
+	Username     string
+	PasswordFile string
+	NodeAddr     string
+	Uplink       string
+	SubnetFile   string
+	DockerOpts   string
+	Bridge       string
+	ClientPort   string
+	PeerPort     string
+	JoinPort     string
+	Commands     bool
 }
 
 // setting is one of them, for all that goes through them.

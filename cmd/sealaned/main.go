@@ -12,10 +12,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
 
 	"github.com/sealane/sealane/internal/dockerplugin"
@@ -29,20 +31,20 @@ import (
 // version is set at build time.
 var version = "dev"
 
-// settings are the daemon's few settings. The yaml names are those of the
-// flags; a flag wins over the file.
+// settings are the daemon's few settings. Each is a flag, and one of the file that
+// --config names; a flag wins over the file.
 type settings struct {
-	StateDir  string          `yaml:"state-dir"`
-	RunDir    string          `yaml:"run-dir"`
-	Socket    string          `yaml:"socket"`
-	Docker    string          `yaml:"docker-plugin"`
-	NodeName  string          `yaml:"node-name"`
-	Metrics   string          `yaml:"metrics"`
-	Accepted  string          `yaml:"bridge-accept-fwmark"`
-	LogLevel  string          `yaml:"log-level"`
-	LogFormat string          `yaml:"log-format"`
-	Bridge    bridgeSettings  `yaml:",inline"`
-	Cluster   clusterSettings `yaml:",inline"`
+	StateDir  string
+	RunDir    string
+	Socket    string
+	Docker    string
+	NodeName  string
+	Metrics   string
+	Accepted  string
+	LogLevel  string
+	LogFormat string
+	Bridge    bridgeSettings
+	Cluster   clusterSettings
 	config    string
 	teardown  bool
 	accepted  driver.Mark
@@ -120,7 +122,7 @@ func command() *cobra.Command {
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.LogFormat, "log-format", "text", "text or json")
 	f.BoolVar(&s.teardown, "teardown", false, "remove everything a stopped daemon left in the kernel, then exit")
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	c.CompletionOptions.DisableDefaultCmd = true
 	return c
 }
@@ -128,7 +130,7 @@ func command() *cobra.Command {
 // complete fills in the settings file and the defaults, and checks the result.
 func (s *settings) complete(c *cobra.Command) error {
 	if s.config != "" {
-		if err := s.readConfig(c); err != nil {
+		if err := s.readConfig(c.Flags()); err != nil {
 			return err
 		}
 	}
@@ -143,6 +145,11 @@ func (s *settings) complete(c *cobra.Command) error {
 	}
 	if s.Socket == "" {
 		s.Socket = filepath.Join(s.RunDir, "sealane.sock")
+	}
+	for _, socket := range []struct{ name, path string }{{"socket", s.Socket}, {"docker-plugin", s.Docker}} {
+		if socket.path != "" && !filepath.IsAbs(socket.path) {
+			return fmt.Errorf("%s %q: want an absolute path", socket.name, socket.path)
+		}
 	}
 	if len(s.Socket) > maxSocket {
 		return fmt.Errorf("socket %s: %d bytes, at most %d", s.Socket, len(s.Socket), maxSocket)
@@ -169,44 +176,76 @@ func (s *settings) complete(c *cobra.Command) error {
 	return nil
 }
 
-// readConfig reads the settings file; settings given as flags stay.
-func (s *settings) readConfig(c *cobra.Command) error {
-	f, err := os.Open(s.config)
+// notInFile are flags that are no settings.
+var notInFile = []string{"config", "teardown", "help", "version"}
+
+// readConfig reads the settings file, which has flags by their names. Those that
+// were given stay.
+func (s *settings) readConfig(flags *pflag.FlagSet) error {
+	b, err := os.ReadFile(s.config)
 	if err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
-	defer f.Close()
-	file := *s
-	dec := yaml.NewDecoder(f)
-	dec.KnownFields(true)
-	if err := dec.Decode(&file); err != nil {
+	var file yaml.Node
+	if err := yaml.Unmarshal(b, &file); err != nil {
+		return fmt.Errorf("config %s: not YAML: %s", s.config, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if len(file.Content) == 0 {
+		return nil // comments at most
+	}
+	if err := takeSettings(flags, file.Content[0]); err != nil {
 		return fmt.Errorf("config %s: %w", s.config, err)
 	}
-	type taken struct {
-		flag string
-		to   *string
-		from string
+	return nil
+}
+
+// takeSettings sets the flags that a mapping of YAML has, but for those that were given.
+func takeSettings(flags *pflag.FlagSet, file *yaml.Node) error {
+	if file.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: want settings as log-level: warn", file.Line)
 	}
-	all := []taken{
-		{"state-dir", &s.StateDir, file.StateDir}, {"run-dir", &s.RunDir, file.RunDir}, {"socket", &s.Socket, file.Socket}, {"docker-plugin", &s.Docker, file.Docker},
-		{"node-name", &s.NodeName, file.NodeName}, {"metrics", &s.Metrics, file.Metrics}, {"bridge-accept-fwmark", &s.Accepted, file.Accepted},
-		{"log-level", &s.LogLevel, file.LogLevel}, {"log-format", &s.LogFormat, file.LogFormat},
-	}
-	for i, x := range file.Bridge.all() {
-		all = append(all, taken{x.name, s.Bridge.all()[i].to, *x.to})
-	}
-	for i, x := range file.Cluster.all() {
-		all = append(all, taken{x.name, s.Cluster.all()[i].to, *x.to})
-	}
-	if !c.Flags().Changed("fabric-commands") {
-		s.Cluster.Commands = file.Cluster.Commands
-	}
-	for _, name := range all {
-		if !c.Flags().Changed(name.flag) {
-			*name.to = name.from
+	given := map[string]bool{}
+	flags.Visit(func(f *pflag.Flag) { given[f.Name] = true })
+	seen := map[string]bool{}
+	for i := 0; i < len(file.Content); i += 2 {
+		key, value := file.Content[i], file.Content[i+1]
+		name := key.Value
+		switch {
+		case flags.Lookup(name) == nil || slices.Contains(notInFile, name):
+			return fmt.Errorf("line %d: %s: no such setting (known: %s)", key.Line, name, strings.Join(inFile(flags), ", "))
+		case seen[name]:
+			return fmt.Errorf("line %d: %s: is there twice", key.Line, name)
+		case value.Kind != yaml.ScalarNode:
+			return fmt.Errorf("line %d: %s: want one value", value.Line, name)
+		}
+		seen[name] = true
+		if given[name] || value.Tag == "!!null" {
+			continue
+		}
+		if err := flags.Set(name, value.Value); err != nil {
+			return fmt.Errorf("line %d: %w", value.Line, flagError(err))
 		}
 	}
 	return nil
+}
+
+// inFile lists the settings by name.
+func inFile(flags *pflag.FlagSet) (names []string) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !slices.Contains(notInFile, f.Name) {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+// flagError says what a flag's value should be. Those that can be wrong for the parser
+// are true or false.
+func flagError(err error) error {
+	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return fmt.Errorf("%s %q: want true or false", e.GetFlag().Name, e.GetValue())
+	}
+	return err
 }
 
 // logger returns the daemon's log, on stderr.
