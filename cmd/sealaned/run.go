@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -55,11 +56,11 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer watched.Close()
-	st, err := store.Open(filepath.Join(s.StateDir, storeName))
+	st, release, err := openState(s.StateDir)
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer release()
 	passed, err := passedSockets()
 	if err != nil {
 		return err
@@ -246,6 +247,66 @@ func listen(s settings, passed net.Listener) (_ net.Listener, err error) {
 		return nil, err
 	}
 	return listenPrivately(s.Socket, func(path string) error { return errors.Join(os.Chmod(path, 0o660), share(path)) })
+}
+
+// openState opens the store of a state directory, and keeps other daemons from it and
+// from the network namespace until what it returns is called.
+func openState(dir string) (*store.Store, func(), error) {
+	st, err := store.Open(filepath.Join(dir, storeName))
+	if err != nil {
+		return nil, nil, err
+	}
+	held, err := holdNamespace()
+	if err != nil {
+		st.Close()
+		return nil, nil, err
+	}
+	return st, func() { st.Close(); held.Close() }, nil
+}
+
+// namespaceHeld is an abstract socket (unix(7)): its name is one of the network
+// namespace, and free as soon as the process ends, however that does.
+const namespaceHeld = "@sealane"
+
+// holdNamespace keeps other daemons from the network namespace until the result is
+// closed, whatever directories they have: of two, each would remove what the other made.
+func holdNamespace() (io.Closer, error) {
+	at := &net.UnixAddr{Name: namespaceHeld, Net: "unix"}
+	l, err := net.ListenUnix("unix", at)
+	if err == nil {
+		go func() {
+			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+				c.Close()
+			}
+		}()
+		return l, nil
+	}
+	if pid := rootsAt(at); pid >= 0 {
+		return nil, fmt.Errorf("network namespace: another daemon serves it (process %d): start one in a namespace of its own, as by ip netns exec", pid)
+	}
+	// Any user may take a name. It keeps nobody from anything.
+	return io.NopCloser(nil), nil
+}
+
+// rootsAt returns the process that listens at a socket if it is root's and answers,
+// or -1. It is 0 if it is in no process namespace of ours.
+func rootsAt(at *net.UnixAddr) int {
+	c, err := net.DialUnix("unix", nil, at)
+	if err != nil {
+		return -1
+	}
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	pid := -1
+	raw.Control(func(fd uintptr) {
+		if peer, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil && peer.Uid == 0 {
+			pid = int(peer.Pid)
+		}
+	})
+	return pid
 }
 
 // nobodyAt refuses a socket that is somebody else's.

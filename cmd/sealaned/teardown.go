@@ -12,18 +12,17 @@ import (
 	"github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/serve/dns"
 	"github.com/sealane/sealane/internal/serve/udptun/shortcut"
-	"github.com/sealane/sealane/internal/store"
 )
 
 // teardown removes what a stopped daemon left. The store stays: it says what
 // to make when a daemon starts again.
 func teardown(ctx context.Context, s settings) error {
 	log := s.logger()
-	st, err := store.Open(filepath.Join(s.StateDir, storeName))
+	st, release, err := openState(s.StateDir)
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer release()
 	kern, err := linux.Open(linux.Config{RunDir: s.RunDir, Journal: st})
 	if err != nil {
 		return err
