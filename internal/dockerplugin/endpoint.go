@@ -234,7 +234,8 @@ func (p *Plugin) sandbox(req endpointRequest) (*model.Sandbox, error) {
 	return sb, nil
 }
 
-// portMappings reads the option that lists the published ports.
+// portMappings reads the option that lists the published ports, and puts them in order:
+// Docker's is another each time.
 func portMappings(option any) ([]model.PortMapping, error) {
 	text, err := json.Marshal(option)
 	var list []portBinding
@@ -254,6 +255,9 @@ func portMappings(option any) ([]model.PortMapping, error) {
 			out = append(out, m)
 		}
 	}
+	slices.SortFunc(out, func(a, b model.PortMapping) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto), a.HostIP.Compare(b.HostIP), cmp.Compare(a.HostPort, b.HostPort))
+	})
 	return out, nil
 }
 

@@ -57,3 +57,20 @@ func TestPortsOfTwo(t *testing.T) {
 	r.makes([]call{{"NetworkDriver.RevokeExternalConnectivity", about(fuzzEndpoint, `"Options":{}`)}}, false)
 	ports(users)
 }
+
+// TestPortsInOrder: ports are in order, whatever order Docker has them in, so that those
+// without a port of the host's get the same ones each time.
+func TestPortsInOrder(t *testing.T) {
+	tcp := func(port, host int) map[string]any { return map[string]any{"Proto": 6, "Port": port, "HostPort": host} }
+	option := []any{
+		tcp(82, 92), tcp(80, 0), map[string]any{"Proto": 17, "Port": 80, "HostPort": 8080}, tcp(80, 8080),
+		map[string]any{"Proto": 6, "Port": 80, "HostIP": "127.0.0.1", "HostPort": 8080}, tcp(80, 8080),
+	}
+	ports, err := portMappings(option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(ports), "[80/tcp 8080:80/tcp 127.0.0.1:8080:80/tcp 8080:80/udp 92:82/tcp]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
