@@ -302,7 +302,8 @@ func sameNames(a, b *model.Sandbox) bool {
 }
 
 // NameNetwork gives a network the name that it has in a container engine, as
-// NameSandbox does.
+// NameSandbox does. Docker takes names that no network here can have: with one of
+// those it keeps that of its ID.
 func (e *Engine) NameNetwork(ctx context.Context, id model.ID, name, origin string) error {
 	if n := e.overHosts(id); n != nil && n.Overlay != nil {
 		return e.nameOverlay(ctx, n, name)
@@ -312,7 +313,7 @@ func (e *Engine) NameNetwork(ctx context.Context, id model.ID, name, origin stri
 	e.work.Lock()
 	defer e.work.Unlock()
 	n := e.intent.Networks[id]
-	if n == nil {
+	if n == nil || model.CheckName(name) != nil {
 		return nil
 	}
 	d := e.draft(n.Ref(), "name")

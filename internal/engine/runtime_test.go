@@ -248,6 +248,7 @@ func TestNamesOfDocker(t *testing.T) {
 	joinedBase(r)
 	sb := r.e.ByEndpoint("ab0000000001")
 	r.ok(r.e.NameSandbox(r.ctx, sb.ID, ContainerNames{Name: "web", Hostname: "host", Aliases: map[model.ID][]string{"ab0000000001": {"www"}}}))
+	r.ok(r.e.NameNetwork(r.ctx, dockerNet, "the front", model.OriginDocker))
 	r.ok(r.e.NameNetwork(r.ctx, dockerNet, "front", model.OriginDocker))
 	r.ok(r.e.NameNetwork(r.ctx, dockerNet, "front", model.OriginDocker))
 	got := r.e.ByEndpoint("ab0000000001")
