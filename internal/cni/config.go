@@ -73,8 +73,12 @@ func readConfig(r io.Reader, lax bool) (*config, error) {
 		return c, errorf(codeDecode, "configuration: empty: want a JSON object")
 	}
 	var values map[string]json.RawMessage
-	if err := json.Unmarshal(text, &values); err != nil || values == nil {
-		return c, errorf(codeDecode, "configuration: not a JSON object: %w", cmp.Or(err, errors.New("null")))
+	err = json.Unmarshal(text, &values)
+	if _, other := errors.AsType[*json.UnmarshalTypeError](err); other || err == nil && values == nil {
+		return c, errorf(codeDecode, "configuration: not a JSON object")
+	}
+	if err != nil {
+		return c, errorf(codeDecode, "configuration: not a JSON object: %w", err)
 	}
 	if err := c.readVersion(values); err != nil {
 		return c, err
