@@ -115,6 +115,7 @@ func (a *app) root() *cobra.Command {
 		Short:         "Container networking: any container, any network",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       a.versionLine(),
 		// No command has another one of these.
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return checkFlags(c) },
 	}
@@ -130,6 +131,9 @@ func (a *app) root() *cobra.Command {
 		a.applyCommand(), a.planCommand(), a.diffCommand(), a.explainCommand(), a.traceCommand(), a.doctorCommand(), a.eventsCommand(),
 		a.uplinkCommand(), a.clusterCommand(), a.nodeCommand(), a.daemonCommand(), a.cniCommand(), a.pipeworkCommand(), a.versionCommand(),
 	)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.InitDefaultVersionFlag()
+	root.Flags().Lookup("version").Hidden = true // a habit; the command is what is told of
 	polish(root)
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
 	"strings"
 	"text/tabwriter"
@@ -68,12 +69,70 @@ func (f *format) parse(c *cobra.Command) (*template.Template, error) {
 	}
 	t, err := template.New("").Funcs(template.FuncMap{
 		"json": func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err },
-		"join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper,
+		"join": join, "lower": strings.ToLower, "upper": strings.ToUpper,
 	}).Parse(text)
 	if err != nil {
-		return nil, usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
+		return nil, f.misfit(c, err, nil)
 	}
 	return t, nil
+}
+
+// join is strings.Join of any list: addresses are no strings.
+func join(list any, between string) (string, error) {
+	v := reflect.ValueOf(list)
+	if v.Kind() != reflect.Slice {
+		return "", errors.New("want a list")
+	}
+	texts := make([]string, v.Len())
+	for i := range texts {
+		texts[i] = fmt.Sprint(v.Index(i).Interface())
+	}
+	return strings.Join(texts, between), nil
+}
+
+var (
+	templateRE = regexp.MustCompile(`^template: (:\d+)*: (executing "[^"]*" at )?`)
+	fieldRE    = regexp.MustCompile(`can't evaluate field (\S+) in type (\S+)$`)
+)
+
+// misfit says what is wrong with the template: of a field that an item does not have,
+// which it has.
+func (f *format) misfit(c *cobra.Command, err error, item any) error {
+	text := templateRE.ReplaceAllString(err.Error(), "")
+	if m := fieldRE.FindStringSubmatch(text); m != nil {
+		if names := fieldsOf(reflect.TypeOf(item), strings.TrimPrefix(m[2], "*"), map[reflect.Type]bool{}); names != nil {
+			return usage("%s: --format: no field %s (known: %s)", path(c), m[1], strings.Join(names, ", "))
+		}
+	}
+	return usage("%s: --format: %s", path(c), text)
+}
+
+// fieldsOf lists the fields of the type of that name, which is t or one inside it that
+// was not seen yet. It is empty if there is none.
+func fieldsOf(t reflect.Type, name string, seen map[reflect.Type]bool) (names []string) {
+	if t == nil || seen[t] {
+		return nil
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return fieldsOf(t.Elem(), name, seen)
+	case reflect.Struct:
+	default:
+		return nil
+	}
+	for _, field := range reflect.VisibleFields(t) {
+		switch {
+		case !field.IsExported() || field.Anonymous:
+		case t.String() == name:
+			names = append(names, field.Name)
+		default:
+			if inner := fieldsOf(field.Type, name, seen); inner != nil {
+				return inner
+			}
+		}
+	}
+	return names
 }
 
 // show prints items as f says: as JSON, by a template, or as the table that
@@ -107,7 +166,7 @@ func fill[T any](c *cobra.Command, f *format, w io.Writer, items []T) error {
 	}
 	for _, item := range items {
 		if err := t.Execute(&text, item); err != nil {
-			return usage("%s: --format: %s", path(c), strings.TrimPrefix(err.Error(), "template: "))
+			return f.misfit(c, err, item)
 		}
 		text.WriteByte('\n')
 	}

@@ -55,6 +55,9 @@ func find(root *cobra.Command, args []string) (*cobra.Command, error) {
 		cmd, rest = root, words(args)
 	}
 	if rest := words(rest); !cmd.Runnable() && len(rest) > 0 && rest[0] != "help" {
+		if err := strangeFlag(cmd, args[:slices.Index(args, rest[0])]); err != nil {
+			return cmd, err // cobra takes the command behind it for its value
+		}
 		var names []string
 		for _, c := range cmd.Commands() {
 			names = append(names, c.Name())
@@ -62,6 +65,24 @@ func find(root *cobra.Command, args []string) (*cobra.Command, error) {
 		return cmd, usage("%s: no such command%s", strings.TrimPrefix(cmd.CommandPath()+" "+rest[0], "sealane "), suggest(rest[0], names, ""))
 	}
 	return cmd, nil
+}
+
+// strangeFlag is the error of the first flag that cmd does not know, if there is one.
+func strangeFlag(cmd *cobra.Command, args []string) error {
+	cmd.InitDefaultHelpFlag()
+	cmd.InitDefaultVersionFlag()
+	for _, arg := range args {
+		name, _, _ := strings.Cut(arg, "=")
+		switch long, isLong := strings.CutPrefix(name, "--"); {
+		case name == "--":
+			return nil
+		case isLong && cmd.Flag(long) == nil:
+			return flagError(cmd, fmt.Errorf("unknown flag: --%s", long))
+		case !isLong && len(name) > 1 && name[0] == '-' && cmd.Flags().ShorthandLookup(name[1:2]) == nil:
+			return flagError(cmd, fmt.Errorf("unknown shorthand flag: %q in %s", name[1], arg))
+		}
+	}
+	return nil
 }
 
 // words leaves out what looks like a flag. The value of --socket, the only one
@@ -81,19 +102,22 @@ func words(args []string) []string {
 
 // flagError says which flag is wrong, with the nearest match.
 func flagError(c *cobra.Command, err error) error {
-	text := err.Error()
+	text, at := err.Error(), ""
+	if c.HasParent() {
+		at = path(c) + ": "
+	}
 	if name, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
 		var names []string
 		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		return usage("%s: no such flag: --%s%s", path(c), name, suggest(name, names, "--"))
+		return usage("%sno such flag: --%s%s", at, name, suggest(name, names, "--"))
 	}
 	if _, name, ok := strings.Cut(text, "unknown shorthand flag: "); ok {
-		return usage("%s: no such flag: %s", path(c), name)
+		return usage("%sno such flag: %s", at, name)
 	}
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return usage("%s: --%s %q: want %s", path(c), e.GetFlag().Name, e.GetValue(), wanted(e.GetFlag()))
+		return usage("%s--%s %q: want %s", at, e.GetFlag().Name, e.GetValue(), wanted(e.GetFlag()))
 	}
-	return usage("%s: %s", path(c), text)
+	return usage("%s%s", at, text)
 }
 
 // wanted is what the value of a flag has to be.

@@ -16,10 +16,15 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Say which version this is",
 		Args:  args(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintf(a.Out, "sealane %s, api %s\n", buildVersion(a.version), api.Version)
+			fmt.Fprintln(a.Out, a.versionLine())
 			return nil
 		},
 	}
+}
+
+// versionLine is what --version says, too.
+func (a *app) versionLine() string {
+	return fmt.Sprintf("sealane %s, api %s", buildVersion(a.version), api.Version)
 }
 
 // buildVersion is the version given at build time, else the module's, and the
