@@ -158,6 +158,7 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.flows.Changed(ops)
+	all := ops
 	var errs []error
 	for len(ops) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -173,6 +174,9 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 		}
 		first = to.Apply(ops[:n])
 		both.Wait()
+		if to == l.ovs {
+			first = orphaned(first, all)
+		}
 		errs = append(errs, first, second)
 		ops = ops[n+m:]
 	}

@@ -244,10 +244,7 @@ func leave(have port) []operation {
 // putPort changes a port of ours in place where that can be, and else makes it
 // anew.
 func (p *plan) putPort(i int, o kstate.OVSPort) (away, here []operation, err error) {
-	index, err := p.c.index(o.Device)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("device %s %w", o.Device, kernel.ErrMissing)
-	}
+	index, err := p.index(o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -272,6 +269,15 @@ func (p *plan) putPort(i int, o kstate.OVSPort) (away, here []operation, err err
 		away = leave(have)
 	}
 	return away, p.join(i, o, index), nil
+}
+
+// index is the number of a port's device.
+func (p *plan) index(o kstate.OVSPort) (int, error) {
+	index, err := p.c.index(o.Device)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("device %s %w", o.Device, kernel.ErrMissing)
+	}
+	return index, err
 }
 
 // join makes a device a port.
@@ -406,6 +412,10 @@ func (p *plan) check() error {
 			why = t.bridges[o.Name].broken
 		case kstate.OVSPort:
 			why = t.ports[o.Device].broken
+			if _, gone := p.index(o); why != "" && gone != nil { // meanwhile
+				p.errs[i] = gone
+				continue
+			}
 		}
 		if why != "" {
 			p.errs[i] = fmt.Errorf("Open vSwitch: %s", why)
