@@ -68,8 +68,8 @@ func CheckIfName(name string) error {
 	case len(name) > MaxIfName:
 		return fmt.Errorf("interface name %q: %d bytes, at most %d", name, len(name), MaxIfName)
 	}
-	for _, c := range []byte(name) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`/:%"*;{}#,\`, c) >= 0 {
+	for _, c := range name {
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`/:%"*;{}#,\`, c) {
 			return fmt.Errorf("interface name %q: character %q is not allowed", name, c)
 		}
 	}

@@ -40,6 +40,9 @@ func TestCheckIfName(t *testing.T) {
 	if err := CheckIfName("a123456789abcdef"); !strings.Contains(err.Error(), "16 bytes, at most 15") {
 		t.Error(err)
 	}
+	if err := CheckIfName("brü"); !strings.Contains(err.Error(), `character 'ü' is not`) {
+		t.Error(err)
+	}
 }
 
 func TestCheckHostname(t *testing.T) {

@@ -389,8 +389,11 @@ func (c *command) hardware(text string) error {
 	mac, vlan, _ := strings.Cut(text, "@")
 	if vlan, _, _ = strings.Cut(vlan, "@"); vlan != "" {
 		n, err := strconv.Atoi(vlan)
-		if err != nil || n < 1 || n > 4094 {
+		switch {
+		case err != nil || n < 1 || n > 4094:
 			return failf("pipework: VLAN %q: want 1 to 4094", vlan)
+		case vlan != strconv.Itoa(n): // 010 is 8 to ip(8)
+			return failf("pipework: VLAN %q: want 1 to 4094, without a 0 before it", vlan)
 		}
 		c.vlan = n
 	}

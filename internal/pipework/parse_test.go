@@ -181,6 +181,7 @@ func TestRefusals(t *testing.T) {
 		{"br1 web 10.0.0.1/8 52:54", "hardware address", false},
 		{"br1 web 10.0.0.1/8 @4095", "want 1 to 4094", false},
 		{"br1 web 10.0.0.1/8 @ten", "want 1 to 4094", false},
+		{"br1 web 10.0.0.1/8 @010", `VLAN "010": want 1 to 4094, without a 0 before it`, false}, // 8 to ip, 10 to ovs-vsctl
 		{"mac:xx web 10.0.0.1/8", "hardware address", false},
 		{"br/1 web 10.0.0.1/8", "interface", false},
 		{"br1 -i averyverylongname web 10.0.0.1/8", "interface", false},
