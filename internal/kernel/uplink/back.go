@@ -19,10 +19,10 @@ func (m *mover) detach(it items) error {
 	if err != nil {
 		return err
 	}
-	if nic.index == 0 { // it has taken everything with it
-		return errors.Join(m.leaveSwitch(device{}), m.restoreBridge(br), m.release(br))
-	}
 	before := m.rec.On.Items
+	if nic.index == 0 { // it has taken everything with it
+		return errors.Join(m.leaveSwitch(device{}), m.dropItems(it, br, before), m.restoreBridge(br), m.release(br))
+	}
 	return run([]step{
 		{"settings of " + nic.name, func() error { return m.writeSettings(nic.name, lenientOn(nic)) }},
 		{"settings of " + m.rec.Bridge, func() error { return m.writeSettings(br.name, lenientOn(br)) }},
@@ -81,6 +81,26 @@ func (m *mover) routesBack(it items, nic, br device, stays items) error {
 		from = device{index: 1 << 30, name: m.rec.Bridge} // nothing is by it
 	}
 	return m.moveRoutes(it.by(nic.index, from.index).by(m.rec.On.Index, from.index), from, nic, stays)
+}
+
+// dropItems removes what a NIC that is gone brought to the bridge.
+func (m *mover) dropItems(it items, br device, stays items) error {
+	if br.index == 0 {
+		return nil
+	}
+	for _, route := range it.Routes {
+		for _, r := range route.forms(br.index) {
+			if err := m.dropRoute(r, br, stays); err != nil {
+				return err
+			}
+		}
+	}
+	for _, h := range it.NextHops {
+		if err := gone(m.do(unix.RTM_DELNEXTHOP, 0, h.nextHopID())); err != nil {
+			return fmt.Errorf("remove next hop: %w", err)
+		}
+	}
+	return m.takeAddresses(it, br, stays, true)
 }
 
 // leave takes the NIC out of the bridge if it is its port.

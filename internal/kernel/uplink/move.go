@@ -259,13 +259,21 @@ func (m *mover) moveRoutes(it items, from, to device, stays items) error {
 			if err := there(m.do(unix.RTM_NEWROUTE, netlink.Create|netlink.Append, r.moved(from.index, to.index, true))); err != nil {
 				return fmt.Errorf("%s: %w", r.dst(), err)
 			}
-			if stays.hasRoute(r, from.index) {
-				continue
-			}
-			if err := gone(m.do(unix.RTM_DELROUTE, 0, r.moved(from.index, from.index, false))); err != nil {
-				return fmt.Errorf("remove %s: %w", r.dst(), err)
+			if err := m.dropRoute(r, from, stays); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// dropRoute removes a route by a device, unless it was there before.
+func (m *mover) dropRoute(r item, from device, stays items) error {
+	if stays.hasRoute(r, from.index) {
+		return nil
+	}
+	if err := gone(m.do(unix.RTM_DELROUTE, 0, r.moved(from.index, from.index, false))); err != nil {
+		return fmt.Errorf("remove %s: %w", r.dst(), err)
 	}
 	return nil
 }

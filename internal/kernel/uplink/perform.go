@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -236,13 +237,13 @@ func (m *mover) takeBack(op string, because error) error {
 }
 
 // undo takes back a move that is not finished, from wherever it was cut off, and says
-// what became of it. From a bridge that is gone the way back is forth.
+// what became of it. From a bridge that is gone, and to a NIC that is, the way back is forth.
 func (m *mover) undo() (what string, err error) {
 	nic, br, err := m.ends()
 	switch {
 	case err != nil || m.rec.Phase == attached:
 		return "", err
-	case m.rec.Phase == detaching && (br.index != 0 || m.rec.Made):
+	case m.rec.Phase == detaching && nic.index != 0 && (br.index != 0 || m.rec.Made):
 		if err := m.attach(m.rec.Moved.by(m.rec.On.Index, nic.index).by(br.index, nic.index)); err != nil {
 			return "", err
 		}
@@ -255,7 +256,14 @@ func (m *mover) undo() (what string, err error) {
 		m.rec.Moved, m.rec.Prior = m.rec.Prior, items{}
 		return "taken back", m.note(attached)
 	}
-	what = map[phase]string{attaching: "taken back", detaching: "detached, for the bridge is gone"}[m.rec.Phase]
+	switch {
+	case m.rec.Phase != detaching:
+		what = "taken back"
+	case nic.index == 0:
+		what = "detached, for the NIC is gone"
+	default:
+		what = "detached, for the bridge is gone"
+	}
 	return what, m.drop()
 }
 
@@ -281,17 +289,18 @@ func (d Dir) detach(mv Move, before func()) (rep Report, err error) {
 		rep.Warnings = m.waits()
 		return rep, err
 	}
+	if name, err := m.renamed(nic); name != "" || err != nil {
+		return rep, cmp.Or(err, error(model.Errorf(model.Conflict, "uplink "+mv.NIC, opDetach, "is called %s by now", name).WithHint("ip link set %s name %s", name, mv.NIC)))
+	}
 	m.rec.Used = mv.Used
 	if err := m.recall(nic, br, mv.Keep); err != nil {
 		return rep, err
 	}
-	if rep.Answering, err = m.ask(br, mv.Timeout, &rep); err != nil {
+	if nic.index == 0 {
+		rep.Warnings = []string{fmt.Sprintf("the host has no %s: what it brought to %s is gone with it", mv.NIC, m.rec.Bridge)}
+	} else if err := m.tellBack(br, mv, &rep); err != nil {
 		return rep, err
 	}
-	for _, a := range m.rec.Moved.movable().Addresses {
-		rep.Addresses = append(rep.Addresses, a.prefix())
-	}
-	rep.Routes = m.rec.Moved.asked()
 	if err := m.note(detaching); err != nil {
 		return rep, err
 	}
@@ -304,6 +313,27 @@ func (d Dir) detach(mv Move, before func()) (rep Report, err error) {
 	err = m.drop()
 	rep.Warnings = append(rep.Warnings, m.waits()...)
 	return rep, err
+}
+
+// renamed is what the NIC is called if it is there and not by its name.
+func (m *mover) renamed(nic device) (string, error) {
+	if nic.index != 0 || m.rec.Boot != bootID() {
+		return "", nil
+	}
+	now, err := m.device(m.rec.Port.Index)
+	return now.name, gone(err)
+}
+
+// tellBack notes in the report what goes back to the NIC, and who has to answer then.
+func (m *mover) tellBack(br device, mv Move, rep *Report) (err error) {
+	if rep.Answering, err = m.ask(br, mv.Timeout, rep); err != nil {
+		return err
+	}
+	for _, a := range m.rec.Moved.movable().Addresses {
+		rep.Addresses = append(rep.Addresses, a.prefix())
+	}
+	rep.Routes = m.rec.Moved.asked()
+	return nil
 }
 
 // asked counts the routes that somebody asked for.

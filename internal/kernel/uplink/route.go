@@ -281,3 +281,8 @@ func (h item) nextHopBy(index int) item {
 	}
 	return join(header, attrs)
 }
+
+// nextHopID says which next hop is to be removed.
+func (h item) nextHopID() item {
+	return join(make([]byte, sizeofNhMsg), []attr{uint32Attr(nhaID, number(find(split(h[sizeofNhMsg:]), nhaID)))})
+}
