@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,9 +127,26 @@ func (r *reader) split(args []string) error {
 			}
 			continue
 		}
+		if len(r.words) == 0 && r.verb != undo { // a device that is gone can be undone
+			a = pseudo(a)
+		}
 		r.words = append(r.words, a)
 	}
 	return nil
+}
+
+// pseudo returns the tool that a first word begins with, as the script has it, unless there
+// is such a device; or the word.
+func pseudo(word string) string {
+	for name := range tools {
+		if !strings.HasPrefix(word, name) || checkName(word) != "" {
+			continue
+		}
+		if _, err := os.Stat("/sys/class/net/" + word); err != nil {
+			return name
+		}
+	}
+	return word
 }
 
 // option returns where the value of an option goes, or nil.
@@ -410,9 +428,9 @@ func (c *command) hardware(text string) error {
 }
 
 // named is the hardware address that U:TEXT stands for: 02 and the first five
-// bytes of the digest of the text with a line's end.
+// bytes of the digest of the text as echo(1) prints its words.
 func named(text string) string {
-	sum := md5.Sum([]byte(text + "\n"))
+	sum := md5.Sum([]byte(strings.Join(strings.Fields(text), " ") + "\n"))
 	return fmt.Sprintf("02:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
 }
 

@@ -32,6 +32,7 @@ func TestRequest(t *testing.T) {
 		{"br1 web 0/24@10.0.0.9", `{"device":"br1","container":"web","ifname":"eth1","options":{"gateway":"10.0.0.9"},"command":"br1 -i eth1 web 0/0@10.0.0.9"}`},
 		{"br1 web 0.0.0.0/8", `{"device":"br1","container":"web","ifname":"eth1","command":"br1 -i eth1 web 0/0"}`},
 		{"br1 web 10.0.0.1/8 52:54:00:12:34:56@", `{"device":"br1","container":"web","ip":"10.0.0.1/8","mac":"52:54:00:12:34:56","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 52:54:00:12:34:56"}`},
+		{"br1 web 10.0.0.1/8 U:a++b+", `{"device":"br1","container":"web","ip":"10.0.0.1/8","mac":"02:75:57:d2:f3:a6","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 02:75:57:d2:f3:a6"}`},
 		{"br1 web 10.0.0.1/8 U:myhost.foo.com@", `{"device":"br1","container":"web","ip":"10.0.0.1/8","mac":"02:72:6c:cd:9b:8d","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 02:72:6c:cd:9b:8d"}`},
 		{"br1 web 10.0.0.1/8 @", `{"device":"br1","container":"web","ip":"10.0.0.1/8","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8"}`},
 		{"br1 web 10.0.0.1/8 @10@x", `{"device":"br1","vlan":10,"container":"web","ip":"10.0.0.1/8","ifname":"eth1","command":"br1 -i eth1 web 10.0.0.1/8 @10"}`},
@@ -131,6 +132,9 @@ func TestInside(t *testing.T) {
 		{"rule web add from 10.0.0.0/8 table 7", "web", "ip rule add from 10.0.0.0/8 table 7", false},
 		{"tc web qdisc add dev eth1 root -i --wait", "web", "tc qdisc add dev eth1 root -i --wait", false},
 		{"-a 6 route web show", "web", "ip -6 route show", false},
+		{"routes web show", "web", "ip route show", false}, // the script looks at the beginning
+		{"rule2 web show", "web", "ip rule show", false},
+		{"tc-x web qdisc show -i", "web", "tc qdisc show -i", false},
 		{"--undo route web add 10.0.0.0/8 dev eth1", "web", "ip route add 10.0.0.0/8 dev eth1", true},
 	} {
 		got, err := parse(split(c.line))
