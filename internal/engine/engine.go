@@ -99,13 +99,16 @@ type Config struct {
 	// SwitchOf, if not nil, returns the bridge of Open vSwitch that a device of the
 	// host is a port of, or "".
 	SwitchOf func(device string) string
-	Runner   Runner  // nil: no commands in containers
-	Uplinks  Uplinks // nil: no NICs are moved
-	Cluster  Cluster
-	Guests   Guests // nil: no containers of runtimes
-	Boot     string // tells this boot of the host from others; empty if that is not known
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Heed, if not nil, has the kernel hint at what happens to the host's device of a
+	// name, whenever there is one.
+	Heed    func(device string)
+	Runner  Runner  // nil: no commands in containers
+	Uplinks Uplinks // nil: no NICs are moved
+	Cluster Cluster
+	Guests  Guests // nil: no containers of runtimes
+	Boot    string // tells this boot of the host from others; empty if that is not known
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Host is what is known about the host besides what Observe returns.

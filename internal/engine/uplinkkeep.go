@@ -88,6 +88,9 @@ func (e *Engine) uplinkOps(settle bool) ([]kstate.Op, error) {
 	}
 	var ops []kstate.Op
 	for _, u := range e.uplinks.list {
+		if e.cfg.Heed != nil {
+			e.cfg.Heed(u.NIC) // which may be unplugged, and come again
+		}
 		want := kstate.Uplink{NIC: u.NIC, Bridge: u.Bridge}
 		i := slices.IndexFunc(ports, func(p nics.Port) bool { return p.NIC == u.NIC })
 		if i < 0 {

@@ -39,3 +39,6 @@ func (l *Linux) Watch(ctx context.Context) (<-chan kernel.Hint, error) {
 	}()
 	return out, nil
 }
+
+// Heed has Watch tell of what happens to the host's device of a name, whoever made it.
+func (l *Linux) Heed(device string) { l.links.Heed(device) }

@@ -119,6 +119,9 @@ func (c *Conn) Watch(ctx context.Context) (<-chan string, error) {
 	return ch, nil
 }
 
+// Heed has Watch tell of what happens to the host's device of a name, whoever made it.
+func (c *Conn) Heed(device string) { c.parents.add(device) }
+
 // listen opens the socket of Watch.
 func (c *Conn) listen() (*os.File, error) {
 	s, err := c.ports.open(c.host)
