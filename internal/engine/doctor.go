@@ -188,8 +188,7 @@ func (e *Engine) checkFabrics() (out []Check) {
 		why := obstacle(l.view, l.failed)
 		l.mu.Unlock()
 		if !here[key] && why != "" {
-			why = strings.TrimPrefix(why, "fabric "+key+": settle: ")
-			out = append(out, Check{CheckFail, "fabric " + key, "this host has no part of it: " + why, "nothing of that: it joins by itself then"})
+			out = append(out, Check{CheckFail, "fabric " + key, "this host has no part of it: " + why, "that mended: it joins by itself then"})
 		}
 	}
 	return out

@@ -405,6 +405,13 @@ type heldError struct {
 func (e *heldError) Error() string { return e.cause.Error() }
 func (e *heldError) Unwrap() error { return e.cause }
 
+// tunnelError is a tunnel that the kernel refuses, as its number or its UDP port is
+// another's. The cause says it all.
+type tunnelError struct{ *kernel.OpError }
+
+func (e tunnelError) Error() string { return e.Err.Error() }
+func (e tunnelError) Unwrap() error { return e.OpError }
+
 // worst returns the failure in err to tell the user: the first, but not of
 // removing what is somebody else's, which makes no change fail.
 func worst(err error) *kernel.OpError {
@@ -446,6 +453,10 @@ func explain(ref, op string, err error) error {
 				first, kind = setting, model.Denied
 			case errors.Is(opErr, kernel.ErrMissing): // a parent, which went after the network was made
 				first, kind = opErr.Err, model.NotFound
+			case errors.Is(opErr, kernel.ErrInUse):
+				if l, _ := o.(kstate.Link); l.Type == kstate.TypeVXLAN {
+					first = tunnelError{opErr}
+				}
 			}
 		}
 	}

@@ -334,6 +334,9 @@ func (e *Engine) settleFabric(ctx context.Context, key string, v flannel.View) e
 		e.openPools(n)
 	}
 	if err := d.commit(ctx); err != nil {
+		if refused, ok := errors.AsType[*model.Error](err); ok {
+			return &model.Error{Kind: refused.Kind, Err: refused.Err, Hint: refused.Hint} // who tells of it says of which fabric
+		}
 		return err
 	}
 	e.tellSubnet()
@@ -396,7 +399,7 @@ func (d *draft) fabric(ctx context.Context, key string, v flannel.View, old *mod
 	if n.Options, err = model.ParseOptions(model.DriverFabric, s.Options); err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(d.checkApart(view, key, f.Uplink, *v.Config), d.checkTunnel(n)); err != nil {
+	if err := cmp.Or(d.checkApart(view, key, f.Uplink, *v.Config), d.checkTunnel(n, view)); err != nil {
 		return nil, err
 	}
 	n.Options.MTU = fabric.MTU(&f)

@@ -119,6 +119,47 @@ func TestFabricConfigNobodyHas(t *testing.T) {
 	}
 }
 
+// A device of another program's that has the VNI, as one that flanneld left, is found before
+// anything is changed here: it is called by its name, and the firewall stays as it is.
+func TestFabricVNITaken(t *testing.T) {
+	r, put, log := configured(t)
+	left := kstate.Link{Name: "flannel.1", Type: kstate.TypeVXLAN, MTU: 1450, VXLAN: kstate.VXLAN{VNI: 1, Port: 8472, Local: netip.MustParseAddr("198.51.100.9")}}
+	r.k.Foreign(left)
+	_, err := r.fabric("more", nil, "10.6.0.0/16")
+	r.refused(err, model.Conflict, "network more: create: this host cannot join: backend vxlan: vni 1: device flannel.1 of this host has it on UDP port 8472: remove that, or choose another VNI")
+	const why = "backend vxlan: vni 1: device flannel.1 of this host has it"
+	said := func() int { return log.count(why) }
+	before := said()
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+	r.becomes(func() bool { return said() > before })
+	time.Sleep(5 * retry / 2)
+	if said, repaired := said()-before, log.count("msg=repair"); said != 1 || repaired != 0 {
+		t.Errorf("said %d times, %d repairs", said, repaired)
+	}
+	ill := func() []Check {
+		return slices.DeleteFunc(r.e.Doctor(r.ctx), func(c Check) bool { return c.What != "fabric /net" })
+	}
+	if got := ill(); len(got) != 1 || !strings.HasPrefix(got[0].Why, "this host has no part of it: "+why) {
+		t.Errorf("the doctor: %+v", got)
+	}
+	r.k.Remove(left.Key())
+	r.becomes(func() bool { return r.e.seen("/net") != nil })
+}
+
+// What the kernel refuses a fabric is told without the op, and tried again less and less
+// often: each try takes parts of the firewall in and out.
+func TestFabricPortTaken(t *testing.T) {
+	r, put, log := configured(t)
+	r.k.Foreign(kstate.Link{Name: "other", Type: kstate.TypeVXLAN, MTU: 1450, VXLAN: kstate.VXLAN{VNI: 9, Port: 8472, GBP: true}, Up: true})
+	put(`{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+	r.becomes(func() bool { return log.count(`key=/net err="udp port 8472: in use"`) == 1 })
+	tried := func() int { return log.count(`op="- table inet sealane" reason="a change failed"`) }
+	time.Sleep(13 * retry / 2)
+	if n := tried(); n < 2 || n > 4 {
+		t.Errorf("tried %d times", n)
+	}
+}
+
 // Fabrics of one host share neither addresses nor a device: the one that comes second, or
 // becomes so, is refused with the reason, and what it was goes on.
 func TestFabricsApart(t *testing.T) {

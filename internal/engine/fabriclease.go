@@ -39,7 +39,7 @@ func (l *lease) again() {
 
 // tendFabric settles what is reported, the latest.
 func (e *Engine) tendFabric(l *lease) {
-	said := ""
+	said, refused := "", 0
 	for {
 		select {
 		case <-l.ctx.Done():
@@ -53,8 +53,15 @@ func (e *Engine) tendFabric(l *lease) {
 		if v.Removed && err == nil && !e.fabricKept(l.key) {
 			err = e.endFabric(l)
 		}
+		wait := retry
+		if opErrors(err) == nil {
+			refused = 0
+		} else { // by the kernel: each time a part of it is done, and undone
+			wait = min(retry<<min(refused, 5), interval)
+			refused++
+		}
 		if err != nil && l.ctx.Err() == nil {
-			time.AfterFunc(retry, l.again)
+			time.AfterFunc(wait, l.again)
 		}
 		l.mu.Lock()
 		l.failed = err

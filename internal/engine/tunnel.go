@@ -63,7 +63,7 @@ func tunnelOf(n *model.Network) udptun.Want {
 
 // checkTunnel refuses a network whose tunnels would be at a UDP port of another's, or be
 // another's device: those of backend vxlan that share a port have numbers.
-func (d *draft) checkTunnel(n *model.Network) error {
+func (d *draft) checkTunnel(n *model.Network, view *hostView) error {
 	b := &n.Fabric.Backend
 	if b.Type == model.BackendVXLAN && b.MTU > n.Fabric.MTU {
 		return fmt.Errorf("Backend: MTU: %d: uplink %s has %d", b.MTU, n.Fabric.Uplink, n.Fabric.MTU)
@@ -74,6 +74,15 @@ func (d *draft) checkTunnel(n *model.Network) error {
 		}
 		if o.Fabric.Backend.Port == b.Port && o.Fabric.Backend.VNI == b.VNI {
 			return fmt.Errorf("backend %s: vni %d at port %d: is %s's", b.Type, b.VNI, b.Port, o.Name)
+		}
+	}
+	if b.Type == model.BackendVXLAN {
+		for _, is6 := range []bool{false, true} {
+			_, in := n.Fabric.Of(is6)
+			_, ours := view.own[n.Tunnel(is6)]
+			if taken := view.vniTaken(b.VNI, b.Port, is6); in && !ours && taken != "" {
+				return fmt.Errorf("backend %s: %s: remove that, or choose another VNI", b.Type, taken)
+			}
 		}
 	}
 	for _, port := range ownPorts(n) {
