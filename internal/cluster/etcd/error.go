@@ -19,7 +19,7 @@ func (s *Store) explain(ctx context.Context, op string, err error) error {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return context.Cause(ctx)
 	case s.ctx.Err() != nil:
 		return fmt.Errorf("etcd %s: %s: %w: it was closed", s.name, op, cluster.ErrAway)
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthFailed):

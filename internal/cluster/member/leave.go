@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -18,6 +19,18 @@ import (
 // leaveTime is how long the cluster may take to let a host go.
 const leaveTime = 15 * time.Second
 
+// limited gives a call so much time. That it is up is told in the words of a store, by late.
+func limited(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("%w within %v", cluster.ErrAway, d))
+}
+
+func late(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
 // Leave takes this host out of the cluster, and forgets it. With force it does so even
 // if the others cannot be told: they keep a host that is gone until it is removed.
 func (h *Host) Leave(ctx context.Context, force bool) error {
@@ -31,7 +44,7 @@ func (h *Host) Leave(ctx context.Context, force bool) error {
 	case err != nil:
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	ctx, cancel := limited(ctx, leaveTime)
 	defer cancel()
 	if err := h.cfg.End(ctx, force); err != nil {
 		return err
@@ -40,7 +53,7 @@ func (h *Host) Leave(ctx context.Context, force bool) error {
 		if !force {
 			r.leaving.Store(false)
 			h.cfg.Begin() // as it was
-			return model.Errorf(model.Internal, "cluster", "leave", "%w", err).WithHint("with --force this host leaves without the others' knowledge")
+			return model.Errorf(model.Internal, "cluster", "leave", "%w", late(ctx, err)).WithHint("with --force this host leaves without the others' knowledge")
 		}
 		h.cfg.Log.Warn("cluster left, but the others do not know", "err", err)
 	}
@@ -80,13 +93,13 @@ func (h *Host) Remove(ctx context.Context, name string) error {
 	if err := r.membersOnly("node "+name, "remove"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	ctx, cancel := limited(ctx, leaveTime)
 	defer cancel()
 	if err := r.expel(ctx, name, keyToken); err != nil { // which it may know
 		if e, ok := errors.AsType[*model.Error](err); ok {
 			return e
 		}
-		return model.Errorf(model.Internal, "node "+name, "remove", "%w", err)
+		return model.Errorf(model.Internal, "node "+name, "remove", "%w", late(ctx, err))
 	}
 	h.cfg.Log.Info("cluster: a host was removed", "name", name)
 	return nil

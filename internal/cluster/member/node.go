@@ -75,12 +75,12 @@ func (h *Host) Node(ctx context.Context, name string) (n Node, err error) {
 
 // leasesOf reads a host's leases in all fabrics.
 func (r *running) leasesOf(ctx context.Context, rec Record) ([]NodeLease, error) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	ctx, cancel := limited(ctx, leaveTime)
 	defer cancel()
 	d := domain(strings.TrimRight(r.cfg.Prefix, "/"))
 	all, err := r.client.Get(ctx, string(d)+"/", clientv3.WithPrefix())
 	if err != nil {
-		return nil, err
+		return nil, late(ctx, err)
 	}
 	var out []NodeLease
 	for _, kv := range all.Kvs {

@@ -82,6 +82,8 @@ func (h *Host) Status(ctx context.Context) Status {
 		switch {
 		case !ended && <-refused:
 			s.Problem = errRemoved.Error()
+		case s.Problem == "" && errors.Is(err, cluster.ErrAway):
+			s.Problem = fmt.Sprintf("the cluster does not answer within %v", askTime)
 		case s.Problem == "":
 			s.Problem = "the cluster does not answer: " + strings.TrimPrefix(err.Error(), "etcdserver: ")
 		}

@@ -65,11 +65,11 @@ func (r *running) tend() {
 
 // members asks for the members, of a majority.
 func (r *running) members(ctx context.Context) ([]*pb.Member, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := limited(ctx, askTime)
 	defer cancel()
 	resp, err := r.client.MemberList(ctx)
 	if err != nil {
-		return nil, err
+		return nil, late(ctx, err)
 	}
 	return resp.Members, nil
 }
