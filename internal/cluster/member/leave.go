@@ -37,6 +37,9 @@ func (h *Host) Leave(ctx context.Context, force bool) error {
 	h.verbs.Lock()
 	defer h.verbs.Unlock()
 	r, err := h.running("leave")
+	if err == nil && r.copied(ctx) { // what this host would say, it would say of that one
+		err = model.Errorf(model.Conflict, "cluster", "leave", "this host is a copy of another, which is member %s at %s", r.host.Name, r.host.Addr).WithHint("with --force this one leaves, and that one stays")
+	}
 	switch {
 	case err != nil && force && h.dir.used():
 		h.stop()

@@ -135,7 +135,7 @@ func (r roster) free(id identity) error {
 func (r roster) freeID(id identity, node string) error {
 	for _, h := range r.hosts {
 		if h.ID == node {
-			return model.Errorf(model.Conflict, "node "+id.name, "join", "its ID %s is that of %s: is it a clone of that host?", node, h.Name)
+			return model.Errorf(model.Conflict, "node "+id.name, "join", "its ID %s is that of %s: is it a clone of that host?", node, h.Name).WithHint("stop its daemon, then sealane daemon --teardown, remove its state directory and start it")
 		}
 	}
 	return checkID(node)

@@ -71,6 +71,9 @@ func (h *Host) Status(ctx context.Context) Status {
 	if r.host.Member && !here(r.host.Addr) {
 		s.Problem = fmt.Sprintf("this host no longer has %s, where the others find its etcd: give it that address again; or remove it, sealane node rm %s on another member, and sealane cluster leave --force and join here", s.Addr, s.Name)
 	}
+	if r.copied(ctx) {
+		s.Problem = fmt.Sprintf("this host is a copy of another, which is member %s at %s: sealane cluster leave --force here, by which that one stays", s.Name, s.Addr)
+	}
 	ended := !s.Certificate.IsZero() && !r.cfg.Now().Before(s.Certificate)
 	if ended && !r.host.Member {
 		s.Problem = "this host's certificate has ended: sealane node rm " + s.Name + " on a member, then sealane cluster leave --force and join here"
@@ -94,6 +97,18 @@ func (h *Host) Status(ctx context.Context) Status {
 		r.addRoster(ctx, &s)
 	}
 	return s
+}
+
+// copied reports whether this host has another's state: a member has that address, which
+// nobody gets a certificate for while there is who joined with it.
+func (r *running) copied(ctx context.Context) bool {
+	if !r.host.Member || here(r.host.Addr) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	_, err := r.client.Status(ctx, at(r.host.Addr, r.cfg.Ports.Client))
+	return err == nil
 }
 
 // here reports whether this host has an address.
