@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,6 +26,7 @@ import (
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kernel/facts"
 	"github.com/sealane/sealane/internal/kernel/linux"
+	"github.com/sealane/sealane/internal/kernel/netns"
 	"github.com/sealane/sealane/internal/kernel/trail"
 	"github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/metrics"
@@ -56,7 +56,7 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer watched.Close()
-	st, release, err := openState(s.StateDir)
+	st, release, err := s.open()
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func run(ctx context.Context, s settings) error {
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
 		ProxyPort: px.Port(), Accepted: s.accepted, Default: s.network, PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Probe, SideRoutes: facts.SideRoutes, LinkLocals: facts.LinkLocals, Follow: trail.Follow, Flows: kern.Flows, SocketsChoose: kern.WhyNoChoice() == nil,
-		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Heed: kern.Heed, Now: time.Now, Log: log,
+		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Now: time.Now, Log: log,
 		Guests: guests, Health: s.health(&features, guests), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})
 	targets.engine.Store(eng)
@@ -249,64 +249,20 @@ func listen(s settings, passed net.Listener) (_ net.Listener, err error) {
 	return listenPrivately(s.Socket, func(path string) error { return errors.Join(os.Chmod(path, 0o660), share(path)) })
 }
 
-// openState opens the store of a state directory, and keeps other daemons from it and
-// from the network namespace until what it returns is called.
-func openState(dir string) (*store.Store, func(), error) {
-	st, err := store.Open(filepath.Join(dir, storeName))
+// open opens the store, and keeps other daemons from it and from the network
+// namespace, whatever directories they have: of two, each would remove what the
+// other made.
+func (s settings) open() (st *store.Store, release func(), err error) {
+	st, err = store.Open(filepath.Join(s.StateDir, storeName))
 	if err != nil {
 		return nil, nil, err
 	}
-	held, err := holdNamespace()
+	held, err := netns.Hold()
 	if err != nil {
 		st.Close()
 		return nil, nil, err
 	}
-	return st, func() { st.Close(); held.Close() }, nil
-}
-
-// namespaceHeld is an abstract socket (unix(7)): its name is one of the network
-// namespace, and free as soon as the process ends, however that does.
-const namespaceHeld = "@sealane"
-
-// holdNamespace keeps other daemons from the network namespace until the result is
-// closed, whatever directories they have: of two, each would remove what the other made.
-func holdNamespace() (io.Closer, error) {
-	at := &net.UnixAddr{Name: namespaceHeld, Net: "unix"}
-	l, err := net.ListenUnix("unix", at)
-	if err == nil {
-		go func() {
-			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-				c.Close()
-			}
-		}()
-		return l, nil
-	}
-	if pid := rootsAt(at); pid >= 0 {
-		return nil, fmt.Errorf("network namespace: another daemon serves it (process %d): start one in a namespace of its own, as by ip netns exec", pid)
-	}
-	// Any user may take a name. It keeps nobody from anything.
-	return io.NopCloser(nil), nil
-}
-
-// rootsAt returns the process that listens at a socket if it is root's and answers,
-// or -1. It is 0 if it is in no process namespace of ours.
-func rootsAt(at *net.UnixAddr) int {
-	c, err := net.DialUnix("unix", nil, at)
-	if err != nil {
-		return -1
-	}
-	defer c.Close()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1
-	}
-	pid := -1
-	raw.Control(func(fd uintptr) {
-		if peer, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil && peer.Uid == 0 {
-			pid = int(peer.Pid)
-		}
-	})
-	return pid
+	return st, func() { held.Close(); st.Close() }, nil
 }
 
 // nobodyAt refuses a socket that is somebody else's.

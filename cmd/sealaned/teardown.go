@@ -18,7 +18,7 @@ import (
 // to make when a daemon starts again.
 func teardown(ctx context.Context, s settings) error {
 	log := s.logger()
-	st, release, err := openState(s.StateDir)
+	st, release, err := s.open()
 	if err != nil {
 		return err
 	}
