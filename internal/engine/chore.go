@@ -46,6 +46,7 @@ func (e *Engine) RunChore(ctx context.Context, ref string, args []string, undo b
 	if err != nil {
 		return Ran{}, err
 	}
+	defer e.chores.tell(sb.ID, -1)
 	known := noted(sb)
 	switch {
 	case undo:
@@ -87,7 +88,8 @@ func (r Ran) isGone() bool {
 		func(words string) bool { return bytes.Contains(r.Stderr, []byte(words)) })
 }
 
-// choreIn returns the sandbox of a container, made if there is none.
+// choreIn returns the sandbox of a container, made if there is none. Nobody who follows
+// it forgets it before the chores are told that the command is over.
 func (e *Engine) choreIn(ctx context.Context, who answer, about, op string, chore model.Chore) (*model.Sandbox, error) {
 	e.work.Lock()
 	defer e.work.Unlock()
@@ -106,10 +108,13 @@ func (e *Engine) choreIn(ctx context.Context, who answer, about, op string, chor
 		d.discard()
 		return nil, err
 	}
-	if len(d.sandboxes) == 0 {
-		return sb, nil
+	if len(d.sandboxes) > 0 {
+		if err := d.commit(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return sb, d.commit(ctx)
+	e.chores.tell(sb.ID, 1)
+	return sb, nil
 }
 
 func (e *Engine) runIn(ctx context.Context, sb *model.Sandbox, chore model.Chore) (Ran, error) {

@@ -34,6 +34,7 @@ type chores struct {
 	done map[model.ID]map[string]string  // by sandbox and command: the ground
 	sick map[model.ID]map[string]failure // by sandbox and command
 	busy map[model.ID]int                // sandboxes whose commands run now: how often their ground moved meanwhile
+	told map[model.ID]int                // sandboxes in which users have commands run now that are not noted yet: how many
 }
 
 // failure is why a command of a container does not succeed.
@@ -45,7 +46,7 @@ type failure struct {
 }
 
 func newChores() chores {
-	return chores{done: map[model.ID]map[string]string{}, sick: map[model.ID]map[string]failure{}, busy: map[model.ID]int{}}
+	return chores{done: map[model.ID]map[string]string{}, sick: map[model.ID]map[string]failure{}, busy: map[model.ID]int{}, told: map[model.ID]int{}}
 }
 
 // loadChores reads what the store had.
@@ -267,6 +268,22 @@ func (c *chores) claim(sb *model.Sandbox, g *ground, now time.Time) bool {
 	}
 	c.busy[sb.ID] = 0
 	return true
+}
+
+// tell counts a command that a user has run in a sandbox: by 1, and by -1 when it is
+// noted or is not to be.
+func (c *chores) tell(id model.ID, by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.told[id] += by; c.told[id] == 0 {
+		delete(c.told, id)
+	}
+}
+
+func (c *chores) isTold(id model.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told[id] > 0
 }
 
 func (c *chores) dueLocked(id model.ID, x model.Chore, on string, now time.Time) bool {

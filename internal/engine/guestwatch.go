@@ -399,7 +399,7 @@ func (e *Engine) logGuest(id model.ID, sb *model.Sandbox, n note) {
 
 // follow settles one guest in the draft, and says why it is away.
 func (d *draft) follow(ctx context.Context, sb *model.Sandbox, f settled) note {
-	if d.idle(sb) {
+	if d.idle(sb) && !d.e.chores.isTold(sb.ID) {
 		d.sandboxes[sb.ID] = nil
 		return note{}
 	}

@@ -339,6 +339,27 @@ func (e *errands) list() []string {
 	return append([]string(nil), e.done...)
 }
 
+// TestChoreIsFollowedMeanwhile: a container that has nothing yet but the command which
+// is being run in it is not forgotten by who follows the runtimes.
+func TestChoreIsFollowedMeanwhile(t *testing.T) {
+	r := newRig(t)
+	k := r.e.guests.desks["docker"]
+	run := &errands{say: func([]string) Ran {
+		r.e.place(r.ctx, r.e.askEach(r.ctx, k, []model.ID{r.by("web").ID}))
+		return Ran{}
+	}}
+	r.e.cfg.Runner = run
+	r.inn.run("docker:web")
+	rule := strings.Fields("ip rule add from 10.9.0.2 table 77")
+	must[Ran](r)(r.e.RunChore(r.ctx, "web", rule, false))
+	r.equal("commands", fmt.Sprint(r.by("web").Chores), "[[ip rule add from 10.9.0.2 table 77]]")
+	run.say = func([]string) Ran { return Ran{} }
+	must[Ran](r)(r.e.RunChore(r.ctx, "web", rule, true))
+	if sb, err := r.e.Sandbox("web"); err == nil {
+		t.Errorf("it has nothing, and is there: %+v", sb)
+	}
+}
+
 func TestChoresFollowTheContainer(t *testing.T) {
 	r := newRig(t)
 	run := &errands{}
