@@ -82,12 +82,17 @@ func (r *revoked) refuse(s tls.ConnectionState) error {
 	if len(s.PeerCertificates) == 0 {
 		return errors.New("hosts come with a certificate")
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if _, is := r.serials[serialText(s.PeerCertificates[0])]; is {
+	if r.has(serialText(s.PeerCertificates[0])) {
 		return errRemoved
 	}
 	return nil
+}
+
+func (r *revoked) has(serial string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, is := r.serials[serial]
+	return is
 }
 
 // gate is what calls of hosts go through before etcd answers them. Who comes with a

@@ -407,12 +407,21 @@ func outsiders(t *testing.T, h *Host) {
 	}
 }
 
-// TestRemovedWhileOff: a host that was removed meanwhile is told so when it is back.
+// TestRemovedWhileOff: a host that was removed meanwhile is refused as soon as that is
+// done, and told so when it is back.
 func TestRemovedWhileOff(t *testing.T) {
 	a, b := pair(t)
 	b.Close()
 	if err := a.Remove(t.Context(), "b"); err != nil {
 		t.Fatal(err)
+	}
+	cert, err := b.dir.certificateNow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := a.dir.readRevoked()
+	if _, kept := known[serialText(cert)]; err != nil || !kept || !a.run.revoked.has(serialText(cert)) {
+		t.Errorf("not refused yet: %v, %v", known, err)
 	}
 	if err := b.Start(); err != nil {
 		t.Fatal(err)

@@ -134,8 +134,17 @@ func (r *running) expel(ctx context.Context, name string, with ...string) error 
 		if err != nil || name == r.host.Name { // we are refused now
 			return err
 		}
-		return dropLeases(ctx, r.admin, r.cfg.Prefix, rec) // it may have put them again
+		err = dropLeases(ctx, r.admin, r.cfg.Prefix, rec) // it may have put them again
+		for !r.refuses(rec) && sleep(ctx, 10*time.Millisecond) {
+		}
+		return err
 	})
+}
+
+// refuses reports whether this host's ports refuse another's certificates.
+func (r *running) refuses(rec Record) bool {
+	now := r.cfg.Now()
+	return !slices.ContainsFunc(rec.Certificates, func(c certificate) bool { return now.Before(c.Ends) && !r.revoked.has(c.Serial) })
 }
 
 // membersOnly refuses what a host that is no member cannot do.

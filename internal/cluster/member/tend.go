@@ -179,10 +179,10 @@ func (r *running) followRevoked() {
 				all[serial] = struct{}{}
 			}
 		}
-		r.revoked.set(maps.Clone(all))
-		if err := r.dir.writeRevoked(parseSerials(all), r.cfg.Now()); err != nil {
+		if err := r.dir.writeRevoked(parseSerials(all), r.cfg.Now()); err != nil { // etcd's port for members reads it
 			r.cfg.Log.Error("cluster: keep the list of refused certificates", "err", err)
 		}
+		r.revoked.set(maps.Clone(all))
 	})
 	r.work.Go(func() { <-m.Done() })
 }
