@@ -288,9 +288,9 @@ func Open() (*Table, error) {
 }
 
 // Changed is told about ops that were applied at once. Those that change a UDP port's
-// translation, open one to a service, or end what answered for a service or was chosen for it, have flows
-// forgotten soon after. A failure to do so costs a client the time its flow takes to
-// end, and is left at that.
+// translation, open one to a service, or end what answered for a service or was chosen
+// for it, have flows forgotten soon after. A failure to do so costs a client the time its
+// flow takes to end, and is left at that.
 func (t *Table) Changed(ops []kstate.Op) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -326,11 +326,9 @@ func (t *Table) Close() error {
 
 // forget deletes the UDP flows that were begun to one of ports of this host and
 // go elsewhere than it leads now, those that were sent to what has ended or to what has
-// opened since, the flows of
-// TCP and SCTP to what is unchosen, and if that is a service's backend those of them
-// that have no answer. Their next packet begins them
-// anew. Flows to the same port of other machines, as a resolver's, stay. It walks
-// the whole flow table.
+// opened since, the flows of TCP and SCTP to what is unchosen, and if that is a service's
+// backend those of them that have no answer. Their next packet begins them anew. Flows to
+// the same port of other machines, as a resolver's, stay. It walks the whole flow table.
 func (t *Table) forget(stale stale) error {
 	addrs, err := t.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {

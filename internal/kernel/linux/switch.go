@@ -31,9 +31,12 @@ func orphaned(err error, ops []kstate.Op) error {
 			continue
 		}
 		port, ok := failed.Op.New.(kstate.OVSPort)
+		if !ok {
+			continue
+		}
 		for _, op := range ops {
 			l, is := op.New.(kstate.Link)
-			if !ok || !is || l.Name != port.Device || l.Peer.NS.IsHost() {
+			if !is || l.Name != port.Device || l.Peer.NS.IsHost() {
 				continue
 			}
 			if h, gone := netns.Open(l.Peer.NS); gone != nil {

@@ -12,8 +12,9 @@ import (
 // namespace, and free as soon as the process ends, however that does.
 const holdName = "@sealane"
 
-// Hold keeps others from holding the network namespace of the process until the result
-// is closed.
+// Hold keeps other daemons from holding the network namespace of the process until the
+// result is closed: theirs fails, and says which process has it. Only root's count, for
+// any user can take the name.
 func Hold() (io.Closer, error) {
 	at := &net.UnixAddr{Name: holdName, Net: "unix"}
 	l, err := net.ListenUnix("unix", at)
@@ -28,7 +29,6 @@ func Hold() (io.Closer, error) {
 	if pid := rootsAt(at); pid >= 0 {
 		return nil, fmt.Errorf("network namespace: another daemon serves it (process %d): start one in a namespace of its own, as by ip netns exec", pid)
 	}
-	// Any user may take a name. It keeps nobody from anything.
 	return io.NopCloser(nil), nil
 }
 
