@@ -17,10 +17,11 @@ import (
 // its wire is asked at the same time: who has it is in the log and in the status, until
 // he has it no more.
 
-// contests are endpoints whose addresses somebody else has.
+// contests are endpoints whose addresses somebody else has, or may have.
 type contests struct {
-	mu sync.Mutex
-	by map[model.ID]problem // by endpoint
+	mu    sync.Mutex
+	by    map[model.ID]problem        // by endpoint: somebody has
+	asked map[model.ID]*model.Sandbox // by endpoint: asked about since this one came back
 }
 
 // returned lists the sandboxes of a draft that come back into a namespace with endpoints
@@ -48,6 +49,9 @@ func (e *Engine) contest(back []*model.Sandbox) {
 			}
 			at, ok := wireOf(n, EndpointSpec{VLAN: ep.VLAN})
 			if addrs := e.contestable(n, ep); ok && len(addrs) > 0 {
+				e.contests.mu.Lock()
+				e.contests.asked[ep.ID] = sb
+				e.contests.mu.Unlock()
 				e.background.Go(func() { e.askOn(sb, ep.ID, n.Ref(), at, addrs) })
 			}
 		}
@@ -80,13 +84,14 @@ func (e *Engine) askOn(sb *model.Sandbox, id model.ID, network string, at announ
 		if !at.Lonely() {
 			why = e.whoHas(e.ctx, inside, addrs)
 		}
-		if e.disputes(sb, id, network, why); why == "" || !e.rest(min(retry<<min(try, 5), interval)) {
+		if !e.disputes(sb, id, network, why) || !e.rest(min(retry<<min(try, 5), interval)) {
 			return
 		}
 		if now := e.ByEndpoint(id); now == nil {
 			e.contests.mu.Lock()
 			defer e.contests.mu.Unlock()
 			delete(e.contests.by, id)
+			delete(e.contests.asked, id)
 			return
 		} else if compile.NS(now) != compile.NS(sb) {
 			return // it is asked about again when it comes back
@@ -109,10 +114,17 @@ func (e *Engine) whoHas(ctx context.Context, inside announce.Wire, addrs []netip
 }
 
 // disputes notes who has an address of an endpoint, "" for nobody, and ends its
-// announcements: neighbours may be right to believe him.
-func (e *Engine) disputes(sb *model.Sandbox, id model.ID, network, why string) {
+// announcements: neighbours may be right to believe him. It reports whether to ask
+// again, which is not so if sb has come back once more meanwhile.
+func (e *Engine) disputes(sb *model.Sandbox, id model.ID, network, why string) bool {
 	e.contests.mu.Lock()
 	defer e.contests.mu.Unlock()
+	if e.contests.asked[id] != sb {
+		return false
+	}
+	if why == "" {
+		delete(e.contests.asked, id)
+	}
 	old, had := e.contests.by[id]
 	switch {
 	case why == "" && had:
@@ -125,6 +137,7 @@ func (e *Engine) disputes(sb *model.Sandbox, id model.ID, network, why string) {
 			e.cfg.Announcer.Cancel(endpointByID(sb, id).Device())
 		}
 	}
+	return why != ""
 }
 
 // contested is the first of a sandbox's addresses that somebody else has.

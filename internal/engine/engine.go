@@ -203,7 +203,7 @@ func New(cfg Config) *Engine {
 		turns:     turns{at: map[model.ID]turn{}},
 		leases:    newLeases(),
 		chores:    newChores(),
-		contests:  contests{by: map[model.ID]problem{}},
+		contests:  contests{by: map[model.ID]problem{}, asked: map[model.ID]*model.Sandbox{}},
 		checks:    newChecks(),
 		published: publishing{reserved: map[model.ID][]reservation{}, squatted: map[model.ServicePort]bool{}, noted: map[model.ID]*noted{}},
 		guests:    guests{desks: newDesks(), notes: map[model.ID]note{}},
