@@ -72,7 +72,7 @@ func (e *OpError) Unwrap() error { return e.Err }
 // SettingError is a sysctl that cannot be read or written; it names the setting
 // and not the op, whose user may have chosen it.
 type SettingError struct {
-	Name string
+	Name string // with "=VALUE" if that was to be written
 	Err  error
 }
 

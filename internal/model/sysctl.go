@@ -38,6 +38,8 @@ func checkSysctl(key, value string) error {
 	case m != nil && !slices.Contains([]string{"all", "default", "lo"}, m[1]):
 		return fmt.Errorf("sysctl %s: is about one interface: want it at the network, as --network name=N,sysctl=%s=%s", key,
 			strings.Replace(key, "."+m[1]+".", "."+placeholder+".", 1), value)
+	case value == "":
+		return fmt.Errorf("sysctl %s: want a value, as %s=1", key, key)
 	case !printable(value) || len(value) > maxSetting:
 		return fmt.Errorf("sysctl %s: value %q: want one line of at most %d bytes", key, value, maxSetting)
 	}

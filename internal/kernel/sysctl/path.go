@@ -4,6 +4,7 @@
 package sysctl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,25 +59,40 @@ func Read(name string) (string, error) {
 	return strings.Join(strings.Fields(string(b)), " "), nil
 }
 
-// Write changes a setting. Errors are as in Read.
+// Write changes a setting. Errors are as in Read, and say what would be right: the
+// value may be a user's.
 func Write(name, value string) error {
 	path, err := Path(name)
 	if err != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY, 0) // never created
-	if err != nil {
-		return cause(name, err)
+	if err == nil {
+		_, err = f.WriteString(value)
+		f.Close()
 	}
-	defer f.Close()
-	if _, err := f.WriteString(value); err != nil {
-		return cause(name, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	refused := cause(name, err)
+	refused.Name += "=" + value
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		refused.Err = fmt.Errorf("%w: want one that is under /proc/sys/net", refused.Err)
+	case errors.Is(err, unix.EISDIR):
+		refused.Err = fmt.Errorf("%w: want one of the settings in it", refused.Err)
+	case errors.Is(err, fs.ErrPermission):
+		refused.Err = fmt.Errorf("%w: only the host has it, or nobody may write it", refused.Err)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
+		if now, err := Read(name); err == nil {
+			refused.Err = fmt.Errorf("%w: it is %s now, and a value like that is wanted", refused.Err, cmp.Or(now, "empty"))
+		}
+	}
+	return refused
 }
 
 // cause names the setting instead of its file.
-func cause(name string, err error) error {
+func cause(name string, err error) *kernel.SettingError {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &kernel.SettingError{Name: name, Err: kernel.ErrMissing}
 	}
