@@ -213,9 +213,18 @@ func ParseMembership(text string) (m Membership, err error) {
 // maxLabel is how long a part of a name between dots may be, in bytes (RFC 1035, 2.3.4).
 const maxLabel = 63
 
-// checkAsked refuses names that nobody can ask a resolver for, or that mean another
+// numeric are names that programs take for IPv4 addresses, of one to four numbers (inet_aton(3)).
+var numeric = lazily(`(?i)^(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}$`)
+
+// checkAsked refuses names that nobody asks a resolver for, or that mean another
 // service's backends.
 func checkAsked(name string) error {
+	switch low := strings.ToLower(name); {
+	case low == "localhost" || strings.HasSuffix(low, ".localhost"):
+		return fmt.Errorf("name %q: means the one who asks, whoever that is (RFC 6761): want another", name)
+	case numeric().MatchString(name):
+		return fmt.Errorf("name %q: is an address to whom it is said, and asked of nobody: want a letter in it", name)
+	}
 	if of, has := strings.CutPrefix(strings.ToLower(name), "tasks."); has {
 		return fmt.Errorf("name %q: means the backends of service %s", name, of)
 	}
