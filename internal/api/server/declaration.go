@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/sealane/sealane/internal/api"
@@ -57,17 +58,22 @@ func declaration(req api.Declaration) (engine.Declaration, error) {
 	if len(req.Services)+len(req.External) > 0 {
 		return d, invalid("declaration", "apply", "services and external: of a stack only: want stack: NAME")
 	}
-	for _, n := range req.Networks {
+	for i, n := range req.Networks {
+		if n.Name == "" {
+			return d, invalid(fmt.Sprintf("networks[%d]", i), "apply", "name: missing: what the network is called, as name: app")
+		}
 		spec, err := networkSpec(n, "apply")
 		if err != nil {
 			return d, err
 		}
 		d.Networks = append(d.Networks, spec)
 	}
-	for _, e := range req.Endpoints {
+	for i, e := range req.Endpoints {
 		ref := "endpoint of " + e.Sandbox + " on " + e.Network
-		if e.Sandbox == "" || e.Network == "" {
-			return d, invalid(ref, "apply", "network and sandbox: both are needed")
+		for _, x := range []struct{ field, text string }{{"sandbox", e.Sandbox}, {"network", e.Network}} {
+			if x.text == "" {
+				return d, invalid(fmt.Sprintf("endpoints[%d]", i), "apply", "%s: missing: network and sandbox are both needed", x.field)
+			}
 		}
 		spec, err := endpointSpec(e.Network, e.EndpointOptions, ref, "apply")
 		if err != nil {

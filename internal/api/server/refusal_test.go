@@ -82,6 +82,9 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/apply?file=a.yaml", yml, "name: x\nservices: [", 400, "invalid", "a.yaml: not YAML: line 2:"},
 		{"POST", "/v1/plan?file=a.yaml", yml, "name: x\nservices: 1", 400, "invalid", `a.yaml:2: services: "1": want a mapping`},
 		{"POST", "/v1/plan?stack=y&variable=P=8", yml, "name: x\nnetworks: {n: {external: true}}\nservices: {a: {networks: [n], ports: ['${P}:$P']}}", 404, "not-found", "network n: apply: no such network (it is external to stack y: make it first)"},
+		{"POST", "/v1/apply", yml, "networks:\n- name: x\n- subnets: []", 400, "invalid", "networks[1]: apply: name: missing"},
+		{"POST", "/v1/apply", yml, "endpoints:\n- network: app", 400, "invalid", "endpoints[0]: apply: sandbox: missing"},
+		{"POST", "/v1/apply", yml, "endpoints:\n- sandbox: web", 400, "invalid", "endpoints[0]: apply: network: missing"},
 		{"POST", "/v1/plan", js, `{"services":[{"name":"a"}]}`, 400, "invalid", "declaration: apply: services and external: of a stack only: want stack: NAME"},
 		{"POST", "/v1/plan", js, `{"stack":"x","endpoints":[{}]}`, 400, "invalid", "stack x: apply: endpoints: a stack has none"},
 		{"POST", "/v1/plan", js, `{"stack":"a b"}`, 400, "invalid", "stack a b: apply: "},
@@ -91,7 +94,6 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/apply", yml, "networks:\n- name: [x]", 400, "invalid", "line 2: networks[0].name: want a string"},
 		{"POST", "/v1/apply", yml, "networks: []\nnetworks: []", 400, "invalid", "line 2: networks: is there twice"},
 		{"POST", "/v1/apply", yml, "networks: []\n---\nnetworks: []", 400, "invalid", "something follows the first YAML document"},
-		{"POST", "/v1/apply", yml, "endpoints: [{network: bridge}]", 400, "invalid", "both are needed"},
 		{"POST", "/v1/apply", yml, "endpoints: [{network: bridge, sandbox: nope}]", 404, "not-found", "no such sandbox"},
 	} {
 		status, body := h.do(c.method, c.path, c.contentType, c.body)
