@@ -62,6 +62,7 @@ func (e *Engine) Attach(ctx context.Context, a Attachment) (_ *model.Sandbox, _ 
 
 // attach puts the endpoint into the draft.
 func (d *draft) attach(ctx context.Context, a Attachment, skip skipPorts) (*model.Sandbox, error) {
+	d.whole = true
 	n, err := d.network(a.Network)
 	if err != nil {
 		return nil, err
@@ -217,6 +218,7 @@ func (d *draft) standsAt(ctx context.Context, netns string) (*model.Sandbox, err
 // has now.
 func (e *Engine) dropStale(ctx context.Context, a Attachment) error {
 	d := e.draft("network "+a.Network, "attach "+a.Container)
+	d.whole = true
 	if _, err := d.network(a.Network); err != nil {
 		return err
 	}
@@ -247,6 +249,7 @@ func (e *Engine) Detach(ctx context.Context, container, network, ifname string) 
 	e.work.Lock()
 	defer e.work.Unlock()
 	d := e.draft("network "+network, "detach "+container)
+	d.whole = true
 	n, err := d.network(network)
 	if err != nil {
 		return err

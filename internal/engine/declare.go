@@ -85,6 +85,7 @@ func (e *Engine) declare(ctx context.Context, decl Declaration, skip skipPorts) 
 }
 
 func (d *draft) declare(ctx context.Context, decl Declaration, skip skipPorts) error {
+	d.whole = true
 	for _, spec := range decl.Networks {
 		d.ref, d.op = "network "+spec.Name, "apply"
 		if n := d.find(spec.Name); n != nil {

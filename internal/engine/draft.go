@@ -31,6 +31,7 @@ type draft struct {
 	spaces    map[string]*space   // foreign namespaces as observed for this draft, by path
 	crowd     map[bridgeKey]int   // endpoints the draft adds
 	aside     map[netip.Addr]bool // not to be chosen: somebody in the draft will ask for them
+	whole     bool                // no beginning of an ID is meant: who says so is a file, which outlives what it was written for
 }
 
 func (e *Engine) draft(ref, op string) *draft {

@@ -118,7 +118,7 @@ func (e *Engine) Joinable(ctx context.Context, name string) error {
 	if !e.clustered() {
 		return notClustered("network "+name, "join")
 	}
-	if n, err := e.Network(name); err == nil {
+	if n, err := e.Network(name); err == nil && (n.Name == name || string(n.ID) == name) {
 		return notOurs(n)
 	}
 	all, err := e.fabricConfigs(ctx)

@@ -105,12 +105,8 @@ func unanswered(err error) string {
 // container of that name, of whatever runtime. A sandbox that Docker made is its
 // container.
 func (e *Engine) bare(ctx context.Context, a *answer, about, op string) (model.Guest, error) {
-	if sb, err := e.existing(a.ref); err == nil {
-		if sb.Mode != model.ModeRuntime || sb.Origin != model.OriginDocker {
-			return model.Guest{}, nil
-		}
-		a.dockers = sb.ID
-		return e.dockersName(ctx, sb), nil
+	if sb, err := e.called(a.ref); err == nil {
+		return e.guestOf(ctx, a, sb), nil
 	}
 	if strings.HasPrefix(a.ref, containerRef) {
 		return model.Guest{}, nil
@@ -121,10 +117,23 @@ func (e *Engine) bare(ctx context.Context, a *answer, about, op string) (model.G
 		return model.Guest{}, several(list, about, op, a.ref)
 	case len(list) == 1:
 		return list[0].Guest, nil
-	case err != nil:
+	}
+	switch sb, begun := e.existing(a.ref); {
+	case begun == nil:
+		return e.guestOf(ctx, a, sb), nil
+	case err != nil && model.KindOf(begun) == model.NotFound:
 		return model.Guest{}, model.Errorf(model.NotFound, about, op, "no such sandbox, nor a container that can be found: %s", unanswered(err))
 	}
 	return model.Guest{}, nil
+}
+
+// guestOf is the container that Docker made a sandbox for; none if it did not.
+func (e *Engine) guestOf(ctx context.Context, a *answer, sb *model.Sandbox) model.Guest {
+	if sb.Mode != model.ModeRuntime || sb.Origin != model.OriginDocker {
+		return model.Guest{}
+	}
+	a.dockers = sb.ID
+	return e.dockersName(ctx, sb)
 }
 
 // dockersName is the container that Docker made a sandbox for. Its name may have
@@ -164,7 +173,7 @@ func (e *Engine) formerly(ctx context.Context, now model.Guest) (out []settled, 
 // askDonor asks about the container whose namespace a new sandbox is to share.
 func (e *Engine) askDonor(ctx context.Context, spec *SandboxSpec) (err error) {
 	spec.donor = answer{ref: spec.Donor}
-	if sb, err := e.existing(spec.Donor); err == nil {
+	if sb, err := e.called(spec.Donor); err == nil {
 		spec.donor.ref = string(sb.ID)
 		return nil
 	}
@@ -198,6 +207,15 @@ func (e *Engine) existing(ref string) (*model.Sandbox, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	d := &draft{e: e, op: "find", ref: "sandbox " + ref}
+	return d.existing(ref)
+}
+
+// called is existing for names and whole IDs: where a container of a runtime may have for
+// a name what somebody's ID begins with.
+func (e *Engine) called(ref string) (*model.Sandbox, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	d := &draft{e: e, op: "find", ref: "sandbox " + ref, whole: true}
 	return d.existing(ref)
 }
 
@@ -277,7 +295,7 @@ func (d *draft) plain(ctx context.Context, a answer, await bool) (*model.Sandbox
 	switch {
 	case err != nil && await:
 		return nil, d.errorf(model.Invalid, "%s: to be awaited it needs its runtime, as in docker:%s", a.ref, a.ref)
-	case err != nil && !strings.HasPrefix(a.ref, containerRef):
+	case err != nil && !strings.HasPrefix(a.ref, containerRef) && model.KindOf(err) == model.NotFound:
 		return nil, d.missing(a)
 	case err == nil && await && sb.Guest != nil && !sb.Guest.Awaited:
 		sb = d.edit(sb)
@@ -399,7 +417,7 @@ func (d *draft) addGuest(g model.Guest, await bool) (*model.Sandbox, error) {
 // named returns a reference that means the same without asking: the ID of the
 // sandbox, if there is one for the container that ref means.
 func (e *Engine) named(ctx context.Context, ref, op string) (string, error) {
-	if _, err := e.existing(ref); err == nil || e.cfg.Guests == nil || model.KindOf(err) != model.NotFound {
+	if _, err := e.called(ref); err == nil || e.cfg.Guests == nil || model.KindOf(err) != model.NotFound {
 		return ref, nil
 	}
 	a, err := e.ask(ctx, "sandbox "+ref, op, ref)
@@ -427,8 +445,12 @@ func (e *Engine) named(ctx context.Context, ref, op string) (string, error) {
 // Locate returns the sandbox that a reference means, or one that is none of ours:
 // the container of a runtime, with nothing but its namespace.
 func (e *Engine) Locate(ctx context.Context, ref string) (*model.Sandbox, error) {
-	sb, err := e.existing(ref)
-	if err == nil || e.cfg.Guests == nil || model.KindOf(err) != model.NotFound {
+	sb, err := e.called(ref)
+	if err == nil {
+		return sb, nil
+	}
+	sb, err = e.existing(ref)
+	if e.cfg.Guests == nil || model.KindOf(err) == model.Invalid {
 		return sb, err
 	}
 	a, asked := e.ask(ctx, "sandbox "+ref, "find", ref)
@@ -436,7 +458,7 @@ func (e *Engine) Locate(ctx context.Context, ref string) (*model.Sandbox, error)
 	case asked != nil:
 		return nil, asked
 	case a.guest.Runtime == "":
-		return nil, err
+		return sb, err
 	case a.err != nil:
 		return nil, model.Errorf(model.NotFound, "sandbox "+ref, "find", "%w", a.err)
 	case a.found.State == runtime.Gone:

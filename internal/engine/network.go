@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -426,8 +427,10 @@ func (d *draft) network(ref string) (*model.Network, error) {
 	if n := d.find(ref); n != nil {
 		return n, nil
 	}
-	if id, ok := prefixed(maps.Keys(all), ref); ok {
-		return all[id], nil
+	if !d.whole {
+		if id, err := begun(all, ref, d.op, networkNamed); id != "" || err != nil {
+			return all[id], err
+		}
 	}
 	switch {
 	case (ref == model.NetworkHost || ref == model.NetworkNone) && d.op == "update":
@@ -438,22 +441,35 @@ func (d *draft) network(ref string) (*model.Network, error) {
 	return nil, model.Errorf(model.NotFound, "network "+ref, d.op, "no such network").WithHint("sealane network ls shows those there are")
 }
 
-// prefixed returns the one ID that begins with ref, if exactly one does.
-func prefixed(ids func(func(model.ID) bool), ref string) (model.ID, bool) {
-	var found []model.ID
-	if len(ref) < 4 {
-		return "", false
+// begun returns the ID that begins with ref, "" if none does. Several are an error.
+func begun[T any](all map[model.ID]T, ref, op string, name func(T) (kind, name string)) (found model.ID, err error) {
+	if ref == "" || len(ref) > model.IDLen {
+		return "", nil
 	}
-	for id := range ids {
+	var those []string
+	for id, o := range all {
 		if strings.HasPrefix(string(id), ref) {
-			found = append(found, id)
+			found = id
+			_, called := name(o)
+			those = append(those, fmt.Sprintf("%s (%s)", id, called))
 		}
 	}
-	if len(found) != 1 {
-		return "", false
+	if len(those) < 2 {
+		return found, nil
 	}
-	return found[0], true
+	kind, _ := name(all[found])
+	slices.Sort(those)
+	if more := len(those) - mostSaid; more > 0 {
+		those = append(those[:mostSaid], fmt.Sprintf("and %d more", more))
+	}
+	return "", model.Errorf(model.Conflict, kind+" "+ref, op, "several IDs begin with that: %s", strings.Join(those, ", ")).WithHint("say more of one, or a name")
 }
+
+// mostSaid is how many candidates an error names.
+const mostSaid = 5
+
+func networkNamed(n *model.Network) (kind, name string)  { return "network", n.Name }
+func sandboxNamed(sb *model.Sandbox) (kind, name string) { return "sandbox", sb.Name }
 
 // Networks returns all networks, by name.
 func (e *Engine) Networks() []*model.Network {
@@ -472,8 +488,8 @@ func (e *Engine) Network(ref string) (*model.Network, error) {
 	if id, ok := e.networkID[ref]; ok {
 		return e.intent.Networks[id], nil
 	}
-	if id, ok := prefixed(maps.Keys(e.intent.Networks), ref); ok {
-		return e.intent.Networks[id], nil
+	if id, err := begun(e.intent.Networks, ref, "find", networkNamed); id != "" || err != nil {
+		return e.intent.Networks[id], err
 	}
 	return nil, model.Errorf(model.NotFound, "network "+ref, "find", "no such network").WithHint("sealane network ls shows those there are")
 }

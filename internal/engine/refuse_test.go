@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -277,6 +278,63 @@ func TestReferences(t *testing.T) {
 	r.ok(r.e.RemoveNetwork(r.ctx, string(net.ID)))
 	r.ok(r.e.RemoveSandbox(r.ctx, string(web.ID), false))
 	r.ok(r.e.RemoveNetwork(r.ctx, string(app.ID)))
+	r.check()
+}
+
+// TestBeginningsOfIDs: as much of an ID as no other begins with is enough, names come
+// before, and of several that begin so all are said. A declaration means no beginnings.
+func TestBeginningsOfIDs(t *testing.T) {
+	r := newRig(t)
+	base(r)
+	failsWith := func(err error, kind model.Kind, text string) {
+		t.Helper()
+		if model.KindOf(err) != kind || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v; want %v, %s", err, kind, text)
+		}
+	}
+	for i := range 17 { // two of them begin with the same digit
+		r.sandbox(fmt.Sprintf("s-%d", i), SandboxSpec{})
+	}
+	all := slices.DeleteFunc(r.e.Sandboxes(), func(sb *model.Sandbox) bool { return !strings.HasPrefix(sb.Name, "s-") })
+	shared, only := "", all[0]
+	for i := 1; i < model.IDLen; i++ {
+		for _, sb := range all {
+			ref := string(sb.ID[:i])
+			same := slices.DeleteFunc(r.e.Sandboxes(), func(o *model.Sandbox) bool { return !strings.HasPrefix(string(o.ID), ref) })
+			switch got, err := r.e.Sandbox(ref); {
+			case len(same) == 1 && (err != nil || got.ID != sb.ID):
+				t.Errorf("%s: %v, %v; want %s", ref, got, err, sb.ID)
+			case len(same) > 1:
+				shared = ref
+				for _, o := range same[:2] {
+					failsWith(err, model.Conflict, fmt.Sprintf("%s (%s)", o.ID, o.Name))
+				}
+			}
+		}
+	}
+	failsWith(r.e.RemoveSandbox(r.ctx, shared, true), model.Conflict, "sandbox "+shared+": remove: several IDs begin with that: ")
+	_, _, err := r.e.Connect(r.ctx, shared, EndpointSpec{Network: "inner"}, nil)
+	failsWith(err, model.Conflict, "several IDs begin with that")
+	_, err = r.e.Sandbox("")
+	failsWith(err, model.NotFound, "no such sandbox")
+	failsWith(apply(endpoint(string(only.ID[:8]), EndpointSpec{Network: "inner"}))(r), model.NotFound, "no such sandbox")
+	r.sandbox(shared, SandboxSpec{})
+	r.equal("a name", must[*model.Sandbox](r)(r.e.Sandbox(shared)).Name, shared)
+	inner := must[*model.Network](r)(r.e.Network("inner"))
+	r.equal("a network", must[*model.Network](r)(r.e.Network(string(inner.ID[:8]))).Name, "inner")
+	for i := range 17 {
+		r.network(fmt.Sprintf("n-%d", i))
+	}
+	for _, n := range r.e.Networks() {
+		same := slices.DeleteFunc(r.e.Networks(), func(o *model.Network) bool { return o.ID[:1] != n.ID[:1] })
+		_, err := r.e.Network(string(n.ID[:1]))
+		if len(same) > 1 {
+			failsWith(err, model.Conflict, fmt.Sprintf("%s (%s)", n.ID, n.Name))
+			failsWith(r.e.RemoveNetwork(r.ctx, string(n.ID[:1])), model.Conflict, "several IDs begin with that")
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
 	r.check()
 }
 

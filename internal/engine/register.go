@@ -122,13 +122,3 @@ func firstBy(some iter.Seq[*model.Sandbox], meant func(*model.Sandbox) bool) *mo
 	}
 	return first
 }
-
-func ids(some iter.Seq[*model.Sandbox]) iter.Seq[model.ID] {
-	return func(yield func(model.ID) bool) {
-		for sb := range some {
-			if !yield(sb.ID) {
-				return
-			}
-		}
-	}
-}

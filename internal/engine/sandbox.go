@@ -299,8 +299,15 @@ func (d *draft) sandbox(ref string) (*model.Sandbox, error) {
 	if sb := d.findSandbox(ref); sb != nil {
 		return sb, nil
 	}
-	if id, ok := prefixed(ids(d.allSandboxes()), ref); ok {
-		return d.sandboxNow(id), nil
+	if d.whole {
+		return nil, noSandbox(ref, d.op)
+	}
+	all := map[model.ID]*model.Sandbox{}
+	for sb := range d.allSandboxes() {
+		all[sb.ID] = sb
+	}
+	if id, err := begun(all, ref, d.op, sandboxNamed); id != "" || err != nil {
+		return all[id], err
 	}
 	return nil, noSandbox(ref, d.op)
 }
