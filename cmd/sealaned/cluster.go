@@ -135,9 +135,10 @@ func (s *settings) hosts(node string, eng func() *engine.Engine, log *slog.Logge
 	if own.Name() != node {
 		log.Warn("node name: this host keeps the one that it joined its cluster with", "name", own.Name())
 	}
-	if h.engine, err = s.Cluster.settled(own.Name(), log); err != nil {
+	if h.engine, err = s.Cluster.settled(own.Name()); err != nil {
 		return h, err
 	}
+	s.Cluster.tell(&h.engine, log)
 	if names := s.Cluster.unread(); len(names) > 0 {
 		log.Warn("environment: settings of flanneld's that are not read here", "names", strings.Join(names, " "))
 	}
@@ -175,8 +176,35 @@ func (s *clusterSettings) ports() (p member.Ports, err error) {
 	return p, nil
 }
 
-// settled is what the engine is to know, but the store.
-func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Cluster, err error) {
+// check reports the first of them that cannot be. Nobody is asked for that, but files of
+// certificates are read.
+func (s *clusterSettings) check() error {
+	if _, err := s.ports(); err != nil {
+		return err
+	}
+	if _, err := s.settled(""); err != nil {
+		return err
+	}
+	for _, f := range s.files() {
+		if f.path != "" && !filepath.IsAbs(f.path) {
+			return fmt.Errorf("%s %q: want an absolute path", f.setting, f.path)
+		}
+	}
+	if s.SubnetFile != "" && s.DockerOpts != "" && filepath.Clean(s.SubnetFile) == filepath.Clean(s.DockerOpts) {
+		return fmt.Errorf("docker-opts %q: is the subnet-file", s.DockerOpts)
+	}
+	if s.Etcd == "" {
+		return nil
+	}
+	_, closed, err := s.dial(slog.New(slog.DiscardHandler))
+	if err == nil {
+		closed()
+	}
+	return err
+}
+
+// settled is what the engine is to know, but the store and what is told to others.
+func (s *clusterSettings) settled(node string) (c engine.Cluster, err error) {
 	if !strings.HasPrefix(s.Prefix, "/") {
 		return c, fmt.Errorf("etcd-prefix %q: begins with a slash", s.Prefix)
 	}
@@ -186,8 +214,8 @@ func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Clust
 			continue
 		}
 		a, err := netip.ParseAddr(strings.TrimSpace(text))
-		if err != nil {
-			return c, fmt.Errorf("node-addr %q: want an address", text)
+		if err != nil || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
+			return c, fmt.Errorf("node-addr %q: want an address that other hosts find this one by, as 192.0.2.1", text)
 		}
 		c.Addrs = append(c.Addrs, a)
 	}
@@ -202,7 +230,7 @@ func (s *clusterSettings) settled(node string, log *slog.Logger) (c engine.Clust
 			return c, fmt.Errorf("fabric-bridge: %w", err)
 		}
 	}
-	return c, s.tell(&c, log)
+	return c, nil
 }
 
 // dial prepares the etcd of the settings, or the file.
@@ -232,21 +260,19 @@ func (s *clusterSettings) file(path string) (cluster.Store, func(), error) {
 	return st, func() { st.Close() }, nil
 }
 
+// envFile is a file that tells others of this host's subnet, if it has a path.
+type envFile struct {
+	setting, path string
+	text          func(flannel.Env) []byte
+}
+
+func (s *clusterSettings) files() []envFile {
+	return []envFile{{"subnet-file", s.SubnetFile, flannel.Env.Marshal}, {"docker-opts", s.DockerOpts, flannel.Env.Docker}}
+}
+
 // tell has the engine keep the files that tell others of this host's subnet, and reads
 // what a flanneld left there.
-func (s *clusterSettings) tell(c *engine.Cluster, log *slog.Logger) error {
-	files := []struct {
-		setting, path string
-		text          func(flannel.Env) []byte
-	}{{"subnet-file", s.SubnetFile, flannel.Env.Marshal}, {"docker-opts", s.DockerOpts, flannel.Env.Docker}}
-	for _, f := range files {
-		if f.path != "" && !filepath.IsAbs(f.path) {
-			return fmt.Errorf("%s %q: want an absolute path", f.setting, f.path)
-		}
-	}
-	if s.SubnetFile != "" && filepath.Clean(s.SubnetFile) == filepath.Clean(s.DockerOpts) {
-		return fmt.Errorf("docker-opts %q: is the subnet-file", s.DockerOpts)
-	}
+func (s *clusterSettings) tell(c *engine.Cluster, log *slog.Logger) {
 	if s.SubnetFile != "" {
 		env, err := flannel.ReadEnv(s.SubnetFile)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -256,7 +282,7 @@ func (s *clusterSettings) tell(c *engine.Cluster, log *slog.Logger) error {
 	}
 	c.Subnet = func(e *flannel.Env) error {
 		var errs []error
-		for _, f := range files {
+		for _, f := range s.files() {
 			switch {
 			case f.path == "":
 			case e != nil:
@@ -269,5 +295,4 @@ func (s *clusterSettings) tell(c *engine.Cluster, log *slog.Logger) error {
 		}
 		return errors.Join(errs...)
 	}
-	return nil
 }

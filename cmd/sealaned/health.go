@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"net"
 
+	"github.com/sealane/sealane/internal/dockerplugin"
 	"github.com/sealane/sealane/internal/engine"
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kernel/facts"
@@ -22,7 +24,7 @@ func (s settings) health(features *feature.Cache, guests *runtime.Finder) engine
 			if err != nil {
 				return err
 			}
-			return c.Close()
+			return errors.Join(c.Close(), dockerplugin.Found(s.Docker))
 		}
 	}
 	return h

@@ -166,6 +166,11 @@ func (s *settings) complete(c *cobra.Command) error {
 	if s.network, err = s.Bridge.network(); err != nil {
 		return err
 	}
+	if !s.teardown { // which asks no other host
+		if err := s.Cluster.check(); err != nil {
+			return err
+		}
+	}
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		return fmt.Errorf("log-format %q: want text or json", s.LogFormat)
 	}

@@ -33,7 +33,13 @@ func listenMetrics(text string) (w watched, err error) {
 		w.Listener, err = net.Listen(at.Network, at.Address)
 	}
 	if cause, ok := errors.AsType[syscall.Errno](err); ok && at.Network != "unix" {
-		err = cause // the address is said
+		host, port, _ := net.SplitHostPort(at.Address)
+		switch err = cause; cause { // the address is said
+		case syscall.EADDRNOTAVAIL:
+			err = fmt.Errorf("the host has no address %s: give one that it has, or :%s for all of them", host, port)
+		case syscall.EADDRINUSE:
+			err = errors.New("another program has the port: give another one")
+		}
 	}
 	if err != nil {
 		return w, fmt.Errorf("metrics %s: %w", text, err)

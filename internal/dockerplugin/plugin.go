@@ -24,9 +24,8 @@ import (
 	"github.com/sealane/sealane/internal/model"
 )
 
-// Socket is where dockerd looks for a plugin called sealane
-// (pkg/plugins/discovery_unix.go in moby).
-const Socket = "/run/docker/plugins/sealane.sock"
+// Socket is where dockerd looks for a plugin called sealane.
+const Socket = socketDir + "/sealane.sock"
 
 // Engine is what the plugin needs of the engine.
 type Engine interface {

@@ -306,7 +306,7 @@ func (e *Engine) checkPlugin() []Check {
 		return nil
 	}
 	if err := e.cfg.Health.Plugin(); err != nil {
-		return []Check{{CheckWarn, "docker plugin", err.Error(), "a restart of the daemon, or --docker-plugin '' if Docker is not to use it"}}
+		return []Check{{CheckWarn, "docker plugin", err.Error(), "--docker-plugin where Docker looks and a restart of the daemon, or --docker-plugin '' if Docker is not to use it"}}
 	}
 	return []Check{fine("docker plugin", "Docker finds Sealane as a driver")}
 }
