@@ -124,6 +124,9 @@ func lookPath(name string, env []string) (string, *Error) {
 		}
 		return name, nil
 	}
+	if name == "" {
+		return "", &Error{CodeNotFound, errors.New("the command is empty: leave it out to hold the namespace")}
+	}
 	var cannot error
 	for _, dir := range filepath.SplitList(pathOf(env)) {
 		if dir == "" {

@@ -35,6 +35,7 @@ func TestStatus(t *testing.T) {
 		{sh("exit 3"), 3, ""},
 		{sh("kill -9 $$"), 137, "killed\n"},
 		{sh("kill -TERM $$"), 143, "terminated\n"},
+		{[]string{""}, 127, "the command is empty: leave it out to hold the namespace\n"},
 		{[]string{"no-such-command"}, 127, "no-such-command: execute: not found in PATH\n"},
 		{[]string{"/no/such"}, 127, "/no/such: execute: no such file or directory\n"},
 		{[]string{"script"}, 127, "script: execute: no such file or directory\n"},
