@@ -30,6 +30,11 @@ func Setting(family, dev, name string) string {
 	return "net." + family + ".conf." + strings.ReplaceAll(dev, ".", "/") + "." + name
 }
 
+// NeighSetting is Setting of what a device does about IPv4 neighbours.
+func NeighSetting(dev, name string) string {
+	return strings.Replace(Setting("ipv4", dev, name), ".conf.", ".neigh.", 1)
+}
+
 // Pick is a chain of the firewall's that chooses one of N backends.
 type Pick struct {
 	Balance model.Balance

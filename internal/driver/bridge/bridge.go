@@ -48,6 +48,11 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 	}
 	localnet := has4 && !n.Internal
 	proxyARP := n.Options.NoICC && has4 && n.OnBridge(false)
+	if proxyARP { // at once: no other would answer, for whom it would wait up to 0.8 s (arp_process in net/ipv4/arp.c)
+		if err := s.Add(kstate.Sysctl{Name: driver.NeighSetting(dev, "proxy_delay"), Value: "0"}); err != nil {
+			return nil, err
+		}
+	}
 	if n.Options.Adopted {
 		objs := gateways(n, dev)
 		if localnet {

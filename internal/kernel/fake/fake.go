@@ -148,6 +148,15 @@ func (k *Kernel) Observe(ctx context.Context, scope kernel.Scope) (kstate.Set, e
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
+	for key := range entries {
+		if name, ok := strings.CutPrefix(key, "sysctl/"); ok && !scope.Only && !scope.Devices {
+			if _, there := k.world.sysctl(name); !there { // went with its device
+				if err := k.journal.Erase(key); err != nil {
+					return nil, fmt.Errorf("journal: %w", err)
+				}
+			}
+		}
+	}
 	return k.world.observe(scope, entries), nil
 }
 

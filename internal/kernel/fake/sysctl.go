@@ -33,16 +33,20 @@ func (w *world) defaultValue(name string) (string, bool) {
 	}
 	rest, is4 := strings.CutPrefix(name, "net.ipv4.conf.")
 	rest, is6 := strings.CutPrefix(rest, "net.ipv6.conf.")
+	rest, near := strings.CutPrefix(rest, "net.ipv4.neigh.")
 	dot := strings.LastIndexByte(rest, '.')
-	if !is4 && !is6 || dot < 0 {
+	if !is4 && !is6 && !near || dot < 0 {
 		return "", false
 	}
 	dev, setting := rest[:dot], rest[dot+1:]
 	if _, ok := w.device(kstate.NS{}, dev); !ok && dev != "all" && dev != "default" {
 		return "", false
 	}
-	if setting == "accept_ra" {
+	switch setting {
+	case "accept_ra":
 		return "1", true
+	case "proxy_delay":
+		return "80", true
 	}
 	return "0", true
 }

@@ -25,7 +25,7 @@ const (
 const noNSID = -1
 
 // Constants of the kernel that x/sys lacks: linux/veth.h, linux/if_link.h,
-// linux/rtnetlink.h, linux/ip.h, linux/neighbour.h.
+// linux/rtnetlink.h, linux/ip.h.
 const (
 	vethInfoPeer        = 1
 	in6AddrGenModeNone  = 1
@@ -35,10 +35,6 @@ const (
 	ipv4DevconfPromote  = 20
 	ipv4DevconfProxyARP = 25 // IPV4_DEVCONF_PROXY_ARP_PVLAN
 	ipv4DevconfLocalnet = 26
-	ndtaName            = 1
-	ndtaParms           = 6
-	ndtpaIfindex        = 1
-	ndtpaProxyDelay     = 13 // in milliseconds
 )
 
 // device is a link as the kernel reports it.

@@ -455,16 +455,6 @@ func (s *space) pass(op, index int, l kstate.Link, others ...uint8) {
 		pairs = append(pairs, ipv4DevconfReverse, 0, ipv4DevconfRedirect, 0)
 	}
 	s.add(op, inetConf(index, pairs...))
-	if l.ProxyARP {
-		s.add(op, answerAtOnce(index))
-	}
-}
-
-// answerAtOnce has the host answer ARP for others without giving them up to 0.8 s to
-// be the first (arp_process in net/ipv4/arp.c).
-func answerAtOnce(index int) *message {
-	m := newMessage(unix.RTM_SETNEIGHTBL, 0).family(unix.AF_INET).str(ndtaName, "arp_cache")
-	return m.nest(ndtaParms, func() { m.u32(ndtpaIfindex, uint32(index)).attr(ndtpaProxyDelay, make([]byte, 8)) })
 }
 
 // inetConf changes IPv4 settings of a device: pairs of number and value.

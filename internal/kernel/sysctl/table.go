@@ -99,7 +99,8 @@ func (t *Table) restore(name string) error {
 }
 
 // Observe returns the settings in the journal with the values they have now,
-// by name. One that is not there any more is left out.
+// by name. One that is not there any more, as its device, is forgotten: what it was
+// before went with it.
 func (t *Table) Observe() ([]kstate.Object, error) {
 	entries, err := t.journal.Entries()
 	if err != nil {
@@ -118,6 +119,9 @@ func (t *Table) Observe() ([]kstate.Object, error) {
 			value, err := Read(name)
 			switch {
 			case errors.Is(err, kernel.ErrMissing):
+				if err := t.journal.Erase(prefix + name); err != nil {
+					return fmt.Errorf("journal: %w", err)
+				}
 			case err != nil:
 				return err
 			default:
