@@ -60,6 +60,9 @@ func (e *Engine) journey(ctx context.Context, op, from, to, backend string) (jou
 		}
 	}
 	if !t.addr.IsValid() && !e.knowsService(t.name) {
+		if err := t.unreadPort(); err != nil {
+			return journey{}, &model.Error{Kind: model.Invalid, Ref: ref, Op: op, Err: err}
+		}
 		if t.name, err = e.named(ctx, t.name, op); err != nil {
 			return journey{}, err
 		}
@@ -114,6 +117,20 @@ func parseTarget(text string) target {
 	return t
 }
 
+// unreadPort reports a name that can only have been meant with a port: no name of ours
+// has a colon, and no runtime is before it.
+func (t target) unreadPort() error {
+	i := strings.LastIndex(t.name, ":")
+	if i < 0 || strings.HasPrefix(t.name, containerRef) || strings.Contains(t.name[:i], ":") && t.name[0] != '[' {
+		return nil
+	}
+	if _, guest, _ := model.ParseGuest(t.name); guest {
+		return nil
+	}
+	_, err := model.ParseServicePort(t.name[i+1:])
+	return err
+}
+
 // knowsService reports whether some service has a name.
 func (e *Engine) knowsService(name string) bool {
 	return slices.ContainsFunc(e.Services(), func(s Service) bool { return s.called(name) })
@@ -138,11 +155,11 @@ func (e *Engine) explainWay(ctx context.Context, ref, op, from, backend string, 
 	q := trace.Question{Addr: t.addr, Port: t.port, Proto: t.proto}
 	q.Outside, _ = outsider(from)
 	if from != FromHost && !q.Outside.IsValid() {
-		if q.From, q.FromMates, err = d.hereOrThere(from); err != nil {
+		if err := d.namesFirst(func() error { q.From, q.FromMates, err = d.hereOrThere(from); return err }); err != nil {
 			return out, err
 		}
 	}
-	if err := d.aim(&q, t, backend); err != nil {
+	if err := d.namesFirst(func() error { return d.aim(&q, t, backend) }); err != nil {
 		return out, err
 	}
 	have, want, err := e.compare(ctx, false)
@@ -155,6 +172,22 @@ func (e *Engine) explainWay(ctx context.Context, ref, op, from, backend string, 
 	}
 	out.ref, out.asked = ref, q
 	return out, nil
+}
+
+// namesFirst has find look for what is called so, be it on another host, before it takes
+// the name for the beginning of an ID.
+func (d *draft) namesFirst(find func() error) error {
+	d.whole = true
+	defer func() { d.whole = false }()
+	err := find()
+	if model.KindOf(err) != model.NotFound {
+		return err
+	}
+	d.whole = false
+	if begun := find(); model.KindOf(begun) != model.NotFound {
+		return begun
+	}
+	return err
 }
 
 // aim finds what a packet is to go to: a service of a network that its sender is on, then

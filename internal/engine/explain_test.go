@@ -167,6 +167,10 @@ func TestExplainOverlay(t *testing.T) {
 		{"10.1.0.3", "10.1.0.4", "sandbox db is on host b, sandbox db on host c: ask there"},
 		{"10.1.0.3", "other", "shares no network"},
 		{"10.1.0.9", "web", "no such sandbox"},
+		{"web", "web:99999", `way from web to web:99999: explain: port "99999": want PORT or PORT/tcp, udp or sctp, PORT from 1 to 65535`},
+		{"web", "web:80/icmp", `port "80/icmp": want PORT`},
+		{"web", "10.1.0.3:0", `port "0": want PORT`},
+		{"web", "[fd01::2]:http", `port "http": want PORT`},
 	} {
 		if _, err := a.e.Explain(a.ctx, q.from, q.to, ""); err == nil || !strings.Contains(err.Error(), q.text) {
 			t.Errorf("%s to %s: %v", q.from, q.to, err)
@@ -215,7 +219,7 @@ func TestExplainService(t *testing.T) {
 	}
 	for _, q := range []struct{ from, to, backend, text string }{
 		{"cli", "web", "nobody", "service web: explain: backend nobody: no such backend"}, {"cli", "one", "one", "only services have backends"},
-		{"cli", "web:0", "", "no such sandbox"}, {"two", "web", "", "is on host b, which chooses a backend of service web for it: ask there"},
+		{"cli", "web:0", "", `port "0": want PORT`}, {"two", "web", "", "is on host b, which chooses a backend of service web for it: ask there"},
 		{"cli", "host:80", "", "want one of them"}, {"cli", ":80", "", "want one of them before the port"}, {"world", ":80", "", "want one of them before the port"},
 		{"world:224.0.0.1", ":80", "", "want world:ADDRESS"}, {"world:web", ":80", "", "want world:ADDRESS"}, {"world:192.0.2.9", ":80", "one", "only services have backends"}, {"cli", "224.0.0.1:80", "", "want the address of one host"},
 	} {

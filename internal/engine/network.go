@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -428,8 +427,8 @@ func (d *draft) network(ref string) (*model.Network, error) {
 		return n, nil
 	}
 	if !d.whole {
-		if id, err := begun(all, ref, d.op, networkNamed); id != "" || err != nil {
-			return all[id], err
+		if n, err := begun(maps.Values(all), ref, d.op, isNetwork); n != nil || err != nil {
+			return n, err
 		}
 	}
 	switch {
@@ -440,36 +439,6 @@ func (d *draft) network(ref string) (*model.Network, error) {
 	}
 	return nil, model.Errorf(model.NotFound, "network "+ref, d.op, "no such network").WithHint("sealane network ls shows those there are")
 }
-
-// begun returns the ID that begins with ref, "" if none does. Several are an error.
-func begun[T any](all map[model.ID]T, ref, op string, name func(T) (kind, name string)) (found model.ID, err error) {
-	if ref == "" || len(ref) > model.IDLen {
-		return "", nil
-	}
-	var those []string
-	for id, o := range all {
-		if strings.HasPrefix(string(id), ref) {
-			found = id
-			_, called := name(o)
-			those = append(those, fmt.Sprintf("%s (%s)", id, called))
-		}
-	}
-	if len(those) < 2 {
-		return found, nil
-	}
-	kind, _ := name(all[found])
-	slices.Sort(those)
-	if more := len(those) - mostSaid; more > 0 {
-		those = append(those[:mostSaid], fmt.Sprintf("and %d more", more))
-	}
-	return "", model.Errorf(model.Conflict, kind+" "+ref, op, "several IDs begin with that: %s", strings.Join(those, ", ")).WithHint("say more of one, or a name")
-}
-
-// mostSaid is how many candidates an error names.
-const mostSaid = 5
-
-func networkNamed(n *model.Network) (kind, name string)  { return "network", n.Name }
-func sandboxNamed(sb *model.Sandbox) (kind, name string) { return "sandbox", sb.Name }
 
 // Networks returns all networks, by name.
 func (e *Engine) Networks() []*model.Network {
@@ -488,8 +457,8 @@ func (e *Engine) Network(ref string) (*model.Network, error) {
 	if id, ok := e.networkID[ref]; ok {
 		return e.intent.Networks[id], nil
 	}
-	if id, err := begun(e.intent.Networks, ref, "find", networkNamed); id != "" || err != nil {
-		return e.intent.Networks[id], err
+	if n, err := begun(maps.Values(e.intent.Networks), ref, "find", isNetwork); n != nil || err != nil {
+		return n, err
 	}
 	return nil, model.Errorf(model.NotFound, "network "+ref, "find", "no such network").WithHint("sealane network ls shows those there are")
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -306,9 +307,8 @@ func TestBeginningsOfIDs(t *testing.T) {
 				t.Errorf("%s: %v, %v; want %s", ref, got, err, sb.ID)
 			case len(same) > 1:
 				shared = ref
-				for _, o := range same[:2] {
-					failsWith(err, model.Conflict, fmt.Sprintf("%s (%s)", o.ID, o.Name))
-				}
+				slices.SortFunc(same, func(a, b *model.Sandbox) int { return cmp.Compare(a.ID, b.ID) })
+				failsWith(err, model.Conflict, fmt.Sprintf("several IDs begin with that: %s (%s), ", same[0].ID, same[0].Name))
 			}
 		}
 	}
@@ -329,7 +329,8 @@ func TestBeginningsOfIDs(t *testing.T) {
 		same := slices.DeleteFunc(r.e.Networks(), func(o *model.Network) bool { return o.ID[:1] != n.ID[:1] })
 		_, err := r.e.Network(string(n.ID[:1]))
 		if len(same) > 1 {
-			failsWith(err, model.Conflict, fmt.Sprintf("%s (%s)", n.ID, n.Name))
+			slices.SortFunc(same, func(a, b *model.Network) int { return cmp.Compare(a.ID, b.ID) })
+			failsWith(err, model.Conflict, fmt.Sprintf("several IDs begin with that: %s (%s), ", same[0].ID, same[0].Name))
 			failsWith(r.e.RemoveNetwork(r.ctx, string(n.ID[:1])), model.Conflict, "several IDs begin with that")
 		} else if err != nil {
 			t.Error(err)

@@ -299,15 +299,10 @@ func (d *draft) sandbox(ref string) (*model.Sandbox, error) {
 	if sb := d.findSandbox(ref); sb != nil {
 		return sb, nil
 	}
-	if d.whole {
-		return nil, noSandbox(ref, d.op)
-	}
-	all := map[model.ID]*model.Sandbox{}
-	for sb := range d.allSandboxes() {
-		all[sb.ID] = sb
-	}
-	if id, err := begun(all, ref, d.op, sandboxNamed); id != "" || err != nil {
-		return all[id], err
+	if !d.whole {
+		if sb, err := begun(d.allSandboxes(), ref, d.op, isSandbox); sb != nil || err != nil {
+			return sb, err
+		}
 	}
 	return nil, noSandbox(ref, d.op)
 }
