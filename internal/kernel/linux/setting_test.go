@@ -25,7 +25,7 @@ func TestSettingsOfAFarEnd(t *testing.T) {
 		}
 	}
 	l.Name, l.Peer.Name, l.Peer.Sysctls = "slvbad", "eth9", "net.ipv4.conf.eth9.nosuch=1"
-	if err := k.Apply(t.Context(), kerneltest.Adds(l)); err == nil || !strings.Contains(err.Error(), "net.ipv4.conf.eth9.nosuch: "+kernel.ErrMissing.Error()) {
+	if err := k.Apply(t.Context(), kerneltest.Adds(l)); err == nil || !strings.Contains(err.Error(), "net.ipv4.conf.eth9.nosuch=1: "+kernel.ErrMissing.Error()) {
 		t.Errorf("error is %v", err)
 	}
 	if got := observe(t, k, a)[l.Key()]; got != nil {
