@@ -238,6 +238,9 @@ func (d *draft) missing(a answer) error {
 	}
 	switch a.guest.Runtime {
 	case "":
+		if before, _, colon := strings.Cut(a.ref, ":"); colon && before+":" != containerRef {
+			return d.errorf(model.NotFound, "%s%s is no runtime: before a colon there is docker, podman, containerd, lxc, machine, netns, pid or cni", about, before)
+		}
 		return d.errorf(model.NotFound, "%sno such sandbox, and no such container of %s", about, runtimesAsked).WithHint("sealane ps -a shows the sandboxes")
 	case model.RuntimeNetNS:
 		return d.errorf(model.NotFound, "%snot a network namespace", about).WithHint("want a path like /run/netns/NAME or /proc/PID/ns/net")

@@ -169,6 +169,7 @@ func TestRefusals(t *testing.T) {
 		{"end of nobody", func(r *rig) error { return r.e.Exited(r.ctx, "nope", model.Exit{}) }, model.NotFound, "no such sandbox"},
 
 		// endpoints
+		{"connect to no runtime", connect("foo:bar", EndpointSpec{Network: "app"}), model.NotFound, "network app: connect foo:bar: foo is no runtime: before a colon there is docker, podman, containerd, lxc, machine, netns, pid or cni"},
 		{"connect nobody", connect("nope", EndpointSpec{Network: "app"}), model.NotFound, "nope: no such sandbox, and no such container of docker"},
 		{"connect to nothing", connect("web", EndpointSpec{Network: "nope"}), model.NotFound, "network nope: connect web: no such network"},
 		{"connect twice", connect("web", EndpointSpec{Network: "app"}), model.Conflict, "is connected already"},
