@@ -143,21 +143,55 @@ func (e *Engine) serviceOf(network model.ID, name string) Service {
 }
 
 // UpdateService changes a service on all hosts, and returns it once this one knows.
-func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate) (_ Service, err error) {
-	defer e.timed("service_update")(&err)
-	s, dir, err := e.changeable(ref, "update")
+func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate) (Service, error) {
+	all, err := e.updateServices(ctx, []string{ref}, []ServiceUpdate{up})
 	if err != nil {
 		return Service{}, err
 	}
+	return all[0], nil
+}
+
+// updateServices changes services on all hosts at once, and returns them once this one knows:
+// a published port that one of them gives up another may have.
+func (e *Engine) updateServices(ctx context.Context, refs []string, ups []ServiceUpdate) (_ []Service, err error) {
+	defer e.timed("service_update")(&err)
+	var dir *overlay.Directory
+	var changes []overlay.ServiceChange
+	for i, ref := range refs {
+		s, d, err := e.changeable(ref, "update")
+		if err != nil {
+			return nil, err
+		}
+		change, err := s.change(ups[i])
+		if err != nil {
+			return nil, err
+		}
+		dir, changes = d, append(changes, overlay.ServiceChange{Network: s.Network.ID, Name: s.Name, Do: change})
+	}
+	put, err := dir.UpdateServices(ctx, changes...)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Service, len(put))
+	for i := range put {
+		if all[i], err = e.serviceKnown(ctx, put[i].Network, &put[i], "update"); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// change is what changes about the record of a service.
+func (s Service) change(up ServiceUpdate) (func(*overlay.Service) error, error) {
 	drain, err := s.backends(up.Drain)
 	if err != nil {
-		return Service{}, err
+		return nil, err
 	}
 	undrain, err := s.backends(up.Undrain)
 	if err != nil {
-		return Service{}, err
+		return nil, err
 	}
-	put, err := dir.UpdateService(ctx, s.Network.ID, s.Name, func(o *overlay.Service) error {
+	return func(o *overlay.Service) error {
 		if len(up.Ports) > 0 {
 			o.Ports = up.Ports
 		}
@@ -177,11 +211,7 @@ func (e *Engine) UpdateService(ctx context.Context, ref string, up ServiceUpdate
 		}
 		o.Draining = slices.DeleteFunc(append(o.Draining, drain...), func(id model.ID) bool { return slices.Contains(undrain, id) })
 		return nil
-	})
-	if err != nil {
-		return Service{}, err
-	}
-	return e.serviceKnown(ctx, s.Network.ID, &put, "update")
+	}, nil
 }
 
 // changeable finds a service that is to change, and the cluster's directory.

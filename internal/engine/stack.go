@@ -223,34 +223,68 @@ func (p *stackPlan) labels(given map[string]string) map[string]string {
 	return all
 }
 
-// serve makes services and changes those that differ; first they give up the published
-// ports that another one is to have.
+// serve makes services and changes those that differ. Those that pass published ports to
+// each other change at once, so that somebody answers there all the time; to one that is to be
+// made they are given up first.
 func (p *stackPlan) serve() {
+	var passing, others []pairing
 	for _, c := range p.same {
-		if free := p.wanted(c); len(free) > 0 {
-			early := serviceChange{drop: free}
-			p.step("~ service "+c.spec.Name+": "+early.String(), p.change(c.have, early))
+		if c.have.Service != nil && slices.ContainsFunc(p.same, func(o pairing) bool { return o.have.Service != nil && (passes(c, o) || passes(o, c)) }) {
+			passing = append(passing, c)
+		} else {
+			others = append(others, c)
 		}
 	}
-	for _, c := range p.same {
-		switch {
+	p.change(passing...)
+	for _, c := range others {
+		if free := p.wanted(c); len(free) > 0 {
+			p.change(pairing{c.spec, c.have, serviceChange{drop: free}})
+		}
+	}
+	for _, c := range others {
+		switch late := c.later(p.wanted(c)); {
 		case c.have.Service == nil:
 			p.step("+ service "+c.spec.Name+" on "+c.spec.Network+": "+newService(c.spec), func(ctx context.Context) error {
 				_, err := p.e.CreateService(ctx, c.spec)
 				return err
 			})
-		case c.later(p.wanted(c)).any():
-			late := c.later(p.wanted(c))
-			p.step("~ service "+c.spec.Name+": "+late.String(), p.change(c.have, late))
+		case late.any():
+			p.change(pairing{c.spec, c.have, late})
 		}
 	}
 }
 
-// wanted lists the published ports that a service gives up and another one is to have.
+// change adds a step for each of some services, which are all taken with the first.
+func (p *stackPlan) change(all ...pairing) {
+	var refs []string
+	var ups []ServiceUpdate
+	for i, c := range all {
+		refs, ups = append(refs, string(c.have.ID)), append(ups, c.update())
+		p.step("~ service "+c.spec.Name+": "+c.String(), func(ctx context.Context) error {
+			if i > 0 {
+				return nil
+			}
+			_, err := p.e.updateServices(ctx, refs, ups)
+			return err
+		})
+	}
+}
+
+// passes reports whether one service gives up a published port that another is to have.
+func passes(from, to pairing) bool {
+	return slices.ContainsFunc(from.drop, func(p model.Publish) bool { return gets(to, p) })
+}
+
+// gets reports whether a service is to have a published port that another has given up.
+func gets(c pairing, p model.Publish) bool {
+	return slices.ContainsFunc(c.add, func(w model.Publish) bool { return servicePort(w) == servicePort(p) })
+}
+
+// wanted lists the published ports that a service gives up and one that is to be made has.
 func (p *stackPlan) wanted(c pairing) []model.Publish {
 	return slices.DeleteFunc(slices.Clone(c.drop), func(gone model.Publish) bool {
 		return !slices.ContainsFunc(p.same, func(o pairing) bool {
-			return o.spec.Name != c.spec.Name && slices.ContainsFunc(o.spec.Publish, func(w model.Publish) bool { return w.Port == gone.Port && w.Proto == gone.Proto })
+			return o.have.Service == nil && slices.ContainsFunc(o.spec.Publish, func(w model.Publish) bool { return servicePort(w) == servicePort(gone) })
 		})
 	})
 }

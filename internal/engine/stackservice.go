@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -149,8 +148,8 @@ func labelWords(more map[string]string, less []string) string {
 	return "label " + strings.Join(words, " ")
 }
 
-// change makes a change of a service on all hosts, in one.
-func (p *stackPlan) change(s Service, c serviceChange) func(context.Context) error {
+// update is the change as UpdateService has it.
+func (c serviceChange) update() ServiceUpdate {
 	up := ServiceUpdate{Ports: c.ports, Balance: c.balance, Publish: c.add, Nearby: c.nearby, Labels: c.more, DropLabels: c.less}
 	if c.health != nil {
 		up.Health = *c.health
@@ -158,8 +157,5 @@ func (p *stackPlan) change(s Service, c serviceChange) func(context.Context) err
 	for _, gone := range c.drop {
 		up.PublishRm = append(up.PublishRm, servicePort(gone))
 	}
-	return func(ctx context.Context) error {
-		_, err := p.e.UpdateService(ctx, string(s.ID), up)
-		return err
-	}
+	return up
 }

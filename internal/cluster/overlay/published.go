@@ -130,12 +130,18 @@ func (d *Directory) publishOne(ctx context.Context, u *unit, r stock, s *Service
 	}
 	text, err := s.PortClaim().Marshal()
 	u.put(k, r.rev(k), text, 0)
+	u.delete = slices.DeleteFunc(u.delete, func(gone Key) bool { return gone == k })
 	return "", err
 }
 
 // publisher names the service that has a port by a claim. If it has not, a unit happens
-// only if that stays so.
+// only if that stays so, or gives it up itself.
 func (d *Directory) publisher(ctx context.Context, u *unit, port Key, c PortClaim) (string, error) {
+	if v, changes := u.puts[c.Key()]; changes {
+		if s, err := ParseService(c.Key(), v.text); err == nil && !s.Publishes(port) {
+			return "", nil
+		}
+	}
 	r, err := d.read(ctx, c.Key().String(), "networks/"+string(c.Network))
 	if err != nil {
 		return "", err
@@ -157,10 +163,10 @@ func (d *Directory) publisher(ctx context.Context, u *unit, port Key, c PortClai
 	return fmt.Sprintf("service %s of network %s", s.Name, network), nil
 }
 
-// unpublish has claims of a service's go, but of some ports.
+// unpublish has claims of a service's go, but of some ports, and of those that another one gets.
 func (d *Directory) unpublish(u *unit, r stock, s *Service, but []model.Publish) {
 	for k, i := range r.items {
-		if k.Kind != KindPort || slices.ContainsFunc(but, func(p model.Publish) bool { return PortKey(p) == k }) {
+		if _, passed := u.puts[k]; passed || k.Kind != KindPort || slices.ContainsFunc(but, func(p model.Publish) bool { return PortKey(p) == k }) {
 			continue
 		}
 		if c, err := ParsePortClaim(i.entry.Value); err == nil && c == s.PortClaim() {

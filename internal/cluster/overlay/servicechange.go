@@ -127,42 +127,78 @@ func (d *Directory) unnamed(ctx context.Context, s *Service, n *Network) error {
 	return nil
 }
 
-// UpdateService changes a service, and returns it as it is then. Its network, ID, name
-// and addresses stay, and the time at which it was created; of those that drain, who is
-// on the network no more is forgotten. Ports that it is to publish are claimed as in
-// CreateService, others given back. An error of f's is returned as it is.
+// ServiceChange is what becomes of a service. An error of Do's is returned as it is.
+type ServiceChange struct {
+	Network model.ID
+	Name    string
+	Do      func(*Service) error
+}
+
+// UpdateService changes a service, and returns it as it is then: see UpdateServices.
 func (d *Directory) UpdateService(ctx context.Context, network model.ID, name string, f func(*Service) error) (Service, error) {
-	var made Service
-	err := d.alter(ctx, network, name, "update", func(i *item, r stock) (unit, error) {
-		u, was := newUnit(), &Service{}
-		s, err := ParseService(i.key, i.entry.Value)
-		if err != nil {
-			return u, model.Errorf(model.Internal, "service "+name, "update", "%w", err)
+	all, err := d.UpdateServices(ctx, ServiceChange{network, name, f})
+	if err != nil {
+		return Service{}, err
+	}
+	return all[0], nil
+}
+
+// UpdateServices changes services at once, all or none, and returns them as they are then.
+// Network, ID, name and addresses stay, and the time at which each was created; of those that drain, who is
+// on the network no more is forgotten. Ports that they are to publish are claimed as in
+// CreateService, others given back, also from one of them to another.
+func (d *Directory) UpdateServices(ctx context.Context, changes ...ServiceChange) ([]Service, error) {
+	var made []Service
+	err := d.contend(ctx, "service "+changes[0].Name, "update", func() (unit, error) {
+		u := newUnit()
+		made = nil
+		var before [][]model.Publish
+		var internal []bool
+		for _, c := range changes {
+			i, r, err := d.reread(ctx, c.Network, c.Name, "update")
+			if err != nil {
+				return u, err
+			}
+			s, was, err := r.revised(i, c)
+			if err != nil {
+				return u, err
+			}
+			text, err := s.Marshal()
+			if err != nil {
+				return u, err
+			}
+			u.put(i.key, i.entry.Rev, text, 0)
+			n := r.items[Key{Kind: KindNetwork, Network: c.Network}]
+			made, before, internal = append(made, *s), append(before, was), append(internal, n != nil && n.net.Internal)
 		}
-		*was = *s
-		if err := f(s); err != nil {
-			return u, err
+		for i := range made {
+			if err := d.publish(ctx, &u, &made[i], before[i], internal[i], "update"); err != nil {
+				return u, err
+			}
 		}
-		s.Network, s.ID, s.Name, s.VIPs, s.DNSRR, s.Created, s.others = was.Network, was.ID, was.Name, was.VIPs, was.DNSRR, was.Created, was.others
-		s.Draining = slices.DeleteFunc(slices.Clone(s.Draining), func(id model.ID) bool { return !r.has(id) })
-		slices.Sort(s.Draining)
-		s.Draining = slices.Compact(s.Draining)
-		if err := s.Validate(); err != nil {
-			return u, model.Errorf(model.Invalid, s.Ref(), "update", "%w", err)
-		}
-		n := r.items[Key{Kind: KindNetwork, Network: network}]
-		if err := d.publish(ctx, &u, s, was.Publish, n != nil && n.net.Internal, "update"); err != nil {
-			return u, err
-		}
-		text, err := s.Marshal()
-		if err != nil {
-			return u, err
-		}
-		made = *s
-		u.put(i.key, i.entry.Rev, text, 0)
 		return u, nil
 	})
 	return made, err
+}
+
+// revised is a service as a change has it, and what it published before.
+func (r stock) revised(i *item, c ServiceChange) (*Service, []model.Publish, error) {
+	s, err := ParseService(i.key, i.entry.Value)
+	if err != nil {
+		return nil, nil, model.Errorf(model.Internal, "service "+c.Name, "update", "%w", err)
+	}
+	was := *s
+	if err := c.Do(s); err != nil {
+		return nil, nil, err
+	}
+	s.Network, s.ID, s.Name, s.VIPs, s.DNSRR, s.Created, s.others = was.Network, was.ID, was.Name, was.VIPs, was.DNSRR, was.Created, was.others
+	s.Draining = slices.DeleteFunc(slices.Clone(s.Draining), func(id model.ID) bool { return !r.has(id) })
+	slices.Sort(s.Draining)
+	s.Draining = slices.Compact(s.Draining)
+	if err := s.Validate(); err != nil {
+		return nil, nil, model.Errorf(model.Invalid, s.Ref(), "update", "%w", err)
+	}
+	return s, was.Publish, nil
 }
 
 // has says whether an endpoint is in a stock, of whatever host.
@@ -178,7 +214,11 @@ func (r stock) has(endpoint model.ID) bool {
 // RemoveService removes a service; its addresses rest for Options.Rest. Who was a
 // backend of it stays on the network.
 func (d *Directory) RemoveService(ctx context.Context, network model.ID, name string) error {
-	return d.alter(ctx, network, name, "remove", func(i *item, r stock) (unit, error) {
+	return d.contend(ctx, "service "+name, "remove", func() (unit, error) {
+		i, r, err := d.reread(ctx, network, name, "remove")
+		if err != nil {
+			return unit{}, err
+		}
 		u := gone(i.key, i.entry.Rev)
 		u.puts = map[Key]value{}
 		text, err := Claim{Host: d.o.ID}.Marshal()
@@ -195,19 +235,16 @@ func (d *Directory) RemoveService(ctx context.Context, network model.ID, name st
 	})
 }
 
-// alter reads a service, with what is on its network, and does what make says of it,
-// until nobody was quicker.
-func (d *Directory) alter(ctx context.Context, network model.ID, name, op string, make func(*item, stock) (unit, error)) error {
+// reread reads a service, with what is on its network.
+func (d *Directory) reread(ctx context.Context, network model.ID, name, op string) (*item, stock, error) {
 	k, ref := serviceKey(network, name), "service "+name
-	return d.contend(ctx, ref, op, func() (unit, error) {
-		r, err := d.read(ctx, k.String(), "addresses/"+string(network)+"/", "endpoints/"+string(network)+"/", "networks/"+string(network), "ports/")
-		if err != nil {
-			return unit{}, fault(ref, op, err)
-		}
-		i := r.items[k]
-		if i == nil {
-			return unit{}, model.Errorf(model.NotFound, ref, op, "no such service")
-		}
-		return make(i, r)
-	})
+	r, err := d.read(ctx, k.String(), "addresses/"+string(network)+"/", "endpoints/"+string(network)+"/", "networks/"+string(network), "ports/")
+	if err != nil {
+		return nil, r, fault(ref, op, err)
+	}
+	i := r.items[k]
+	if i == nil {
+		return nil, r, model.Errorf(model.NotFound, ref, op, "no such service")
+	}
+	return i, r, nil
 }
