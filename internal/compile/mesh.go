@@ -242,7 +242,10 @@ func reached(n *model.Network, number int) bool {
 
 // port adds those of one port.
 func (o *offer) port(s *model.Service, p model.Publish) {
-	if !p.Local || slices.ContainsFunc(s.Backends, func(m model.Member) bool { return m.Local && m.State == model.MemberReady }) {
+	// What it gave back would end the flows of who drains.
+	if !p.Local || slices.ContainsFunc(s.Backends, func(m model.Member) bool {
+		return m.Local && (m.State == model.MemberReady || m.State == model.MemberDraining)
+	}) {
 		o.hold(p)
 	}
 	for _, sub := range o.network.Subnets {

@@ -118,6 +118,44 @@ func opening(o kstate.Object) (at netip.AddrPort, ok bool) {
 	return place(fields[0], fields[2])
 }
 
+// Closed are UDP ports of the host that nobody has any more, one at all addresses at the
+// unspecified ones: flows to them that are sent on end, also where what they are sent to goes on
+// being asked for otherwise.
+type Closed map[netip.AddrPort]bool
+
+// Add adds the ports that op gives back to other programs, or forgets those it takes.
+func (c Closed) Add(op kstate.Op) {
+	if h, ok := op.Old.(kstate.Hold); ok {
+		for at := range heldPorts(h) {
+			c[at] = true
+		}
+	}
+	if len(c) == 0 {
+		return
+	}
+	if h, ok := op.New.(kstate.Hold); ok {
+		for at := range heldPorts(h) {
+			delete(c, at)
+		}
+	}
+}
+
+func heldPorts(h kstate.Hold) iter.Seq[netip.AddrPort] {
+	return func(yield func(netip.AddrPort) bool) {
+		addrs := []netip.Addr{h.Addr}
+		if !h.Addr.IsValid() {
+			addrs = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+		}
+		for port := int(h.First); h.Proto == "udp" && port <= int(h.Last); port++ {
+			for _, a := range addrs {
+				if !yield(netip.AddrPortFrom(a, uint16(port))) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Ended are places by UDP that belong to no service any more: flows to one that was
 // chosen for them are to begin anew, and be sent to another.
 type Ended map[netip.AddrPort]bool
@@ -156,7 +194,8 @@ type Choice struct {
 	Service, Backend netip.AddrPort
 
 	// Port is the protocol if it is a published port, which ends for all its flows; 0 if it is
-	// a service's, by TCP: what a backend has begun to answer goes on.
+	// a service's, by TCP: what a backend has begun to answer goes on. That of a service by
+	// UDP ends if its backend is chosen at another one instead: who drains is at none.
 	Port uint8
 }
 
@@ -183,10 +222,20 @@ func (u Unchosen) Add(ops []kstate.Op) {
 		}
 	}
 	for c, n := range places {
-		if n != 0 {
+		if n != 0 && (n > 0 || c.Port != unix.IPPROTO_UDP || elsewhere(places, c)) {
 			u[c] = n < 0
 		}
 	}
+}
+
+// elsewhere reports whether a backend has come to be chosen at another port than it was.
+func elsewhere(places map[Choice]int, was Choice) bool {
+	for c, n := range places {
+		if n > 0 && c.Port == was.Port && c.Backend == was.Backend {
+			return true
+		}
+	}
+	return false
 }
 
 // of reports whether some are published ports of a protocol.
@@ -250,7 +299,12 @@ func choosing(o kstate.Object) (c Choice, ok bool) {
 	default:
 		return c, false
 	}
-	if len(at) < 3 || at[1] != "tcp" || len(to) != 2 {
+	switch {
+	case len(at) < 3 || len(to) != 2:
+		return c, false
+	case at[1] == "udp" && strings.HasPrefix(e.Set.Name, "target"):
+		c.Port = unix.IPPROTO_UDP
+	case at[1] != "tcp":
 		return c, false
 	}
 	c.Service, ok = place(at[0], at[2])
@@ -288,7 +342,7 @@ func Open() (*Table, error) {
 }
 
 // Changed is told about ops that were applied at once. Those that change a UDP port's
-// translation, open one to a service, or end what answered for a service or was chosen
+// translation, open one to a service or close it, or end what answered for a service or was chosen
 // for it, have flows forgotten soon after. A failure to do so costs a client the time its
 // flow takes to end, and is left at that.
 func (t *Table) Changed(ops []kstate.Op) {
@@ -298,6 +352,7 @@ func (t *Table) Changed(ops []kstate.Op) {
 		t.pending.ports.Add(op)
 		t.pending.opened.Add(op)
 		t.pending.ended.Add(op)
+		t.pending.closed.Add(op)
 	}
 	t.pending.unchosen.Add(ops)
 	if !t.pending.empty() && t.timer == nil {
@@ -358,13 +413,16 @@ type stale struct {
 	ports    Ports
 	opened   Opened
 	ended    Ended
+	closed   Closed
 	unchosen Unchosen
 	local    map[netip.Addr]bool // addresses of the host
 }
 
-func newStale() stale { return stale{Ports{}, Opened{}, Ended{}, Unchosen{}, nil} }
+func newStale() stale { return stale{Ports{}, Opened{}, Ended{}, Closed{}, Unchosen{}, nil} }
 
-func (s stale) empty() bool { return len(s.ports)+len(s.opened)+len(s.ended)+len(s.unchosen) == 0 }
+func (s stale) empty() bool {
+	return len(s.ports)+len(s.opened)+len(s.ended)+len(s.closed)+len(s.unchosen) == 0
+}
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter. A flow whose
 // destination was rewritten was one to the host, also when it has lost the
@@ -375,11 +433,14 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
 	place := netip.AddrPortFrom(from.Unmap(), f.Reverse.SrcPort)
 	asked := netip.AddrPortFrom(dst.Unmap(), f.Forward.DstPort)
+	every := netip.AddrPortFrom(unspecified(asked.Addr()), asked.Port())
 	local := dst.IsLoopback() || s.local[dst.Unmap()]
 	switch {
 	case f.Forward.Protocol != unix.IPPROTO_UDP:
 		return s.unchosen.has(asked, place, f.Forward.Protocol) || unanswered(f) && s.unchosen.has(asked, place, 0)
-	case local && asked == place && (s.opened[asked] || s.opened[netip.AddrPortFrom(unspecified(asked.Addr()), asked.Port())]):
+	case local && asked == place && (s.opened[asked] || s.opened[every]):
+		return true
+	case asked != place && local && (s.closed[asked] || s.closed[every] || s.unchosen.has(asked, place, unix.IPPROTO_UDP)):
 		return true
 	case s.ended[place]:
 		return !f.Forward.DstIP.Equal(f.Reverse.SrcIP)

@@ -135,6 +135,73 @@ func TestOpened(t *testing.T) {
 	}
 }
 
+// TestClosed: a port that is given back ends what is sent on from it, and nothing else.
+func TestClosed(t *testing.T) {
+	s := newStale()
+	at := netip.MustParseAddr("192.0.2.1")
+	s.local = map[netip.Addr]bool{at: true, netip.MustParseAddr("192.0.2.2"): true}
+	for _, op := range []kstate.Op{
+		{Old: kstate.Hold{Proto: "udp", First: 53, Last: 54}}, {New: kstate.Hold{Proto: "udp", First: 54, Last: 54}},
+		{Old: kstate.Hold{Proto: "udp", Addr: at, First: 60, Last: 60}}, {Old: kstate.Hold{Proto: "tcp", First: 80, Last: 80}},
+	} {
+		s.closed.Add(op)
+	}
+	for _, c := range []struct {
+		asked, answers string
+		want           bool
+	}{
+		{"192.0.2.1:53", "10.1.0.2:53", true},
+		{"192.0.2.1:53", "192.0.2.1:53", false}, // a program of the host
+		{"192.0.2.9:53", "10.1.0.2:53", false},  // another machine
+		{"192.0.2.1:54", "10.1.0.2:53", false},  // taken again
+		{"192.0.2.1:60", "10.1.0.2:60", true},
+		{"192.0.2.2:60", "10.1.0.2:60", false},
+		{"192.0.2.1:80", "10.1.0.2:80", false},
+	} {
+		if got := s.MatchConntrackFlow(flow(c.asked, c.answers)); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// flow is one by UDP, from where it was asked for to who answers.
+func flow(asked, answers string) *netlink.ConntrackFlow {
+	a, b := netip.MustParseAddrPort(asked), netip.MustParseAddrPort(answers)
+	return &netlink.ConntrackFlow{
+		Forward: netlink.IPTuple{DstIP: a.Addr().AsSlice(), DstPort: a.Port(), Protocol: unix.IPPROTO_UDP},
+		Reverse: netlink.IPTuple{SrcIP: b.Addr().AsSlice(), SrcPort: b.Port(), Protocol: unix.IPPROTO_UDP},
+	}
+}
+
+// TestPassed: two services pass their ports to each other by UDP, and a backend drains.
+func TestPassed(t *testing.T) {
+	set := &kstate.NftSet{Name: "target4", Type: "inet_proto . inet_service . mark", Data: "ipv4_addr . inet_service"}
+	at := func(port, n int, to string) kstate.Object {
+		return kstate.Elem{Set: set, At: fmt.Sprintf("udp . %d . 0x%08x", port, n), Value: to + " . 53"}
+	}
+	s := newStale()
+	s.local = map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true}
+	s.unchosen.Add([]kstate.Op{
+		{Old: at(53, 0, "10.1.0.2"), New: at(53, 0, "10.1.0.3")}, {Old: at(54, 0, "10.1.0.3"), New: at(54, 0, "10.1.0.2")},
+		{Old: at(55, 0, "10.1.0.4"), New: at(55, 0, "10.1.0.5")}, {Old: at(55, 1, "10.1.0.5")},
+	})
+	for _, c := range []struct {
+		asked, answers string
+		want           bool
+	}{
+		{"192.0.2.1:53", "10.1.0.2:53", true},
+		{"192.0.2.1:53", "10.1.0.3:53", false}, // begun since
+		{"192.0.2.1:54", "10.1.0.3:53", true},
+		{"192.0.2.1:55", "10.1.0.4:53", false}, // drains
+		{"192.0.2.1:55", "10.1.0.5:53", false},
+		{"192.0.2.9:53", "10.1.0.2:53", false}, // of another machine
+	} {
+		if got := s.MatchConntrackFlow(flow(c.asked, c.answers)); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 // TestUnchosen sees backends of services go, change places and come back.
 func TestUnchosen(t *testing.T) {
 	set := &kstate.NftSet{Table: kstate.Table{Family: "inet", Name: "sealane"}, Name: "backend4", Type: "ipv4_addr . inet_proto . inet_service . mark", Data: "ipv4_addr . inet_service"}
