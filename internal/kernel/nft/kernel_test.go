@@ -412,3 +412,30 @@ func many(n int) []kstate.Object {
 	}
 	return out
 }
+
+// TestRoom: a set that comes with many elements is made for so many, and takes more later.
+func TestRoom(t *testing.T) {
+	c := open(t)
+	all := many(3 * throng)
+	at := len(all) - 2*throng
+	apply(t, c, append(kerneltest.Adds(corpus()...), kerneltest.Adds(all[:at]...)...)...)
+	if text := run(t, "list sets; list maps"); roomy() != strings.Contains(text, "size 4294967295") {
+		t.Errorf("roomy: %v\n%.2000s", roomy(), text)
+	}
+	apply(t, c, kerneltest.Adds(all[at:]...)...)
+	got, err := c.Observe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := kstate.Set{}
+	if err := have.Add(got...); err != nil {
+		t.Fatal(err)
+	}
+	want := kstate.Set{}
+	if err := want.Add(append(corpus(), all...)...); err != nil {
+		t.Fatal(err)
+	}
+	if ops := kstate.Diff(have, want); len(ops) > 0 {
+		t.Errorf("%d to do, the first %v", len(ops), ops[0])
+	}
+}

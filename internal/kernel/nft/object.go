@@ -2,7 +2,10 @@ package nft
 
 import (
 	"encoding/binary"
+	"fmt"
+	"math"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables/expr"
 	"github.com/sealane/sealane/internal/kstate"
@@ -44,6 +47,23 @@ func (t *transaction) set(i int, o kstate.NftSet, del bool) error {
 	if err != nil {
 		return err
 	}
+	if n := t.members(&o); n > 0 && !o.Interval && roomy() {
+		if err := t.newSet(i, o, l, uint32(n)); err != nil {
+			return err
+		}
+		return t.newSet(i, o, l, math.MaxUint32)
+	}
+	return t.newSet(i, o, l, 0)
+}
+
+// newSet has a set be made that has so many elements at most, or an existing one have so many;
+// 0: it does not matter.
+//
+// One of a known size has all its buckets from the beginning (nft_hash_buckets in
+// net/netfilter/nft_set_hash.c); it need not grow while it is filled, which takes a third of the
+// time that does. How many it may have can be changed later, the buckets cannot: with many more
+// it is slower, and is as it should be when its table is made anew.
+func (t *transaction) newSet(i int, o kstate.NftSet, l *layout, size uint32) error {
 	e, err := t.begin(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, o.Table, i)
 	if err != nil {
 		return err
@@ -61,10 +81,49 @@ func (t *transaction) set(i int, o kstate.NftSet, del bool) error {
 		e.u32(unix.NFTA_SET_DATA_LEN, uint32(width(l.data)))
 	}
 	e.u32(unix.NFTA_SET_ID, uint32(i+1)) // must be there; everyone goes by name
-	l.describe(e)
+	l.describe(e, size)
 	e.close()
 	return nil
 }
+
+// members returns how many elements the transaction puts into a set, if they are many.
+func (t *transaction) members(set *kstate.NftSet) int {
+	if len(t.ops) < throng {
+		return 0
+	}
+	if t.counts == nil {
+		t.counts = map[kstate.NftSet]int{}
+		for i := 0; i < len(t.ops); {
+			first, ok := t.ops[i].New.(kstate.Elem)
+			n := 1
+			for ; ok && i+n < len(t.ops); n++ {
+				if o, ok := t.ops[i+n].New.(kstate.Elem); !ok || o.Set != first.Set {
+					break
+				}
+			}
+			if ok && first.Set != nil {
+				t.counts[*first.Set] += n
+			}
+			i += n
+		}
+	}
+	if n := t.counts[*set]; n >= throng {
+		return n
+	}
+	return 0
+}
+
+// roomy reports whether the kernel lets a set have more elements than it was made for (Linux 6.5,
+// "permit update of set size"); one before does not say that it does not.
+var roomy = sync.OnceValue(func() bool {
+	var name unix.Utsname
+	var major, minor int
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major > 6 || major == 6 && minor >= 5)
+})
 
 func (l *layout) flags() uint32 {
 	flags := uint32(0)
@@ -80,9 +139,14 @@ func (l *layout) flags() uint32 {
 	return flags
 }
 
-// describe appends the lengths of a joined key's fields, by which the kernel
+// describe appends how many elements there may be, or the lengths of a joined key's fields, by which the kernel
 // finds them, and the byte orders in userdata, by which `nft list` reads keys.
-func (l *layout) describe(e *encoder) {
+func (l *layout) describe(e *encoder, size uint32) {
+	if size > 0 {
+		desc := e.nest(unix.NFTA_SET_DESC)
+		e.u32(descSize, size)
+		e.unnest(desc)
+	}
 	if l.joined() {
 		desc := e.nest(unix.NFTA_SET_DESC)
 		fields := e.nest(descConcat)
@@ -105,9 +169,11 @@ func (l *layout) describe(e *encoder) {
 }
 
 // Numbers that x/sys/unix lacks: NFT_SET_CONCAT of enum nft_set_flags,
-// NFTA_SET_DESC_CONCAT of nft_set_desc_attributes and NFTA_SET_FIELD_LEN.
+// NFTA_SET_DESC_SIZE and
+// NFTA_SET_DESC_CONCAT of nft_set_desc_attributes, and NFTA_SET_FIELD_LEN.
 const (
 	setConcat  = 0x80
+	descSize   = 1
 	descConcat = 2
 	fieldLen   = 1
 )

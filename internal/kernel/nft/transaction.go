@@ -61,6 +61,8 @@ type transaction struct {
 	drop  []bool
 	split bool
 
+	counts map[kstate.NftSet]int // elements that come, by set; nil: not counted
+
 	base   uint32    // sequence number of msgs[0]
 	msgs   []message // in order
 	ends   []int     // where each element ends in the buffer, by op
