@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/sealane/sealane/internal/kernel"
@@ -150,10 +151,9 @@ func (l *Linux) Close() error {
 
 // Apply carries ops out in runs of neighbours that belong to one part: a run of
 // nftables ops is one transaction, one of links, addresses and routes one
-// system call per namespace. What nftables has and what sockets choose from stand on nothing
-// of each other's, and take long where there is much of them: a long run of one is carried
-// out beside the run of the other that follows. UDP flows whose translation changed are forgotten
-// a moment later.
+// system call per namespace. Some take long where there is much of them, and stand on
+// nothing of each other's (apart): a long run is carried out beside those that follow.
+// UDP flows whose translation changed are forgotten a moment later.
 func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,21 +164,22 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		to, n := l.run(ops)
-		l.ovs.LetGo(newLinks(ops[:n])...)
-		m := l.beside(to, n, ops[n:])
-		var first, second error
-		var both sync.WaitGroup
-		if m > 0 {
-			both.Go(func() { second = l.kinds[kindOf(ops[n])].Apply(ops[n : n+m]) })
+		runs := l.beside(ops)
+		failed := make([]error, len(runs))
+		var others sync.WaitGroup
+		for i, r := range runs[1:] {
+			others.Go(func() { failed[1+i] = r.to.Apply(r.ops) })
 		}
-		first = to.Apply(ops[:n])
-		both.Wait()
-		if to == l.ovs {
-			first = orphaned(first, all)
+		l.ovs.LetGo(newLinks(runs[0].ops)...)
+		failed[0] = runs[0].to.Apply(runs[0].ops)
+		others.Wait()
+		if runs[0].to == l.ovs {
+			failed[0] = orphaned(failed[0], all)
 		}
-		errs = append(errs, first, second)
-		ops = ops[n+m:]
+		errs = append(errs, failed...)
+		for _, r := range runs {
+			ops = ops[len(r.ops):]
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -186,15 +187,58 @@ func (l *Linux) Apply(ctx context.Context, ops []kstate.Op) error {
 // many is from how many ops on a run is long.
 const many = 1024
 
-// beside returns how many ops in a row belong to one part that works beside another, which has
-// so many; 0: the first does not.
-func (l *Linux) beside(other applier, n int, ops []kstate.Op) int {
-	apart := map[applier]applier{l.rules: l.chooser, l.chooser: l.rules}
-	if n < many || len(ops) == 0 || apart[other] == nil || l.kinds[kindOf(ops[0])] != apart[other] {
-		return 0
+// series is a run: ops in a row that one part carries out.
+type series struct {
+	to  applier
+	ops []kstate.Op
+}
+
+// apart reports whether an object may come and go beside those of other parts that do: what
+// nftables has, what sockets choose from, and where neighbours are.
+func apart(k kstate.Kind) bool {
+	return k >= kstate.KindTable && k <= kstate.KindElem || k == kstate.KindChoice || k == kstate.KindChooser || neighbour(k)
+}
+
+func neighbour(k kstate.Kind) bool { return k == kstate.KindNeigh || k == kstate.KindFDB }
+
+// beside returns the first run of some ops and, if that is long, those after it that are
+// carried out at the same time.
+func (l *Linux) beside(ops []kstate.Op) (runs []series) {
+	for len(ops) > 0 {
+		to, n := l.run(ops)
+		if to == applier(l.links) {
+			n = neighbours(ops[:n])
+		}
+		lone := !apart(kindOf(ops[0]))
+		if len(runs) > 0 && (lone || slices.ContainsFunc(runs, func(r series) bool { return r.to == to })) {
+			break
+		}
+		if runs = append(runs, series{to, ops[:n]}); lone || n < many {
+			break
+		}
+		ops = ops[n:]
 	}
-	_, m := l.run(ops)
-	return m
+	return runs
+}
+
+// neighbours returns where a run of links, addresses and routes is cut, so that many
+// neighbours are one of their own: where they begin or, if they come first, where they end.
+func neighbours(ops []kstate.Op) int {
+	from := slices.IndexFunc(ops, func(op kstate.Op) bool { return neighbour(kindOf(op)) })
+	if from < 0 {
+		return len(ops)
+	}
+	to := from
+	for to < len(ops) && (to > from && alike(ops[to-1], ops[to]) || neighbour(kindOf(ops[to]))) {
+		to++
+	}
+	switch {
+	case to-from < many:
+		return len(ops)
+	case from > 0:
+		return from
+	}
+	return to
 }
 
 // run returns the part that the first op belongs to, and how many in a row do.
