@@ -8,6 +8,7 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -418,7 +419,11 @@ func (e *Engine) tellOverlays() {
 // overlayEndpoint is an endpoint as other hosts are to know it.
 func overlayEndpoint(sb *model.Sandbox, ep *model.Endpoint, checked map[string]*model.Service) overlay.Endpoint {
 	out := overlay.Endpoint{ID: ep.ID, Network: ep.Network, MAC: ep.MAC, Sandbox: overlay.Sandbox{ID: sb.ID, Name: sb.Name}, Stopped: !sb.Live(), Services: memberships(ep, checked)}
-	out.Names = slices.DeleteFunc(slices.Clone(dnsHost(sb, ep).Names), func(name string) bool { return name == "" }) // a runtime may say no host name
+	for _, name := range dnsHost(sb, ep).Names { // a runtime may say no host name, or again what the container is called
+		if name != "" && !slices.ContainsFunc(out.Names, func(o string) bool { return strings.EqualFold(o, name) }) {
+			out.Names = append(out.Names, name)
+		}
+	}
 	for _, p := range ep.Addrs {
 		out.Addrs = append(out.Addrs, p.Addr())
 	}

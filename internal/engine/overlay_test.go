@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -335,5 +336,14 @@ func TestHeardOfMeanwhile(t *testing.T) {
 	for _, spec := range specs {
 		_, _, err := r.e.connect(r.ctx, "c1", spec, nil)
 		r.refused(err, model.NotFound, "network app: this host has heard of it this moment: try again")
+	}
+}
+
+// TestNamesOnce: other hosts are told each name of a container once.
+func TestNamesOnce(t *testing.T) {
+	sb := &model.Sandbox{ID: "0123", Name: "web", Hostname: "Web"}
+	got := overlayEndpoint(sb, &model.Endpoint{ID: "4567", Aliases: []string{"db", "web"}}, nil).Names
+	if want := []string{"web", "0123", "db"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

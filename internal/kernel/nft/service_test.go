@@ -117,7 +117,8 @@ func TestDivert(t *testing.T) {
 	c := open(t)
 	shell(t, `ip link add br0 address 02:42:0a:00:00:fe type bridge && ip link set br0 addrgenmode none up && ip link add va type veth peer name vb &&
 		ip link set vb master br0 && ip link set va addrgenmode none up && ip link set vb addrgenmode none up &&
-		for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo 0 > $f; done`)
+		for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo 0 > $f; done
+		until bridge link show dev vb | grep -q 'state forwarding'; do sleep 0.01; done`)
 	apply(t, c, kerneltest.Adds(append(divertCorpus(), tableObj, base("seen", "filter", "prerouting", -300, "iifname br0 counter"))...)...)
 	send := wire(t, "va")
 	dns := string([]byte{0, 53, 0, 9, 0, 8, 0, 0})
