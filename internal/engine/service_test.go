@@ -115,7 +115,7 @@ func TestServiceRefused(t *testing.T) {
 	if _, err := a.e.UpdateService(a.ctx, "first", ServiceUpdate{Drain: []string{"x"}}); model.KindOf(err) != model.NotFound {
 		t.Errorf("drain nobody: %v", err)
 	}
-	if err := a.e.RemoveNetwork(a.ctx, "app"); model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "service b, service c, service d, service e, service first: on it") {
+	if err := a.e.RemoveNetwork(a.ctx, "app"); model.KindOf(err) != model.InUse || !strings.Contains(err.Error(), "still used by service b, service c, service d, service e, service first (disconnect them or remove them first)") {
 		t.Errorf("remove: %v", err)
 	}
 	a.checks()

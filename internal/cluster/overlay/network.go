@@ -308,7 +308,7 @@ func (d *Directory) unused(ctx context.Context, i *item) error {
 	if n := len(names); n > maxNamed {
 		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", n-maxNamed)
 	}
-	return model.Errorf(model.InUse, refOf(i), "remove", "%s%s: on it", strings.Join(names, ", "), more)
+	return model.Errorf(model.InUse, refOf(i), "remove", "still used by %s%s", strings.Join(names, ", "), more).WithHint("disconnect them or remove them first")
 }
 
 // sweep deletes what is left of a network that was removed: addresses that rest, and

@@ -59,7 +59,7 @@ func TestCreateAndRemove(t *testing.T) {
 		}
 		e := b.claimed(end("aa", "e1"))
 		b.Set([]Endpoint{e})
-		fails(t, a.Remove(ctx, "aa"), model.InUse, "network app: remove: box-e1 of host host2: on it")
+		fails(t, a.Remove(ctx, "aa"), model.InUse, "network app: remove: still used by box-e1 of host host2")
 		b.Set(nil)
 		quiet()
 		for _, id := range []model.ID{"aa", "ab"} {

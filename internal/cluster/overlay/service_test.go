@@ -76,7 +76,7 @@ func TestServices(t *testing.T) {
 		// The network stays with it. Its addresses rest when it goes.
 		b.Set(nil)
 		quiet()
-		fails(t, b.Remove(ctx, "aa"), model.InUse, "network app: remove: service web: on it")
+		fails(t, b.Remove(ctx, "aa"), model.InUse, "network app: remove: still used by service web")
 		if err := b.RemoveService(ctx, "aa", "web"); err != nil {
 			t.Error(err)
 		}
