@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -47,6 +49,9 @@ const format = "2"
 type Store struct {
 	path string
 	db   *bbolt.DB
+
+	mu      sync.Mutex        // protects the following
+	journal map[string]string // as in the file; nil: not read yet
 }
 
 // Snapshot is everything in a store.
@@ -165,7 +170,7 @@ func open(path string) (s *Store, err error) {
 		return nil, fmt.Errorf("store %s: %w", path, err)
 	}
 	db.AllocSize = growth
-	return &Store{path, db}, nil
+	return &Store{path: path, db: db}, nil
 }
 
 // guard turns a panic or a bad memory access inside bbolt, which is how it
@@ -327,8 +332,7 @@ func (w *writer) del(bucket []byte, key string) {
 
 // Put implements journal.Journal: it keeps the first value of a key.
 func (s *Store) Put(key, before string) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketJournal)
+	return s.write(func(b *bbolt.Bucket) error {
 		if b.Get([]byte(key)) != nil {
 			return nil
 		}
@@ -338,11 +342,29 @@ func (s *Store) Put(key, before string) error {
 
 // Erase implements journal.Journal.
 func (s *Store) Erase(key string) error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketJournal).Delete([]byte(key)) })
+	return s.write(func(b *bbolt.Bucket) error { return b.Delete([]byte(key)) })
 }
 
-// Entries implements journal.Journal.
+// write changes the journal, which is read again when it is asked for.
+func (s *Store) write(change func(*bbolt.Bucket) error) error {
+	err := s.db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket(bucketJournal)) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.journal = nil
+	return err
+}
+
+// Entries implements journal.Journal. Each look at the kernel asks for them, so they are read
+// once after a change.
 func (s *Store) Entries() (map[string]string, error) {
-	m := map[string]string{}
-	return m, s.db.View(func(tx *bbolt.Tx) error { return pairs(tx, bucketJournal, m) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.journal == nil {
+		m := map[string]string{}
+		if err := s.db.View(func(tx *bbolt.Tx) error { return pairs(tx, bucketJournal, m) }); err != nil {
+			return nil, err
+		}
+		s.journal = m
+	}
+	return maps.Clone(s.journal), nil
 }

@@ -93,8 +93,12 @@ func TestJournalKeepsTheFirstValue(t *testing.T) {
 	s := mustOpen(t, filepath.Join(t.TempDir(), "s.db"))
 	s.Put("k", "before")
 	s.Put("k", "later")
-	if m, _ := s.Entries(); m["k"] != "before" {
-		t.Errorf("entries %v", m)
+	for range 2 {
+		m, _ := s.Entries()
+		if m["k"] != "before" {
+			t.Errorf("entries %v", m)
+		}
+		m["k"] = "whoever asked may change it"
 	}
 	s.Erase("k")
 	if m, _ := s.Entries(); len(m) != 0 {
