@@ -302,12 +302,12 @@ func (p *pass) master(name string) (uint32, error) {
 	if name == "" {
 		return 0, nil
 	}
-	d, err := p.host().device(name)
+	index, err := p.host().index(name)
 	if err != nil {
 		return 0, fmt.Errorf("master: %w", err)
 	}
-	p.c.recent.touch(d.index)
-	return uint32(d.index), nil
+	p.c.recent.touch(index)
+	return uint32(index), nil
 }
 
 // plugged remembers which bridge a device is a port of from now on.

@@ -173,6 +173,23 @@ func (s *space) device(name string) (device, error) {
 	return d, nil
 }
 
+// index looks a device's index up by name. Unlike device it does not wait for who
+// changes devices, nor for the kernel to tell all about this one.
+func (s *space) index(name string) (int, error) {
+	if d, ok := s.devs[name]; ok {
+		return d.index, nil
+	}
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, missing("device", name)
+	}
+	err = unix.IoctlIfreq(s.sock.fd, unix.SIOCGIFINDEX, req)
+	if errors.Is(err, unix.ENODEV) {
+		return 0, missing("device", name)
+	}
+	return int(req.Uint32()), err
+}
+
 func (s *space) add(op int, m *message) { s.queue = append(s.queue, step{op: op, msg: m}) }
 
 func (s *space) addForgiving(op int, m *message, forgive error) {
