@@ -52,6 +52,7 @@ func (c *Conn) Observe(ctx context.Context, scope kernel.Scope) (objs []kstate.O
 		seen[ns.String()], seen[ns.Path] = true, true
 		spaces = append(spaces, ns)
 	}
+	v.alone = scope.Only && len(spaces) == 1
 	if err := v.lookAtEach(spaces); err != nil {
 		return nil, err
 	}
@@ -107,6 +108,7 @@ type view struct {
 	host   *space
 	noted  map[string]string // the journal
 	all    bool              // devs are all the host's devices
+	alone  bool              // of one namespace, which is likely to be changed next
 	devs   map[int]device    // the host's devices by index, as far as known
 	far    map[int]end       // by the index of the near end
 	inHost map[int]bool      // far ends in the host's namespace
@@ -199,17 +201,27 @@ func (v *view) lookAt(ns kstate.NS, whole bool) error {
 	if err != nil {
 		return err
 	}
-	defer h.Close()
 	v.inodes[h.Inode()] = true
 	sock, err := v.c.ports.open(h)
 	if err != nil {
+		h.Close()
 		return fmt.Errorf("%s: %w", ns, err)
 	}
-	defer sock.close()
-	s := newSpace(ns, h, sock)
+	if err = v.read(newSpace(ns, h, sock), whole); err == nil && v.alone {
+		v.c.looked.keep(ns, h, sock)
+		return nil
+	}
+	sock.close()
+	h.Close()
+	return err
+}
+
+// read is lookAt once the namespace is open.
+func (v *view) read(s *space, whole bool) error {
+	ns := s.ns
 	found := v.c.dir.Object(ns)
 	if found.Other {
-		found.NS.Inode = h.Inode() // whoever did not know it asks for this
+		found.NS.Inode = s.handle.Inode() // whoever did not know it asks for this
 	}
 	found.Cookie, _ = unix.GetsockoptUint64(s.sock.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	v.objs = append(v.objs, found)

@@ -88,14 +88,16 @@ func (p *pass) space(ns kstate.NS) (*space, error) {
 		p.flush()
 		p.leave()
 	}
-	h, err := netns.Open(ns)
-	if err != nil {
-		return nil, err
-	}
-	sock, err := p.c.ports.open(h)
-	if err != nil {
-		h.Close()
-		return nil, err
+	h, sock := p.c.looked.take(ns)
+	if h == nil {
+		var err error
+		if h, err = netns.Open(ns); err != nil {
+			return nil, err
+		}
+		if sock, err = p.c.ports.open(h); err != nil {
+			h.Close()
+			return nil, err
+		}
 	}
 	s := newSpace(ns, h, sock)
 	p.spaces = append(p.spaces, s)

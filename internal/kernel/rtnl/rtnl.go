@@ -40,9 +40,10 @@ type Conn struct {
 	recent  *recent
 	parents parents
 	tunnels indexes
-	near    sync.Map                // whether namespaces have neighbours with our mark, by inode, as far as known
-	sorters sync.Map                // indexes of bridges whose foreign ports are ours to make trunks
-	spare   chan *socket            // in the host's namespace, for the next Observe
+	near    sync.Map     // whether namespaces have neighbours with our mark, by inode, as far as known
+	sorters sync.Map     // indexes of bridges whose foreign ports are ours to make trunks
+	spare   chan *socket // in the host's namespace, for the next Observe
+	looked  looked
 	ear     atomic.Pointer[os.File] // the socket of Watch
 	marks   atomic.Bool             // the kernel is known to keep marks of addresses
 
@@ -99,6 +100,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sock.close()
+	c.looked.drop()
 	for {
 		select {
 		case s := <-c.spare:
