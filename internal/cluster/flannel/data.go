@@ -119,27 +119,49 @@ func ParseExtension(text json.RawMessage) (printed string, err error) {
 	return printed, err
 }
 
-// check says why hosts of a fabric's config cannot reach the subnets of a value.
-func (v Value) check(c Config, s Subnet) error {
+// check says by what hosts of a fabric's config know the devices of a value's host, or why
+// they cannot reach its subnets.
+func (v Value) check(c Config, s Subnet) (devices []string, err error) {
 	if err := v.checkType(c.Backend); err != nil {
-		return err
+		return nil, err
 	}
 	if _, extension := c.Backend.(Extension); extension {
 		if _, err := ParseExtension(v.BackendData); err != nil {
-			return fmt.Errorf("BackendData: %w", err)
+			return nil, fmt.Errorf("BackendData: %w", err)
 		}
 	}
 	if s.V4.IsValid() {
-		if err := v.checkHalf(c.Backend, v.Public4.IsValid(), "PublicIP: 0.0.0.0", "BackendData", v.BackendData); err != nil {
-			return err
+		if devices, err = v.checkHalf(devices, c.Backend, v.Public4.IsValid(), "PublicIP: 0.0.0.0", "BackendData", v.BackendData); err != nil {
+			return nil, err
 		}
 	}
 	// Flannel's udp knows no IPv6.
 	if _, udp := c.Backend.(UDP); s.V6.IsValid() && !udp {
-		return v.checkHalf(c.Backend, v.Public6.IsValid(), "PublicIPv6: missing", "BackendV6Data", v.BackendV6Data)
+		return v.checkHalf(devices, c.Backend, v.Public6.IsValid(), "PublicIPv6: missing", "BackendV6Data", v.BackendV6Data)
 	}
-	return nil
+	return devices, nil
 }
+
+// Devices are by what peers know the devices of a lease's host.
+func (v Value) Devices() []string {
+	var out []string
+	for _, data := range [][]byte{v.BackendData, v.BackendV6Data} {
+		switch v.BackendType {
+		case VXLAN{}.Type():
+			if d, err := ParseVXLAN(data); err == nil {
+				out = append(out, d.device())
+			}
+		case WireGuard{}.Type():
+			if d, err := ParseWireGuard(data); err == nil {
+				out = append(out, d.device())
+			}
+		}
+	}
+	return out
+}
+
+func (d VXLANData) device() string     { return "VtepMAC " + d.VtepMAC.String() }
+func (d WireGuardData) device() string { return "PublicKey " + d.PublicKey }
 
 // checkType compares backends as flanneld's do: udp and alloc take everybody.
 func (v Value) checkType(b Backend) error {
@@ -153,22 +175,26 @@ func (v Value) checkType(b Backend) error {
 	return nil
 }
 
-// checkHalf is check for one family.
-func (v Value) checkHalf(b Backend, public bool, missing, field string, data json.RawMessage) error {
+// checkHalf is check for one family: it adds the device of that.
+func (v Value) checkHalf(devices []string, b Backend, public bool, missing, field string, data json.RawMessage) ([]string, error) {
 	// A WireGuard of one family's tunnel reaches both families.
 	wg, ok := b.(WireGuard)
 	if oneTunnel := ok && wg.Mode != "separate"; !public && !oneTunnel {
-		return fmt.Errorf("%s: its peers cannot reach it", missing)
+		return nil, fmt.Errorf("%s: its peers cannot reach it", missing)
 	}
-	var err error
 	switch b.(type) {
 	case VXLAN:
-		_, err = ParseVXLAN(data)
+		d, err := ParseVXLAN(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		devices = append(devices, d.device())
 	case WireGuard:
-		_, err = ParseWireGuard(data)
+		d, err := ParseWireGuard(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		devices = append(devices, d.device())
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", field, err)
-	}
-	return nil
+	return devices, nil
 }

@@ -44,7 +44,7 @@ func TestExtensionData(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := v.check(c, s); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if _, err := v.check(c, s); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%.40s: %v, want %q", data, err, want)
 		}
 	}

@@ -497,7 +497,9 @@ func TestAMalformedNeighbourIsOneProblem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newStore(t, two)
 		good := `{"PublicIP":"192.168.0.8","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":7,"VtepMAC":"02:00:00:00:00:08"}}`
-		at := func(last string) string { return strings.Replace(good, "0.8\"", last+"\"", 1) }
+		at := func(last string) string {
+			return strings.NewReplacer("0.8\"", last+"\"", "00:08", "00:0"+last[2:]).Replace(good)
+		}
 		h := start(t, m, 2, func(o *Options, _ *slow) { o.Former = subnet("10.5.10.0/24", "") })
 		for key, value := range map[string]string{
 			"10.5.30.0-24": good, "10.5.31.0-24": `{`, "10.5.32.0-24": `{"PublicIP":"x"}`, "10.5.33.0-24": at("0.2"), "10.5.34.0-24": strings.Replace(good, "192.168.0.8", "0.0.0.0", 1),
@@ -532,6 +534,26 @@ func TestAMalformedNeighbourIsOneProblem(t *testing.T) {
 			`subnets/10.6.0.0-24: 10.6.0.0/24: is not of 10.5.0.0/16`,
 			`subnets/nonsense: "nonsense": ADDRESS-LENGTH belongs there`,
 		)
+	})
+}
+
+// TestTwoLeasesOfOneDevice has leases say of one device that it is at two places, which no
+// tunnel could be made of: the one that was put last counts, and the others are heard.
+func TestTwoLeasesOfOneDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newStore(t, two)
+		text := func(last, mac string) string {
+			return fmt.Sprintf(`{"PublicIP":"192.168.0.%s","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":7,"VtepMAC":"%s"}}`, last, mac)
+		}
+		h := start(t, m, 2, func(o *Options, _ *slow) { o.Former = subnet("10.5.10.0/24", "") })
+		h.want("10.5.10.0/24")
+		put(t, m, "subnets/10.5.31.0-24", text("7", "02:00:00:00:00:09"), TTL)
+		put(t, m, "subnets/10.5.30.0-24", text("9", "02:00:00:00:00:09"), TTL)
+		put(t, m, "subnets/10.5.32.0-24", text("8", "02:00:00:00:00:08"), TTL)
+		put(t, m, "subnets/10.5.33.0-24", text("8", "02:00:00:00:00:08"), TTL)
+		settle()
+		equal(t, "peers", h.peers(), "10.5.30.0/24 192.168.0.9", "10.5.32.0/24 192.168.0.8", "10.5.33.0/24 192.168.0.8")
+		equal(t, "problems", h.problems(), "subnets/10.5.31.0-24: VtepMAC 02:00:00:00:00:09 is also that of flanneld at 192.168.0.9, which said so later")
 	})
 }
 

@@ -60,8 +60,9 @@ type record struct {
 	key   error  // why the key is none
 	value error  // why the value is none
 
-	checked *Config // which the following is for
-	check   error   // why its hosts cannot reach the subnet
+	checked *Config  // which the following is for
+	check   error    // why its hosts cannot reach the subnet
+	devices []string // by what they know the host's devices
 }
 
 func readRecord(name string, e cluster.Entry) *record {
@@ -91,6 +92,7 @@ func neighbours(c *Config, own Lease, records []*record) (peers []Lease, problem
 		problems = append(problems, Problem{"subnets/" + r.lease.Key, err.Error()})
 	}
 	var good []*record
+	devices := own.Value.Devices()
 	for _, r := range records {
 		switch err := cmp.Or(r.key, r.value); {
 		case err != nil:
@@ -98,14 +100,14 @@ func neighbours(c *Config, own Lease, records []*record) (peers []Lease, problem
 		case r.lease.Key == own.Key:
 		case r.idle(c):
 		default:
-			if err := r.judge(c, own); err != nil {
+			if err := r.judge(c, own, devices); err != nil {
 				complain(r, err)
 			} else {
 				good = append(good, r)
 			}
 		}
 	}
-	peers = apart(c, good, complain)
+	peers = apart(c, single(good, complain), complain)
 	slices.SortFunc(peers, func(a, b Lease) int { return a.Subnet.Compare(b.Subnet) })
 	return peers, problems
 }
@@ -148,8 +150,8 @@ func (r Range) holds(p netip.Prefix) bool {
 // mayHold says whether a prefix, if there is one, is a part of the network.
 func (r Range) mayHold(p netip.Prefix) bool { return !p.IsValid() || r.holds(p) }
 
-// judge says why a lease is of no use to this host.
-func (r *record) judge(c *Config, own Lease) error {
+// judge says why a lease is of no use to this host, whose devices are such.
+func (r *record) judge(c *Config, own Lease, devices []string) error {
 	l := r.lease
 	s := c.enabled(l.Subnet)
 	if s.IsZero() {
@@ -170,7 +172,13 @@ func (r *record) judge(c *Config, own Lease) error {
 		return fmt.Errorf("its public address is this host's: has it: %s", v.who())
 	}
 	if r.checked != c {
-		r.checked, r.check = c, l.Value.check(*c, s)
+		r.checked = c
+		r.devices, r.check = l.Value.check(*c, s)
+	}
+	for _, d := range r.devices {
+		if slices.Contains(devices, d) {
+			return fmt.Errorf("%s is this host's: has it: %s", d, l.Value.who())
+		}
 	}
 	return r.check
 }
@@ -182,6 +190,28 @@ func (v Value) who() string {
 		return "flanneld at " + at
 	}
 	return fmt.Sprintf("%s (%s) at %s", cmp.Or(v.Node.Name, "a host"), v.Node.ID, at)
+}
+
+// single returns leases whose devices are each at one place: that which was told last. A
+// copy of a host, or one that has moved and lost its lease, leaves another behind.
+func single(records []*record, complain func(*record, error)) []*record {
+	last := make(map[string]*record, len(records))
+	for _, r := range records {
+		for _, d := range r.devices {
+			if o := last[d]; o == nil || cmp.Or(cmp.Compare(o.epoch, r.epoch), cmp.Compare(o.rev, r.rev)) < 0 {
+				last[d] = r
+			}
+		}
+	}
+	return slices.DeleteFunc(records, func(r *record) bool {
+		for _, d := range r.devices {
+			if v, o := r.lease.Value, last[d].lease.Value; v.Public4 != o.Public4 || v.Public6 != o.Public6 {
+				complain(r, fmt.Errorf("%s is also that of %s, which said so later", d, o.who()))
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // apart returns leases that do not overlap. Those as long as the config has them

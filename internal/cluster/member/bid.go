@@ -220,7 +220,7 @@ func (s scene) said(key string) *said {
 		x.config, x.err = flannel.ParseConfig(kv.Value)
 	default:
 		if x.lease, x.err = flannel.ParseValue(kv.Value); x.err == nil {
-			x.devices = devicesOf(x.lease)
+			x.devices = x.lease.Devices()
 		}
 	}
 	if s.memo != nil {

@@ -218,7 +218,7 @@ func (b bid) checkApart(host Record, w wish, v flannel.Value, s scene) error {
 			return fmt.Errorf("address %s is that of %s", moved[i], h.Name)
 		}
 	}
-	devices := devicesOf(v)
+	devices := v.Devices()
 	for _, key := range s.under(w.subnets()) {
 		if holds, vacant, who := tenant(host, s.said(key)); !holds && !vacant && key != w.key {
 			if err := clash(s.said(key), moved, devices, who); err != nil {
@@ -242,22 +242,4 @@ func clash(o *said, addrs []netip.Addr, devices []string, who string) error {
 		}
 	}
 	return nil
-}
-
-// devicesOf is by what peers know the devices of a lease's host.
-func devicesOf(v flannel.Value) []string {
-	var out []string
-	for _, data := range [][]byte{v.BackendData, v.BackendV6Data} {
-		switch v.BackendType {
-		case flannel.VXLAN{}.Type():
-			if d, err := flannel.ParseVXLAN(data); err == nil {
-				out = append(out, "VtepMAC "+d.VtepMAC.String())
-			}
-		case flannel.WireGuard{}.Type():
-			if d, err := flannel.ParseWireGuard(data); err == nil {
-				out = append(out, "PublicKey "+d.PublicKey)
-			}
-		}
-	}
-	return out
 }
