@@ -163,6 +163,8 @@ func (e *Engine) checkStore() []Check {
 	switch {
 	case !known:
 		return nil
+	case in && v != nil && v.Copied != "":
+		return []Check{{CheckFail, "cluster", v.Copied, "on that one: stop its daemon, then sealane daemon --teardown, remove its state directory and start it"}}
 	case in:
 		return []Check{fine("cluster", "the store answers")}
 	case v == nil || v.LastError == "":

@@ -72,10 +72,16 @@ func (e *Engine) fabricStatus(n *model.Network) (Status, bool) {
 	if l == nil {
 		return Status{StateDegraded, "this host is in no cluster any more: what it knew of the others stays", n.Created}, true
 	}
+	copied := ""
+	if v := e.overlayView(); v != nil {
+		copied = v.Copied
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	since := l.view.Since
 	switch {
+	case copied != "":
+		return Status{StateConflict, copied, since}, true
 	case l.view.Removed:
 		return Status{StateDegraded, "was removed from the cluster: it goes when nobody on this host is on it", since}, true
 	case l.view.Loss != nil:

@@ -27,6 +27,9 @@ func (e *Engine) overlayStatus(n *model.Network) (Status, bool) {
 	if o.view != nil && !o.view.InTouch {
 		return Status{StateDegraded, "the cluster's store is away: going on with what is known", o.view.Since}, true
 	}
+	if o.view != nil && o.view.Copied != "" {
+		return Status{StateConflict, o.view.Copied, o.view.Since}, true
+	}
 	if o.view != nil {
 		if st, wrong := unreadStatus(o.view, n); wrong {
 			return st, true

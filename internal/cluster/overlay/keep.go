@@ -53,6 +53,8 @@ type keeper struct {
 	trouble []string // that the last plan found
 	refused []string // what the store did not take
 
+	twin twin
+
 	// The following is run's.
 	put   time.Time // when this host was last said to be alive
 	tries int       // that went wrong in a row
@@ -74,7 +76,7 @@ type pending struct {
 }
 
 func newKeeper(o Options, t *tap) *keeper {
-	return &keeper{o: o, tap: t, told: func() {}, poked: make(chan struct{}, 1), pending: map[Key]*pending{}, unused: map[Key]bool{}}
+	return &keeper{o: o, tap: t, told: func() {}, poked: make(chan struct{}, 1), pending: map[Key]*pending{}, unused: map[Key]bool{}, twin: twin{run: newRun()}}
 }
 
 func (k *keeper) poke() {
@@ -121,6 +123,13 @@ func (k *keeper) problems() []string {
 	return slices.Concat(k.trouble, k.refused)
 }
 
+// copied says that another host has this one's ID; "": none has.
+func (k *keeper) copied() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.twin.text()
+}
+
 // run keeps until ctx is done.
 func (k *keeper) run(ctx context.Context) {
 	for {
@@ -144,7 +153,7 @@ func (k *keeper) pass(ctx context.Context) (rest time.Duration) {
 	if wait := k.next.Sub(now); wait > 0 && wait <= late && !k.pressed() {
 		return wait
 	}
-	before := k.problems()
+	before, copied := k.problems(), k.copied()
 	k.ask()
 	if k.unnumbered(now) {
 		k.numbered(k.claim(ctx))
@@ -156,7 +165,10 @@ func (k *keeper) pass(ctx context.Context) (rest time.Duration) {
 	}
 	units, rest := k.plan(now)
 	err := k.commit(ctx, units, now)
-	if !slices.Equal(before, k.problems()) {
+	if now := k.copied(); now != copied && now != "" {
+		k.o.Log.Warn("overlay: " + now)
+	}
+	if copied != k.copied() || !slices.Equal(before, k.problems()) {
 		k.told()
 	}
 	if err == nil || ctx.Err() != nil {
@@ -236,9 +248,19 @@ func (k *keeper) plan(now time.Time) ([]unit, time.Duration) {
 	if p.real.items[Key{Kind: KindNumber, Number: k.number}].holder() == k.o.ID {
 		number = k.number
 	}
-	p.self(k.cardOf(number), now, k.put)
+	put := k.put
+	if !put.IsZero() && k.twin.look(p.real.items[Key{Kind: KindAlive, Host: k.o.ID}], now, k.o.TTL) {
+		put = time.Time{} // so that the other knows too
+	}
+	// What a twin wrote is written over no more often than this host says that it is
+	// alive, or neither would ever rest; and what it has made is not removed.
+	twins := k.twin.seen > 0
+	due := p.alive(k.twin.words(k.me), now, put)
+	if !twins || due {
+		p.self(k.cardOf(number))
+	}
 	p.numbers(number)
-	if k.holds {
+	if k.holds && (!twins || due) {
 		p.holds(k.held)
 	}
 	if k.numberErr != nil {
@@ -258,7 +280,9 @@ func (k *keeper) plan(now time.Time) ([]unit, time.Duration) {
 		for _, key := range slices.SortedFunc(maps.Keys(all), byEndpoint) {
 			p.endpoint(all[key], owners)
 		}
-		p.rid(all, owners, k.pending, k.unused)
+		if !twins {
+			p.rid(all, owners, k.pending, k.unused)
+		}
 		p.absent()
 	}
 	slices.Sort(p.trouble)

@@ -5,7 +5,7 @@
 //	names/NAME, vnis/N          the ID of the network whose they are
 //	order                       put with each change of those: one after the other
 //	hosts/HOST                  Host: its own
-//	alive/HOST                  its own, with an end, which it puts off
+//	alive/HOST                  its own, with an end, which it puts off: which run of its daemon, and where
 //	addresses/ID/ADDR           Claim: first come, first served
 //	endpoints/ID/HOST/ENDPOINT  Endpoint: its host's own
 //	services/ID/NAME            Service: no host's, and its addresses neither
@@ -95,7 +95,7 @@ func (d *Directory) Run(ctx context.Context) {
 	keeping.Go(func() { d.keep.run(ctx) })
 	defer func() { cancel(); keeping.Wait(); <-mirror.Done() }()
 	for {
-		if v := d.seen.view(d.tap.status(), d.keep.problems()); v != nil && d.o.Report != nil {
+		if v := d.seen.view(d.tap.status(), d.keep.problems(), d.keep.copied()); v != nil && d.o.Report != nil {
 			d.o.Report(v)
 		}
 		select {

@@ -94,24 +94,31 @@ func (p *plan) complain(format string, args ...any) {
 	p.trouble = append(p.trouble, fmt.Sprintf(format, args...))
 }
 
-// self keeps what this host is, and that it is alive, which was put last at a time.
-func (p *plan) self(host []byte, now, put time.Time) {
+// self keeps what this host is.
+func (p *plan) self(host []byte) {
 	k := Key{Kind: KindHost, Host: p.o.ID}
 	if i := p.real.items[k]; host != nil && (i == nil || !i.entry.Lasting || !bytes.Equal(i.entry.Value, host)) {
 		u := newUnit()
 		u.put(k, p.real.rev(k), host, 0)
 		p.units = append(p.units, u)
 	}
-	k.Kind = KindAlive
+}
+
+// alive keeps that this host is alive, which was put last at a time, and says whether it
+// has to be put.
+func (p *plan) alive(words []byte, now, put time.Time) (due bool) {
+	k := Key{Kind: KindAlive, Host: p.o.ID}
 	every := p.o.TTL / 3
 	left := every - now.Sub(put)
-	if i := p.real.items[k]; i == nil || i.entry.Lasting || left <= 0 {
+	i := p.real.items[k]
+	if due = i == nil || i.entry.Lasting || left <= 0; due {
 		u := newUnit()
-		u.put(k, p.real.rev(k), []byte("{}"), p.o.TTL)
+		u.put(k, p.real.rev(k), words, p.o.TTL)
 		p.units = append(p.units, u)
 		left = every
 	}
 	p.rest = min(p.rest, left)
+	return due
 }
 
 // endpoint keeps an endpoint and its claims, but for addresses that others have.

@@ -76,7 +76,7 @@ func (s *seen) deliver(prefix string) func(cluster.Update) {
 }
 
 // view returns what is known now; nil: that is nothing new.
-func (s *seen) view(now state, kept []string) *View {
+func (s *seen) view(now state, kept []string, copied string) *View {
 	s.mu.Lock()
 	inbox, known := s.inbox, s.known
 	s.inbox = map[string]cluster.Change{}
@@ -92,6 +92,9 @@ func (s *seen) view(now state, kept []string) *View {
 	}
 	changed = changed || v.Known != s.last.Known || v.InTouch != s.last.InTouch || !v.Since.Equal(s.last.Since) ||
 		!v.Restored.Equal(s.last.Restored) || v.LastError != s.last.LastError
+	if v.Copied = copied; copied != s.last.Copied {
+		changed = true
+	}
 	if problems := s.problems(kept); !slices.Equal(problems, v.Problems) {
 		v.Problems, v.Unread, changed = problems, s.unread(), true
 	}

@@ -27,12 +27,12 @@ func BenchmarkView(b *testing.B) {
 		all = append(all, cluster.Change{Entry: cluster.Entry{Key: prefix + "/" + e.Key().String(), Value: text}})
 	}
 	deliver(cluster.Update{Changes: all})
-	if v := s.view(state{}, nil); len(v.Networks["aa"].Endpoints) != 10_000 {
+	if v := s.view(state{}, nil, ""); len(v.Networks["aa"].Endpoints) != 10_000 {
 		b.Fatalf("%d endpoints", len(v.Networks["aa"].Endpoints))
 	}
 	for i := range b.N {
 		deliver(cluster.Update{Changes: all[1+i%10_000 : 2+i%10_000]})
-		if s.view(state{}, nil) == nil {
+		if s.view(state{}, nil, "") == nil {
 			b.Fatal("nothing new")
 		}
 	}

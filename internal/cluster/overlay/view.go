@@ -12,6 +12,7 @@ type View struct {
 	Networks map[model.ID]*Part
 	Hosts    map[string]Peer // by ID, this host too
 	Problems []string        // what could not be read or kept, each "key: cause", in order
+	Copied   string          // that another host has this one's ID, and where; "": none has
 	Unread   map[Key]bool    // records that could not be read: what they were before goes on
 
 	Known     bool      // the store was read once: what is not here is not there
