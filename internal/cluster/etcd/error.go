@@ -27,7 +27,11 @@ func (s *Store) explain(ctx context.Context, op string, err error) error {
 	case strings.Contains(err.Error(), strangers):
 		s.retrust()
 	}
-	return fmt.Errorf("etcd %s: %s: %w", s.name, op, s.kind(err))
+	name := s.name
+	if a, ok := errors.AsType[*answer](err); ok && strings.Contains(name, ",") {
+		name = a.of
+	}
+	return fmt.Errorf("etcd %s: %s: %w", name, op, s.kind(err))
 }
 
 // refusals are what etcd says when something has to be done about it, and what.
@@ -67,6 +71,9 @@ func tlsRefusals() []struct{ text, advice string } {
 // kind says what is wrong: ErrRefused with what would be right, ErrCompacted, ErrAway,
 // or the error as it is.
 func (s *Store) kind(err error) error {
+	if a, ok := errors.AsType[*answer](err); ok {
+		err = a.error
+	}
 	if errors.Is(err, cluster.ErrAway) || errors.Is(err, cluster.ErrCompacted) {
 		return err
 	}

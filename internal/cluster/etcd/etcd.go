@@ -26,6 +26,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/sealane/sealane/internal/cluster"
 )
@@ -164,6 +165,10 @@ func (s *Store) connect() (*clientv3.Client, error) {
 	cfg := s.cfg
 	s.mu.Unlock()
 	cfg.Context = ctx
+	if cfg.TLS != nil && len(cfg.Endpoints) > 1 {
+		whose := grpc.WithTransportCredentials(named{credentials.NewTLS(cfg.TLS)})
+		cfg.DialOptions = append(cfg.DialOptions[:len(cfg.DialOptions):len(cfg.DialOptions)], whose)
+	}
 	c, err := clientv3.New(cfg)
 	if err != nil {
 		return nil, n.why(err)

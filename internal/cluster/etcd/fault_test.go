@@ -284,6 +284,7 @@ func TestCertificates(t *testing.T) {
 		"none of ours":      {etcd.Config{Endpoints: endpoint, CA: ours.file()}, "it takes a certificate of ours"},
 		"ours of others":    {etcd.Config{Endpoints: endpoint, CA: ours.file(), Cert: foreign, Key: foreignKey}, "certificate"},
 		"another authority": {etcd.Config{Endpoints: endpoint, CA: theirs.file(), Cert: cert, Key: key}, "the CA file is not of who signed"},
+		"one of two":        {etcd.Config{Endpoints: append(asTLS(other), newURL("https")), CA: theirs.file(), Cert: cert, Key: key}, "(" + strings.TrimPrefix(other.url, "http://") + ")"},
 		"another name":      {etcd.Config{Endpoints: asTLS(other), CA: ours.file(), Cert: cert, Key: key}, "does not name the endpoint"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path"
@@ -180,6 +181,23 @@ func TestUnansweredTransaction(t *testing.T) {
 		x.If = []cluster.If{{Key: "/a", Rev: last - 1}}
 		if rev, done, err := s.Commit(t.Context(), x); err != nil || done {
 			t.Fatalf("transaction %d whose condition does not hold: revision %d, done %v: %v", n, rev, done, err)
+		}
+	}
+}
+
+// TestErrorNamesTheMember has one of several members refuse: who reads of it is told which.
+func TestErrorNamesTheMember(t *testing.T) {
+	t.Parallel()
+	full := poor(t, func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+		return nil, rpctypes.ErrGRPCNoSpace
+	})
+	s := dial(t, etcd.Config{Endpoints: []string{newURL("http"), full, newURL("http")}})
+	_, list := s.List(t.Context(), "/")
+	_, _, commit := s.Commit(t.Context(), put("/a", "x", time.Minute))
+	watch := (<-s.Watch(t.Context(), "/", 1)).Err
+	for op, err := range map[string]error{"list /": list, "commit": commit, "watch /": watch} {
+		if want := "etcd " + strings.TrimPrefix(full, "http://") + ": " + op + ": "; !errors.Is(err, cluster.ErrRefused) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
