@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 )
 
 // VXLANData is a host's end of a vxlan: BackendData of IPv4, BackendV6Data of IPv6.
@@ -125,6 +126,12 @@ func (v Value) check(c Config, s Subnet) (devices []string, err error) {
 	if err := v.checkType(c.Backend); err != nil {
 		return nil, err
 	}
+	if a := v.Public4; a.IsValid() && !ofOneHost(a) {
+		return nil, fmt.Errorf("PublicIP: %s: is not the address of one host", a)
+	}
+	if a := v.Public6; a.IsValid() && !ofOneHost(a) {
+		return nil, fmt.Errorf("PublicIPv6: %s: is not the address of one host", a)
+	}
 	if _, extension := c.Backend.(Extension); extension {
 		if _, err := ParseExtension(v.BackendData); err != nil {
 			return nil, fmt.Errorf("BackendData: %w", err)
@@ -140,6 +147,11 @@ func (v Value) check(c Config, s Subnet) (devices []string, err error) {
 		return v.checkHalf(devices, c.Backend, v.Public6.IsValid(), "PublicIPv6: missing", "BackendV6Data", v.BackendV6Data)
 	}
 	return devices, nil
+}
+
+// ofOneHost says whether packets to an address go to one other host, wherever that is.
+func ofOneHost(a netip.Addr) bool {
+	return !a.IsMulticast() && !a.IsLoopback() && (a.Is4() || !a.IsLinkLocalUnicast()) && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // Devices are by what peers know the devices of a lease's host.

@@ -507,6 +507,8 @@ func TestAMalformedNeighbourIsOneProblem(t *testing.T) {
 			"10.5.36.0-22": good, "10.5.36.0-24": good, "10.5.37.0-24": at("0.9"), "10.5.40.0-24": strings.Replace(good, "vxlan", "host-gw", 1),
 			"10.5.41.0-24": strings.Replace(good, "02:00", "03:00", 1), "10.5.42.0-24": `{"PublicIP":"192.168.0.7","PublicIPv6":null,"BackendType":"vxlan"}`,
 			"10.5.43.0-24": `{"PublicIP":"192.168.0.7"}`, "10.5.43.0-24/x": good, "10.5.48.0-20": at("0.6"),
+			"10.5.44.0-24": strings.Replace(good, "192.168.0.8", "224.0.0.1", 1), "10.5.45.0-24": strings.Replace(good, "192.168.0.8", "127.0.0.1", 1),
+			"10.5.46.0-24": strings.Replace(good, "192.168.0.8", "255.255.255.255", 1), "10.5.47.0-24": strings.Replace(good, "null", `"fe80::1"`, 1),
 		} {
 			ttl := TTL
 			if key == "10.5.43.0-24" {
@@ -531,6 +533,10 @@ func TestAMalformedNeighbourIsOneProblem(t *testing.T) {
 			`subnets/10.5.41.0-24: BackendData: VtepMAC: 03:00:00:00:00:08: is a group's address`,
 			`subnets/10.5.42.0-24: BackendData: missing: the host's VtepMAC belongs there`,
 			`subnets/10.5.43.0-24/x: "10.5.43.0-24/x": a length up to 31 belongs there`,
+			`subnets/10.5.44.0-24: PublicIP: 224.0.0.1: is not the address of one host`,
+			`subnets/10.5.45.0-24: PublicIP: 127.0.0.1: is not the address of one host`,
+			`subnets/10.5.46.0-24: PublicIP: 255.255.255.255: is not the address of one host`,
+			`subnets/10.5.47.0-24: PublicIPv6: fe80::1: is not the address of one host`,
 			`subnets/10.6.0.0-24: 10.6.0.0/24: is not of 10.5.0.0/16`,
 			`subnets/nonsense: "nonsense": ADDRESS-LENGTH belongs there`,
 		)
