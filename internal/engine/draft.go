@@ -463,10 +463,14 @@ func (d *draft) errorf(kind model.Kind, format string, args ...any) *model.Error
 	return &model.Error{Kind: kind, Ref: d.ref, Op: d.op, Err: fmt.Errorf(format, args...)}
 }
 
+// leastOfID is how many digits of an ID are enough to mean it: fewer are rather a name that
+// is gone, as db.
+const leastOfID = 4
+
 // begun returns the one of some whose ID begins with ref, nil if none does. Several are an
 // error.
 func begun[T any](all iter.Seq[*T], ref, op string, is func(*T) (kind string, id model.ID, name string)) (found *T, err error) {
-	if ref == "" {
+	if len(ref) < leastOfID {
 		return nil, nil
 	}
 	var those []string
