@@ -142,6 +142,7 @@ func (v *view) lookAtHost() error {
 	for _, d := range devs {
 		v.devs[d.index] = d
 	}
+	v.c.parents.see(v.devs)
 	for _, d := range devs {
 		near := v.near(v.host, d)
 		if near != nil && near.ours() {

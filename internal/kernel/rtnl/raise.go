@@ -148,26 +148,47 @@ func (p *pass) sweepRaised(key, boot string) error {
 	return p.c.journal.Erase(key)
 }
 
-// parents are the host's devices that ours are or shall be on, by name: what
-// happens to them is of interest.
+// parents are the host's devices that ours are or shall be on, by name, each with the
+// index that it was last seen with: what happens to them is of interest, also that one
+// has another name now.
 type parents struct {
 	mu    sync.Mutex // protects names
-	names map[string]bool
+	names map[string]int
 }
 
 func (p *parents) add(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.names == nil {
-		p.names = map[string]bool{}
+		p.names = map[string]int{}
 	}
-	p.names[name] = true
+	p.names[name] += 0 // its index, if that is known, stays
 }
 
-func (p *parents) has(name string) bool {
+// see notes which devices have the names.
+func (p *parents) see(devs map[int]device) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.names[name]
+	for i, d := range devs {
+		if _, ok := p.names[d.name]; ok {
+			p.names[d.name] = i
+		}
+	}
+}
+
+// has reports whether a device has such a name, or had it.
+func (p *parents) has(d device) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.names[d.name]; ok {
+		return true
+	}
+	for _, index := range p.names {
+		if index == d.index {
+			return true
+		}
+	}
+	return false
 }
 
 // carrier reports whether a device can send, from its flags.

@@ -261,7 +261,7 @@ const listening = unix.IFF_PROMISC | unix.IFF_ALLMULTI
 // interest: anybody inside who listens to a device sets one (packet(7)).
 func (c *Conn) judgeLink(h header, d device, flags uint32) string {
 	far := (d.kind == string(kstate.TypeVeth) || d.onParent()) && d.index >= firstIndex && !d.doomed() && flags == 0
-	quiet := !d.ours() && !far && !c.parents.has(d.name) && !c.trunks(d) && !d.lent() || c.recent.changed(d.index)
+	quiet := !d.ours() && !far && !c.parents.has(d) && !c.trunks(d) && !d.lent() || c.recent.changed(d.index)
 	if flags != 0 && flags&^listening == 0 {
 		quiet = true
 	}
