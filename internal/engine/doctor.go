@@ -16,6 +16,7 @@ import (
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/kernel/facts"
+	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
 )
 
@@ -85,9 +86,15 @@ func (e *Engine) checkFeatures() (out []Check) {
 // checkDrift is about what a pass would do now.
 func (e *Engine) checkDrift(ctx context.Context) []Check {
 	ops, more, err := e.Diff(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return []Check{{CheckFail, "intent", "what the kernel has cannot be told: " + err.Error(), "see the log"}}
+	}
+	said := e.ailingKeys()
+	left := slices.DeleteFunc(slices.Clone(ops), func(op kstate.Op) bool { return said[op.Object().Key()] })
+	if len(left) == 0 && len(ops) > 0 && len(more) == 0 {
+		return nil
+	}
+	switch ops = left; {
 	case len(ops) == 0 && len(more) > 0:
 		return []Check{{CheckWarn, "intent", "not as intended: " + more[0], "it is tried again, later and later; sealane inspect says why it failed"}}
 	case len(ops) > 0:
@@ -98,6 +105,32 @@ func (e *Engine) checkDrift(ctx context.Context) []Check {
 		return []Check{{CheckWarn, "intent", fmt.Sprintf("not as intended: %s%s", ops[0], others), "it is mended within 30 seconds; sealane diff lists what stays"}}
 	}
 	return []Check{fine("intent", "everything is as intended")}
+}
+
+// ailingKeys returns what belongs to networks and sandboxes that are degraded: why, and
+// that it is not mended by itself, is said of these.
+func (e *Engine) ailingKeys() map[kstate.Key]bool {
+	e.work.Lock()
+	defer e.work.Unlock()
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	keys := map[kstate.Key]bool{}
+	add := func(fragment kstate.Set, _ error) {
+		for key := range fragment {
+			keys[key] = true
+		}
+	}
+	for _, n := range e.intent.Networks {
+		if _, ails := e.parents[n.ID]; ails || e.problems[n.Ref()].text != "" {
+			add(compile.Network(n, e.facts))
+		}
+	}
+	for _, sb := range e.intent.Sandboxes {
+		if _, ails := e.ailing(sb); ails || e.problems[sb.Ref()].text != "" {
+			add(compile.Sandbox(sb, e.intent, e.facts))
+		}
+	}
+	return keys
 }
 
 // checkForwarding is about what networks need of the host.

@@ -16,6 +16,7 @@ import (
 type hostView struct {
 	links  map[string]kstate.Link
 	own    map[string]kstate.Link // ours
+	lent   map[string]kstate.Link // NICs that are with sandboxes, by their names at home
 	addrs  []kstate.Addr
 	routes []kstate.Route
 	detour []kstate.Route // of tables that are asked before the main one
@@ -42,10 +43,13 @@ func (d *draft) host(ctx context.Context) (*hostView, error) {
 
 // viewOf picks what others have in the host's namespace.
 func viewOf(have kstate.Set) *hostView {
-	v := &hostView{links: map[string]kstate.Link{}, own: map[string]kstate.Link{}, switches: map[string]kstate.OVSBridge{}}
+	v := &hostView{links: map[string]kstate.Link{}, own: map[string]kstate.Link{}, lent: map[string]kstate.Link{}, switches: map[string]kstate.OVSBridge{}}
 	for _, o := range have {
 		if !kstate.Foreign(o) {
-			if l, ok := o.(kstate.Link); ok && l.NS.IsHost() {
+			switch l, ok := o.(kstate.Link); {
+			case ok && l.Type == kstate.TypeNIC:
+				v.lent[l.Parent] = l
+			case ok && l.NS.IsHost():
 				v.own[l.Name] = l
 			}
 			continue

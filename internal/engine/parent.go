@@ -311,10 +311,15 @@ func (e *Engine) noteParents(view *hostView) {
 	old := e.parents
 	e.parents = map[model.ID]problem{}
 	for id, n := range e.intent.Networks {
+		if e.cfg.Heed != nil && n.Options.Parent != "" {
+			e.cfg.Heed(n.Lower()) // which may go, and come again
+		}
 		text := ""
 		switch {
 		case n.OnParent() && n.Options.Parent != "":
 			text = view.ails(uplinks(n))
+		case n.Driver == model.DriverPhys:
+			text = view.ailsNIC(n)
 		case n.Driver == model.DriverBridge && n.Options.Adopted && !view.has(n.Base()):
 			text = "bridge " + n.Base() + ": is gone"
 		case n.Overlay != nil:
@@ -355,6 +360,20 @@ func (v *hostView) ails(devs []string) string {
 		case l.NoCarrier:
 			return "parent " + dev + ": has no carrier"
 		}
+	}
+	return ""
+}
+
+// ailsNIC says what is wrong with the NIC of a network, which is at home or with a
+// sandbox, or with the one that its VLAN is made on.
+func (v *hostView) ailsNIC(n *model.Network) string {
+	name := cmp.Or(n.NIC(), n.Options.Parent)
+	l, lent := v.lent[name]
+	switch {
+	case lent && l.NoCarrier:
+		return "parent " + name + ": has no carrier"
+	case !lent && !v.has(name):
+		return "parent " + name + ": is gone"
 	}
 	return ""
 }
