@@ -29,7 +29,12 @@ func (e *Engine) Connect(ctx context.Context, ref string, spec EndpointSpec, por
 	if asks {
 		first = nil // they would stay when no lease comes
 	}
-	sb, ep, err := e.connect(ctx, ref, spec, first)
+	var sb *model.Sandbox
+	var ep *model.Endpoint
+	err = e.again(ctx, func() (err error) {
+		sb, ep, err = e.connect(ctx, ref, spec, first)
+		return err
+	})
 	if err != nil || !asks {
 		return sb, ep, err
 	}
@@ -92,7 +97,13 @@ func (e *Engine) Plug(ctx context.Context, ref string, spec PlugSpec) (_ *model.
 	if err := e.probePlug(ctx, about, op, spec); err != nil {
 		return nil, nil, err
 	}
-	sb, ep, made, err := e.plugIn(ctx, who, spec)
+	var sb *model.Sandbox
+	var ep *model.Endpoint
+	var made bool
+	err = e.again(ctx, func() (err error) {
+		sb, ep, made, err = e.plugIn(ctx, who, spec)
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -438,6 +439,33 @@ func TestGuestDiesMeanwhile(t *testing.T) {
 	r.inn.restart("docker:a")
 	r.inn.hint("docker:a")
 	r.settles("docker:a", "running")
+}
+
+// TestGuestEndedUnseen: what a process had that has ended is free for who asks for it,
+// also before anybody has told of the end.
+func TestGuestEndedUnseen(t *testing.T) {
+	r := newRig(t)
+	r.network("app", "10.1.0.0/24")
+	space := func(pid int) kstate.NetNS {
+		return kstate.NetNS{NS: kstate.NS{Path: fmt.Sprintf("/proc/%d/ns/net", pid), Inode: uint64(100 + pid)}}
+	}
+	for pid := range 3 {
+		r.k.Foreign(space(pid + 1))
+	}
+	want := EndpointSpec{Network: "app", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.9")}}
+	must3(r)(r.e.Connect(r.ctx, "pid:1", want, nil))
+	_, _, err := r.e.Connect(r.ctx, "pid:2", want, nil)
+	r.equal("of one that runs", fmt.Sprint(model.KindOf(err)), "conflict")
+	r.k.Remove(space(1).Key())
+	must3(r)(r.e.Connect(r.ctx, "pid:2", want, nil))
+	r.equal("sandboxes", len(r.e.Sandboxes()), "1")
+	r.check()
+
+	r.plug("pid:2", patched("br7", "192.168.7.1/24"))
+	r.k.Remove(space(2).Key())
+	r.plug("pid:3", patched("br7", "192.168.7.1/24"))
+	r.equal("sandboxes", len(r.e.Sandboxes()), "1")
+	r.check()
 }
 
 // TestGuestStorm restarts many containers at once, hinted at in any order, with

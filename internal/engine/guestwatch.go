@@ -253,6 +253,34 @@ func (k *desk) collect(first answered) []answered {
 	}
 }
 
+// again does what is refused a second time if a container that has ended, which nobody
+// has told of yet, may be in its way: of a process the kernel knows.
+func (e *Engine) again(ctx context.Context, do func() error) error {
+	err := do()
+	if model.KindOf(err) == model.Conflict && e.settleEnded(ctx) {
+		err = do()
+	}
+	return err
+}
+
+// settleEnded has the ends of processes known whose namespaces are connected, and
+// reports whether there were any.
+func (e *Engine) settleEnded(ctx context.Context) bool {
+	if e.cfg.Guests == nil {
+		return false
+	}
+	var ids []model.ID
+	for _, sb := range e.sandboxes() {
+		if sb.Guest != nil && sb.Guest.Runtime == model.RuntimePID && !sb.Away() {
+			ids = append(ids, sb.ID)
+		}
+	}
+	ended := slices.DeleteFunc(e.askEach(ctx, e.guests.desks[model.RuntimePID], ids), func(a answered) bool {
+		return a.err != nil || a.guest.Runtime == "" || a.is.State == runtime.Running
+	})
+	return len(ended) > 0 && len(e.place(ctx, ended)) == 0
+}
+
 // place puts guests where their containers are. It returns those for whom that
 // failed and may not later.
 func (e *Engine) place(ctx context.Context, list []answered) (failed []model.ID) {
