@@ -58,6 +58,9 @@ type Facts struct {
 	// no way out: Docker's, libvirt's. Whether containers of ours may reach
 	// those is for their firewall to say.
 	Bridges []string
+	// Narrow are parents of networks whose MTU is less than the network's by now, each
+	// with its MTU, which no device on it may exceed.
+	Narrow map[string]int
 	// Spanned: a network has had parts on other hosts since the daemon started. What
 	// the firewall has for that stays: to take it out means to replace the table.
 	Spanned bool

@@ -28,5 +28,13 @@ func Inside(e *model.Endpoint, ns kstate.NS) []kstate.Object {
 	return objs
 }
 
+// Fit returns an MTU, or that of the device that a network is on if it is less.
+func (f Facts) Fit(n *model.Network, mtu int) int {
+	if most, narrow := f.Narrow[n.Lower()]; narrow {
+		return min(mtu, most)
+	}
+	return mtu
+}
+
 // MTU returns the MTU of an endpoint's interface: its own, or the network's.
 func MTU(n *model.Network, e *model.Endpoint) int { return cmp.Or(e.MTU, n.Options.MTU) }

@@ -338,6 +338,22 @@ func (e *Engine) noteParents(view *hostView) {
 	}
 }
 
+// narrow returns the parents of networks that have a lower MTU than when these were made.
+func (e *Engine) narrow(view *hostView) map[string]int {
+	var m map[string]int
+	for _, n := range e.intent.Networks {
+		l, there := view.link(n.Lower())
+		if !there || !n.OnParent() || n.Options.Parent == "" || l.MTU >= n.Options.MTU {
+			continue
+		}
+		if m == nil {
+			m = map[string]int{}
+		}
+		m[l.Name] = l.MTU
+	}
+	return m
+}
+
 // has reports whether a device of the host's is there, whosever it is.
 func (v *hostView) has(dev string) bool { _, there := v.link(dev); return there }
 

@@ -138,12 +138,13 @@ func (e *Engine) compare(ctx context.Context, settle bool) (have, want kstate.Se
 	facts.Filters, facts.Bridges = filters, bridges(have)
 	facts.Marked = e.facts.Marked || len(filters) > 0 // it may come and go, as one that is made anew does
 	asked := len(e.facts.Resolv.Servers) > 0
+	view := viewOf(have)
+	facts.Narrow = e.narrow(view)
 	e.mu.Lock()
 	e.facts = facts
 	if settle {
 		e.passed = facts
 	}
-	view := viewOf(have)
 	e.noteOverlaps(view)
 	e.noteParents(view)
 	e.mu.Unlock()

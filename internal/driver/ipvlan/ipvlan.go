@@ -27,7 +27,7 @@ type Driver struct{}
 // Network returns what stands for a parent that is not there, and the host's leg.
 func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
-	return s, s.Add(append(driver.Stub(n, f), driver.Leg(n, device(n, n.Options.MTU))...)...)
+	return s, s.Add(append(driver.Stub(n, f), driver.Leg(n, device(n, f.Fit(n, n.Options.MTU)))...)...)
 }
 
 // Endpoint returns the device, born in the sandbox, its addresses, and the host's
@@ -36,7 +36,7 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 // sandbox is the container engine's.
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
-	l := device(n, driver.MTU(n, e))
+	l := device(n, f.Fit(n, driver.MTU(n, e)))
 	l.NS, l.Name, l.Sysctls = ns, e.IfName, e.InterfaceSysctls()
 	if e.Handed {
 		return s, s.Add(append(driver.ToLeg(n, e), driver.Handed(l, e))...)

@@ -31,7 +31,7 @@ type Driver struct{}
 // Network returns what stands for a parent that is not there, and the host's leg.
 func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
-	leg := device(n, n.Options.MTU)
+	leg := device(n, f.Fit(n, n.Options.MTU))
 	leg.MAC = model.MACForID(model.MACSide, model.ID(n.Leg()))
 	return s, s.Add(append(driver.Stub(n, f), driver.Leg(n, leg)...)...)
 }
@@ -40,7 +40,7 @@ func (Driver) Network(n *model.Network, f driver.Facts) (kstate.Set, error) {
 // ways to it. Of a handed one what is in the sandbox is the container engine's.
 func (Driver) Endpoint(n *model.Network, e *model.Endpoint, ns kstate.NS, f driver.Facts) (kstate.Set, error) {
 	s := kstate.Set{}
-	l := device(n, driver.MTU(n, e))
+	l := device(n, f.Fit(n, driver.MTU(n, e)))
 	l.NS, l.Name, l.Sysctls, l.Auto = ns, e.IfName, e.InterfaceSysctls(), e.Auto(n)
 	inner := *e
 	if n.OwnMAC() {
