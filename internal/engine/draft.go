@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
@@ -461,43 +460,4 @@ func (d *draft) allocate(key poolKey, sb *model.Sandbox) (netip.Addr, error) {
 // errorf makes an error about the draft.
 func (d *draft) errorf(kind model.Kind, format string, args ...any) *model.Error {
 	return &model.Error{Kind: kind, Ref: d.ref, Op: d.op, Err: fmt.Errorf(format, args...)}
-}
-
-// leastOfID is how many digits of an ID are enough to mean it: fewer are rather a name that
-// is gone, as db.
-const leastOfID = 4
-
-// begun returns the one of some whose ID begins with ref, nil if none does. Several are an
-// error.
-func begun[T any](all iter.Seq[*T], ref, op string, is func(*T) (kind string, id model.ID, name string)) (found *T, err error) {
-	if len(ref) < leastOfID {
-		return nil, nil
-	}
-	var those []string
-	var kind string
-	for o := range all {
-		what, id, name := is(o)
-		if strings.HasPrefix(string(id), ref) {
-			found, kind = o, what
-			those = append(those, fmt.Sprintf("%s (%s)", id, name))
-		}
-	}
-	if len(those) < 2 {
-		return found, nil
-	}
-	slices.Sort(those)
-	if more := len(those) - mostSaid; more > 0 {
-		those = append(those[:mostSaid], fmt.Sprintf("and %d more", more))
-	}
-	return nil, model.Errorf(model.Conflict, kind+" "+ref, op, "several IDs begin with that: %s", strings.Join(those, ", ")).WithHint("say more of one, or a name")
-}
-
-// mostSaid is how many candidates an error names.
-const mostSaid = 5
-
-func isNetwork(n *model.Network) (kind string, id model.ID, name string) {
-	return "network", n.ID, n.Name
-}
-func isSandbox(sb *model.Sandbox) (kind string, id model.ID, name string) {
-	return "sandbox", sb.ID, sb.Name
 }
