@@ -200,7 +200,7 @@ func (s *Service) CheckPublish() error {
 			return fmt.Errorf("publish %s: the service has no port %d/%s", p, p.Target, p.Proto)
 		}
 		if at := slices.IndexFunc(s.Publish[:i], func(o Publish) bool { return o.Port == p.Port && o.Proto == p.Proto }); at >= 0 {
-			return fmt.Errorf("publish %s: port %d/%s is published already, as %s: give another, or take that away before (service update --publish-rm %d/%s)", p, p.Port, p.Proto, s.Publish[at], p.Port, p.Proto)
+			return fmt.Errorf("publish %s: port %d/%s is published already, as %s: give another, or take that one away first", p, p.Port, p.Proto, s.Publish[at])
 		}
 		if s.DNSRR && !p.Local {
 			return fmt.Errorf("publish %s: a service without an address of its own (dnsrr) publishes with mode=host only", p)

@@ -78,7 +78,7 @@ func TestCheckPublish(t *testing.T) {
 	}{
 		{[]Publish{one("8080:80"), one("8080:53/udp"), one("8081:80")}, false, ""},
 		{[]Publish{one("8080:81")}, false, "publish 8080:81/tcp: the service has no port 81/tcp"},
-		{[]Publish{one("8080:80"), one("192.0.2.1:8080:80")}, false, "publish 192.0.2.1:8080:80/tcp: port 8080/tcp is published already, as 8080:80/tcp: give another, or take that away before (service update --publish-rm 8080/tcp)"},
+		{[]Publish{one("8080:80"), one("192.0.2.1:8080:80")}, false, "publish 192.0.2.1:8080:80/tcp: port 8080/tcp is published already, as 8080:80/tcp: give another, or take that one away first"},
 		{[]Publish{one("8080:80")}, true, "mode=host only"},
 		{[]Publish{one("8080:80,mode=host")}, true, ""},
 		{[]Publish{{Port: 8080, Target: 80, Proto: "tcp", Addrs: []netip.Addr{netip.IPv4Unspecified()}}}, false, "want one of a host"},

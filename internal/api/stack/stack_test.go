@@ -120,7 +120,7 @@ func TestRefused(t *testing.T) {
 		{head + "    ports: [{target: 80, published: 80, host_ip: 'fe80::1'}]", `services.web.ports[0]: address fe80::1: is of one link`},
 		{head + "    ports: ['224.0.0.1:80:80']", `services.web.ports[0]: address 224.0.0.1: is no host's: leave it out`},
 		{head + "    ports: ['1-65535:1-65535']", `services.web.ports[0]: more than 4096 ports`},
-		{head + "    ports: ['80:80', '80:81']", `services.web.ports[1]: publish 80:81/tcp: port 80/tcp is there twice`},
+		{head + "    ports: ['80:80', '80:81']", `services.web.ports[1]: publish 80:81/tcp: port 80/tcp is published already, as 80:80/tcp`},
 		{head + "    ports: ['80:80']\n    deploy: {endpoint_mode: dnsrr}", `services.web.ports[0]: publish 80:80/tcp: a service without an address`},
 		{head + "    ports: [{target: 80}]", `services.web.ports[0]: published: missing`},
 		{head + "    ports: [{published: 80}]", `services.web.ports[0]: target: missing`},
