@@ -231,7 +231,7 @@ func TestServiceRecords(t *testing.T) {
 		`,"dnsrr":true`: "vips", `,"vips":[]`: "vips", `,"vips":["10.1.0.2","10.1.0.3"]`: "second of its address family", `,"vips":["::1"]`: "is no container's",
 		`,"publish":[{"port":8080,"target":80,"protocol":"tcp","taken":"x"}],"nearby":true`: "", `,"publish":[{"port":0,"target":80,"protocol":"tcp"}]`: "port from 1",
 		`,"publish":[{"port":8080,"target":81,"protocol":"tcp"}]`: "has no port 81/tcp", `,"publish":[{"port":8080,"target":80,"protocol":"TCP"}]`: "has no port 80/TCP",
-		`,"publish":[{"port":8080,"target":80,"protocol":"tcp"},{"port":8080,"target":80,"protocol":"tcp"}]`: "twice",
+		`,"publish":[{"port":8080,"target":80,"protocol":"tcp"},{"port":8080,"target":80,"protocol":"tcp"}]`: "published already",
 		`,"publish":[{"port":8080,"target":80,"protocol":"tcp","addrs":["::ffff:1.2.3.4"]}]`:                 "want one of a host",
 		`,"publish":[` + strings.Repeat(`{"port":8080,"target":80,"protocol":"tcp"},`, 33) + `{}]`:           "up to 32",
 		`,"draining":["a b"]`: "draining", `,"draining":"x"`: "",
