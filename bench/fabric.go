@@ -57,6 +57,7 @@ func fabricRows(b *bench) error {
 		{backendVXLAN, hostSpace, limit{}, limit{}},
 		{backendUDP, backendHostGW, atLeast(0.35, times), limit{}},
 		{backendUDP, backendVXLAN, limit{}, atMost(2, times)},
+		{plainRoute, hostSpace, limit{}, limit{}},
 		{plainVXLAN, plainRoute, limit{}, limit{}},
 		{backendHostGW, plainRoute, limit{}, limit{}},
 		{backendVXLAN, plainVXLAN, limit{}, limit{}},
