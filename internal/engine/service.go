@@ -79,7 +79,7 @@ func (e *Engine) CreateService(ctx context.Context, spec ServiceSpec) (_ Service
 	}
 	s := overlay.Service{Network: n.ID, Service: model.Service{ID: newID(), Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Balance: spec.Balance,
 		Publish: spec.Publish, Nearby: spec.Nearby, Health: spec.Health, Labels: spec.Labels, Created: e.cfg.Now().UTC()}}
-	if err := s.Service.Validate(); err != nil {
+	if err := s.Service.CheckNew(); err != nil {
 		return Service{}, err
 	}
 	var chosen []*choice

@@ -171,14 +171,14 @@ func (p *stackPlan) compare() error {
 		if spec.Labels = p.labels(spec.Labels); len(spec.Ports) == 0 {
 			spec.Ports = targetsOf(spec.Publish)
 		}
-		if err := possible(spec); err != nil {
-			return err
-		}
 		pair := pairing{spec: spec}
 		n := p.networks[spec.Network]
 		i := slices.IndexFunc(all, func(s Service) bool {
 			return n != nil && s.Network.ID == n.ID && strings.EqualFold(s.Name, spec.Name)
 		})
+		if err := possible(spec, i < 0); err != nil {
+			return err
+		}
 		if i >= 0 {
 			pair.have = all[i]
 			if err := p.owned(pair.have.Ref(), pair.have.Labels, "give the stack's another name, or sealane service rm "+spec.Network+"/"+spec.Name); err != nil {
@@ -202,9 +202,12 @@ func (p *stackPlan) compare() error {
 	return nil
 }
 
-// possible refuses a service that cannot be, wherever.
-func possible(spec ServiceSpec) error {
+// possible refuses a service that cannot be, wherever, or that cannot be made.
+func possible(spec ServiceSpec, isNew bool) error {
 	s := model.Service{Name: spec.Name, Ports: spec.Ports, DNSRR: spec.DNSRR, Publish: spec.Publish, Health: spec.Health}
+	if isNew {
+		return s.CheckNew()
+	}
 	return s.Validate()
 }
 

@@ -216,15 +216,9 @@ const maxLabel = 63
 // numeric are names that programs take for IPv4 addresses, of one to four numbers (inet_aton(3)).
 var numeric = lazily(`(?i)^(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}$`)
 
-// checkAsked refuses names that nobody asks a resolver for, or that mean another
+// checkAsked refuses names that nobody can ask a resolver for, or that mean another
 // service's backends.
 func checkAsked(name string) error {
-	switch low := strings.ToLower(name); {
-	case low == "localhost" || strings.HasSuffix(low, ".localhost"):
-		return fmt.Errorf("name %q: means the one who asks, whoever that is (RFC 6761): want another", name)
-	case numeric().MatchString(name):
-		return fmt.Errorf("name %q: is an address to whom it is said, and asked of nobody: want a letter in it", name)
-	}
 	if of, has := strings.CutPrefix(strings.ToLower(name), "tasks."); has {
 		return fmt.Errorf("name %q: means the backends of service %s", name, of)
 	}
@@ -234,6 +228,19 @@ func checkAsked(name string) error {
 		}
 	}
 	return nil
+}
+
+// CheckNew is Validate for a service that is to be made: it has no name that programs do not
+// ask a resolver for. One that was made by an older version may.
+func (s *Service) CheckNew() error {
+	bad := func(format string, args ...any) error { return Errorf(Invalid, s.Ref(), "create", format, args...) }
+	switch low := strings.ToLower(s.Name); {
+	case low == "localhost" || strings.HasSuffix(low, ".localhost"):
+		return bad("name %q: means the one who asks, whoever that is (RFC 6761): want another", s.Name)
+	case numeric().MatchString(s.Name):
+		return bad("name %q: is an address to whom it is said, and asked of nobody: want a letter in it", s.Name)
+	}
+	return s.Validate()
 }
 
 // Validate reports the first thing that makes the service impossible.

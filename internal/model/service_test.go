@@ -78,19 +78,31 @@ func TestServiceValidate(t *testing.T) {
 		{Service{Name: "a.tasks.b", Ports: []ServicePort{at}}, ""},
 		{Service{Name: strings.Repeat("a", 63) + ".b", Ports: []ServicePort{at}}, ""},
 		{Service{Name: strings.Repeat("a", 64), Ports: []ServicePort{at}}, "want 1 to 63 characters between dots"},
-		{Service{Name: "localhost", Ports: []ServicePort{at}}, `name "localhost": means the one who asks`},
-		{Service{Name: "web.LocalHost", Ports: []ServicePort{at}}, `name "web.LocalHost": means the one who asks`},
 		{Service{Name: "localhosts", Ports: []ServicePort{at}}, ""},
-		{Service{Name: "192.0.2.1", Ports: []ServicePort{at}}, `name "192.0.2.1": is an address`},
-		{Service{Name: "0x7f.1", Ports: []ServicePort{at}}, `name "0x7f.1": is an address`},
-		{Service{Name: "80", Ports: []ServicePort{at}}, `name "80": is an address`},
 		{Service{Name: "80a", Ports: []ServicePort{at}}, ""},
 		{Service{Name: "1.2.3.4.5", Ports: []ServicePort{at}}, ""},
 		{Service{Name: "a..b", Ports: []ServicePort{at}}, "want 1 to 63 characters between dots"},
 		{Service{Name: "web", Ports: []ServicePort{at, at}}, "port 80/tcp: is there twice"},
 	} {
-		if err := c.s.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %s", c.s, err, c.want)
+		for _, check := range []func() error{c.s.Validate, c.s.CheckNew} {
+			if err := check(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%+v: %v, want %s", c.s, err, c.want)
+			}
+		}
+	}
+	for name, want := range map[string]string{ // which one may have that was made before
+		"localhost":     "means the one who asks",
+		"web.LocalHost": "means the one who asks",
+		"192.0.2.1":     "is an address",
+		"0x7f.1":        "is an address",
+		"80":            "is an address",
+	} {
+		s := Service{Name: name, Ports: []ServicePort{at}}
+		if err := s.Validate(); err != nil {
+			t.Error(err)
+		}
+		if err := s.CheckNew(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("service %s: create: name %q: %s", name, name, want)) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	o := Overlay{Services: []*Service{{Name: "Web"}}}

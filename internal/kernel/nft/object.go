@@ -139,8 +139,9 @@ func (l *layout) flags() uint32 {
 	return flags
 }
 
-// describe appends how many elements there may be, or the lengths of a joined key's fields, by which the kernel
-// finds them, and the byte orders in userdata, by which `nft list` reads keys.
+// describe appends how many elements there may be, or the lengths of a joined key's
+// fields, by which the kernel finds them, and the byte orders in userdata, by which
+// `nft list` reads keys.
 func (l *layout) describe(e *encoder, size uint32) {
 	if size > 0 {
 		desc := e.nest(unix.NFTA_SET_DESC)
@@ -169,8 +170,8 @@ func (l *layout) describe(e *encoder, size uint32) {
 }
 
 // Numbers that x/sys/unix lacks: NFT_SET_CONCAT of enum nft_set_flags,
-// NFTA_SET_DESC_SIZE and
-// NFTA_SET_DESC_CONCAT of nft_set_desc_attributes, and NFTA_SET_FIELD_LEN.
+// NFTA_SET_DESC_SIZE and NFTA_SET_DESC_CONCAT of nft_set_desc_attributes, and
+// NFTA_SET_FIELD_LEN.
 const (
 	setConcat  = 0x80
 	descSize   = 1
