@@ -144,10 +144,14 @@ type stackPlan struct {
 
 // pairing is a service as it is to be, and as it is, if it is there.
 type pairing struct {
-	spec ServiceSpec
-	have Service
+	spec   ServiceSpec
+	have   Service
+	leaves bool // it is not to be, and spec is only what it is called
 	serviceChange
 }
+
+// String is what the service is called, and where.
+func (c pairing) String() string { return c.spec.Name + " on " + c.spec.Network }
 
 func (p *stackPlan) step(line string, do func(context.Context) error) {
 	p.steps = append(p.steps, Step{line, do})
@@ -171,7 +175,7 @@ func (p *stackPlan) compare() error {
 		if spec.Labels = p.labels(spec.Labels); len(spec.Ports) == 0 {
 			spec.Ports = targetsOf(spec.Publish)
 		}
-		pair := pairing{spec: spec}
+		pair := pairing{spec: spec, serviceChange: serviceChange{add: spec.Publish}}
 		n := p.networks[spec.Network]
 		i := slices.IndexFunc(all, func(s Service) bool {
 			return n != nil && s.Network.ID == n.ID && strings.EqualFold(s.Name, spec.Name)
@@ -196,7 +200,6 @@ func (p *stackPlan) compare() error {
 	for _, s := range all {
 		if s.Labels[model.StackLabel] == p.Name {
 			p.gone = append(p.gone, s)
-			p.step("- service "+s.Name+" on "+s.Network.Name, func(ctx context.Context) error { return p.e.RemoveService(ctx, string(s.ID)) })
 		}
 	}
 	return nil
@@ -226,35 +229,61 @@ func (p *stackPlan) labels(given map[string]string) map[string]string {
 	return all
 }
 
-// serve makes services and changes those that differ. Those that pass published ports to
-// each other change at once, so that somebody answers there all the time; to one that is to be
-// made they are given up first.
+// serve removes services, makes new ones and changes those that differ. Published ports that
+// one of them gives up and another is to have change hands at once, so that somebody answers
+// there all the time: who is to have one is made before that, who had one removed after.
 func (p *stackPlan) serve() {
-	var passing, others []pairing
-	for _, c := range p.same {
-		if c.have.Service != nil && slices.ContainsFunc(p.same, func(o pairing) bool { return o.have.Service != nil && (passes(c, o) || passes(o, c)) }) {
-			passing = append(passing, c)
-		} else {
+	all := p.pairings()
+	var passing, others, late []pairing
+	for _, c := range all {
+		handed, rest := c.handed(all)
+		switch {
+		case c.leaves && len(handed) == 0:
+			p.remove(c)
+		case c.leaves:
+			passing, late = append(passing, pairing{spec: c.spec, have: c.have, serviceChange: serviceChange{drop: handed}}), append(late, c)
+		case len(handed) == 0:
 			others = append(others, c)
+		case c.have.Service == nil:
+			passing = append(passing, pairing{spec: c.spec, serviceChange: serviceChange{add: handed}})
+			c.spec.Publish = rest
+			p.create(c)
+		default:
+			passing = append(passing, c)
 		}
 	}
 	p.change(passing...)
-	for _, c := range others {
-		if free := p.wanted(c); len(free) > 0 {
-			p.change(pairing{c.spec, c.have, serviceChange{drop: free}})
-		}
+	for _, c := range late {
+		p.remove(c)
 	}
 	for _, c := range others {
-		switch late := c.later(p.wanted(c)); {
+		switch {
 		case c.have.Service == nil:
-			p.step("+ service "+c.spec.Name+" on "+c.spec.Network+": "+newService(c.spec), func(ctx context.Context) error {
-				_, err := p.e.CreateService(ctx, c.spec)
-				return err
-			})
-		case late.any():
-			p.change(pairing{c.spec, c.have, late})
+			p.create(c)
+		case c.any():
+			p.change(c)
 		}
 	}
+}
+
+// pairings are those that the stack has no more, and all that it is to have.
+func (p *stackPlan) pairings() []pairing {
+	var all []pairing
+	for _, s := range p.gone {
+		all = append(all, pairing{spec: ServiceSpec{Name: s.Name, Network: s.Network.Name}, have: s, leaves: true, serviceChange: serviceChange{drop: s.Publish}})
+	}
+	return append(all, p.same...)
+}
+
+func (p *stackPlan) remove(c pairing) {
+	p.step("- service "+c.String(), func(ctx context.Context) error { return p.e.RemoveService(ctx, string(c.have.ID)) })
+}
+
+func (p *stackPlan) create(c pairing) {
+	p.step("+ service "+c.String()+": "+newService(c.spec), func(ctx context.Context) error {
+		_, err := p.e.CreateService(ctx, c.spec)
+		return err
+	})
 }
 
 // change adds a step for each of some services, which are all taken with the first.
@@ -262,10 +291,13 @@ func (p *stackPlan) change(all ...pairing) {
 	var refs []string
 	var ups []ServiceUpdate
 	for i, c := range all {
-		refs, ups = append(refs, string(c.have.ID)), append(ups, c.update())
-		p.step("~ service "+c.spec.Name+": "+c.String(), func(ctx context.Context) error {
+		refs, ups = append(refs, c.spec.Network+"/"+c.spec.Name), append(ups, c.update())
+		p.step("~ service "+c.String()+": "+c.serviceChange.String(), func(ctx context.Context) error {
 			if i > 0 {
 				return nil
+			}
+			for _, c := range all {
+				p.e.choosable(ctx, c)
 			}
 			_, err := p.e.updateServices(ctx, refs, ups)
 			return err
@@ -273,23 +305,39 @@ func (p *stackPlan) change(all ...pairing) {
 	}
 }
 
-// passes reports whether one service gives up a published port that another is to have.
-func passes(from, to pairing) bool {
-	return slices.ContainsFunc(from.drop, func(p model.Publish) bool { return gets(to, p) })
-}
-
-// gets reports whether a service is to have a published port that another has given up.
-func gets(c pairing, p model.Publish) bool {
-	return slices.ContainsFunc(c.add, func(w model.Publish) bool { return servicePort(w) == servicePort(p) })
-}
-
-// wanted lists the published ports that a service gives up and one that is to be made has.
-func (p *stackPlan) wanted(c pairing) []model.Publish {
-	return slices.DeleteFunc(slices.Clone(c.drop), func(gone model.Publish) bool {
-		return !slices.ContainsFunc(p.same, func(o pairing) bool {
-			return o.have.Service == nil && slices.ContainsFunc(o.spec.Publish, func(w model.Publish) bool { return servicePort(w) == servicePort(gone) })
-		})
+// choosable waits until a backend of a service that was just made can be chosen, if it has
+// some that may be in a moment.
+func (e *Engine) choosable(ctx context.Context, c pairing) {
+	e.settled(ctx, func() bool {
+		now, err := e.findService(c.spec.Network+"/"+c.spec.Name, "find")
+		has := func(st model.MemberState) bool {
+			return slices.ContainsFunc(now.Backends, func(b model.Member) bool { return b.State == st })
+		}
+		return c.have.Service != nil || err != nil || has(model.MemberReady) || !has(model.MemberStarting)
 	})
+}
+
+// handed are the published ports that a service gives up or is to have, and another one the
+// other way; rest are the others that it is to have.
+func (c pairing) handed(all []pairing) (handed, rest []model.Publish) {
+	changes := func(p model.Publish, list func(pairing) []model.Publish) bool {
+		return slices.ContainsFunc(all, func(o pairing) bool {
+			return slices.ContainsFunc(list(o), func(q model.Publish) bool { return servicePort(q) == servicePort(p) })
+		})
+	}
+	for _, p := range c.drop {
+		if changes(p, func(o pairing) []model.Publish { return o.add }) {
+			handed = append(handed, p)
+		}
+	}
+	for _, p := range c.add {
+		if changes(p, func(o pairing) []model.Publish { return o.drop }) {
+			handed = append(handed, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	return handed, rest
 }
 
 // clear removes the networks that the stack has no more.

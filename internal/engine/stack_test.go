@@ -89,18 +89,20 @@ func stages() []struct {
 		{second, `~ network app: label +a=b
 ~ network back: option icc=false, option mtu=1300, label +a=b
 - service db on app
-~ service web: publish -8080:80/tcp -8443:443/tcp,mode=host +9090:80/tcp, port -443/tcp, lb hash, publish-local-first true, health http:/up, health-interval 500ms, health-timeout 200ms, health-retries 5, label +team=x
-~ service api: publish -9090:90/tcp +8080:90/tcp, port +91/udp, health tcp, health-interval 500ms`},
+~ service web on app: publish -8080:80/tcp -8443:443/tcp,mode=host +9090:80/tcp, port -443/tcp, lb hash, publish-local-first true, health http:/up, health-interval 500ms, health-timeout 200ms, health-retries 5, label +team=x
+~ service api on app: publish -9090:90/tcp +8080:90/tcp, port +91/udp, health tcp, health-interval 500ms`},
 		{first, `~ network app: label -a
 ~ network back: option icc=true, label -a
-~ service web: publish -9090:80/tcp +8080:80/tcp +8443:443/tcp,mode=host, port +443/tcp, lb random, publish-local-first false, health tcp, label -team
-~ service api: publish -8080:90/tcp +9090:90/tcp, port -91/udp, health none
+~ service web on app: publish -9090:80/tcp +8080:80/tcp +8443:443/tcp,mode=host, port +443/tcp, lb random, publish-local-first false, health tcp, label -team
+~ service api on app: publish -8080:90/tcp +9090:90/tcp, port -91/udp, health none
 + service db on app: port 5432/tcp, endpoint_mode dnsrr`},
 		{third, `+ network other: driver overlay, subnet 10.2.0.0/24
-- service api on app
 - service db on app
 - service web on app
-+ service web on other: port 80/tcp, publish +9090:80/tcp
++ service web on other: port 80/tcp
+~ service api on app: publish -9090:90/tcp
+~ service web on other: publish +9090:80/tcp
+- service api on app
 - network app
 - network back`},
 		{Stack{Name: "shop"}, `- service web on other

@@ -77,12 +77,6 @@ func (c serviceChange) any() bool {
 	return len(c.add)+len(c.drop)+len(c.shown)+len(c.more)+len(c.less) > 0 || c.balance != nil || c.nearby != nil || c.health != nil
 }
 
-// later is the change without ports that were given up before.
-func (c serviceChange) later(done []model.Publish) serviceChange {
-	c.drop = slices.DeleteFunc(slices.Clone(c.drop), func(p model.Publish) bool { return hasPublish(done, p) })
-	return c
-}
-
 // String is the change in a line: "publish +8080:80/tcp, lb hash, label +a=b -c".
 func (c serviceChange) String() string {
 	var words []string

@@ -29,7 +29,7 @@ func TestServices(t *testing.T) {
 		quiet()
 		a.create(net("aa", "app", "10.1.0.0/28", "fd01::/64"))
 		e := b.claimed(end("aa", "e1", "10.1.0.2", "fd01::2"))
-		e.Names, e.Services = []string{"box", "Desk"}, []Membership{{Name: "web"}}
+		e.Names, e.Services = []string{"box", "Desk", "web"}, []Membership{{Name: "web"}} // a backend may be called as its service is
 		b.Set([]Endpoint{e})
 		quiet()
 

@@ -108,7 +108,8 @@ func (d *Directory) offer(ctx context.Context, at *scene, network *item, s Servi
 	return u, s, nil
 }
 
-// unnamed says who on a network is asked for by a service's name.
+// unnamed says who on a network is asked for by a service's name, and is no backend of it:
+// those are often called as their service is.
 func (d *Directory) unnamed(ctx context.Context, s *Service, n *Network) error {
 	r, err := d.read(ctx, "hosts/", "endpoints/"+string(n.ID)+"/")
 	if err != nil {
@@ -120,7 +121,8 @@ func (d *Directory) unnamed(ctx context.Context, s *Service, n *Network) error {
 			continue
 		}
 		e, err := ParseEndpoint(k, r.items[k].entry.Value)
-		if err == nil && slices.ContainsFunc(e.Names, func(name string) bool { return strings.EqualFold(name, s.Name) }) {
+		named := func(name string) bool { return strings.EqualFold(name, s.Name) }
+		if err == nil && slices.ContainsFunc(e.Names, named) && !slices.ContainsFunc(e.Services, func(m Membership) bool { return named(m.Name) }) {
 			return model.Errorf(model.Conflict, s.Ref(), "create", "%s is asked for by that name on network %s", whose(Claim{Host: k.Host, Endpoint: k.Endpoint}, host, r.items[k]), n.Name)
 		}
 	}
