@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 PACKAGES := $(if $(shell command -v busybox),,busybox) containernetworking-plugins curl iproute2 nftables procps
 # What tests live with and benchmarks compare to. They start dockerd themselves,
 # in namespaces; where systemd runs, the packages docker.io and firewalld start one too.
-PEERS    := conntrack containerd dbus dnsmasq-base dnsperf docker-compose docker.io etcd-client etcd-server firewalld iptables isc-dhcp-server lxc openvswitch-switch podman systemd-container ufw
+PEERS    := conntrack containerd dbus dnsmasq-base dnsperf docker-compose docker.io etcd-client etcd-server firewalld gcc iptables isc-dhcp-server libc6-dev lxc openvswitch-switch podman systemd-container ufw
 
 # A second kernel, with the features that small machines' kernels lack.
 MACHINE  := linux-image-amd64 qemu-system-x86

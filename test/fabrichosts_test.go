@@ -19,20 +19,28 @@ import (
 //	h5 192.0.2.5 10.5.5.0/24 ─┘
 type fabric struct {
 	*testing.T
-	lab   *lab.Lab
-	e     *lab.Host
-	etcd  *lab.Process
-	hosts []*lab.Host
+	lab    *lab.Lab
+	e      *lab.Host
+	etcd   *lab.Process
+	hosts  []*lab.Host
+	config string
+	webs   [][]string // of each host's container: its addresses,
+	enter  [][]string // and how to get into it, also while the daemon is dead
 }
 
-// newFabric returns n hosts of which each reaches each other's container.
+// newFabric returns n hosts of which each reaches each other's container, by vxlan.
 func newFabric(t *testing.T, n int) *fabric {
+	return newFabricOf(t, n, `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+}
+
+// newFabricOf is newFabric with a config, of 10.5.0.0/16 and perhaps fd05::/48.
+func newFabricOf(t *testing.T, n int, config string) *fabric {
 	lab.Needs(t, "etcd", "etcdctl", "nsenter")
 	l := lab.New(t)
-	f := &fabric{T: t, lab: l, e: l.Host("e")}
+	f := &fabric{T: t, lab: l, e: l.Host("e"), config: config}
 	f.e.Plug(l.Switch("lan"), "eth0", "192.0.2.99/24")
 	f.startEtcd()
-	f.ctl("put", "/coreos.com/network/config", `{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}`)
+	f.ctl("put", "/coreos.com/network/config", config)
 	for i := range n {
 		f.join(i+1, i+1)
 	}
@@ -45,16 +53,26 @@ func newFabric(t *testing.T, n int) *fabric {
 func (f *fabric) join(i, subnet int) *lab.Host {
 	f.Helper()
 	h := f.lab.Host(fmt.Sprint("h", i))
-	h.Plug(f.lab.Switch("lan"), "eth0", fmt.Sprintf("192.0.2.%d/24", i))
-	h.Must("sh", "-c", fmt.Sprintf("mkdir /run/flannel; printf 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.%d.1/24\n' >/run/flannel/subnet.env", subnet))
+	h.Plug(f.lab.Switch("lan"), "eth0", fmt.Sprintf("192.0.2.%d/24", i), fmt.Sprintf("2001:db8::%d/64", i))
+	h.Must("sh", "-c", fmt.Sprintf("mkdir /run/flannel; printf 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.%d.1/24\n%s' >/run/flannel/subnet.env", subnet, f.before6(subnet)))
 	f.hosts = append(f.hosts, h)
-	h.Daemon("--etcd", "http://192.0.2.99:2379", "--uplink", "eth0")
+	h.Daemon("--etcd", "http://192.0.2.99:2379", "--uplink", "eth0", "--fabric-commands")
 	f.eventually("the network is on "+h.Name, 30*time.Second, func() bool { return h.Run("sealane", "network", "inspect", "flannel").Code == 0 })
 	if got := f.subnet(h); got != fmt.Sprintf("10.5.%d.0/24", subnet) {
 		f.Fatalf("%s: subnet %s, want the %dth", h.Name, got, subnet)
 	}
 	f.serve(h, "web")
+	addrs := h.Must("sealane", "inspect", "--format", "{{range .Endpoints}}{{range .Addresses}}{{.Addr}} {{end}}{{end}}", "web")
+	f.webs, f.enter = append(f.webs, strings.Fields(addrs)), append(f.enter, f.inside(h, "web"))
 	return h
+}
+
+// before6 is what else subnet.env has where the network has IPv6.
+func (f *fabric) before6(subnet int) string {
+	if !strings.Contains(f.config, "IPv6Network") {
+		return ""
+	}
+	return fmt.Sprintf("FLANNEL_IPV6_NETWORK=fd05::/48\nFLANNEL_IPV6_SUBNET=fd05:0:0:%d::1/64\n", subnet)
 }
 
 // serve starts a container that says which host's it is.

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/lab"
+	"github.com/sealane/sealane/internal/lab/flanneld"
 )
 
 // program is a test binary that the guest runs.
@@ -54,6 +55,7 @@ var programs = []program{
 	{name: "docker", pkg: "./test/docker", run: "^TestOtherKernel$", aside: true},
 	{name: "wireguard", pkg: "./internal/serve/wireguard", run: "^TestKeeper/^native$"},
 	{name: "encrypted", pkg: "./test", run: "^TestScripts$/^fabric-wireguard$"},
+	{name: "flanneld", pkg: "./test", run: "^TestFlanneld$/^wireguard"},
 	{name: "script", pkg: "./test", run: "^TestScripts$/^(vlan|macvlan-vlan|ipvlan|pipework-vlan|ovs-vlans|ovs-heals|port-forms|teardown)"},
 }
 
@@ -88,6 +90,9 @@ func TestGuest(t *testing.T) {
 	for _, p := range programs {
 		if chosen.MatchString(p.name) {
 			g.compile(p)
+		}
+		if p.name == flanneld.Name && chosen.MatchString(p.name) {
+			flanneld.Build(t, filepath.Join(g.dir, "bin", flanneld.Name))
 		}
 	}
 	g.start()
