@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealane/sealane/internal/kernel/kerneltest"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -31,11 +32,7 @@ func peers(n int) kstate.Set {
 }
 
 // 5,000 hosts in one fabric come, are looked at, change and go. How long each takes
-// is printed. Nearly all of it is the kernel's, and of that nine tenths the routes:
-// those of one device are in one chain of its table of next hops, whose hash leaves
-// the gateway out (fib_info_hashfn_1 in net/ipv4/fib_semantics.c), and each new one
-// is compared with all. With 64 metrics instead of one it would take a fifth; but then
-// a route of somebody else's without a metric would win in silence.
+// is printed.
 func TestPeers(t *testing.T) {
 	n := 5000
 	if testing.Short() {
@@ -66,3 +63,18 @@ func TestPeers(t *testing.T) {
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+
+// Routes to other hosts that an earlier version made were all of scope global.
+func TestRouteOfAnotherScope(t *testing.T) {
+	k, _ := start(t)
+	apply(t, k, kstate.Diff(observe(t, k), peers(0))...)
+	run(t, "ip route add 10.0.1.0/24 via 10.0.1.0 dev slx1 onlink proto 83")
+	r := kstate.Route{Dst: prefix("10.0.1.0/24"), Via: netip.MustParseAddr("10.0.1.0"), Dev: "slx1", Onlink: true}
+	if got := observe(t, k)[r.Key()]; got != kstate.Object(r) {
+		t.Fatalf("seen as %v", got)
+	}
+	apply(t, k, kerneltest.Dels(r)...)
+	if got := observe(t, k)[r.Key()]; got != nil {
+		t.Errorf("left: %v", got)
+	}
+}

@@ -61,6 +61,37 @@ func TestAddressRoundTrip(t *testing.T) {
 	}
 }
 
+// Routes to other hosts are of as many scopes as there are, evenly, and none of them
+// means anything else than the one of all other routes does. Those have the kernel's usual one.
+func TestScopesOfInteriorRoutes(t *testing.T) {
+	const n = 5000
+	via := netip.MustParseAddr("192.0.2.1")
+	of := map[uint8]int{}
+	for i := range n {
+		of[scope(kstate.Route{Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24), Via: via})]++
+	}
+	for s, have := range of {
+		if s == unix.RT_SCOPE_UNIVERSE || s >= unix.RT_SCOPE_SITE || have > n/interior+1 {
+			t.Errorf("scope %d: %d routes of %d", s, have, n)
+		}
+	}
+	all, some := netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("10.5.2.0/24")
+	for _, c := range []struct {
+		r    kstate.Route
+		want uint8
+	}{
+		{kstate.Route{Dst: all, Via: via}, unix.RT_SCOPE_UNIVERSE},
+		{kstate.Route{NS: kstate.NS{Path: "/run/netns/a"}, Dst: some, Via: via}, unix.RT_SCOPE_UNIVERSE},
+		{kstate.Route{Dst: some, Blackhole: true}, unix.RT_SCOPE_UNIVERSE},
+		{kstate.Route{Dst: some}, unix.RT_SCOPE_LINK},
+		{kstate.Route{Dst: netip.MustParsePrefix("2001:db8::/64"), Via: netip.MustParseAddr("fe80::1")}, unix.RT_SCOPE_UNIVERSE},
+	} {
+		if got := scope(c.r); got != c.want {
+			t.Errorf("%v: %d, want %d", c.r, got, c.want)
+		}
+	}
+}
+
 func TestRouteRoundTrip(t *testing.T) {
 	for _, r := range []kstate.Route{
 		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.0.0.1")},
@@ -73,7 +104,7 @@ func TestRouteRoundTrip(t *testing.T) {
 		{Dst: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fe80::1"), Onlink: true, Table: 242250002},
 		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("169.254.0.2"), Onlink: true, Table: 100},
 	} {
-		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, 5)))
+		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, scope(r), 5)))
 		if whole := r.Dst == netip.MustParsePrefix("0.0.0.0/0") && r.Table == 0; whole == (got.raw == "") {
 			t.Errorf("%s: the message is kept: %v", r, !whole)
 		}
@@ -128,7 +159,7 @@ func TestStrangeRules(t *testing.T) {
 func TestRouteMTULock(t *testing.T) {
 	for dst, want := range map[string]bool{"10.5.2.0/24": false, "2001:db8:2::/64": true} {
 		locked := false
-		b := body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), kstate.Route{Dst: netip.MustParsePrefix(dst), MTU: 1400}, 5))
+		b := body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), kstate.Route{Dst: netip.MustParsePrefix(dst), MTU: 1400}, unix.RT_SCOPE_UNIVERSE, 5))
 		attrs(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) {
 			if typ == unix.RTA_METRICS {
 				attrs(v, func(typ uint16, v []byte) { locked = locked || typ == unix.RTAX_LOCK && u32(v) == 1<<unix.RTAX_MTU })
