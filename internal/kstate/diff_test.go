@@ -386,3 +386,49 @@ func TestDiffOfMany(t *testing.T) {
 		t.Error("they do not lead there")
 	}
 }
+
+// The elements of a set follow each other, however many there are, after the set and before
+// what comes after elements, and go before it.
+func TestDiffOfManyElements(t *testing.T) {
+	table := kstate.Table{Family: "inet", Name: "sealane"}
+	want := kstate.Set{}
+	if err := want.Add(table, kstate.Link{Name: "br0", Type: kstate.TypeBridge}, kstate.File{Path: "hosts"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a4", "b4"} {
+		set := &kstate.NftSet{Table: table, Name: name, Type: "ipv4_addr"}
+		want[set.Key()] = *set
+		for i := range 5000 {
+			o := kstate.Elem{Set: set, At: fmt.Sprintf("10.0.%d.%d", i>>8, i&255)}
+			want[o.Key()] = o
+		}
+	}
+	kinds := func(ops []kstate.Op) (out []string) {
+		seen := kstate.Set{}
+		for _, op := range ops {
+			k := op.Object().Key()
+			what := fmt.Sprintf("%T", op.Object())
+			if e, ok := op.Object().(kstate.Elem); ok {
+				what += " " + e.Set.Name
+			}
+			if len(out) == 0 || out[len(out)-1] != what {
+				out = append(out, what)
+			}
+			seen[k] = op.Object()
+		}
+		if len(seen) != len(ops) {
+			t.Errorf("%d ops are about %d objects", len(ops), len(seen))
+		}
+		return out
+	}
+	come := kstate.Diff(kstate.Set{}, want)
+	if got := strings.Join(kinds(come), ", "); len(come) != len(want) ||
+		got != "kstate.Link, kstate.Table, kstate.NftSet, kstate.Elem a4, kstate.Elem b4, kstate.File" {
+		t.Errorf("%d of %d come: %s", len(come), len(want), got)
+	}
+	few := maps.Clone(want)
+	maps.DeleteFunc(few, func(k kstate.Key, _ kstate.Object) bool { return k.Kind == kstate.KindElem })
+	if got := strings.Join(kinds(kstate.Diff(want, few)), ", "); got != "kstate.Elem b4, kstate.Elem a4" {
+		t.Errorf("they go: %s", got)
+	}
+}
