@@ -102,16 +102,17 @@ func opening(o kstate.Object) (at netip.AddrPort, ok bool) {
 	if !is {
 		return at, false
 	}
-	fields := strings.Split(e.At, " . ")
+	var fields []string
 	switch e.Set.Name {
 	case "published4":
-		fields = append([]string{"0.0.0.0"}, fields...)
+		fields = append(fields, "0.0.0.0")
 	case "published6":
-		fields = append([]string{"::"}, fields...)
+		fields = append(fields, "::")
 	case "published_at4", "published_at6":
 	default:
 		return at, false
 	}
+	fields = append(fields, strings.Split(e.At, " . ")...)
 	if len(fields) != 3 || fields[1] != "udp" {
 		return at, false
 	}
@@ -289,16 +290,17 @@ func choosing(o kstate.Object) (c Choice, ok bool) {
 	if !is {
 		return c, false
 	}
-	at, to := strings.Split(e.At, " . "), strings.Split(e.Value, " . ")
+	var at []string
 	switch e.Set.Name {
 	case "backend4", "backend6", "target_at4", "target_at6":
 	case "target4":
-		at = append([]string{"0.0.0.0"}, at...)
+		at = append(at, "0.0.0.0")
 	case "target6":
-		at = append([]string{"::"}, at...)
+		at = append(at, "::")
 	default:
 		return c, false
 	}
+	at, to := append(at, strings.Split(e.At, " . ")...), strings.Split(e.Value, " . ")
 	switch {
 	case len(at) < 3 || len(to) != 2:
 		return c, false
