@@ -119,6 +119,7 @@ func (l *Linux) open(c Config) (err error) {
 		return fmt.Errorf("reserved ports: %w", err)
 	}
 	switches := ovsdb.New(cmp.Or(c.OVSDB, ovsdb.Socket), l.host.Inode(), l.number)
+	switches.Tap = l.tap
 	l.ovs = switches
 	l.closers = append(l.closers, switches.Close)
 	l.parts, l.devices = []part{settings, ports, rules, texts, switches}, []part{switches}

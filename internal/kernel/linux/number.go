@@ -32,3 +32,18 @@ func ifIndex(device string) (int, error) {
 	}
 	return int(req.Uint32()), err
 }
+
+// tap reports whether a device in the host's namespace is a tap.
+func (l *Linux) tap(device string) (is bool) {
+	err := l.host.Do(func() error {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		info, err := unix.IoctlGetEthtoolDrvinfo(fd, device)
+		is = err == nil && unix.ByteSliceToString(info.Driver[:]) == "tun" && unix.ByteSliceToString(info.Bus_info[:]) == "tap"
+		return err
+	})
+	return err == nil && is
+}

@@ -205,7 +205,7 @@ func (p *plan) putBridge(i int, o kstate.OVSBridge) ([]operation, error) {
 	case ok:
 		return []operation{update("Bridge", []any{is("_uuid", uuid(b.uuid))}, map[string]any{"datapath_type": o.Datapath})}, nil
 	}
-	if _, err := p.c.index(o.Name); err == nil && !p.leftover(o.Name) {
+	if _, err := p.c.index(o.Name); err == nil && !p.leftover(o.Name) && !p.c.takesUp(o) {
 		return nil, fmt.Errorf("device %s: %w", o.Name, kernel.ErrInUse)
 	}
 	at, ids := strconv.Itoa(i), p.ids(nil)
@@ -224,6 +224,12 @@ func (p *plan) leftover(name string) bool {
 		o, ok := op.Object().(kstate.OVSBridge)
 		return ok && op.New == nil && o.Name == name
 	})
+}
+
+// takesUp reports whether a device is one that ovs-vswitchd left when it ended: it
+// knows it again by its name, also after its database was lost.
+func (c *Conn) takesUp(o kstate.OVSBridge) bool {
+	return o.Datapath == "netdev" && c.Tap != nil && c.Tap(o.Name)
 }
 
 func (p *plan) dropPort(o kstate.OVSPort) ([]operation, error) {
@@ -411,7 +417,12 @@ func (p *plan) check() error {
 		case kstate.OVSBridge:
 			why = t.bridges[o.Name].broken
 		case kstate.OVSPort:
-			why = t.ports[o.Device].broken
+			have, ok := t.ports[o.Device]
+			if !ok { // a port of no bridge is no row
+				p.errs[i] = fmt.Errorf("bridge %s %w", o.Bridge, kernel.ErrMissing)
+				continue
+			}
+			why = have.broken
 			if _, gone := p.index(o); why != "" && gone != nil { // meanwhile
 				p.errs[i] = gone
 				continue

@@ -40,6 +40,10 @@ func start(t *testing.T) *rig {
 		}
 		return int(req.Uint32()), nil
 	})
+	r.Tap = func(dev string) bool {
+		out, _ := exec.Command("ip", "-o", "-d", "link", "show", dev, "type", "tun").Output()
+		return strings.Contains(string(out), "type tap")
+	}
 	t.Cleanup(func() { _ = r.Conn.Close() })
 	return r
 }

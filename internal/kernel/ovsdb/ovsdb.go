@@ -54,6 +54,10 @@ const (
 // Conn is the door to one host's Open vSwitch. It connects when it is first
 // needed, and again when the connection is lost.
 type Conn struct {
+	// Tap reports whether a device of the host is a tap, as are those of bridges
+	// in the user-space datapath. Without it none is.
+	Tap func(device string) bool
+
 	socket string
 	space  uint64 // the inode of the host's network namespace
 	index  func(device string) (int, error)

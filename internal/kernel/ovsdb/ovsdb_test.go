@@ -2,6 +2,7 @@ package ovsdb
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -189,6 +190,27 @@ func TestNotRunning(t *testing.T) {
 		}
 	}
 	r.add(br, web)
+	r.holds(br, web)
+}
+
+// A database that was lost has no bridge, but ovs-vswitchd has left its device: it
+// takes that up again, and no other.
+func TestDatabaseLost(t *testing.T) {
+	r := running(t, "slv1", "ovsbr1")
+	r.add(br, web)
+	r.must(r.End(openvswitch.Switch, "KILL"))
+	r.must(r.End(openvswitch.Server, "KILL"))
+	r.must(os.Remove(r.Dir + "/conf.db"))
+	r.up()
+	r.must(exec.Command("ip", "link", "show", "ovsbr0").Run())
+	r.add(br, web)
+	r.holds(br, web)
+
+	// A port says when its bridge cannot be.
+	err := r.Apply(kerneltest.Adds(kstate.OVSBridge{Name: "ovsbr1", Datapath: "netdev"}, kstate.OVSPort{Bridge: "ovsbr1", Device: "slv1p"}))
+	if !errors.Is(err, kernel.ErrInUse) || !errors.Is(err, kernel.ErrMissing) || !strings.Contains(err.Error(), "bridge ovsbr1 does not exist") {
+		t.Errorf("error is %v", err)
+	}
 	r.holds(br, web)
 }
 
