@@ -84,7 +84,13 @@ func (k *Kernel) removeNIC(o kstate.Link) error {
 		return fmt.Errorf("%s is not ours: %w", have, kernel.ErrInUse)
 	}
 	if _, taken := w.device(kstate.NS{}, have.Parent); taken && !(have.NS.IsHost() && have.Name == have.Parent) {
-		return fmt.Errorf("device %s: back to %s: %w", have.Name, have.Parent, kernel.ErrInUse)
+		if !have.NS.IsHost() {
+			w.drop(have.Key())
+			have.NS, have.Up, have.Index = kstate.NS{}, false, w.next()
+			have.Name = fmt.Sprintf("dev%d", have.Index)
+			w.set(have)
+		}
+		return fmt.Errorf("device %s: back to %s: another device of the host has that name", o.Name, have.Parent)
 	}
 	return k.unjournaled(nicEntry(have.Parent), func() { w.bringHome(have) })
 }

@@ -1,6 +1,7 @@
 package kerneltest
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/sealane/sealane/internal/kernel"
@@ -107,6 +108,31 @@ var nicCases = []testcase{
 		s.refuses(kernel.ErrInUse, nic(a, "eth0", "eth2"))
 		s.refuses(kernel.ErrMissing, nic(a, "eth0", "eth9"))
 		s.refuses(nil, nic(a, "eth0", "lo"))
+		s.atHome("eth2", was)
+		s.noEntries()
+	}},
+	{"a name that is taken at home", func(s *suite) {
+		was := s.wire("eth2")
+		a := s.ns("a")
+		lent := nic(a, "eth2", "eth2") // so that it cannot come home by this name either
+		s.add(kstate.NetNS{NS: a}, lent)
+		s.Outside.Bridge(s.T, "eth2")
+		err := s.fails(Dels(lent)...)
+		if errors.Is(err, kernel.ErrInUse) || !strings.HasSuffix(err.Error(), ": device eth2: back to eth2: another device of the host has that name") {
+			s.Errorf("error is %v", err) // in use would be somebody else's, which is left alone
+		}
+		var waits kstate.Link
+		for _, o := range s.observe(kstate.NetNS{NS: a}) {
+			if l, ok := o.(kstate.Link); ok && l.Type == kstate.TypeNIC {
+				waits = l
+			}
+		}
+		if !waits.NS.IsHost() || waits.Parent != "eth2" {
+			s.Fatalf("it waits as %+v", waits)
+		}
+		s.fails(Dels(waits)...)
+		s.Outside.Delete(s.T, "eth2")
+		s.reach(set(kstate.NetNS{NS: a}))
 		s.atHome("eth2", was)
 		s.noEntries()
 	}},

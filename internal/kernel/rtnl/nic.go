@@ -234,7 +234,8 @@ func (p *pass) noteHome(op int, d device) error {
 }
 
 // returnNIC brings a NIC home, from the namespace where it is or from where the
-// kernel has put it. One whose namespace is gone is on its way.
+// kernel has put it. One whose namespace is gone is on its way. One whose name somebody
+// has taken is with the host under another one, until the name is free.
 func (p *pass) returnNIC(op int, l kstate.Link) error {
 	p.flush()
 	s, err := p.space(l.NS)
@@ -260,20 +261,39 @@ func (p *pass) returnNIC(op int, l kstate.Link) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	name := homeOf(d, entries)
+	clear(p.host().devs)
+	other, err := p.host().device(name)
+	taken := err == nil && other.index != d.index
+	if taken && s == p.host() {
+		return nameTaken(l, name)
+	}
 	p.c.recent.move(d.index)
 	m := change(d.index, true, false).str(unix.IFLA_IFNAME, name)
 	if s != p.host() {
 		s.add(op, change(d.index, true, false))
-		m = change(d.index, false, false).str(unix.IFLA_IFNAME, name).u32(unix.IFLA_NET_NS_FD, uint32(p.c.host.FD()))
+		to := name
+		if taken {
+			to = "dev%d" // as the kernel calls one whose namespace ends
+		}
+		m = change(d.index, false, false).str(unix.IFLA_IFNAME, to).u32(unix.IFLA_NET_NS_FD, uint32(p.c.host.FD()))
 	}
 	s.add(op, m)
 	p.flush()
 	clear(p.host().devs)
 	clear(s.devs)
-	if p.errs[op] != nil {
+	switch {
+	case p.errs[op] != nil:
 		return fmt.Errorf("device %s: back to %s: %w", l.Name, name, p.errs[op])
+	case taken:
+		return nameTaken(l, name)
 	}
 	return p.restore(op, name, entries[nicEntry(name)])
+}
+
+// nameTaken says why a NIC that is with the host has not its own name yet. It is not
+// [kernel.ErrInUse]: somebody else's is the name, not the NIC.
+func nameTaken(l kstate.Link, name string) error {
+	return fmt.Errorf("device %s: back to %s: another device of the host has that name", l.Name, name)
 }
 
 // restore makes a NIC that is at home what it was there.
