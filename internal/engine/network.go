@@ -133,6 +133,9 @@ func (d *draft) settleDevice(n *model.Network, view *hostView) error {
 			return d.errorf(model.Conflict, "device %s: belongs to network %s", dev, o.Name)
 		}
 	}
+	if nic := d.lenderOf(dev); nic != nil {
+		return d.isNICOf(nic, "device")
+	}
 	if err := d.settleVLAN(n, view); err != nil {
 		return err
 	}

@@ -15,6 +15,9 @@ func (d *draft) settleSwitch(n *model.Network, view *hostView) error {
 	if err != nil {
 		return err
 	}
+	if nic := d.lenderOf(dev); nic != nil {
+		return d.isNICOf(nic, "device")
+	}
 	there, exists := view.switches[dev]
 	l, taken := view.links[dev]
 	switch {

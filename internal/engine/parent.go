@@ -91,6 +91,9 @@ func (d *draft) tagged(n *model.Network, base kstate.Link, view *hostView) (ksta
 
 // noParent says why a device cannot be a parent that is not one of others.
 func (d *draft) noParent(name string, view *hostView) error {
+	if nic := d.lenderOf(name); nic != nil {
+		return d.isNICOf(nic, "parent")
+	}
 	for _, o := range d.allNetworks() {
 		if o.Bridged() && o.HasBridge(name) {
 			return d.errorf(model.Invalid, "parent %s: is the bridge of network %s", name, o.Name).WithHint("connect containers to that one")

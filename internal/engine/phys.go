@@ -54,6 +54,41 @@ func (d *draft) settleNICVLAN(n *model.Network, l *kstate.Link, view *hostView) 
 	return d.can(feature.VLAN)
 }
 
+// lenderOf returns the network whose NIC a device of the host's is, at home or away, or
+// nil.
+func (d *draft) lenderOf(dev string) *model.Network {
+	for _, n := range d.allNetworks() {
+		if n.Driver == model.DriverPhys && n.NIC() == dev {
+			return n
+		}
+	}
+	return nil
+}
+
+// isNICOf refuses the name of a NIC, which is to be its own when it comes home.
+func (d *draft) isNICOf(n *model.Network, what string) error {
+	if what != "" {
+		what += " " + n.NIC() + ": "
+	}
+	who := ""
+	if sb := d.borrower(n, ""); sb != nil {
+		who = ", and is with sandbox " + sb.Name
+	}
+	return d.errorf(model.Conflict, "%sbelongs to network %s%s", what, n.Name, who)
+}
+
+// borrower returns the sandbox that has a network's NIC, by another endpoint, or nil.
+func (d *draft) borrower(n *model.Network, not model.ID) *model.Sandbox {
+	for sb := range d.allSandboxes() {
+		for e := range sb.On(n.ID) {
+			if e.ID != not && sb.Exit == nil {
+				return sb
+			}
+		}
+	}
+	return nil
+}
+
 // lendable refuses a device that others need where it is.
 func (d *draft) lendable(l kstate.Link, view *hostView) error {
 	switch {
@@ -86,12 +121,8 @@ func (d *draft) lendNIC(ctx context.Context, ep *model.Endpoint, n *model.Networ
 	if ep.Handed {
 		return d.errorf(model.Unsupported, "network %s: driver phys: a container engine takes no NIC from us", n.Name)
 	}
-	for sb := range d.allSandboxes() {
-		for e := range sb.On(n.ID) {
-			if e.ID != ep.ID && sb.Exit == nil {
-				return d.errorf(model.InUse, "network %s: device %s is with sandbox %s", n.Name, n.Lower(), sb.Name)
-			}
-		}
+	if sb := d.borrower(n, ep.ID); sb != nil {
+		return d.errorf(model.InUse, "network %s: device %s is with sandbox %s", n.Name, n.Lower(), sb.Name)
 	}
 	view, err := d.host(ctx)
 	if err != nil {

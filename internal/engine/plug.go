@@ -117,7 +117,7 @@ func (d *draft) plug(ctx context.Context, who answer, spec PlugSpec) (*model.San
 	es := spec.Endpoint
 	es.Network, es.several = string(n.ID), true
 	es.Plug, es.Priority = &model.Plug{Device: spec.Device, Command: spec.Command}, lastWay(sb, es.Routers)
-	if n.Driver == model.DriverBridge || n.Driver == model.DriverOVS {
+	if portsOf(n) {
 		es.VLAN = spec.VLAN
 	}
 	if err := d.addEndpoint(ctx, sb, es); err != nil {
@@ -144,12 +144,16 @@ func (d *draft) wire(ctx context.Context, spec PlugSpec) (*model.Network, error)
 	if err != nil {
 		return nil, err
 	}
-	if n := d.carrier(dev, spec); n != nil {
+	n := d.carrier(dev, spec)
+	if n != nil && (portsOf(n) || spec.Driver != "") {
 		return n, nil
 	}
 	view, err := d.host(ctx)
 	if err != nil {
 		return nil, internal(d.ref, d.op, err)
+	}
+	if _, ovs := view.switches[dev]; n != nil && !ovs && view.links[dev].Type != kstate.TypeBridge {
+		return n, nil
 	}
 	ns, err := d.wireSpec(dev, spec, view)
 	if err != nil {
@@ -158,21 +162,31 @@ func (d *draft) wire(ctx context.Context, spec PlugSpec) (*model.Network, error)
 	return d.addNetwork(ctx, ns)
 }
 
-// carrier returns the network of a device, or nil: of several in VLANs of one bridge
-// that of the VLAN.
+// carrier returns the network of a device, or nil: one of the bridge that it is before
+// those on it, and of several in VLANs of one bridge that of the VLAN.
 func (d *draft) carrier(dev string, spec PlugSpec) *model.Network {
 	all := d.allNetworks()
-	var first *model.Network
+	var best *model.Network
+	far := func(n *model.Network) int {
+		switch {
+		case !portsOf(n):
+			return 2
+		case n.Options.VLAN != spec.VLAN:
+			return 1
+		}
+		return 0
+	}
 	for _, id := range slices.Sorted(maps.Keys(all)) {
-		switch n := all[id]; {
-		case n.Driver == model.DriverPool || !carries(n, dev, spec):
-		case n.Options.VLAN == spec.VLAN:
-			return n
-		case first == nil:
-			first = n
+		if n := all[id]; n.Driver != model.DriverPool && carries(n, dev, spec) && (best == nil || far(n) < far(best)) {
+			best = n
 		}
 	}
-	return first
+	return best
+}
+
+// portsOf reports whether a network's endpoints are ports of its device.
+func portsOf(n *model.Network) bool {
+	return n.Driver == model.DriverBridge || n.Driver == model.DriverOVS
 }
 
 // carries reports whether a network is the one of a device.
@@ -193,7 +207,10 @@ func (d *draft) wireSpec(dev string, spec PlugSpec, view *hostView) (NetworkSpec
 	ns := NetworkSpec{ID: newID(), Driver: spec.Driver, Options: map[string]string{"ipam": "none"}, Labels: map[string]string{model.LabelPipework: spec.Device}}
 	ns.Name = d.wireName(dev, 0, ns.ID)
 	l, exists := view.links[dev]
+	nic := d.lenderOf(dev)
 	switch {
+	case !exists && nic != nil:
+		return ns, d.isNICOf(nic, "")
 	case ns.Driver != "":
 	case exists && l.Type == kstate.TypeBridge, !exists && strings.HasPrefix(dev, "br"):
 		ns.Driver = model.DriverBridge

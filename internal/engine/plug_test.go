@@ -122,6 +122,69 @@ func TestWiresOfDevices(t *testing.T) {
 	}
 }
 
+// TestWiresOfOneDevice: what a command asks for is not the network of another kind that
+// has the device as its parent.
+func TestWiresOfOneDevice(t *testing.T) {
+	r := newRig(t)
+	r.inn.run("docker:web", "docker:db", "docker:app")
+	on := patched("br0", "192.168.1.1/24")
+	on.Driver = model.DriverMacvlan
+	r.plug("web", on)
+	r.plug("db", patched("br0", "192.168.1.2/24"))
+	r.plug("app", patched("br0", "192.168.1.3/24"))
+	if n := must[*model.Network](r)(r.e.Network("br0")); n.Driver != model.DriverMacvlan {
+		t.Errorf("br0 is %s", n.Driver)
+	}
+	drivers := map[string]int{}
+	for _, n := range r.e.Networks() {
+		if n.Name != model.NetworkBridge {
+			drivers[n.Driver]++
+		}
+	}
+	if len(drivers) != 2 || drivers[model.DriverBridge] != 1 || drivers[model.DriverMacvlan] != 1 {
+		t.Errorf("networks: %s", r.custom())
+	}
+	for ref, driver := range map[string]string{"web": model.DriverMacvlan, "db": model.DriverBridge, "app": model.DriverBridge} {
+		sb := r.by("docker:" + ref)
+		if n := must[*model.Network](r)(r.e.Network(string(sb.Endpoints[0].Network))); n.Driver != driver {
+			t.Errorf("%s is on a %s", ref, n.Driver)
+		}
+	}
+	r.check()
+}
+
+// TestNICOfContainer: nobody gets the name of a NIC that is in a container, and who asks
+// for it reads where it is.
+func TestNICOfContainer(t *testing.T) {
+	r := newRig(t)
+	r.give(spare)
+	r.inn.run("docker:web", "docker:db")
+	lent := patched("eth1", "192.168.1.1/24")
+	lent.Driver = model.DriverPhys
+	r.plug("web", lent)
+	before := r.k.Dump()
+	vlan := patched("eth1", "192.168.2.2/24")
+	vlan.Driver = model.DriverMacvlan
+	for _, spec := range []PlugSpec{patched("eth1", "192.168.2.2/24"), vlan} {
+		_, _, err := r.e.Plug(r.ctx, "db", spec)
+		if want := "device eth1: connect db: belongs to network eth1, and is with sandbox web"; err == nil || err.Error() != want {
+			t.Errorf("%q: %v", spec.Driver, err)
+		}
+	}
+	for _, c := range []NetworkSpec{
+		lanSpec("bridge", "x", "name=eth1"), lanSpec("ovs", "x", "name=eth1"), lanSpec("macvlan", "x", "parent=eth1"), lanSpec("phys", "x", "parent=eth1"),
+	} {
+		if _, err := r.e.CreateNetwork(r.ctx, c); err == nil || !strings.Contains(err.Error(), " eth1: belongs to network eth1") {
+			t.Errorf("%s %v: %v", c.Driver, c.Options, err)
+		}
+	}
+	if after := r.k.Dump(); after != before {
+		t.Errorf("left:\n%s\nwas:\n%s", after, before)
+	}
+	r.unplug("web", "eth1")
+	r.check()
+}
+
 // TestPlugsLastRouterIsTheWayOut: as in the script, whose default route replaces
 // what is there. That of the command before is back when it is undone.
 func TestPlugsLastRouterIsTheWayOut(t *testing.T) {

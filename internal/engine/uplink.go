@@ -176,6 +176,9 @@ func (d *draft) aimUplink(view *hostView, mv *nics.Move) error {
 		_, own := view.own[mv.Bridge]
 		_, ovs := view.switches[mv.Bridge]
 		mv.Make = !other && !own && !ovs
+		if nic := d.lenderOf(mv.Bridge); nic != nil && mv.Make {
+			return d.isNICOf(nic, "bridge")
+		}
 		return nil
 	}
 	switch {
