@@ -451,8 +451,11 @@ func explain(ref, op string, err error) error {
 			switch {
 			case ok:
 				first, kind = setting, model.Denied
-			case errors.Is(opErr, kernel.ErrMissing): // a parent, which went after the network was made
+			case errors.Is(opErr, kernel.ErrMissing):
 				first, kind = opErr.Err, model.NotFound
+				if l, _ := o.(kstate.Link); l.Parent != "" { // which went after the network was made
+					first = fmt.Errorf("parent %s: is gone", l.Parent)
+				}
 			case errors.Is(opErr, kernel.ErrInUse):
 				if l, _ := o.(kstate.Link); l.Type == kstate.TypeVXLAN {
 					first = tunnelError{opErr}

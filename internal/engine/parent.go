@@ -94,10 +94,8 @@ func (d *draft) noParent(name string, view *hostView) error {
 	if nic := d.lenderOf(name); nic != nil {
 		return d.isNICOf(nic, "parent")
 	}
-	for _, o := range d.allNetworks() {
-		if o.Bridged() && o.HasBridge(name) {
-			return d.errorf(model.Invalid, "parent %s: is the bridge of network %s", name, o.Name).WithHint("connect containers to that one")
-		}
+	if err := d.notOurBridge(name); err != nil {
+		return err
 	}
 	if _, ours := view.own[name]; ours {
 		return d.errorf(model.Invalid, "parent %s: is a device of Sealane's own", name)
@@ -110,6 +108,16 @@ func (d *draft) noParent(name string, view *hostView) error {
 	return d.errorf(model.NotFound, "parent %s: the host has no such device", name)
 }
 
+// notOurBridge refuses the bridge of a network of ours.
+func (d *draft) notOurBridge(name string) error {
+	for _, o := range d.allNetworks() {
+		if o.Bridged() && o.HasBridge(name) || o.Driver == model.DriverOVS && o.Base() == name && !o.Options.Adopted {
+			return d.errorf(model.Invalid, "parent %s: is the bridge of network %s", name, o.Name).WithHint("connect containers to that one")
+		}
+	}
+	return nil
+}
+
 // checkLower refuses a device that is somebody else's kind of parent already.
 func (d *draft) checkLower(n *model.Network, base kstate.Link, view *hostView) error {
 	name, lower := base.Name, n.Lower()
@@ -118,8 +126,18 @@ func (d *draft) checkLower(n *model.Network, base kstate.Link, view *hostView) e
 		return nil
 	case base.Type == kstate.TypeLoopback:
 		return d.errorf(model.Invalid, "parent %s: is no Ethernet device", name)
+	case d.isSwitch(name) && d.notOurBridge(name) != nil:
+		return d.notOurBridge(name)
 	case d.masterOf(base) != "" && name == lower:
 		return d.errorf(model.Conflict, "parent %s: is a port of %s", name, d.masterOf(base)).WithHint("what goes in by it is that one's: make it the parent")
+	case alike(base.Type, n.Driver) && name == lower:
+		// The kernel puts one on the device that the other is on, which would be
+		// repaired without end.
+		err := d.errorf(model.Invalid, "parent %s: is itself a device of type %s: another is never on it but beside it", name, base.Type)
+		if base.Parent != "" {
+			err = err.WithHint("on %s: make that the parent", base.Parent)
+		}
+		return err
 	case n.Driver == model.DriverMacvlan && slices.Contains(d.e.cfg.Host().Wireless, name):
 		return d.errorf(model.Invalid, "parent %s: is wireless, and access points take no more than one hardware address", name).WithHint("driver ipvlan has one")
 	}
@@ -129,6 +147,12 @@ func (d *draft) checkLower(n *model.Network, base kstate.Link, view *hostView) e
 		}
 	}
 	return d.checkBeside(n)
+}
+
+// alike reports whether a device is of the kind that a driver makes: macvtap and ipvtap
+// are macvlan and ipvlan to the kernel.
+func alike(t kstate.LinkType, driver string) bool {
+	return string(t) == driver || strings.HasSuffix(string(t), "vtap") && strings.TrimSuffix(string(t), "tap") == strings.TrimSuffix(driver, "lan")
 }
 
 // checkBeside refuses a network that cannot be on one device with another.
@@ -161,12 +185,20 @@ func (d *draft) checkBeside(n *model.Network) error {
 }
 
 // masterOf returns the bridge that a device is a port of, or "". Of a port of Open
-// vSwitch the kernel knows none, or the datapath.
+// vSwitch the kernel knows none, or the datapath; a bridge there is a port of itself.
 func (d *draft) masterOf(l kstate.Link) string {
-	if d.e.cfg.SwitchOf != nil {
-		return cmp.Or(d.e.cfg.SwitchOf(l.Name), l.Master)
+	if d.e.cfg.SwitchOf == nil {
+		return l.Master
 	}
-	return l.Master
+	if d.isSwitch(l.Name) {
+		return ""
+	}
+	return cmp.Or(d.e.cfg.SwitchOf(l.Name), l.Master)
+}
+
+// isSwitch reports whether a device is a bridge of Open vSwitch.
+func (d *draft) isSwitch(dev string) bool {
+	return d.e.cfg.SwitchOf != nil && d.e.cfg.SwitchOf(dev) == dev
 }
 
 // parentMTU gives a network the MTU of its parent, or checks that it is no larger.

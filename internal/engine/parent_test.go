@@ -133,6 +133,7 @@ func TestParentRefusals(t *testing.T) {
 		{"no parent", createOn("macvlan", "new"), model.Invalid, "parent: missing: give the host's device that the network is on, as -o parent=eth0, or --internal"},
 		{"a VLAN of nothing", createOn("macvlan", "new", "internal", "vlan=10"), model.Invalid, "option vlan: 10: of which device? It takes a parent"},
 		{"lo", createOn("ipvlan", "new", "parent=lo"), model.Invalid, "parent lo: is no Ethernet device"},
+		{"their ipvlan's own", createOn("ipvlan", "new", "parent=ipvl0"), model.Invalid, "parent ipvl0: is itself a device of type ipvlan: another is never on it but beside it (on eth0: make that the parent)"},
 		{"nobody", createOn("macvlan", "new", "parent=eth9"), model.NotFound, "parent eth9: the host has no such device"},
 		{"nobody's VLAN", createOn("macvlan", "new", "parent=eth9.10"), model.NotFound, "parent eth9.10: the host has no such device"},
 		{"nobody's VLAN by number", createOn("macvlan", "new", "parent=eth9", "vlan=10"), model.NotFound, "parent eth9: the host has no such device"},
@@ -289,3 +290,19 @@ func TestParentGone(t *testing.T) {
 }
 
 func endsIn(s, end string) bool { return len(s) >= len(end) && s[len(s)-len(end):] == end }
+
+// TestAlike: the kernel takes a macvtap for a macvlan.
+func TestAlike(t *testing.T) {
+	for _, c := range []struct {
+		of     kstate.LinkType
+		driver string
+		want   bool
+	}{
+		{"macvlan", "macvlan", true}, {"macvtap", "macvlan", true}, {"ipvtap", "ipvlan", true},
+		{"ipvtap", "macvlan", false}, {"macvlan", "ipvlan", false}, {"", "macvlan", false}, {"vlan", "macvlan", false},
+	} {
+		if got := alike(c.of, c.driver); got != c.want {
+			t.Errorf("%s, %s: %v", c.of, c.driver, got)
+		}
+	}
+}

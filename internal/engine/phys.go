@@ -98,6 +98,8 @@ func (d *draft) lendable(l kstate.Link, view *hostView) error {
 		return d.errorf(model.Conflict, "parent %s: is a port of %s", l.Name, d.masterOf(l))
 	case l.Type == kstate.TypeBridge:
 		return d.errorf(model.Invalid, "parent %s: is a bridge, and cannot move", l.Name).WithHint("use -d bridge -o name=%s", l.Name)
+	case d.isSwitch(l.Name):
+		return d.errorf(model.Invalid, "parent %s: is a bridge, and cannot move", l.Name).WithHint("use -d ovs -o name=%s", l.Name)
 	}
 	for _, on := range view.links {
 		if on.Type.OnParent() && on.Parent == l.Name {

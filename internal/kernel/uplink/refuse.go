@@ -51,6 +51,9 @@ func refuse(mv Move, all map[string]device, again bool, sw switches) error {
 	if err != nil && !errors.Is(err, kernel.ErrNotRunning) {
 		return no(model.Internal, "%w", err)
 	}
+	if master == mv.NIC {
+		return no(model.Invalid, "is a bridge")
+	}
 	if nic.master != 0 || master != "" {
 		master = cmp.Or(master, named(all, nic.master))
 		if master != mv.Bridge || !again {
