@@ -61,14 +61,18 @@ func TestAddressRoundTrip(t *testing.T) {
 	}
 }
 
-// Routes to other hosts are of as many scopes as there are, evenly, and none of them
-// means anything else than the one of all other routes does. Those have the kernel's usual one.
+// Many routes to other hosts that come at once are of as many scopes as there are, evenly,
+// and none of them means anything else than that of the whole world, which all others have.
 func TestScopesOfInteriorRoutes(t *testing.T) {
 	const n = 5000
 	via := netip.MustParseAddr("192.0.2.1")
 	of := map[uint8]int{}
 	for i := range n {
-		of[scope(kstate.Route{Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24), Via: via})]++
+		r := kstate.Route{Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24), Via: via}
+		of[scope(r, true)]++
+		if alone := scope(r, false); alone != unix.RT_SCOPE_UNIVERSE {
+			t.Fatalf("%v, which comes alone: %d", r, alone)
+		}
 	}
 	for s, have := range of {
 		if s == unix.RT_SCOPE_UNIVERSE || s >= unix.RT_SCOPE_SITE || have > n/interior+1 {
@@ -86,7 +90,7 @@ func TestScopesOfInteriorRoutes(t *testing.T) {
 		{kstate.Route{Dst: some}, unix.RT_SCOPE_LINK},
 		{kstate.Route{Dst: netip.MustParsePrefix("2001:db8::/64"), Via: netip.MustParseAddr("fe80::1")}, unix.RT_SCOPE_UNIVERSE},
 	} {
-		if got := scope(c.r); got != c.want {
+		if got := scope(c.r, true); got != c.want {
 			t.Errorf("%v: %d, want %d", c.r, got, c.want)
 		}
 	}
@@ -104,7 +108,7 @@ func TestRouteRoundTrip(t *testing.T) {
 		{Dst: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fe80::1"), Onlink: true, Table: 242250002},
 		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("169.254.0.2"), Onlink: true, Table: 100},
 	} {
-		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, scope(r), 5)))
+		got, ok := parseRoute(body(routeMessage(newMessage(unix.RTM_NEWROUTE, 0), r, scope(r, false), 5)))
 		if whole := r.Dst == netip.MustParsePrefix("0.0.0.0/0") && r.Table == 0; whole == (got.raw == "") {
 			t.Errorf("%s: the message is kept: %v", r, !whole)
 		}

@@ -26,6 +26,7 @@ type pass struct {
 
 	rules   []kstate.Rule // of ours, as they will be, once asked for
 	ports   []*message    // about new veths once their far ends are up, see askPorts
+	crowded bool          // many routes come
 	dooming bool          // the queues doom something
 	ending  bool          // they end something that may be in the way of a new device, see addLower
 	reaped  int           // the reaper's count when the round began
@@ -58,7 +59,7 @@ type step struct {
 }
 
 func newPass(c *Conn, ops []kstate.Op) *pass {
-	return &pass{c: c, ops: ops, errs: make([]error, len(ops)), spaces: []*space{newSpace(kstate.NS{}, c.host, c.sock)}, undone: map[int]string{}, fresh: map[int]string{}, made: map[int]int{}}
+	return &pass{c: c, ops: ops, errs: make([]error, len(ops)), spaces: []*space{newSpace(kstate.NS{}, c.host, c.sock)}, undone: map[int]string{}, fresh: map[int]string{}, made: map[int]int{}, crowded: crowded(ops)}
 }
 
 // maxSpaces is how many namespaces are open at once: each costs two file

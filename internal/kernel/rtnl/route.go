@@ -32,9 +32,9 @@ func (p *pass) planRoute(op int, change kstate.Op) error {
 		r.MTU = 0 // the kernel would compare it with what it may be by now
 		s.addForgiving(op, routeMessage(newMessage(unix.RTM_DELROUTE, 0), r, unix.RT_SCOPE_NOWHERE, d.index), kernel.ErrMissing)
 	case change.Old == nil:
-		s.add(op, routeMessage(newMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL), r, scope(r), d.index))
+		s.add(op, routeMessage(newMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL), r, scope(r, p.crowded), d.index))
 	default:
-		s.add(op, routeMessage(newMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE), r, scope(r), d.index))
+		s.add(op, routeMessage(newMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE), r, scope(r, p.crowded), d.index))
 	}
 	return nil
 }
@@ -52,23 +52,38 @@ func (p *pass) routeDevice(r kstate.Route) (*space, device, error) {
 // between that of the whole world and RT_SCOPE_SITE (include/uapi/linux/rtnetlink.h).
 const interior = unix.RT_SCOPE_SITE - 1
 
+// throng is from how many routes on, that come in one pass, they get interior scopes: it
+// takes the kernel long to add so many of one scope. Before it adds a route of IPv4, it looks for
+// one by the same device with the same scope (fib_info_hash_bucket in net/ipv4/fib_semantics.c leaves the
+// gateway out), and compares it with each: 5,000 of one scope take a third of a second longer
+// than of many. Metrics would do that too, but then a route of somebody else's without
+// one would win in silence.
+const throng = 512
+
 // scope is how near a route of ours leads. Of those by other hosts any interior scope is
-// as good as another: who looks up a route asks for all of them, or for none. But before the kernel adds a
-// route of IPv4, it looks for one by the same device with the same scope (fib_info_hash_bucket in
-// net/ipv4/fib_semantics.c leaves the gateway out), and compares it with each: 5,000
-// hosts at one scope take a third of a second longer than at many. Metrics would do that too, but
-// then a route of somebody else's without one would win in silence.
-func scope(r kstate.Route) uint8 {
+// as good as that of the whole world: who looks up a route asks for all of them, or for none.
+func scope(r kstate.Route, crowded bool) uint8 {
 	switch {
 	case !r.Dst.Addr().Is4() || r.Blackhole:
 		return unix.RT_SCOPE_UNIVERSE
 	case !r.Via.IsValid():
 		return unix.RT_SCOPE_LINK
-	case r.Dst.Bits() == 0 || !r.NS.IsHost():
+	case r.Dst.Bits() == 0 || !r.NS.IsHost() || !crowded:
 		return unix.RT_SCOPE_UNIVERSE
 	}
 	nth := binary.BigEndian.Uint32(r.Dst.Addr().AsSlice()) >> (32 - r.Dst.Bits())
 	return uint8(1 + nth%interior)
+}
+
+// crowded reports whether so many routes come by some ops.
+func crowded(ops []kstate.Op) bool {
+	n := 0
+	for _, op := range ops {
+		if _, is := op.New.(kstate.Route); is && op.Old == nil {
+			n++
+		}
+	}
+	return n >= throng
 }
 
 // routeMessage appends a route of ours. That it is of scope RT_SCOPE_NOWHERE asks for
