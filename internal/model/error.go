@@ -36,7 +36,8 @@ type Error struct {
 	Hint string // what would be right, when one sentence can say it
 }
 
-// Error is "ref: op: cause (hint)", leaving out what is empty.
+// Error is "ref: op: cause (hint)", leaving out what is empty, and whom the op names where
+// the cause begins with that once more.
 func (e *Error) Error() string {
 	var parts []string
 	for _, p := range []string{e.Ref, e.Op} {
@@ -45,7 +46,12 @@ func (e *Error) Error() string {
 		}
 	}
 	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
+		_, whom, _ := strings.Cut(e.Op, " ")
+		cause := e.Err.Error()
+		if whom != "" {
+			cause = strings.TrimPrefix(cause, whom+": ")
+		}
+		parts = append(parts, cause)
 	}
 	s := strings.Join(parts, ": ")
 	if e.Hint != "" {

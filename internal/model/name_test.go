@@ -156,4 +156,7 @@ func TestErrorText(t *testing.T) {
 	if got := (&Error{Err: cause}).Error(); got != cause.Error() {
 		t.Error(got)
 	}
+	if got := Errorf(Invalid, "network app", "connect pid:x", "pid:x: want a process number").Error(); got != "network app: connect pid:x: want a process number" {
+		t.Error(got)
+	}
 }
