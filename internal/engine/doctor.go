@@ -55,7 +55,7 @@ const patient = 3 * time.Second
 func (e *Engine) Doctor(ctx context.Context) []Check {
 	ctx, cancel := context.WithTimeout(ctx, 2*patient)
 	defer cancel()
-	return slices.Concat(e.checkFeatures(), e.checkDrift(ctx), e.checkForwarding(), e.checkNetworks(), e.checkStore(), e.checkFabrics(), e.checkRecords(), e.checkSandboxes(), e.checkOthers(),
+	return slices.Concat(e.checkFeatures(), e.checkDrift(ctx), e.checkForwarding(), e.checkNetworks(), e.checkStore(), e.checkFabrics(), e.checkRecords(), e.checkSandboxes(), e.checkUplinks(ctx), e.checkOthers(),
 		e.checkVitals(), e.checkServers(ctx), e.checkRuntimes(ctx), e.checkPlugin())
 }
 
@@ -184,6 +184,22 @@ func (e *Engine) checkNetworks() (out []Check) {
 			if u.InUse > u.Reserved+1 {
 				out = append(out, fullness(n, subnetsOf(n, is6), u.InUse, u.Free)...)
 			}
+		}
+	}
+	return out
+}
+
+// checkUplinks is about NICs that are to be ports of bridges.
+func (e *Engine) checkUplinks(ctx context.Context) (out []Check) {
+	all, err := e.Uplinks(ctx)
+	if err != nil {
+		return []Check{{CheckFail, "uplinks", err.Error(), "that they can be told"}}
+	}
+	for _, u := range all {
+		if u.Status.State != StateReady {
+			out = append(out, Check{CheckFail, "uplink " + u.NIC, u.Status.State + ": " + u.Status.Message, "as it was, or sealane uplink detach " + u.NIC})
+		} else {
+			out = append(out, fine("uplink "+u.NIC, "is attached to %s", u.Bridge))
 		}
 	}
 	return out

@@ -127,6 +127,11 @@ func TestUplinkWithoutItsBridge(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Status.State != StateDegraded || !strings.HasSuffix(all[0].Status.Message, "bridge br7 does not exist") {
 		t.Errorf("%+v, %v", all, err)
 	}
+	if !slices.ContainsFunc(r.e.Doctor(r.ctx), func(c Check) bool {
+		return c.State == CheckFail && c.What == "uplink eth0" && strings.Contains(c.Why, "bridge br7 does not exist")
+	}) {
+		t.Errorf("the doctor says %v", r.e.Doctor(r.ctx))
+	}
 	if got := pass(); got != "attach eth0 br7" || len(y.ports) != 1 {
 		t.Errorf("with a bridge did %s", got)
 	}
