@@ -457,8 +457,11 @@ func explain(ref, op string, err error) error {
 					first = fmt.Errorf("parent %s: is gone", l.Parent)
 				}
 			case errors.Is(opErr, kernel.ErrInUse):
-				if l, _ := o.(kstate.Link); l.Type == kstate.TypeVXLAN {
+				switch l, _ := o.(kstate.Link); {
+				case l.Type == kstate.TypeVXLAN:
 					first = tunnelError{opErr}
+				case l.Type.OnParent(): // who has the parent, or the hardware address
+					first = opErr.Err
 				}
 			}
 		}

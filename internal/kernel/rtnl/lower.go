@@ -3,6 +3,7 @@ package rtnl
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -262,6 +263,18 @@ func (p *pass) settleLower(l kstate.Link, failed error) (settled error, cleared 
 	p.endLower(noOp, s, d)
 	p.flush()
 	return failed, true
+}
+
+// twinPatience is how long a round waits for a macvlan that has the hardware address of a
+// new one: that of a container that has just ended, whose namespace the kernel takes down
+// at leisure.
+const twinPatience = 150 * time.Millisecond
+
+// settleTwin waits for that. Who does not go may be in any namespace.
+func (p *pass) settleTwin(l kstate.Link, failed error) (settled error, cleared bool) {
+	time.Sleep(twinPatience)
+	_, cleared = p.settleLower(l, failed)
+	return fmt.Errorf("hardware address %s: another macvlan on %s has it: %w", l.MAC, l.Parent, failed), cleared
 }
 
 // lower returns a device of ours on one of the host's as an object.

@@ -347,6 +347,9 @@ func (p *pass) settle(i int, err error) (settled error, cleared bool) {
 	if l, ok := p.ops[i].New.(kstate.Link); ok {
 		err = p.takeBack(i, l, err)
 	}
+	if l, ok := p.ops[i].New.(kstate.Link); ok && l.Type == kstate.TypeMacvlan && errors.Is(err, unix.EADDRINUSE) {
+		return p.settleTwin(l, err)
+	}
 	full := errors.Is(err, unix.EXFULL) // all of a bridge's ports are taken
 	if p.ops[i].Old != nil || !full && !errors.Is(err, kernel.ErrInUse) || errors.Is(err, unix.EADDRINUSE) {
 		return err, false
