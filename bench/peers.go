@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -46,14 +47,20 @@ func peerRows(b *bench, backend string) error {
 	if err := x.put(leases); err != nil {
 		return err
 	}
-	var all, ready, rss, peak []float64
+	var all, ready, rss, peak, bare []float64
 	for range b.times(5) {
 		if err := x.crowded(b, &all, &ready, &rss, &peak); err != nil {
 			return err
 		}
+		took, err := x.batched(backend)
+		if err != nil {
+			return fmt.Errorf("ways by ip and bridge: %w", err)
+		}
+		bare = append(bare, took)
 	}
 	b.table.absolute(fmt.Sprintf("from a daemon's start to the ways to %d hosts, %s", manyPeers, backend), outcome{ours: all}, atMost(0.5, seconds))
 	b.table.told("of that, until the daemon answers", outcome{ours: ready}, seconds, interval{})
+	b.table.told("the same ways by ip -batch and bridge -batch alone", outcome{ours: bare}, seconds, interval{})
 	b.table.absolute("the daemon's memory then", outcome{ours: rss}, atMost(100<<20, mebi))
 	b.table.told("the most it had", outcome{ours: peak}, mebi, interval{})
 	return x.oneMore(b, backend)
@@ -92,6 +99,55 @@ func (x *hub) crowded(b *bench, all, ready, rss, peak *[]float64) error {
 	most, failed := s.memory("VmHWM")
 	*peak = append(*peak, most)
 	return errors.Join(err, failed)
+}
+
+// batched is how long ip and bridge take to make the ways on a host, as it is usual: all
+// routes of one scope.
+func (x *hub) batched(backend string) (took float64, err error) {
+	h, err := newHost()
+	if err != nil {
+		return 0, err
+	}
+	defer h.close()
+	var routes, entries strings.Builder
+	for i := range manyPeers {
+		to, at := leased(i), nthHost(i+100)
+		if backend != backendVXLAN {
+			fmt.Fprintf(&routes, "route add %s via %s dev eth0\n", to, at)
+			continue
+		}
+		mac := fmt.Sprintf("76:8a:00:46:%02x:%02x", i>>8, i&255)
+		fmt.Fprintf(&routes, "route add %s via %s dev far onlink\nneigh add %[2]s lladdr %s dev far nud permanent\n", to, to.Addr(), mac)
+		fmt.Fprintf(&entries, "fdb add %s dev far dst %s self permanent\n", mac, at)
+	}
+	if err := x.plug(h, nthHost(2)); err != nil {
+		return 0, err
+	}
+	err = h.do(func() error {
+		if backend == backendVXLAN {
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = "far"
+			far := &netlink.Vxlan{LinkAttrs: attrs, VxlanId: 1, Port: 8472, SrcAddr: netip.MustParseAddr(nthHost(2)).AsSlice()}
+			if err := errors.Join(netlink.LinkAdd(far), configure("far", "10.4.0.0/32")); err != nil {
+				return err
+			}
+		}
+		took, err = timed(func() error {
+			return errors.Join(fed(routes.String(), "ip", "-batch", "-"), fed(entries.String(), "bridge", "-batch", "-"))
+		})
+		return err
+	})
+	return took, err
+}
+
+// fed runs a command with an input.
+func fed(input string, args ...string) error {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin = strings.NewReader(input)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", args[0], err, out)
+	}
+	return nil
 }
 
 // idle is a host with a daemon that is not started, and the routes that it will make.

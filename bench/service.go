@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -113,12 +111,7 @@ func (g *standIn) tunnel() error {
 		return err
 	}
 	// A frame is for it whatever its hardware address is.
-	cmd := exec.Command("nft", "-f", "-")
-	cmd.Stdin = strings.NewReader("table netdev any { chain in { type filter hook ingress device far priority 0; meta pkttype set host; }; }")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("nft: %w: %s", err, out)
-	}
-	return nil
+	return fed("table netdev any { chain in { type filter hook ingress device far priority 0; meta pkttype set host; }; }", "nft", "-f", "-")
 }
 
 // answer leads back to a container, at the nth host at the hub. The caller is in the host.
