@@ -97,7 +97,7 @@ func together(ops []Op, n int) {
 // ofNft is where ops of nftables are among some that are arranged.
 func ofNft(ops []Op) (from, to int) {
 	is := func(op Op) bool {
-		switch op.Object().(type) { // there may be many, and a key takes long to make
+		switch op.Object().(type) { // to make a key of each takes long where there are many
 		case Table, NftSet, Chain, Elem:
 			return true
 		}
@@ -125,16 +125,11 @@ type placed struct {
 	op Op
 }
 
-// many is from how many ops on it pays to sort two halves at once, and not to sort all.
+// many is from how many ops on it pays to sort two halves at once.
 const many = 4096
 
 // arrange appends ops in the order in which objects are made. It sorts what it is given.
-// Of many, the elements of a set follow each other in no order.
 func arrange(to []Op, ops []placed) []Op {
-	all, crowds := ops, map[*NftSet][]int32(nil)
-	if len(ops) >= many {
-		ops, crowds = crowded(ops)
-	}
 	var a, b []placed = ops, nil
 	var both sync.WaitGroup
 	if n := len(ops); n >= many {
@@ -144,37 +139,13 @@ func arrange(to []Op, ops []placed) []Op {
 	slices.SortFunc(a, placed.compare)
 	both.Wait()
 	for len(a)+len(b) > 0 {
-		var op Op
 		if len(b) == 0 || len(a) > 0 && a[0].compare(b[0]) <= 0 {
-			op, a = a[0].op, a[1:]
+			to, a = append(to, a[0].op), a[1:]
 		} else {
-			op, b = b[0].op, b[1:]
+			to, b = append(to, b[0].op), b[1:]
 		}
-		if e, ok := op.Object().(Elem); ok && crowds != nil {
-			for _, at := range crowds[e.Set] {
-				to = append(to, all[at].op)
-			}
-			continue
-		}
-		to = append(to, op)
 	}
 	return to
-}
-
-// crowded returns ops with one element of each set, and where all elements of it are: nothing
-// stands on one, and to compare each with others would take longer than all else here.
-func crowded(ops []placed) (some []placed, all map[*NftSet][]int32) {
-	all = map[*NftSet][]int32{}
-	for i := range ops {
-		e, ok := ops[i].op.Object().(Elem)
-		if !ok || all[e.Set] == nil {
-			some = append(some, ops[i])
-		}
-		if ok {
-			all[e.Set] = append(all[e.Set], int32(i))
-		}
-	}
-	return some, all
 }
 
 func (a placed) compare(b placed) int {
