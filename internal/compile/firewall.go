@@ -207,11 +207,12 @@ func (b builder) untracked() {
 
 // redirects keeps to itself that there is a shorter way than by the host, for what the
 // host sends back by the bridge that it came by: to a service's backend, or to a container
-// that isolated ports keep the sender from.
+// that isolated ports keep the sender from. Packets of tunnels meet these rules too, so what
+// few are is asked first: to look a name up takes much longer.
 func (b builder) redirects() {
 	b.base("redirects", "filter", "output", judging,
-		"oifname @bridges icmp type redirect drop",
-		"oifname @bridges icmpv6 type nd-redirect drop")
+		"icmp type redirect oifname @bridges drop",
+		"icmpv6 type nd-redirect oifname @bridges drop")
 }
 
 // near sends containers that are kept apart to the proxy, for published ports of their own

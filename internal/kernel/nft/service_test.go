@@ -42,7 +42,7 @@ func serviceCorpus() []kstate.Object {
 			"ct state new ct original ip6 daddr @vip6 meta mark set 0", "ip daddr @vip4 goto refuse", "ip6 daddr @vip6 goto refuse"),
 		chain("refuse", "meta l4proto tcp reject with tcp reset", "reject"),
 		base("untracked", "filter", "prerouting", -300, "udp dport @trunks notrack"),
-		base("unsent", "filter", "output", 0, "oifname @bridges icmp type redirect drop", "oifname @bridges icmpv6 type nd-redirect drop"),
+		base("unsent", "filter", "output", 0, "icmp type redirect oifname @bridges drop", "icmpv6 type nd-redirect oifname @bridges drop"),
 		base("hairpin", "nat", "postrouting", 100, "ip saddr . ip daddr @hairpin4 masquerade", "ip6 saddr . ip6 daddr @hairpin6 masquerade"),
 		elem(picks, "0x00000001", "goto pick1"), elem(picks, "0x00000003", "goto pick3"), elem(picks, "0x00020003", "goto hash3"),
 		elem(service4, "10.0.0.200 . tcp . 80", "0x00000003"), elem(service4, "10.0.0.201 . udp . 53", "0x00000001"),
