@@ -374,6 +374,9 @@ func (t *Table) flush() error {
 	return t.forget(s)
 }
 
+// listTries is how often a list is asked for during which something changed: it may lack some.
+const listTries = 10
+
 // Close does what is pending and closes the table.
 func (t *Table) Close() error {
 	err := t.flush()
@@ -388,6 +391,9 @@ func (t *Table) Close() error {
 // the same port of other machines, as a resolver's, stay. It walks the whole flow table.
 func (t *Table) forget(stale stale) error {
 	addrs, err := t.handle.AddrList(nil, netlink.FAMILY_ALL)
+	for try := 1; errors.Is(err, netlink.ErrDumpInterrupted) && try < listTries; try++ {
+		addrs, err = t.handle.AddrList(nil, netlink.FAMILY_ALL)
+	}
 	if err != nil {
 		return fmt.Errorf("conntrack: addresses of the host: %w", err)
 	}

@@ -139,7 +139,7 @@ func (s *Shortcut) find() (index int, err error) {
 		return 0, err
 	}
 	addrs, err := s.links.AddrList(nil, netlink.FAMILY_V4)
-	if err != nil {
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // if it lacks that one, the next look finds it
 		return 0, fmt.Errorf("addresses: %w", err)
 	}
 	for _, a := range addrs {
