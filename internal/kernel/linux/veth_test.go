@@ -107,7 +107,9 @@ func TestPortsHaveNoMulticastRoute(t *testing.T) {
 	k, dir := start(t)
 	a := sandboxes(t, k, dir, 1)[0]
 	apply(t, k, kerneltest.Adds(endpoint(a, 0)...)...)
-	if got := run(t, "ip -6 route show table local"); strings.Contains(got, "dev slv0") || !strings.Contains(got, "ff00::/8 dev slb1") {
+	routes := func() string { return run(t, "ip -6 route show table local") }
+	eventually(t, "the bridge has its route", func() bool { return strings.Contains(routes(), "ff00::/8 dev slb1") })
+	if got := routes(); strings.Contains(got, "dev slv0") {
 		t.Errorf("routes are\n%s", got)
 	}
 }
