@@ -38,7 +38,7 @@ func TestAttach(t *testing.T) {
 			_, _, err := r.e.Attach(r.ctx, Attachment{Container: "c1", NetNS: givenNS.Path, EndpointSpec: EndpointSpec{Network: "app", IfName: "eth0"}})
 			return err
 		}(),
-		"network app: is connected already": func() error {
+		"network app: connect c1: is connected already": func() error {
 			_, _, err := r.e.Connect(r.ctx, "c1", EndpointSpec{Network: "app"}, nil)
 			return err
 		}(),

@@ -32,7 +32,7 @@ func TestEndpointSettings(t *testing.T) {
 		"sandbox new: create: link-local-ip 169.254.8.8: taken by sandbox web": run(SandboxSpec{Networks: []EndpointSpec{{Network: "app", LinkLocal: at("169.254.8.8")}}}),
 		"sandbox new: create: link-local-ip " + mac.String() + ": taken by sandbox none": run(SandboxSpec{
 			Networks: []EndpointSpec{{Network: "app", LinkLocal: []netip.Addr{mac}}}}),
-		"network app: connect web: network app: is connected already": connect("web", EndpointSpec{Network: "app", LinkLocal: at("169.254.8.9")}),
+		"network app: connect web: is connected already": connect("web", EndpointSpec{Network: "app", LinkLocal: at("169.254.8.9")}),
 	} {
 		before := r.all()
 		if err := try(r); err == nil || err.Error() != want {

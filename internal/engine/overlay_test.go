@@ -335,7 +335,7 @@ func TestHeardOfMeanwhile(t *testing.T) {
 	r.sandbox("c1", SandboxSpec{})
 	for _, spec := range specs {
 		_, _, err := r.e.connect(r.ctx, "c1", spec, nil)
-		r.refused(err, model.NotFound, "network app: this host has heard of it this moment: try again")
+		r.refused(err, model.NotFound, "network app: connect c1: this host has heard of it this moment: try again")
 	}
 }
 

@@ -77,7 +77,7 @@ func TestSwitchRefusals(t *testing.T) {
 		{createOn("ovs", "new", "name=ovsbr0", "vlan=100", "10.7.0.0/24"), model.Conflict, "subnet 10.7.0.0/24: overlaps 10.7.0.0/28 of network green"},
 		{createOn("ovs", "new", "vlan=5", "trunks=5"), model.Invalid, "option trunks: VLAN 5: has no tag, as option vlan says"},
 		{createOn("ovs", "new", "icc=false"), model.Invalid, `option "icc": not known to driver ovs`},
-		{connect("bare", EndpointSpec{Network: "green", Limits: model.Limits{Ingress: model.Limit{Rate: 1e6}}}), model.Unsupported, "network green: rates are Open vSwitch's own business there"},
+		{connect("bare", EndpointSpec{Network: "green", Limits: model.Limits{Ingress: model.Limit{Rate: 1e6}}}), model.Unsupported, "network green: connect bare: rates are Open vSwitch's own business there"},
 		{run(SandboxSpec{Networks: on("green"), Ports: ports("80")}), model.Invalid, "ports cannot be published: network green: its containers are reached at their own addresses"},
 	} {
 		before := r.k.Dump()

@@ -36,8 +36,8 @@ type Error struct {
 	Hint string // what would be right, when one sentence can say it
 }
 
-// Error is "ref: op: cause (hint)", leaving out what is empty, and whom the op names where
-// the cause begins with that once more.
+// Error is "ref: op: cause (hint)", leaving out what is empty, and where the cause begins
+// with the ref, or whom the op names, what that said already.
 func (e *Error) Error() string {
 	var parts []string
 	for _, p := range []string{e.Ref, e.Op} {
@@ -48,8 +48,10 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		_, whom, _ := strings.Cut(e.Op, " ")
 		cause := e.Err.Error()
-		if whom != "" {
-			cause = strings.TrimPrefix(cause, whom+": ")
+		for _, said := range []string{e.Ref, whom} {
+			if said != "" {
+				cause = strings.TrimPrefix(cause, said+": ")
+			}
 		}
 		parts = append(parts, cause)
 	}

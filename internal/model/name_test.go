@@ -159,4 +159,10 @@ func TestErrorText(t *testing.T) {
 	if got := Errorf(Invalid, "network app", "connect pid:x", "pid:x: want a process number").Error(); got != "network app: connect pid:x: want a process number" {
 		t.Error(got)
 	}
+	if got := Errorf(Conflict, "network app", "connect web", "network app: is connected already").Error(); got != "network app: connect web: is connected already" {
+		t.Error(got)
+	}
+	if got := Errorf(Conflict, "network app", "connect web", "network apple: is full").Error(); got != "network app: connect web: network apple: is full" {
+		t.Error(got)
+	}
 }
