@@ -94,7 +94,7 @@ func (e *Engine) Plug(ctx context.Context, ref string, spec PlugSpec) (_ *model.
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := e.probePlug(ctx, about, op, spec); err != nil {
+	if err := e.probePlug(ctx, about, op, who, spec); err != nil {
 		return nil, nil, err
 	}
 	var sb *model.Sandbox

@@ -200,7 +200,7 @@ func New(cfg Config) *Engine {
 		intent:    compile.Intent{Networks: map[model.ID]*model.Network{}, Sandboxes: map[model.ID]*model.Sandbox{}},
 		networkID: map[string]model.ID{}, sandboxID: map[string]model.ID{}, register: register{}, endpoints: map[model.ID]int{}, crowd: map[bridgeKey]int{},
 		problems: map[string]problem{}, pools: map[poolKey]ipam.Pools{}, wires: map[model.ID]string{}, ports: ipam.NewPorts(), meta: map[string]string{},
-		turns:     turns{at: map[model.ID]turn{}},
+		turns:     turns{at: map[string]turn{}},
 		leases:    newLeases(),
 		chores:    newChores(),
 		contests:  contests{by: map[model.ID]problem{}, asked: map[model.ID]*model.Sandbox{}},

@@ -70,6 +70,16 @@ func (e *Engine) plugIn(ctx context.Context, who answer, spec PlugSpec) (*model.
 	return sb, ep, made, d.commit(ctx)
 }
 
+// tryPlug says why a command cannot be done, and does nothing.
+func (e *Engine) tryPlug(ctx context.Context, who answer, spec PlugSpec) error {
+	e.work.Lock()
+	defer e.work.Unlock()
+	d := e.draft("device "+spec.Device, "connect "+who.ref)
+	defer d.discard()
+	_, _, err := d.plug(ctx, who, spec)
+	return err
+}
+
 // askPlain is ask, but for a name that both Docker and LXC have: that is Docker's.
 func (e *Engine) askPlain(ctx context.Context, about, op, ref string) (answer, error) {
 	who, err := e.ask(ctx, about, op, ref)

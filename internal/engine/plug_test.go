@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 	"github.com/sealane/sealane/internal/model"
@@ -319,6 +320,35 @@ func TestPlugAsksTheContainerFirst(t *testing.T) {
 	if _, _, err := r.e.Plug(r.ctx, "idle", patched("eth0", "192.168.1.1/24")); model.KindOf(err) != model.Gone || asked > 0 {
 		t.Errorf("%v, asked %d times", err, asked)
 	}
+}
+
+// TestPlugRefusedAtOnce: what cannot be done whoever has the address is said without asking
+// who has it, which takes its time.
+func TestPlugRefusedAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.inn.run("docker:web")
+	asked := 0
+	r.e.cfg.Probe = func(context.Context, announce.Wire, netip.Addr) (net.HardwareAddr, error) { asked++; return nil, nil }
+	r.e.cfg.Feature = func(name string) error {
+		return &feature.Missing{Name: name, Needs: "CONFIG_" + name, Err: kernel.ErrUnsupported}
+	}
+	before := r.all()
+	spec := patched("eth0", "192.168.1.1/24")
+	spec.Driver = model.DriverIPvlan
+	if _, _, err := r.e.Plug(r.ctx, "web", spec); model.KindOf(err) != model.Unsupported || asked > 0 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+	if _, _, err := r.e.Plug(r.ctx, "web", patched("eth8", "192.168.1.1/24")); model.KindOf(err) != model.NotFound || asked > 0 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+	if after := r.all(); after != before {
+		t.Errorf("left %s, was %s", after, before)
+	}
+	r.plug("web", patched("br1", "192.168.1.1/24"))
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	r.check()
 }
 
 // TestPlugCut kills the process at every step of plugging and unplugging a

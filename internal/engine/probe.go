@@ -39,10 +39,14 @@ func (e *Engine) probeAddresses(ctx context.Context, ref, op string, spec Endpoi
 	return e.probeAll(ctx, ref, op, at, addrs)
 }
 
-// probePlug does the same for a device whose network there may not be yet.
-func (e *Engine) probePlug(ctx context.Context, ref, op string, spec PlugSpec) error {
-	if e.cfg.Probe == nil || spec.Endpoint.NoDAD || spec.Driver == model.DriverPhys {
+// probePlug does the same for a device whose network there may not be yet, unless the
+// command cannot be done anyway: to ask takes longer than to see that.
+func (e *Engine) probePlug(ctx context.Context, ref, op string, who answer, spec PlugSpec) error {
+	if e.cfg.Probe == nil || spec.Endpoint.NoDAD || spec.Driver == model.DriverPhys || len(spec.Endpoint.Outside) == 0 {
 		return nil
+	}
+	if err := e.again(ctx, func() error { return e.tryPlug(ctx, who, spec) }); err != nil {
+		return err
 	}
 	var addrs []netip.Addr
 	for _, p := range spec.Endpoint.Outside {

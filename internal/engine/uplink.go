@@ -371,8 +371,8 @@ func (e *Engine) Uplinks(ctx context.Context) ([]UplinkStatus, error) {
 	return out, nil
 }
 
-func (e *Engine) uplinkStatus(u model.Uplink, ports []nics.Port) Status {
-	since := u.Created
+func (e *Engine) uplinkState(u model.Uplink, ports []nics.Port) Status {
+	since := u.Created // if it was never otherwise
 	if text := e.uplinks.warned[u.NIC]; text != "" {
 		return Status{StateDegraded, text, since}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	nics "github.com/sealane/sealane/internal/kernel/uplink"
 	"github.com/sealane/sealane/internal/model"
@@ -134,6 +135,48 @@ func TestUplinkWithoutItsBridge(t *testing.T) {
 	}
 	if got := pass(); got != "attach eth0 br7" || len(y.ports) != 1 {
 		t.Errorf("with a bridge did %s", got)
+	}
+}
+
+// TestUplinkTurns: its status says since when it is so.
+func TestUplinkTurns(t *testing.T) {
+	r, y := uplinkRig(t)
+	now := time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC)
+	r.e.cfg.Now = func() time.Time { now = now.Add(time.Minute); return now }
+	attach := func() {
+		_, _, err := r.e.AttachUplink(r.ctx, UplinkSpec{NIC: "eth0", Bridge: "br7"})
+		r.ok(err)
+	}
+	status := func(state string) Status {
+		t.Helper()
+		all, err := r.e.Uplinks(r.ctx)
+		if err != nil || len(all) != 1 || all[0].Status.State != state {
+			t.Fatalf("%+v, %v, want %s", all, err, state)
+		}
+		return all[0].Status
+	}
+	attach()
+	began := status(StateReady).Since
+	y.ports[0].Out = true
+	out := status(StateDegraded).Since
+	if !out.After(began) || status(StateDegraded).Since != out {
+		t.Errorf("degraded since %s, ready since %s", out, began)
+	}
+	y.fail = model.Errorf(model.Internal, "uplink eth0", "attach", "no")
+	_, _ = r.e.Sync(r.ctx, "test")
+	if got := status(StateDegraded).Since; got != out {
+		t.Errorf("for another reason since %s, want %s", got, out)
+	}
+	_, err := r.e.Sync(r.ctx, "test")
+	r.ok(err)
+	if got := status(StateReady).Since; !got.After(out) {
+		t.Errorf("again ready since %s", got)
+	}
+	_, _, err = r.e.DetachUplink(r.ctx, "eth0", 0)
+	r.ok(err)
+	attach()
+	if s := status(StateReady); s.Since != r.e.uplinks.list[0].Created {
+		t.Errorf("attached anew, since %s", s.Since)
 	}
 }
 

@@ -88,6 +88,7 @@ func (e *Engine) uplinkOps(settle bool) ([]kstate.Op, error) {
 	}
 	var ops []kstate.Op
 	for _, u := range e.uplinks.list {
+		e.uplinkStatus(u, ports)
 		if e.cfg.Heed != nil {
 			e.cfg.Heed(u.NIC) // which may be unplugged, and come again
 		}
