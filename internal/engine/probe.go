@@ -58,7 +58,7 @@ func (e *Engine) probePlug(ctx context.Context, ref, op string, who answer, spec
 // probeAll asks a wire about addresses that no endpoint of ours has there, all at
 // the same time.
 func (e *Engine) probeAll(ctx context.Context, ref, op string, at announce.Wire, addrs []netip.Addr) error {
-	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return e.ours(at.Device, a) })
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return e.ours(at, a) })
 	failed := make([]error, len(addrs))
 	atOnce(len(addrs), func(i int) { failed[i] = e.probeAddress(ctx, ref, op, at, addrs[i]) })
 	return errors.Join(failed...)
@@ -117,11 +117,12 @@ func wireOf(n *model.Network, spec EndpointSpec) (announce.Wire, bool) {
 	return at, at.Device != ""
 }
 
-// ours reports whether the host, or an endpoint of ours, has an address on a device
-// of the host's, which a draft will say better.
-func (e *Engine) ours(device string, a netip.Addr) bool {
+// ours reports whether the host, or an endpoint of ours, has an address on a wire, which
+// a draft will say better.
+func (e *Engine) ours(at announce.Wire, a netip.Addr) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	device := at.Device
 	if e.hosts(device, a) {
 		return true
 	}
@@ -130,6 +131,9 @@ func (e *Engine) ours(device string, a netip.Addr) bool {
 			n := e.intent.Networks[ep.Network]
 			if n == nil || device != n.Device() && device != n.Base() && device != n.Lower() && device != n.Options.Parent {
 				continue
+			}
+			if n.Driver == model.DriverOVS && n.VLANOf(&ep) != at.VLAN {
+				continue // another wire
 			}
 			if slices.ContainsFunc(slices.Concat(ep.Addrs, ep.Outside), func(p netip.Prefix) bool { return p.Addr() == a }) {
 				return true

@@ -18,6 +18,17 @@ func (l *Linux) SwitchOf(device string) string {
 	return bridge
 }
 
+// WaysFrom returns the devices of the host by which what is in a VLAN leaves a bridge of
+// Open vSwitch, but for ports of ours, with the tag that it has there. There are none
+// where the device is no such bridge.
+func (l *Linux) WaysFrom(device string, vlan int) map[string]int {
+	tags, err := l.ovs.Ways(device, vlan)
+	if err != nil {
+		return nil
+	}
+	return tags
+}
+
 // orphaned says of ports whose devices were made and went with the namespace of their far
 // ends that it was this that went.
 func orphaned(err error, ops []kstate.Op) error {

@@ -161,6 +161,71 @@ func parsePort(r row) (p port, err error) {
 	return p, errors.Join(errs...)
 }
 
+// ways is that of a Conn.
+func (s *session) ways(name string, vlan int) (map[string]int, error) {
+	out, err := s.transact(answerTime,
+		rowsOf("Bridge", []any{is("name", name)}, "ports"),
+		rowsOf("Port", nil, "_uuid", "name", "tag", "trunks", "vlan_mode", "external_ids", "interfaces"),
+		rowsOf("Interface", nil, "_uuid", "name"))
+	if err != nil || len(out[0].Rows) == 0 {
+		return nil, err
+	}
+	ports, err := out[0].Rows[0].texts("ports")
+	if err != nil {
+		return nil, err
+	}
+	devices := map[string]string{}
+	for _, r := range out[2].Rows {
+		id, e1 := r.text("_uuid")
+		if devices[id], err = r.text("name"); e1 != nil || err != nil {
+			return nil, errors.Join(e1, err)
+		}
+	}
+	ways := map[string]int{}
+	for _, r := range out[1].Rows {
+		p, err := parsePort(r)
+		if err != nil {
+			return nil, err
+		}
+		tag, carried := p.carries(vlan)
+		if p.ours() || p.name == name || !carried || !slices.Contains(ports, p.uuid) {
+			continue
+		}
+		members, err := r.texts("interfaces") // several of a bond
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range members {
+			ways[devices[id]] = tag
+		}
+	}
+	return ways, nil
+}
+
+// carries reports whether a port has part in a VLAN, and the tag that frames of it have
+// there, 0 for none (ovs-vswitchd.conf.db(5), VLAN Configuration).
+func (p port) carries(vlan int) (tag int, yes bool) {
+	native := len(p.tag) > 0 && p.tag[0] == vlan
+	switch p.mode {
+	case "dot1q-tunnel":
+		return 0, false
+	case "native-untagged":
+		if native || len(p.tag) == 0 && vlan == 0 {
+			return 0, true
+		}
+	case "native-tagged":
+		if native {
+			return vlan, true
+		}
+	case "trunk":
+	default:
+		if p.mode == "access" || len(p.tag) > 0 {
+			return 0, native || len(p.tag) == 0 && vlan == 0
+		}
+	}
+	return vlan, len(p.trunks) == 0 || slices.Contains(p.trunks, vlan)
+}
+
 // trouble says why an interface carries nothing, or "".
 func trouble(r row) (string, error) {
 	text, err := r.text("error")

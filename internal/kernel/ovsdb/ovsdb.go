@@ -287,6 +287,16 @@ func (c *Conn) PortOf(device string) (string, error) {
 	return t.ports[device].bridge, nil
 }
 
+// Ways returns the devices by which what is in a VLAN leaves a bridge, but for ports of
+// ours, with the tag that it has there. VLAN and tag 0 are none.
+func (c *Conn) Ways(bridge string, vlan int) (tags map[string]int, err error) {
+	err = c.with(func(s *session) (err error) {
+		tags, err = s.ways(bridge, vlan)
+		return err
+	})
+	return tags, err
+}
+
 // AddPort makes a device of the host a port of a bridge, without our mark: no
 // pass takes it away, and DelPort does. A port that is there as wanted is none
 // to be made; one that is there otherwise is a kernel.ErrInUse. It returns when

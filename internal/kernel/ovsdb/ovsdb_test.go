@@ -2,6 +2,7 @@ package ovsdb
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -80,6 +81,28 @@ func TestOthers(t *testing.T) {
 }
 
 // A bridge of ours that others have ports on is left to them.
+// TestWays: by which devices a VLAN leaves a bridge, with which tag.
+func TestWays(t *testing.T) {
+	r := running(t, "slv1", "eth1", "eth2", "eth3", "eth4", "eth5", "eth6", "eth7", "eth8")
+	r.ctl("add-br ovsbr0 -- set bridge ovsbr0 datapath_type=netdev -- add-br other -- set bridge other datapath_type=netdev" +
+		" -- add-port other eth8 -- add-port ovsbr0 eth1 -- add-port ovsbr0 eth2 tag=100 -- add-port ovsbr0 eth3 trunks=100,200" +
+		" -- add-port ovsbr0 eth4 tag=100 vlan_mode=native-untagged -- add-port ovsbr0 eth5 tag=100 vlan_mode=native-tagged" +
+		" -- add-bond ovsbr0 bond0 eth6 eth7 tag=200")
+	r.add(web)
+	for vlan, want := range map[int]string{
+		0:   "map[eth1:0 eth4:0 eth5:0]",
+		100: "map[eth1:100 eth2:0 eth3:100 eth4:0 eth5:100]",
+		200: "map[eth1:200 eth3:200 eth4:200 eth5:200 eth6:0 eth7:0]",
+	} {
+		if got, err := r.Ways("ovsbr0", vlan); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("VLAN %d: %v, %v, want %s", vlan, got, err, want)
+		}
+	}
+	if got, err := r.Ways("nobody", 0); err != nil || len(got) > 0 {
+		t.Errorf("no such bridge: %v, %v", got, err)
+	}
+}
+
 func TestHandOver(t *testing.T) {
 	r := running(t, "slv1", "eth1")
 	r.add(br, web)

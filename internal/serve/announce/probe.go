@@ -75,6 +75,48 @@ func Probe(ctx context.Context, w Wire, a netip.Addr) (net.HardwareAddr, error) 
 	return nil, nil
 }
 
+// Prober returns Probe for a host with bridges that carry frames while they are down
+// themselves, as those of Open vSwitch. Their neighbours are asked by each device by which
+// what is in a VLAN leaves such a bridge: ways returns them, with the tags that it has there.
+func Prober(ways func(device string, vlan int) map[string]int) func(context.Context, Wire, netip.Addr) (net.HardwareAddr, error) {
+	return func(ctx context.Context, w Wire, a netip.Addr) (net.HardwareAddr, error) {
+		dev, err := net.InterfaceByName(w.Device)
+		if !w.NS.IsHost() || err != nil || dev.Flags&net.FlagUp != 0 {
+			return Probe(ctx, w, a)
+		}
+		if own := local(a.Unmap().WithZone("")); own != nil {
+			return own, nil
+		}
+		return probeAll(ctx, ways(w.Device, w.VLAN), a)
+	}
+}
+
+// probeAll asks by several devices at the same time, by each with a tag.
+func probeAll(ctx context.Context, tags map[string]int, a netip.Addr) (net.HardwareAddr, error) {
+	type answer struct {
+		holder net.HardwareAddr
+		err    error
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	answers := make(chan answer, len(tags))
+	for dev, tag := range tags {
+		go func() {
+			holder, err := Probe(ctx, Wire{Place: wire.Place{Device: dev}, VLAN: tag}, a)
+			answers <- answer{holder, err}
+		}()
+	}
+	var errs []error
+	for range tags {
+		got := <-answers
+		if got.holder != nil {
+			return got.holder, nil
+		}
+		errs = append(errs, got.err)
+	}
+	return nil, errors.Join(errs...)
+}
+
 // local returns the hardware address of the device of this host that has an
 // address: Linux answers for it on every wire.
 func local(a netip.Addr) net.HardwareAddr {
