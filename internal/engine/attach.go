@@ -40,19 +40,21 @@ func (e *Engine) Attach(ctx context.Context, a Attachment) (_ *model.Sandbox, _ 
 	}
 	defer done()
 	a.EndpointSpec = spec
-	e.work.Lock()
-	defer e.work.Unlock()
-	if err := e.dropStale(ctx, a); err != nil {
-		return nil, nil, err
-	}
 	var sb *model.Sandbox
-	err = e.retryPorts(func(skip skipPorts) (err error) {
-		d := e.draft("network "+a.Network, "attach "+a.Container)
-		if sb, err = d.attach(ctx, a, skip); err != nil {
-			d.discard()
+	err = e.again(ctx, func() error {
+		e.work.Lock()
+		defer e.work.Unlock()
+		if err := e.dropStale(ctx, a); err != nil {
 			return err
 		}
-		return d.commit(ctx)
+		return e.retryPorts(func(skip skipPorts) (err error) {
+			d := e.draft("network "+a.Network, "attach "+a.Container)
+			if sb, err = d.attach(ctx, a, skip); err != nil {
+				d.discard()
+				return err
+			}
+			return d.commit(ctx)
+		})
 	})
 	if err != nil {
 		return nil, nil, err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealane/sealane/internal/compile"
+	"github.com/sealane/sealane/internal/driver"
 	"github.com/sealane/sealane/internal/feature"
 	"github.com/sealane/sealane/internal/ipam"
 	"github.com/sealane/sealane/internal/kernel/facts"
@@ -123,6 +124,9 @@ func (e *Engine) ailingKeys() map[kstate.Key]bool {
 	for _, n := range e.intent.Networks {
 		if _, ails := e.parents[n.ID]; ails || e.problems[n.Ref()].text != "" {
 			add(compile.Network(n, e.facts))
+			for _, o := range driver.Shared(n) {
+				keys[o.Key()] = true
+			}
 		}
 	}
 	for _, sb := range e.intent.Sandboxes {

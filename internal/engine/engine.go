@@ -453,8 +453,11 @@ func explain(ref, op string, err error) error {
 				first, kind = setting, model.Denied
 			case errors.Is(opErr, kernel.ErrMissing):
 				first, kind = opErr.Err, model.NotFound
-				if l, _ := o.(kstate.Link); l.Parent != "" { // which went after the network was made
+				switch l, _ := o.(kstate.Link); { // which went after the network was made
+				case l.Parent != "":
 					first = fmt.Errorf("parent %s: is gone", l.Parent)
+				case l.Master != "" && l.Type == kstate.TypeVeth:
+					first = fmt.Errorf("bridge %s: is gone", l.Master)
 				}
 			case errors.Is(opErr, kernel.ErrInUse):
 				switch l, _ := o.(kstate.Link); {

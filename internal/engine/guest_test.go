@@ -449,7 +449,7 @@ func TestGuestEndedUnseen(t *testing.T) {
 	space := func(pid int) kstate.NetNS {
 		return kstate.NetNS{NS: kstate.NS{Path: fmt.Sprintf("/proc/%d/ns/net", pid), Inode: uint64(100 + pid)}}
 	}
-	for pid := range 3 {
+	for pid := range 5 {
 		r.k.Foreign(space(pid + 1))
 	}
 	want := EndpointSpec{Network: "app", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.9")}}
@@ -465,6 +465,18 @@ func TestGuestEndedUnseen(t *testing.T) {
 	r.k.Remove(space(2).Key())
 	r.plug("pid:3", patched("br7", "192.168.7.1/24"))
 	r.equal("sandboxes", len(r.e.Sandboxes()), "1")
+	r.check()
+
+	must3(r)(r.e.Connect(r.ctx, "pid:3", want, nil))
+	_, err = r.e.Publish(r.ctx, "pid:3", ports("8080:80"))
+	r.ok(err)
+	r.k.Remove(space(3).Key())
+	r.sandbox("web", SandboxSpec{Networks: []EndpointSpec{want}, Ports: ports("8080:80")})
+	r.equal("sandboxes", len(r.e.Sandboxes()), "1")
+	r.ok(r.e.RemoveSandbox(r.ctx, "web", true))
+	must3(r)(r.e.Connect(r.ctx, "pid:4", want, nil))
+	r.k.Remove(space(4).Key())
+	must3(r)(r.e.Attach(r.ctx, Attachment{Container: "c1", NetNS: space(5).NS.Path, EndpointSpec: want}))
 	r.check()
 }
 

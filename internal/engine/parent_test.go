@@ -277,6 +277,11 @@ func TestParentGone(t *testing.T) {
 		t.Error("no error")
 	}
 	says("parent eth1: is gone")
+	for _, c := range r.e.Doctor(r.ctx) {
+		if c.What == "intent" {
+			t.Errorf("said once more: %v", c)
+		}
+	}
 	r.give(spare)
 	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))
 	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test"))

@@ -270,28 +270,30 @@ func (e *Engine) Carry(ctx context.Context, id model.ID, ports []model.PortMappi
 // publish publishes ports of the sandbox that ref means and known is, for a user or for
 // the container engine that it is of.
 func (e *Engine) publish(ctx context.Context, ref, known string, ports []model.PortMapping, user bool) ([]model.PortMapping, error) {
-	e.work.Lock()
-	defer e.work.Unlock()
 	var got []model.PortMapping
-	err := e.retryPorts(func(skip skipPorts) error {
-		d := e.draft("sandbox "+ref, "publish")
-		old, err := d.existing(known)
-		if err != nil {
-			return err
-		}
-		sb := d.edit(old)
-		if err = d.connectable(sb); err == nil {
-			err = d.addPorts(ctx, sb, ports, skip)
-		}
-		if err != nil {
-			d.discard()
-			return err
-		}
-		got = sb.Ports[len(old.Ports):]
-		for i := range got {
-			got[i].Added = user && sb.Mode == model.ModeRuntime
-		}
-		return d.commit(ctx)
+	err := e.again(ctx, func() error {
+		e.work.Lock()
+		defer e.work.Unlock()
+		return e.retryPorts(func(skip skipPorts) error {
+			d := e.draft("sandbox "+ref, "publish")
+			old, err := d.existing(known)
+			if err != nil {
+				return err
+			}
+			sb := d.edit(old)
+			if err = d.connectable(sb); err == nil {
+				err = d.addPorts(ctx, sb, ports, skip)
+			}
+			if err != nil {
+				d.discard()
+				return err
+			}
+			got = sb.Ports[len(old.Ports):]
+			for i := range got {
+				got[i].Added = user && sb.Mode == model.ModeRuntime
+			}
+			return d.commit(ctx)
+		})
 	})
 	if err != nil {
 		return nil, err

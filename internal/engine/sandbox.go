@@ -84,24 +84,27 @@ func (e *Engine) createSandbox(ctx context.Context, spec SandboxSpec) (*model.Sa
 	if err := e.askDonor(ctx, &spec); err != nil {
 		return nil, err
 	}
-	e.work.Lock()
-	defer e.work.Unlock()
 	name := cmp.Or(spec.Name, "(new)")
 	var made *model.Sandbox
-	err := e.retryPorts(func(skip skipPorts) error {
-		d := e.draft("sandbox "+name, "create")
-		sb, err := d.addSandbox(ctx, spec, skip)
-		if err != nil {
-			d.discard()
-			return err
+	err := e.again(ctx, func() error {
+		e.work.Lock()
+		defer e.work.Unlock()
+		err := e.retryPorts(func(skip skipPorts) (err error) {
+			d := e.draft("sandbox "+name, "create")
+			if made, err = d.addSandbox(ctx, spec, skip); err != nil {
+				d.discard()
+				return err
+			}
+			return d.commit(ctx)
+		})
+		if err == nil {
+			e.watch(made)
 		}
-		made = sb
-		return d.commit(ctx)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	e.watch(made)
 	return made, nil
 }
 
