@@ -460,6 +460,12 @@ func TestGuestEndedUnseen(t *testing.T) {
 	must3(r)(r.e.Connect(r.ctx, "pid:2", want, nil))
 	r.equal("sandboxes", len(r.e.Sandboxes()), "1")
 	r.check()
+	r.k.Foreign(space(1))
+	r.ok(r.e.RemoveSandbox(r.ctx, "pid:2", false))
+	must3(r)(r.e.Connect(r.ctx, "pid:1", want, nil))
+	r.k.Remove(space(1).Key())
+	must[[]kstate.Op](r)(r.e.Sync(r.ctx, "test")) // which sees that it is gone, and asks about it soon
+	must3(r)(r.e.Connect(r.ctx, "pid:2", want, nil))
 
 	r.plug("pid:2", patched("br7", "192.168.7.1/24"))
 	r.k.Remove(space(2).Key())

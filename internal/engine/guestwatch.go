@@ -271,7 +271,7 @@ func (e *Engine) settleEnded(ctx context.Context) bool {
 	}
 	var ids []model.ID
 	for _, sb := range e.sandboxes() {
-		if sb.Guest != nil && sb.Guest.Runtime == model.RuntimePID && !sb.Away() {
+		if sb.Guest != nil && sb.Guest.Runtime == model.RuntimePID {
 			ids = append(ids, sb.ID)
 		}
 	}
