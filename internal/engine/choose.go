@@ -41,6 +41,12 @@ func (e *Engine) settleWire(ctx context.Context, ref, op string, spec EndpointSp
 		return e.claimAddresses(ctx, ref, op, n, spec)
 	}
 	spec.unknown = missing != nil
+	if missing == nil && slices.ContainsFunc(spec.Addrs, func(a netip.Addr) bool {
+		s, _ := n.SubnetWith(a)
+		return !s.Prefix.Contains(a)
+	}) {
+		return spec, func() {}, nil // it is refused, without asking who has it
+	}
 	var asked error
 	var group sync.WaitGroup
 	group.Go(func() { asked = e.probeAddresses(ctx, ref, op, spec) })

@@ -78,6 +78,14 @@ func TestChosen(t *testing.T) {
 	}
 
 	r.sandbox("db", SandboxSpec{Networks: []EndpointSpec{{Network: "app"}}})
+	for _, not := range []string{"10.5.0.1", "fd00:7::1"} { // who cannot have it anyway is told at once
+		if _, _, err := r.e.Connect(r.ctx, "db", EndpointSpec{Network: "lan", Addrs: []netip.Addr{netip.MustParseAddr(not)}}, nil); model.KindOf(err) != model.Invalid || !strings.Contains(err.Error(), "address "+not+": outside subnet") {
+			t.Errorf("%v", err)
+		}
+	}
+	if got := l.wereAsked(); got != "" {
+		t.Errorf("in vain asked %s", got)
+	}
 	before := r.all()
 	if _, _, err := r.e.Connect(r.ctx, "db", EndpointSpec{Network: "lan", Addrs: []netip.Addr{netip.MustParseAddr("10.6.0.3")}}, nil); err == nil {
 		t.Error("an address was given twice")

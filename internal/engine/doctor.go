@@ -152,7 +152,7 @@ func (e *Engine) checkForwarding() (out []Check) {
 	}{{"IPv4", "net.ipv4.ip_forward", false}, {"IPv6", "net.ipv6.conf.all.forwarding", true}} {
 		needed := slices.ContainsFunc(nets, func(n *model.Network) bool {
 			_, has := n.Subnet(family.is6)
-			return has && n.Routed() && !n.Internal
+			return has && n.ByHost() && !n.Internal
 		})
 		switch passes, known := on[family.name]; {
 		case !known || !needed:

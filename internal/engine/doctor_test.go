@@ -54,6 +54,22 @@ func TestFullness(t *testing.T) {
 	}
 }
 
+// TestDoctorForwarding: the host passes on what containers send where it is their way, and
+// not what is on a wire with others, also if it has a leg there.
+func TestDoctorForwarding(t *testing.T) {
+	r := newRig(t)
+	r.give(spare)
+	r.ok(createOn("macvlan", "lan", "parent=eth1", "fd00:6::/64", "host-leg=fd00:6::9")(r))
+	r.e.cfg.Health.Forwarding = func() map[string]bool { return map[string]bool{"IPv4": true, "IPv6": false} }
+	if got, want := strings.Join(states(r.e.checkForwarding()), ","), "ok forwarding"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	r.network("app", "10.1.0.0/24", "fd01::/64")
+	if got, want := strings.Join(states(r.e.checkForwarding()), ","), "ok forwarding,fail forwarding"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // What is wrong with the store that hosts share is told on a host that has no network of it.
 func TestDoctorStore(t *testing.T) {
 	m := cluster.NewMemory(nil)
