@@ -116,7 +116,7 @@ func run(ctx context.Context, s settings) error {
 	guests := runtime.New(runtime.Config{})
 	eng := engine.New(engine.Config{
 		Kernel: kern, Store: st, Processes: processes{}, Host: hostFacts(st, log), RunDir: s.RunDir,
-		ProxyPort: px.Port(), Accepted: s.accepted, Default: s.network, PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Prober(kern.WaysFrom), SideRoutes: facts.SideRoutes, LinkLocals: facts.LinkLocals, Follow: trail.Follow, Flows: kern.Flows, SocketsChoose: kern.WhyNoChoice() == nil,
+		ProxyPort: px.Port(), Accepted: s.accepted, Default: s.network, PortsChanged: px.Recheck, Names: names, Announcer: ann, Leases: leases, Tunnels: tunnels, WireGuard: encrypted, Paths: paths, Checks: backends, Probe: announce.Prober(kern.WaysFrom), SideRoutes: facts.SideRoutes, LinkLocals: facts.LinkLocals, Follow: trail.Follow, Flows: kern.Flows, HandedOver: kern.HandedOver, SocketsChoose: kern.WhyNoChoice() == nil,
 		Limits: func() error { return features.Check(feature.Limits) }, Feature: features.Check, SwitchOf: kern.SwitchOf, Heed: kern.Heed, Now: time.Now, Log: log,
 		Guests: guests, Health: s.health(&features, guests), Runner: processes{}, Boot: bootID(log), Uplinks: uplink.Under(s.StateDir), Cluster: hosts.engine,
 	})

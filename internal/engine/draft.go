@@ -176,7 +176,7 @@ func (d *draft) commit(ctx context.Context) error {
 			d.e.cfg.Log.Warn("left to the next pass", "err", applied)
 			d.e.Kick("a removal was refused, or our rules are gone")
 		}
-		changed, before := d.movesPorts(), d.before()
+		changed, before, handed := d.movesPorts(), d.before(), d.handovers()
 		defer d.e.contest(d.returned())
 		d.adopt()
 		d.serveNames(before)
@@ -189,6 +189,9 @@ func (d *draft) commit(ctx context.Context) error {
 		}
 		if changed && d.e.cfg.PortsChanged != nil {
 			d.e.cfg.PortsChanged()
+		}
+		if len(handed) > 0 && d.e.cfg.HandedOver != nil {
+			d.e.cfg.HandedOver(handed)
 		}
 		return nil
 	}

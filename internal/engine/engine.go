@@ -88,6 +88,9 @@ type Config struct {
 	// Flows, if not nil, lists the connections that the host sends elsewhere than was
 	// asked.
 	Flows func() ([]kernel.Flow, error)
+	// HandedOver, if not nil, is told which UDP ports services came to have: who is still
+	// sent to somebody else's backend is to begin anew.
+	HandedOver func([]kernel.Handover)
 	// SocketsChoose: sockets of containers can choose among a service's backends.
 	SocketsChoose bool
 	// Limits, if not nil, says why the kernel cannot hold endpoints to rates: a

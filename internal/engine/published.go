@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"time"
@@ -130,6 +131,57 @@ func (e *Engine) wantedPorts(n *model.Network) (out []reservation) {
 		}
 	}
 	return out
+}
+
+// handovers are the UDP ports that services come to have by the draft.
+func (d *draft) handovers() (all []kernel.Handover) {
+	for id, n := range d.networks {
+		for old, s := range model.Changes(services(d.e.intent.Networks[id]), services(n), (*model.Service).Order) {
+			if s == nil {
+				continue
+			}
+			for _, p := range s.Publish {
+				for _, at := range askedUDP(p) {
+					if old == nil || !slices.ContainsFunc(old.Publish, func(had model.Publish) bool { return slices.Contains(askedUDP(had), at) }) {
+						all = append(all, kernel.Handover{Asked: at, Places: places(s, p)})
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// services are those of a network, if that is there and one over hosts.
+func services(n *model.Network) []*model.Service {
+	if n == nil || n.Overlay == nil {
+		return nil
+	}
+	return n.Overlay.Services
+}
+
+// places are where a service's backends serve what is asked for at a published port.
+func places(s *model.Service, p model.Publish) (all []netip.AddrPort) {
+	for _, b := range s.Backends {
+		for _, a := range b.Addrs {
+			all = append(all, netip.AddrPortFrom(a, cmp.Or(b.Port, p.Target)))
+		}
+	}
+	return all
+}
+
+// askedUDP is where a port is asked for by UDP: one at all addresses at the unspecified ones.
+func askedUDP(p model.Publish) (all []netip.AddrPort) {
+	if p.Proto != "udp" {
+		return nil
+	}
+	for _, a := range p.Addrs {
+		all = append(all, netip.AddrPortFrom(a, p.Port))
+	}
+	if len(all) == 0 {
+		all = append(all, netip.AddrPortFrom(netip.IPv4Unspecified(), p.Port), netip.AddrPortFrom(netip.IPv6Unspecified(), p.Port))
+	}
+	return all
 }
 
 // ownerName is who has a port of the host, as people call it.

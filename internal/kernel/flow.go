@@ -8,3 +8,10 @@ type Flow struct {
 	Asked  netip.AddrPort
 	Served netip.AddrPort
 }
+
+// Handover is a UDP port that a service came to be asked for at, at one address of the host
+// or at the unspecified one, which is all of a family, and where its backends are.
+type Handover struct {
+	Asked  netip.AddrPort
+	Places []netip.AddrPort
+}

@@ -22,6 +22,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/sealane/sealane/internal/kernel"
 	"github.com/sealane/sealane/internal/kstate"
 )
 
@@ -357,6 +358,23 @@ func (t *Table) Changed(ops []kstate.Op) {
 		t.pending.closed.Add(op)
 	}
 	t.pending.unchosen.Add(ops)
+	t.soon()
+}
+
+// HandedOver is told which ports services came to have: flows to one of them that are sent
+// to somebody else's backend are forgotten soon after. What is applied does not say it: one
+// who drains is chosen no more either, and keeps its flows.
+func (t *Table) HandedOver(all []kernel.Handover) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range all {
+		t.pending.handed[h.Asked] = h.Places
+	}
+	t.soon()
+}
+
+// soon has what is pending forgotten. The caller holds mu.
+func (t *Table) soon() {
 	if !t.pending.empty() && t.timer == nil {
 		t.timer = time.AfterFunc(pause, func() { t.flush() })
 	}
@@ -423,13 +441,16 @@ type stale struct {
 	ended    Ended
 	closed   Closed
 	unchosen Unchosen
-	local    map[netip.Addr]bool // addresses of the host
+	handed   map[netip.AddrPort][]netip.AddrPort // see kernel.Handover
+	local    map[netip.Addr]bool                 // addresses of the host
 }
 
-func newStale() stale { return stale{Ports{}, Opened{}, Ended{}, Closed{}, Unchosen{}, nil} }
+func newStale() stale {
+	return stale{Ports{}, Opened{}, Ended{}, Closed{}, Unchosen{}, map[netip.AddrPort][]netip.AddrPort{}, nil}
+}
 
 func (s stale) empty() bool {
-	return len(s.ports)+len(s.opened)+len(s.ended)+len(s.closed)+len(s.unchosen) == 0
+	return len(s.ports)+len(s.opened)+len(s.ended)+len(s.closed)+len(s.unchosen)+len(s.handed) == 0
 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter. A flow whose
@@ -448,7 +469,7 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 		return s.unchosen.has(asked, place, f.Forward.Protocol) || unanswered(f) && s.unchosen.has(asked, place, 0)
 	case local && asked == place && (s.opened[asked] || s.opened[every]):
 		return true
-	case asked != place && local && (s.closed[asked] || s.closed[every] || s.unchosen.has(asked, place, unix.IPPROTO_UDP)):
+	case asked != place && local && (s.closed[asked] || s.closed[every] || s.unchosen.has(asked, place, unix.IPPROTO_UDP) || s.strays(asked, place) || s.strays(every, place)):
 		return true
 	case s.ended[place]:
 		return !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
@@ -459,6 +480,12 @@ func (s stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 		return false // begun since
 	}
 	return local || !f.Forward.DstIP.Equal(f.Reverse.SrcIP)
+}
+
+// strays reports whether a port was handed over to a service that has no backend at a place.
+func (s stale) strays(asked, place netip.AddrPort) bool {
+	places, handed := s.handed[asked]
+	return handed && !slices.Contains(places, place)
 }
 
 func unspecified(a netip.Addr) netip.Addr {

@@ -287,3 +287,32 @@ func TestUnchosenHas(t *testing.T) {
 		}
 	}
 }
+
+// TestHandedOver: a service came to have a port, and another goes on with its backend elsewhere.
+func TestHandedOver(t *testing.T) {
+	s := newStale()
+	if !s.empty() {
+		t.Fatal("not empty")
+	}
+	s.local = map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true, netip.MustParseAddr("192.0.2.2"): true}
+	s.handed[netip.MustParseAddrPort("0.0.0.0:53")] = []netip.AddrPort{netip.MustParseAddrPort("10.1.0.3:53")}
+	s.handed[netip.MustParseAddrPort("192.0.2.1:54")] = nil
+	if s.empty() {
+		t.Error("nothing is pending")
+	}
+	for _, c := range []struct {
+		asked, answers string
+		want           bool
+	}{
+		{"192.0.2.1:53", "10.1.0.2:53", true},
+		{"192.0.2.1:53", "10.1.0.3:53", false}, // begun since
+		{"192.0.2.1:53", "192.0.2.1:53", false},
+		{"192.0.2.9:53", "10.1.0.2:53", false}, // of another machine
+		{"192.0.2.1:54", "10.1.0.2:53", true},
+		{"192.0.2.2:54", "10.1.0.2:53", false},
+	} {
+		if got := s.MatchConntrackFlow(flow(c.asked, c.answers)); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

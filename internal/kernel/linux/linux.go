@@ -344,6 +344,9 @@ func (l *Linux) Flows() ([]kernel.Flow, error) {
 	return append(rewritten, chosen...), errors.Join(err, failed)
 }
 
+// HandedOver forgets flows to ports that services came to have, where they are sent elsewhere.
+func (l *Linux) HandedOver(all []kernel.Handover) { l.flows.HandedOver(all) }
+
 // WhyNoChoice says why sockets of containers cannot choose among the backends of a service,
 // see kstate.Choice; nil: they can.
 func (l *Linux) WhyNoChoice() error { return l.chooser.Why() }
