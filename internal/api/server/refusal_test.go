@@ -80,6 +80,13 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/apply", yml, "networks: 1", 400, "invalid", "request body: line 1: networks: want a list"},
 		{"POST", "/v1/apply?file=a.yaml", yml, "networks: 1", 400, "invalid", "a.yaml: line 1: networks: want a list"},
 		{"POST", "/v1/apply?file=a.yaml", yml, "name: x\nservices: [", 400, "invalid", "a.yaml: not YAML: line 2:"},
+		{"POST", "/v1/apply", yml, "name: x\nservices:\n  web:\n    networks: [n]\n   ports: []\nx-a: 1\n", 400, "invalid", "not YAML: line 5: did not find expected key"},
+		{"POST", "/v1/apply", yml, "name: x\nservices:\n  web: {\n    networks: [n],\n    ports: ['80:80'\n", 400, "invalid", "not YAML: line 5: did not find expected ',' or ']'"},
+		{"POST", "/v1/apply", yml, "a: b: c\nd: e", 400, "invalid", "not YAML: line 1: mapping values are not allowed"},
+		{"POST", "/v1/apply", yml, "a: 1\nb:\n- c\n- *d\n- e", 400, "invalid", "not YAML: line 4: unknown anchor 'd' referenced"},
+		{"POST", "/v1/apply", yml, "a: [\n1\n]\nb:\n  - 1\n  c: 2\nd: 3\n", 400, "invalid", "not YAML: line 6: did not find expected '-' indicator"},
+		{"POST", "/v1/apply", yml, "a: 1\nb: 'c\nd: 2\n", 400, "invalid", "not YAML: line 2: found unexpected end of stream"},
+		{"POST", "/v1/apply", yml, "networks: []\n---\na: b: c", 400, "invalid", "not YAML: line 3: mapping values"},
 		{"POST", "/v1/plan?file=a.yaml", yml, "name: x\nservices: 1", 400, "invalid", `a.yaml:2: services: "1": want a mapping`},
 		{"POST", "/v1/plan?stack=y&variable=P=8", yml, "name: x\nnetworks: {n: {external: true}}\nservices: {a: {networks: [n], ports: ['${P}:$P']}}", 404, "not-found", "network n: apply: no such network (it is external to stack y: make it first)"},
 		{"POST", "/v1/apply", yml, "networks:\n- name: x\n- subnets: []", 400, "invalid", "networks[1]: apply: name: missing"},
@@ -93,7 +100,7 @@ func TestRefusals(t *testing.T) {
 		{"DELETE", "/v1/stacks/x", "", "", 404, "not-found", "stack x: remove: no such stack"},
 		{"POST", "/v1/apply", yml, "networks:\n- name: [x]", 400, "invalid", "line 2: networks[0].name: want a string"},
 		{"POST", "/v1/apply", yml, "networks: []\nnetworks: []", 400, "invalid", "line 2: networks: is there twice"},
-		{"POST", "/v1/apply", yml, "networks: []\n---\nnetworks: []", 400, "invalid", "something follows the first YAML document"},
+		{"POST", "/v1/apply", yml, "networks: []\n---\nnetworks: []", 400, "invalid", "line 2: a second YAML document: want one"},
 		{"POST", "/v1/apply", yml, "endpoints: [{network: bridge, sandbox: nope}]", 404, "not-found", "no such sandbox"},
 	} {
 		status, body := h.do(c.method, c.path, c.contentType, c.body)

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -41,20 +40,18 @@ func oneDocument(b []byte) (n *yaml.Node, err error) {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return nil, oneLine(err)
+		return nil, malformed(b, err)
 	}
 	if len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" {
 		return nil, errors.New("empty: want a YAML mapping")
 	}
-	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the first YAML document")
+	var second yaml.Node
+	if err := dec.Decode(&second); err == nil {
+		return nil, lined(&second, errors.New("a second YAML document: want one"))
+	} else if !errors.Is(err, io.EOF) {
+		return nil, malformed(b, err)
 	}
 	return doc.Content[0], nil
-}
-
-func oneLine(err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	return fmt.Errorf("not YAML: %s", strings.Join(strings.Fields(text), " "))
 }
 
 func (r *yamlReader) read(n *yaml.Node, v reflect.Value, at string) error {

@@ -75,6 +75,9 @@ func extension(key string) bool {
 	return strings.HasPrefix(key, "x-") && key != extensionOfOurs
 }
 
+// maxListed is how many keys are listed to who has none of them.
+const maxListed = 20
+
 // unknown refuses a key: for a reason, or with the nearest of those there are.
 func (p pair) unknown(refused map[string]string, known []string) error {
 	if why := refused[p.key]; why != "" {
@@ -82,6 +85,9 @@ func (p pair) unknown(refused map[string]string, known []string) error {
 	}
 	if near := nearest(p.key, known); near != "" {
 		return p.name.fail("not a known key (did you mean %s?)", near)
+	}
+	if len(known) > maxListed {
+		return p.name.fail("not a known key, nor one of Compose's; what is for other programs begins with x-")
 	}
 	return p.name.fail("not a known key (known: %s)", strings.Join(slices.Sorted(slices.Values(known)), ", "))
 }

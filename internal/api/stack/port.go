@@ -151,7 +151,7 @@ func (s *service) add(v value, want string, p parts) error {
 	case unfit != nil:
 		return v.fail("%w", unfit)
 	case last-first != end-to:
-		return v.fail("%s:%s: want two ranges of the same length", p.from, p.to)
+		return v.fail("%q: want two ranges of the same length", p.from+":"+p.to)
 	case last-first >= maxPorts:
 		return v.fail("more than %d ports", maxPorts)
 	}

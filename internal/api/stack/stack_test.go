@@ -112,7 +112,7 @@ func TestRefused(t *testing.T) {
 		{"name: shop\nservices:\n  web: {ports: ['80:80']}\n  api: {ports: ['80:81']}", `stack.yaml:4: services.api.ports[0]: port 80/tcp: services.web publishes it`},
 		{head + "    ports:\n    - 80:x", `stack.yaml:6: services.web.ports[0]: "80:x": want "PUBLISHED:TARGET", as "8080:80"`},
 		{head + "    ports: ['80']", `services.web.ports[0]: "80": no port is chosen here: want "PUBLISHED:TARGET"`},
-		{head + "    ports: ['8000-8001:80']", `services.web.ports[0]: 8000-8001:80: want two ranges of the same length`},
+		{head + "    ports: ['8000-8001:80']", `services.web.ports[0]: "8000-8001:80": want two ranges of the same length`},
 		{head + "    ports: ['0:80']", `services.web.ports[0]: "0:80": want`},
 		{head + "    ports: ['80:80/icmp']", `services.web.ports[0]: "80:80/icmp": want`},
 		{head + "    ports: ['x:80:80']", `services.web.ports[0]: "x:80:80": want`},
@@ -219,7 +219,7 @@ func TestExpand(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "a$$b": "a$b", "$A": "1", "${A}": "1", "x$A-y": "x1-y", "${A:-2}": "1", "${EMPTY:-2}": "2", "${EMPTY-2}": "", "${EMPTY}": "",
 		"${NONE-2}": "2", "${NONE:-}": "", "${A:+3}": "3", "${A+3}": "3", "${EMPTY:+3}": "", "${NONE+3}": "", "${A:?no}": "1", "${_b2}:$A": "x:1", "$$$A": "$1",
-		"$": "! want $NAME", "${A": "! without its }", "${}": "! want $NAME", "$1": "! want $NAME", "$NONE": "! variable NONE is not set", "${NONE:?is needed}": "! variable NONE: is needed",
+		"$": "! want $NAME", "${A": "! ${ without }", "${}": "! want $NAME", "$1": "! want $NAME", "$NONE": "! variable NONE is not set", "${NONE:?is needed}": "! variable NONE: is needed",
 		"${A!}": "! want ${NAME}", "${A:}": "! want ${NAME}", "${NONE:-$A}": "! a variable inside a variable", "${NONE:-${A}}": "! a variable inside",
 	} {
 		got, err := expand(text, vars)

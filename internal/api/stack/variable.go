@@ -25,7 +25,7 @@ func expand(text string, vars map[string]string) (string, error) {
 		inside, rest, braced := after, "", strings.HasPrefix(after, "{")
 		if braced {
 			if inside, rest, found = strings.Cut(after[1:], "}"); !found {
-				return "", fmt.Errorf("${: without its }")
+				return "", fmt.Errorf("${ without }: want $NAME, ${NAME}, or $$ for a dollar")
 			}
 		}
 		n := nameLength(inside)
