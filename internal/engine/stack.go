@@ -25,8 +25,9 @@ type Stack struct {
 
 // Step is one change that makes a stack what it is to be.
 type Step struct {
-	Line string // as "+ network app": + makes, ~ changes, - removes
-	do   func(context.Context) error
+	Line  string // as "+ network app": + makes, ~ changes, - removes
+	do    func(context.Context) error
+	apart bool // others do not stand on it
 }
 
 // PlanStack returns the steps that ApplyStack would take, and changes nothing. What cannot
@@ -64,16 +65,31 @@ func (e *Engine) PlanStack(ctx context.Context, s Stack) ([]Step, error) {
 }
 
 // ApplyStack makes a stack what it is to be, and returns the steps it took. When one
-// cannot be taken, the error is a [model.UnfinishedError].
+// cannot be taken, those that may stand on it are not, and the error is a
+// [model.UnfinishedError].
 func (e *Engine) ApplyStack(ctx context.Context, s Stack) ([]Step, error) {
 	steps, err := e.PlanStack(ctx, s)
 	if err != nil {
 		return nil, err
 	}
+	var done, left []Step
+	var first error
 	for i, step := range steps {
-		if err := step.do(ctx); err != nil {
-			return steps[:i], &model.UnfinishedError{Err: err, Done: linesOf(steps[:i]), Left: linesOf(steps[i:])}
+		err := step.do(ctx)
+		if err == nil {
+			done = append(done, step)
+			continue
 		}
+		if first == nil {
+			first = err
+		}
+		if left = append(left, step); !step.apart {
+			left = append(left, steps[i+1:]...)
+			break
+		}
+	}
+	if first != nil {
+		return done, &model.UnfinishedError{Err: first, Done: linesOf(done), Left: linesOf(left)}
 	}
 	return steps, nil
 }
@@ -154,7 +170,7 @@ type pairing struct {
 func (c pairing) String() string { return c.spec.Name + " on " + c.spec.Network }
 
 func (p *stackPlan) step(line string, do func(context.Context) error) {
-	p.steps = append(p.steps, Step{line, do})
+	p.steps = append(p.steps, Step{Line: line, do: do})
 }
 
 // owned refuses what is there and is not of the stack.
@@ -354,6 +370,7 @@ func (p *stackPlan) clear() {
 			p.e.settled(ctx, func() bool { there, err := p.e.Network(string(n.ID)); return err != nil || there.ID != n.ID })
 			return nil
 		})
+		p.steps[len(p.steps)-1].apart = true
 	}
 }
 

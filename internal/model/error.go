@@ -84,11 +84,11 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	return e
 }
 
-// UnfinishedError is an error of what is done in steps, each wholly or not at all: those
-// before it are done, and stay so.
+// UnfinishedError is an error of what is done in steps, each wholly or not at all: what
+// is done stays so.
 type UnfinishedError struct {
 	Err        error    // why the first of Left could not be done
-	Done, Left []string // steps, a line each
+	Done, Left []string // steps, a line each, in order
 }
 
 // Error is that of the step that could not be done.

@@ -232,7 +232,7 @@ func whose(c Claim, host, endpoint *item) string {
 		}
 	}
 	if c.Endpoint == "" {
-		return fmt.Sprintf("host %s, which had it until lately", at)
+		return fmt.Sprintf("host %s, which had it until lately: free within a minute", at)
 	}
 	return fmt.Sprintf("%s of host %s", name, at)
 }
