@@ -353,7 +353,7 @@ func changePublish(s *overlay.Service, add []model.Publish, rm []model.ServicePo
 		}
 		out = slices.Delete(out, i, i+1)
 	}
-	s.Publish = append(out, add...)
+	s.Publish = model.JoinPublish(append(out, add...))
 	return nil
 }
 

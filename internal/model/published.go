@@ -20,20 +20,43 @@ type Publish struct {
 	Taken string `json:"taken,omitempty"`
 }
 
-// String is "8080:80/tcp", "192.0.2.1:8080:80/tcp" or "8080:80/tcp,mode=host".
+// String is "8080:80/tcp", "192.0.2.1:8080:80/tcp" or "8080:80/tcp,mode=host"; of several
+// addresses one after the other.
 func (p Publish) String() string {
 	text := fmt.Sprintf("%d:%d/%s", p.Port, p.Target, p.Proto)
-	if len(p.Addrs) == 1 {
-		host := p.Addrs[0].String()
-		if p.Addrs[0].Is6() {
-			host = "[" + host + "]"
-		}
-		text = host + ":" + text
-	}
 	if p.Local {
 		text += ",mode=host"
 	}
-	return text
+	if len(p.Addrs) == 0 {
+		return text
+	}
+	var all []string
+	for _, a := range p.Addrs {
+		host := a.String()
+		if a.Is6() {
+			host = "[" + host + "]"
+		}
+		all = append(all, host+":"+text)
+	}
+	return strings.Join(all, ", ")
+}
+
+// JoinPublish makes one of what is published at one port of several addresses, and leads to the
+// same. What is published twice stays so, see [Service.CheckPublish].
+func JoinPublish(all []Publish) []Publish {
+	var out []Publish
+	for _, p := range all {
+		i := slices.IndexFunc(out, func(o Publish) bool {
+			return o.Port == p.Port && o.Target == p.Target && o.Proto == p.Proto && o.Local == p.Local && len(o.Addrs) > 0 && len(p.Addrs) > 0 &&
+				!slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return slices.Contains(o.Addrs, a) })
+		})
+		if i < 0 {
+			out = append(out, p)
+			continue
+		}
+		out[i].Addrs = slices.SortedFunc(slices.Values(slices.Concat(out[i].Addrs, p.Addrs)), netip.Addr.Compare)
+	}
+	return out
 }
 
 // published is what a user says of ports to publish: the first, and the last of those in a row.
@@ -189,8 +212,12 @@ const MaxPublish = 32
 
 // CheckPublish reports what a service cannot publish.
 func (s *Service) CheckPublish() error {
-	if len(s.Publish) > MaxPublish {
-		return fmt.Errorf("%d published ports: a service has up to %d", len(s.Publish), MaxPublish)
+	count := 0
+	for _, p := range s.Publish {
+		count += max(1, len(p.Addrs))
+	}
+	if count > MaxPublish {
+		return fmt.Errorf("%d published ports: a service has up to %d", count, MaxPublish)
 	}
 	for i, p := range s.Publish {
 		if p.Port == 0 {

@@ -62,6 +62,31 @@ func TestParsePublish(t *testing.T) {
 	}
 }
 
+func TestJoinPublish(t *testing.T) {
+	for _, c := range []struct{ all, want string }{
+		{"", "[]"},
+		{"80 81", "[80:80/tcp 81:81/tcp]"},
+		{"192.0.2.2:80 81 192.0.2.1:80 [2001:db8::1]:80", "[192.0.2.1:80:80/tcp, 192.0.2.2:80:80/tcp, [2001:db8::1]:80:80/tcp 81:81/tcp]"},
+		{"192.0.2.1:80 192.0.2.1:80", "[192.0.2.1:80:80/tcp 192.0.2.1:80:80/tcp]"},
+		{"80 192.0.2.1:80", "[80:80/tcp 192.0.2.1:80:80/tcp]"},
+		{"192.0.2.1:80:81 192.0.2.2:80:82", "[192.0.2.1:80:81/tcp 192.0.2.2:80:82/tcp]"},
+		{"192.0.2.1:80/udp 192.0.2.2:80", "[192.0.2.1:80:80/udp 192.0.2.2:80:80/tcp]"},
+		{"192.0.2.1:80,mode=host 192.0.2.2:80", "[192.0.2.1:80:80/tcp,mode=host 192.0.2.2:80:80/tcp]"},
+	} {
+		var all []Publish
+		for text := range strings.FieldsSeq(c.all) {
+			p, err := ParsePublish(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, p...)
+		}
+		if got := fmt.Sprint(JoinPublish(all)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.all, got, c.want)
+		}
+	}
+}
+
 func TestCheckPublish(t *testing.T) {
 	one := func(text string) Publish {
 		p, err := ParsePublish(text)

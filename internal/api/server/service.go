@@ -124,7 +124,8 @@ func servicePorts(texts []string) ([]model.ServicePort, error) {
 
 // publishedPorts reads [ADDR:]PORT[-LAST][:TARGET[-LAST]][/PROTOCOL][,mode=host].
 func publishedPorts(texts []string) ([]model.Publish, error) {
-	return portList(texts, model.MaxPublish, model.ParsePublish)
+	all, err := portList(texts, model.MaxPublish, model.ParsePublish)
+	return model.JoinPublish(all), err
 }
 
 // portList reads ports of which a text may say several; a service has up to most.

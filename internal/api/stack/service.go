@@ -240,7 +240,7 @@ func (s *service) settle() error {
 	all := model.Service{DNSRR: s.spec.Mode == "dnsrr"}
 	for _, p := range s.publish {
 		all.Ports = append(all.Ports, model.ServicePort{Port: p.Target, Proto: p.Proto})
-		all.Publish = append(all.Publish, p.Publish)
+		all.Publish = model.JoinPublish(append(all.Publish, p.Publish))
 		if err := all.CheckPublish(); err != nil {
 			return p.fail("%w", err)
 		}
