@@ -206,6 +206,8 @@ func (d *draft) aim(q *trace.Question, t target, backend string) error {
 	if model.KindOf(err) == model.NotFound {
 		if other, twice := d.serviceBy(func(s Service) bool { return s.called(t.name) }); twice != nil || other.Service != nil {
 			s, err = other, twice
+		} else if e, _ := errors.AsType[*model.Error](err); e != nil && e.Ref == "sandbox "+t.name {
+			err = model.Errorf(model.NotFound, e.Ref, e.Op, "no such sandbox, and no such service").WithHint("sealane ps -a and sealane service ls show those there are")
 		}
 	}
 	if err != nil {

@@ -111,7 +111,7 @@ func TestExplainRefuses(t *testing.T) {
 		text     string
 	}{
 		{"nobody", "web", model.NotFound, "no such sandbox"},
-		{"web", "nobody", model.NotFound, "no such sandbox"},
+		{"web", "nobody", model.NotFound, "sandbox nobody: explain: no such sandbox, and no such service (sealane ps -a and sealane service ls show those there are)"},
 		{"web", "host", model.Invalid, "want one of them"},
 		{"web", "224.0.0.1", model.Invalid, "want the address of one host"},
 		{"web", "127.0.0.1", model.Invalid, "want the address of one host"},
