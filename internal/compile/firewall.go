@@ -155,8 +155,8 @@ func firewall(f Facts, in Intent) kstate.Set {
 		staying = []string{"ip saddr . ip daddr @within4 return", "ip6 saddr . ip6 daddr @within6 return"}
 	}
 	meshed := f.Meshed || meshing(in)
-	if f.Spanned || spanning(in) || f.Overlaid || overlaid(in) {
-		b.wrapped()
+	if f.Spanned || spanning(in) || f.Overlaid || overlaid(in) || meshed {
+		b.wrapped(meshed)
 	}
 	var carried []string
 	if f.Overlaid || overlaid(in) {
@@ -173,7 +173,7 @@ func firewall(f Facts, in Intent) kstate.Set {
 		near = b.near()
 	}
 	if apart || serves {
-		b.redirects()
+		b.unsent(serves)
 	}
 	if meshed {
 		b.mesh()
@@ -205,14 +205,20 @@ func (b builder) untracked() {
 	b.base("untracked", "filter", "prerouting", -300, "iifname @shards notrack")
 }
 
-// redirects keeps to itself that there is a shorter way than by the host, for what the
+// unsent keeps to itself that there is a shorter way than by the host, for what the
 // host sends back by the bridge that it came by: to a service's backend, or to a container
 // that isolated ports keep the sender from. Packets of tunnels meet these rules too, so what
-// few are is asked first: to look a name up takes much longer.
-func (b builder) redirects() {
-	b.base("redirects", "filter", "output", judging,
+// few are is asked first: to look a name up takes much longer. serves: for itself the host
+// asks for no service.
+func (b builder) unsent(serves bool) {
+	rules := []string{
 		"icmp type redirect oifname @bridges drop",
-		"icmpv6 type nd-redirect oifname @bridges drop")
+		"icmpv6 type nd-redirect oifname @bridges drop",
+	}
+	if serves {
+		rules = append(rules, "ip daddr @vip4 reject", "ip6 daddr @vip6 reject")
+	}
+	b.base("unsent", "filter", "output", judging, rules...)
 }
 
 // near sends containers that are kept apart to the proxy, for published ports of their own

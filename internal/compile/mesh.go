@@ -117,13 +117,8 @@ func (b builder) mesh() {
 		must(b.Add(*f.v4, *f.v6))
 	}
 	must(b.Add(*mapPeer))
-	// The answers are in no zone, so that the kernel gives the client another port where
-	// it would not tell them from those of another flow.
-	b.base("mesh_origin", "filter", "prerouting", -300, "iifname "+meshDevices+" ct original zone set @ll,80,16")
-	own := fmt.Sprintf("ct mark and %#x == %#x goto mesh_way", uint32(overlay.MeshMask), uint32(overlay.MeshMark))
-	b.base("mesh", "filter", "prerouting", steering, "iifname "+meshDevices+" goto mesh_from", own, "ct state new ct status dnat goto mesh_new")
-	b.chain("mesh_from", "ct state new ct mark set ether saddr map @peer")
-	b.base("mesh_output", "route", "output", before, own)
+	b.chain("mesh_from", "ct mark set ether saddr map @peer")
+	b.base("mesh_output", "route", "output", before, ownFlow())
 	b.base("mesh_begin", "route", "output", steering, "ct state new ct status dnat goto mesh_new")
 	// A backend on this host needs no mark; the one there is was for the choice.
 	b.chain("mesh_new",
@@ -133,12 +128,14 @@ func (b builder) mesh() {
 		"meta mark set ip6 daddr . meta l4proto . th dport map @node6 ct mark set meta mark accept",
 		"ip daddr . meta l4proto . th dport @exposed4 meta mark set 0",
 		"ip6 daddr . meta l4proto . th dport @exposed6 meta mark set 0")
-	// Who was asked sends the questions that way, and who answers the answers.
+	// Who was asked sends the questions that way, and who answers the answers. What came by
+	// it is where it was to go.
 	b.chain("mesh_way",
-		"ct direction original ct status dnat meta mark set ct mark accept",
+		"ct direction original ct status dnat iifname != "+meshDevices+" meta mark set ct mark accept",
 		"ct status dnat accept",
-		"ct direction reply meta mark set ct mark")
-	b.base("mesh_to", "filter", "postrouting", clamping, "oifname "+meshDevices+" goto mesh_leave")
+		"ct direction reply iifname != "+meshDevices+" meta mark set ct mark")
+	// Without a mark nothing leaves by it: to compare a name takes longer.
+	b.base("mesh_to", "filter", "postrouting", clamping, "meta mark != 0 oifname "+meshDevices+" goto mesh_leave")
 	b.chain("mesh_leave", "meta mark set 0", "tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
 	b.chain("from_mesh",
 		"ct state established goto pass",
@@ -163,6 +160,21 @@ const (
 	steering = -80
 	before   = -110
 )
+
+// originating is the rule for what comes by the mesh before its connection is looked for.
+// The answers are in no zone, so that the kernel gives the client another port where it
+// would not tell them from those of another flow.
+func originating() string { return "iifname " + meshDevices + " ct original zone set @ll,80,16" }
+
+// ownFlow is the rule for packets of flows that have another host at an end.
+func ownFlow() string {
+	return fmt.Sprintf("ct mark and %#x == %#x goto mesh_way", uint32(overlay.MeshMask), uint32(overlay.MeshMark))
+}
+
+// beginning are the rules for the first packets of flows.
+func beginning() []string {
+	return []string{"iifname " + meshDevices + " goto mesh_from", "ct status dnat goto mesh_new"}
+}
 
 // targeting are the rules that rewrite what is asked for at a published port.
 func targeting() []string {

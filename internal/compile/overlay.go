@@ -86,12 +86,17 @@ func cipher(in Intent) []kstate.Object {
 }
 
 // wrapped leaves the packets of vxlan devices untracked: nobody asks for their
-// connections, and each flow inside is one more of them.
-func (b builder) wrapped() {
+// connections, and each flow inside is one more of them. meshed: what comes by the mesh is
+// told apart before, so that it is tracked.
+func (b builder) wrapped(meshed bool) {
 	must(b.Add(*setVXLAN))
-	for _, hook := range []string{"prerouting", "output"} {
-		b.base("wrapped_"+hook, "filter", hook, -300, "udp dport @vxlan notrack")
+	const untrack = "udp dport @vxlan notrack"
+	come := []string{untrack}
+	if meshed {
+		come = []string{originating(), untrack}
 	}
+	b.base("wrapped_prerouting", "filter", "prerouting", -300, come...)
+	b.base("wrapped_output", "filter", "output", -300, untrack)
 }
 
 // trunks returns the elements of both, of all networks together.

@@ -157,20 +157,18 @@ func (b builder) services(f Facts, in Intent, meshed bool) {
 		"meta mark set ip6 daddr . meta l4proto . th dport map @service6 meta mark vmap @pick",
 		"icmpv6 type echo-request redirect")
 	// The mark was for the choice only. What still asks for a service found none.
-	b.base("chosen", "filter", "prerouting", -90,
-		"ct state new ct original ip daddr @vip4 meta mark set 0",
-		"ct state new ct original ip6 daddr @vip6 meta mark set 0",
-		"ip daddr @vip4 goto refuse",
-		"ip6 daddr @vip6 goto refuse")
+	begun := []string{"ct original ip daddr @vip4 meta mark set 0", "ct original ip6 daddr @vip6 meta mark set 0"}
+	chosen := []string{"ct state new jump begun", "ip daddr @vip4 goto refuse", "ip6 daddr @vip6 goto refuse"}
+	if meshed {
+		begun, chosen = append(begun, beginning()...), append([]string{ownFlow()}, chosen...)
+	}
+	b.chain("begun", begun...)
+	b.base("chosen", "filter", "prerouting", steering, chosen...)
 	b.chain("refuse",
 		"icmp type echo-request accept",
 		"icmpv6 type echo-request accept",
 		"meta l4proto tcp reject with tcp reset",
 		"reject")
-	// For itself the host asks for no service.
-	b.base("unsent", "filter", "output", judging,
-		"ip daddr @vip4 reject",
-		"ip6 daddr @vip6 reject")
 }
 
 // choosing are the rules that leave a number below p.N in the mark.

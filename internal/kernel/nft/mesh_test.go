@@ -37,7 +37,7 @@ func meshCorpus() []kstate.Object {
 	}
 	answers := []string{
 		"ct mark and 0xfffff000 != 0x5ea10000 accept", "ct direction original ct status dnat meta mark set ct mark accept",
-		"ct direction reply meta mark set ct mark",
+		"ct direction reply iifname != slm* meta mark set ct mark",
 	}
 	return slices.Concat(objs, []kstate.Object{
 		chain("reach", reach...), chain("pick2", "meta mark set numgen random mod 2", "goto reach"), chain("ways", ways...),
@@ -45,7 +45,7 @@ func meshCorpus() []kstate.Object {
 		base("arrive", "nat", "prerouting", -100, publish...),
 		base("way_in", "filter", "prerouting", -80, append([]string{"iifname slm* return"}, append(answers, "goto ways")...)...),
 		base("way_out", "route", "output", -80, append([]string{"oifname slm* return"}, append(answers, "goto ways")...)...),
-		base("unmark", "filter", "postrouting", -150, "oifname slm* meta mark set 0"),
+		base("unmark", "filter", "postrouting", -150, "meta mark != 0x00000000 oifname slm* meta mark set 0"),
 		base("leave", "nat", "postrouting", 90, leaving...),
 	}, elems)
 }
