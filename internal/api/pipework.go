@@ -50,7 +50,11 @@ type Ran struct {
 // Plug connects a container to a device of the host. What it got is in the answer, which is
 // not decoded: the client is executed for each container, and has no use for it.
 func (c *Client) Plug(ctx context.Context, req Plug) error {
-	return c.call(ctx, methodPost, "/pipework", req, nil)
+	body, err := fields(req)
+	if err != nil {
+		return err
+	}
+	return c.send(ctx, methodPost, "/pipework", "application/json", body, nil)
 }
 
 // Unplug takes that back.
