@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // The client's own HTTP/1.1 (RFC 9112), which is all that a unix socket needs:
@@ -36,10 +35,36 @@ type transport struct {
 	idle []*conn    // kept for the next request
 }
 
-// conn is a connection, with one request at a time.
+// conn is a connection, with one request at a time. Its socket blocks: package net, and
+// the poller of the runtime that it waits by, take longer to load than to be asked.
 type conn struct {
-	net.Conn
+	*os.File
 	in *bufio.Reader
+}
+
+// connect returns a connection to a daemon.
+func connect(socket string) (*conn, error) {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: socket}) // at once, or not at all
+	if err == nil {
+		err = syscall.SetNonblock(fd, false)
+	}
+	if err != nil {
+		syscall.Close(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	f := os.NewFile(uintptr(fd), socket)
+	return &conn{f, bufio.NewReader(f)}, nil
+}
+
+// hangUp ends what waits for the other side.
+func (c *conn) hangUp() {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+	}
 }
 
 // answer is the response to a request.
@@ -61,11 +86,14 @@ func (t *transport) close() {
 // do makes a request. When ctx is done meanwhile its connection is closed, which
 // tells the daemon.
 func (t *transport) do(ctx context.Context, method, path, contentType string, body []byte) (answer, error) {
-	c, err := t.take(ctx)
+	if err := ctx.Err(); err != nil {
+		return answer{}, err
+	}
+	c, err := t.take()
 	if err != nil {
 		return answer{}, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, c.hangUp)
 	a, again, err := c.do(method, path, contentType, body)
 	if !stop() && ctx.Err() != nil && err != nil {
 		err = ctx.Err()
@@ -81,17 +109,12 @@ func (t *transport) do(ctx context.Context, method, path, contentType string, bo
 }
 
 // take returns a connection that nobody uses.
-func (t *transport) take(ctx context.Context) (*conn, error) {
+func (t *transport) take() (*conn, error) {
 	for {
 		c := t.kept()
 		switch {
 		case c == nil:
-			var d net.Dialer
-			n, err := d.DialContext(ctx, "unix", t.socket)
-			if err != nil {
-				return nil, err
-			}
-			return &conn{n, bufio.NewReader(n)}, nil
+			return connect(t.socket)
 		case c.quiet():
 			return c, nil
 		}
@@ -113,15 +136,14 @@ func (t *transport) kept() *conn {
 
 // quiet reports whether the daemon has left a connection open, and said nothing.
 func (c *conn) quiet() bool {
-	raw, err := c.Conn.(*net.UnixConn).SyscallConn()
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return false
 	}
 	quiet := false
-	err = raw.Read(func(fd uintptr) bool {
+	err = raw.Control(func(fd uintptr) {
 		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		quiet = errors.Is(err, syscall.EAGAIN)
-		return true
 	})
 	return err == nil && quiet
 }
