@@ -108,6 +108,7 @@ type timing struct {
 	pending  *model.Lease // to be taken
 	offer    *model.Lease // that is requested, or the best so far
 	shun     netip.Addr   // was refused last: a server may offer it again
+	holder   error        // says who has it
 	setbacks int
 	heard    error          // what was last wrong with a server that answered
 	random   func() float64 // 0 ≤ x < 1
@@ -183,6 +184,14 @@ func (t *timing) bind() []action {
 	return []action{{well: true}}
 }
 
+// shunned says why a lease is not asked for: somebody had its address a moment ago.
+func (t *timing) shunned(l *model.Lease) error {
+	if l.Addr.Addr() != t.shun || t.setbacks > 3 {
+		return nil
+	}
+	return fmt.Errorf("server %s: offers %w", l.Server, t.holder)
+}
+
 // settle keeps what was to be taken, or waits; a server is told by decline that
 // somebody has the address.
 func (t *timing) settle(now time.Time, err error, decline func(*model.Lease) *packet) []action {
@@ -193,7 +202,7 @@ func (t *timing) settle(now time.Time, err error, decline func(*model.Lease) *pa
 	l := t.pending
 	out := t.wait(now, err)
 	if model.KindOf(err) == model.Conflict {
-		t.shun = l.Addr.Addr()
+		t.shun, t.holder = l.Addr.Addr(), err
 		out = append([]action{{send: decline(l)}}, out...)
 	}
 	return out

@@ -93,8 +93,8 @@ func (m *machine4) receive(now time.Time, message []byte, from sender) ([]action
 
 func (m *machine4) offered(now time.Time, p *dhcpv4.DHCPv4, from sender) ([]action, error) {
 	l, err := lease4(p, from, now)
-	if err == nil && l.Addr.Addr() == m.shun && m.setbacks <= 3 {
-		err = fmt.Errorf("server %s: offers %s, which somebody uses", l.Server, l.Addr.Addr())
+	if err == nil {
+		err = m.shunned(l)
 	}
 	if err != nil {
 		return m.refuse(err)

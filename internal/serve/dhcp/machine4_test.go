@@ -290,8 +290,8 @@ func TestConflict(t *testing.T) {
 	if wait := r.tick(); wait < 900*time.Millisecond || r.m.state != selecting {
 		t.Errorf("after %v: %s", wait, r.m.state)
 	}
-	if err := r.answer(dhcpv4.MessageTypeOffer, "192.0.2.50"); err == nil || r.m.state != selecting {
-		t.Error("the same address again is believed")
+	if err := r.answer(dhcpv4.MessageTypeOffer, "192.0.2.50"); err == nil || r.m.state != selecting || err.Error() != "server 192.0.2.1: offers address 192.0.2.50: used by somebody" {
+		t.Errorf("the same address again is believed: %v", err)
 	}
 	r.m.again(r.now)
 	// Something else in the way is nobody's address.

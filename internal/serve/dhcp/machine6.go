@@ -131,8 +131,8 @@ func (m *machine6) receive(now time.Time, message []byte, from sender) ([]action
 // to wait for (RFC 8415, section 18.2.1).
 func (m *machine6) advertised(now time.Time, p *dhcpv6.Message, from sender) ([]action, error) {
 	l, err := m.lease6(p, from, now)
-	if err == nil && l.Addr.Addr() == m.shun && m.setbacks <= 3 {
-		err = fmt.Errorf("server %s: offers %s, which somebody uses", l.Server, l.Addr.Addr())
+	if err == nil {
+		err = m.shunned(l)
 	}
 	if err != nil {
 		return m.refuse(err)
