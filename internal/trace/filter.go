@@ -223,6 +223,9 @@ func (f filter) published(p packet) judgement {
 	case p.asked.IsValid() && f.has("asked_from"+d, some...), !p.asked.IsValid() && f.has("open_from"+d, some...):
 		return passes("chain published: " + port + " is published for " + p.src.String())
 	}
+	if f.has("vip"+d, p.asked.Addr().String()) {
+		return drops("chain published: " + p.asked.Addr().String() + " is a service's own address, for its network: others ask for the ports that it publishes at a host")
+	}
 	return drops("chain published: " + port + " is not published, or not for " + p.src.String())
 }
 
