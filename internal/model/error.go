@@ -37,7 +37,7 @@ type Error struct {
 }
 
 // Error is "ref: op: cause (hint)", leaving out what is empty, and where the cause begins
-// with the ref, or whom the op names, what that said already.
+// with the ref, the op, or whom that names, what was said already.
 func (e *Error) Error() string {
 	var parts []string
 	for _, p := range []string{e.Ref, e.Op} {
@@ -48,7 +48,7 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		_, whom, _ := strings.Cut(e.Op, " ")
 		cause := e.Err.Error()
-		for _, said := range []string{e.Ref, whom} {
+		for _, said := range []string{e.Ref, e.Op, whom} {
 			if said != "" {
 				cause = strings.TrimPrefix(cause, said+": ")
 			}

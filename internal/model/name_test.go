@@ -162,6 +162,9 @@ func TestErrorText(t *testing.T) {
 	if got := Errorf(Conflict, "network app", "connect web", "network app: is connected already").Error(); got != "network app: connect web: is connected already" {
 		t.Error(got)
 	}
+	if got := Errorf(Internal, "cluster", "join", "%w", Errorf(Internal, "cluster", "join", "no answer")).Error(); got != "cluster: join: no answer" {
+		t.Error(got)
+	}
 	if got := Errorf(Conflict, "network app", "connect web", "network apple: is full").Error(); got != "network app: connect web: network apple: is full" {
 		t.Error(got)
 	}
