@@ -46,7 +46,7 @@ func unreadStatus(v *overlay.View, n *model.Network) (Status, bool) {
 			continue
 		}
 		for k := range v.Unread {
-			if strings.HasPrefix(p, k.String()+": ") {
+			if about(p, k) {
 				p += ": this host goes on with what it was before; remove it and make it anew, or run the version that wrote it"
 			}
 		}
@@ -65,8 +65,17 @@ func (e *Engine) checkRecords() (out []Check) {
 	all := e.Networks()
 	for _, p := range v.Problems {
 		if !slices.ContainsFunc(all, func(n *model.Network) bool { return strings.Contains(p, string(n.ID)) }) {
-			out = append(out, Check{CheckWarn, "cluster", p, "the same version on all hosts; or remove it on a host that has it, and make it anew"})
+			c := Check{CheckWarn, "cluster", p, ""}
+			for k := range v.Unread {
+				if about(p, k) {
+					c.Right = "the same version on all hosts; or remove it on a host that has it, and make it anew"
+				}
+			}
+			out = append(out, c)
 		}
 	}
 	return out
 }
+
+// about reports whether a problem of the view is with a record.
+func about(problem string, k overlay.Key) bool { return strings.HasPrefix(problem, k.String()+": ") }

@@ -53,10 +53,10 @@ func TestUnread(t *testing.T) {
 	eventually(t, "a new host's doctor tells of them", func() bool {
 		var said []string
 		for _, c := range b.e.Doctor(b.ctx) {
-			said = append(said, c.What+": "+c.Why)
+			said = append(said, c.What+": "+c.Why+": "+c.Right)
 		}
 		text := strings.Join(said, "\n")
-		return strings.Contains(text, "network app: degraded: services/"+string(n.ID)+"/web: ") && strings.Contains(text, "cluster: networks/"+string(lone.ID)+": ")
+		return strings.Contains(text, "network app: degraded: services/"+string(n.ID)+"/web: ") && strings.Contains(text, "cluster: networks/"+string(lone.ID)+": ") && strings.Contains(text, ": the same version on all hosts; or")
 	})
 	for key, text := range good {
 		_, _, err = m.Commit(a.ctx, cluster.Txn{Put: []cluster.Put{{Key: key, Value: text}}})
