@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -63,6 +64,38 @@ func (d dir) write(name string, text []byte) error {
 		return err
 	}
 	return os.Rename(d.path(name+".new"), d.path(name))
+}
+
+// makeEtcd makes the directory that a member's etcd begins in, so that one that is missing
+// later is known to be lost: an etcd that begins anew as a member that voted before may
+// take back what it said, or be a cluster by itself.
+func (d dir) makeEtcd() error { return os.MkdirAll(d.path(dirEtcd), 0o700) }
+
+// checkEtcd says that it is lost.
+func (d dir) checkEtcd(name string) error {
+	if _, err := os.Stat(d.path(dirEtcd)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%s is gone, this member's data: sealane node rm %s on another, then sealane cluster leave --force and join here; without another, init", d.path(dirEtcd), name)
+}
+
+// Bytes that are free where an etcd begins, which takes as much for a segment of its log, and
+// while it runs: one that cannot write ends for good, with its locks held.
+const (
+	roomToStart = 96 << 20
+	roomToRun   = 16 << 20
+)
+
+// checkRoom says that less is free.
+func (d dir) checkRoom(want uint64) error {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(d.path(dirEtcd), &s); err != nil {
+		return err
+	}
+	if free := s.Bavail * uint64(s.Bsize); free < want { //nolint:gosec // a size is not negative
+		return fmt.Errorf("%d MiB are free at %s, and this member's etcd needs %d to start: make room", free>>20, d.path(dirEtcd), roomToStart>>20)
+	}
+	return nil
 }
 
 func (d dir) writeHost(h hostFile) error {

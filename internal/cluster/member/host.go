@@ -19,6 +19,7 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -289,6 +290,9 @@ func (r *running) keepEtcd() {
 
 // runEtcd runs it, and the gate before it, until one of the two ends.
 func (r *running) runEtcd() error {
+	if err := cmp.Or(r.dir.checkEtcd(r.host.Name), r.dir.checkRoom(roomToStart)); err != nil {
+		return err
+	}
 	c, err := r.etcdConfig()
 	if err != nil {
 		return err
@@ -306,12 +310,22 @@ func (r *running) runEtcd() error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	deaf := make(chan error, 1)
 	go func() { deaf <- r.serveHosts(ctx, e, l) }()
+	cramped := make(chan error, 1)
+	go func() {
+		for sleep(ctx, tendMember) {
+			if err := r.dir.checkRoom(roomToRun); err != nil {
+				cramped <- err
+				return
+			}
+		}
+	}()
 	r.note(e, nil)
 	r.cfg.Log.Info("cluster: etcd runs", "address", r.host.Addr)
 	select {
 	case <-e.Server.StopNotify():
 		err = errors.New("etcd stopped: this host may have been removed from the cluster")
 	case err = <-e.Err():
+	case err = <-cramped:
 	case <-r.ctx.Done():
 	case err = <-deaf:
 		cancel()

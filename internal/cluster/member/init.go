@@ -3,6 +3,7 @@ package member
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -126,7 +127,7 @@ func (h *Host) prepare(f hostFile, files map[string][]byte) error {
 		}
 	}
 	if f.Member {
-		if err := staged.writeRevoked(nil, h.cfg.Now()); err != nil {
+		if err := errors.Join(staged.makeEtcd(), staged.writeRevoked(nil, h.cfg.Now())); err != nil {
 			return err
 		}
 	}

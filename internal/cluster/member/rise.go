@@ -77,7 +77,7 @@ func (d dir) promote(f hostFile, a joinAnswer, r *running) error {
 	if _, err := d.authority(); err != nil { // it is not the CA's
 		return err
 	}
-	if err := errors.Join(d.writePapers(papers{host, member}), d.writeRevoked(nil, r.cfg.Now())); err != nil {
+	if err := errors.Join(d.makeEtcd(), d.writePapers(papers{host, member}), d.writeRevoked(nil, r.cfg.Now())); err != nil {
 		return err
 	}
 	return d.writeHost(f)
