@@ -447,8 +447,11 @@ func explain(ref, op string, err error) error {
 				first, hint = opErr.Err, "in the sandbox: take it away there, or give it a higher metric"
 			}
 		case kstate.OVSBridge, kstate.OVSPort:
-			if errors.Is(opErr, kernel.ErrNotRunning) {
+			switch {
+			case errors.Is(opErr, kernel.ErrNotRunning):
 				first, kind = opErr.Err, model.Unsupported
+			case !errors.Is(opErr, kernel.ErrInUse) && !errors.Is(opErr, kernel.ErrMissing):
+				first = opErr.Err // its own words
 			}
 		case kstate.Link, kstate.NetNS: // their settings are what the user chose
 			switch {

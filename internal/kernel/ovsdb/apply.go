@@ -120,18 +120,19 @@ func (p *plan) patient(first, second []step) bool {
 	})
 }
 
-// names are the ports that ops are about, a bridge's own one among them.
+// names are the ports that ops are about, and those of the bridges that have their names.
 func (p *plan) names() []string {
 	var out []string
 	for _, op := range p.ops {
 		switch o := op.Object().(type) {
 		case kstate.OVSPort:
-			out = append(out, o.Device)
+			out = append(out, o.Device, o.Bridge)
 		case kstate.OVSBridge:
 			out = append(out, o.Name)
 		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // steps returns what takes something away and what brings something.
@@ -426,6 +427,9 @@ func (p *plan) check() error {
 			if _, gone := p.index(o); why != "" && gone != nil { // meanwhile
 				p.errs[i] = gone
 				continue
+			}
+			if all := t.ports[o.Bridge].broken; why != "" && all != "" {
+				why = "bridge " + o.Bridge + ": " + all + ", as its log says"
 			}
 		}
 		if why != "" {

@@ -134,6 +134,16 @@ func TestEachByItself(t *testing.T) {
 	r.holds(br, web)
 }
 
+// TestBrokenBridge: what is wrong with a bridge is not said of its ports.
+func TestBrokenBridge(t *testing.T) {
+	r := running(t, "slv1")
+	r.ctl("--no-wait add-br ovsbr0 -- set bridge ovsbr0 datapath_type=nonsense")
+	want := "Open vSwitch: bridge ovsbr0: ovs-vswitchd has not taken it up, as its log says"
+	if err := r.Apply(kerneltest.Adds(web)); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 func TestMarkless(t *testing.T) {
 	r := running(t, "eth1")
 	r.add(br)
